@@ -1,0 +1,44 @@
+//! The wire, `glimpse.v1`: every message between a client and the server, as a type.
+//!
+//! Text frames are JSON objects with a `"type"`: [`ClientMessage`] one way, [`ServerEnvelope`] the other. Binary
+//! frames carry a picture's bytes, see [`frame`]. Unknown fields are ignored everywhere. Times are milliseconds.
+
+pub mod client;
+pub mod error;
+pub mod frame;
+pub mod server;
+
+pub use client::{
+    Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Sampling, Turn, Upload,
+};
+pub use error::ErrorCode;
+pub use server::{
+    AnswerTimings, Done, EncodeTimings, Error, FinishReason, Forgotten, ImageEncoded, ImageReady,
+    ImageTimings, Limits, Model, Pong, Queued, Reason, ServerEnvelope, ServerMessage, Started,
+    State, Status, Token, UploadAccepted, UploadProgress, UploadReceived, Usage, Welcome,
+};
+
+/// The WebSocket subprotocol, and `welcome.protocol`.
+pub const PROTOCOL: &str = "glimpse.v1";
+
+/// The most bytes an identifier may have: `request`, `conversation`, `image`, `session`.
+pub const MAX_ID_BYTES: usize = 128;
+
+/// The largest integer on the wire: what a JSON number holds exactly in every client.
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// Close codes of the server's own, beside RFC 6455's.
+pub mod close {
+    /// The server drains: come back later.
+    pub const DRAINING: u16 = 1001;
+    /// Another connection resumed the session.
+    pub const TAKEN_OVER: u16 = 4001;
+    /// Nothing was heard for `limits.idle_seconds`.
+    pub const IDLE: u16 = 4002;
+    /// The client did not read for `limits.stall_seconds`.
+    pub const TOO_SLOW: u16 = 4008;
+    /// No key, or a wrong one.
+    pub const UNAUTHORIZED: u16 = 4401;
+    /// Too many connections or requests.
+    pub const RATE_LIMITED: u16 = 4429;
+}
