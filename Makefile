@@ -1,0 +1,48 @@
+# Every target sets up what it needs by itself, once.
+
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+GLIMPSE := $(TARGET)/release/glimpse
+
+help: ## say what there is (this)
+	@echo 'make serve    then open http://127.0.0.1:8080'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10 | sed 's/^/  make /'
+	@echo
+	@echo 'ARGS go to the program: make serve ARGS="--model /data/glm-4v-9b --listen 0.0.0.0:8080"'
+	@echo 'GLIMPSE_TOOLS=DIR        where the build tools go (default .tools)'
+	@echo 'GLIMPSE_WASM=rustup|debian   which compiler makes the page (default: what is there)'
+
+serve: server ## build the page and the server, and serve
+	$(GLIMPSE) serve $(ARGS)
+
+test: ## run every check: formatting, clippy, unit, socket and browser tests
+	@scripts/setup.sh server page test
+	@scripts/test.sh
+
+lint: ## run formatting, clippy and licences alone
+	@scripts/setup.sh server page test
+	@scripts/test.sh lint
+
+audit: ## look the dependencies up in the advisory database (needs github.com)
+	@scripts/setup.sh server page test
+	@PATH="$(or $(GLIMPSE_TOOLS),$(CURDIR)/.tools)/bin:$$PATH" cargo deny check advisories || \
+	  { echo 'glimpse: see above; where the database could not be fetched, run make audit on a machine that reaches github.com.' >&2; exit 1; }
+
+bench: server ## measure the server under load
+	$(GLIMPSE) bench $(ARGS)
+
+page: ## build the page into dist/
+	@scripts/setup.sh page
+	@scripts/page.sh
+
+server: ## build target/release/glimpse with the page inside
+	@scripts/setup.sh server page
+	@scripts/page.sh
+	cargo build --locked --release -p glimpse
+
+clean: ## remove what was built, but not the tools
+	cargo clean
+	rm -rf dist
+
+.PHONY: help serve test lint audit bench page server clean

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs what is missing, once, and nothing else.
+#   scripts/setup.sh server   what the server's build needs
+#   scripts/setup.sh page     what the page's build needs
+#   scripts/setup.sh test     what the tests need beside these
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+. scripts/wasm.sh
+
+TRUNK=0.21.14
+BINARYEN=132.0.0
+CARGO_DENY=0.20.2
+
+have cargo || die "Rust is missing: install it from https://rustup.rs, then run the same command again."
+
+setup_server() {
+    # shellcheck disable=SC2046
+    install_packages $(missing "gcc libc6-dev" cc; missing cmake cmake; missing nasm nasm yasm)
+}
+
+setup_page() {
+    wasm_setup
+    cargo_tool trunk $TRUNK trunk
+    # The version must be the very one that the page is compiled with; unoptimised, it takes too long on the page.
+    local bindgen
+    bindgen=$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"wasm-bindgen\"" { gsub("\"", "", $3); print $3; exit }' Cargo.lock)
+    OPT_LEVEL=1 cargo_tool wasm-bindgen-cli "$bindgen" wasm-bindgen --no-default-features --bin wasm-bindgen
+    setup_wasm_opt
+}
+
+# Debian's wasm-opt is too old for what today's compiler emits; npm carries a current one.
+setup_wasm_opt() {
+    local found
+    found=$(wasm-opt --version 2>/dev/null | awk '{print $3}') || true
+    if [ "${found:-0}" -ge 120 ] 2>/dev/null; then return; fi
+    # shellcheck disable=SC2046
+    install_packages $(missing npm npm)
+    say "Installing wasm-opt (npm's binaryen $BINARYEN) into $TOOLS"
+    mkdir -p "$TOOLS"
+    npm install --prefix "$TOOLS" --no-save --no-audit --no-fund --loglevel=error "binaryen@$BINARYEN" ||
+        die "wasm-opt could not be had: check the network, or put a wasm-opt of version 120 or later on the PATH, then run the same command again."
+}
+
+setup_test() {
+    # shellcheck disable=SC2046
+    install_packages $(
+        missing chromium chromium chromium-browser google-chrome
+        missing chromium-driver chromedriver
+        missing fontconfig fc-list
+        has_font :lang=en || echo fonts-dejavu-core
+        has_font :lang=zh || echo fonts-noto-cjk
+        has_font :lang=und-zsye || echo fonts-noto-color-emoji
+    )
+    for component in rustfmt clippy; do
+        cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
+            die "The check needs $component: run 'rustup component add $component', then run the same command again."
+    done
+    cargo_tool cargo-deny $CARGO_DENY cargo-deny --no-default-features
+    setup_python
+}
+
+has_font() { [ -n "$(fc-list "$1" 2>/dev/null | head -n 1)" ]; }
+
+setup_python() {
+    if cmp -s tests/requirements.txt "$VENV/requirements.txt"; then return; fi
+    have python3 || install_packages python3 python3-venv
+    say "Installing the Python tests' packages into .venv"
+    rm -rf "$VENV"
+    if ! python3 -m venv "$VENV" >/dev/null 2>&1; then
+        install_packages python3-venv
+        python3 -m venv "$VENV" || die "python3 can't make a virtual environment: install its venv module, then run the same command again."
+    fi
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt ||
+        die "The Python tests' packages could not be installed: check the network (and that python3 is 3.10 or later), then run the same command again."
+    cp tests/requirements.txt "$VENV/requirements.txt"
+}
+
+for part; do
+    case $part in
+        server | page | test) "setup_$part" ;;
+        *) die "There is nothing called '$part' to set up: it is server, page or test." ;;
+    esac
+done
