@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # Shared by the scripts: where things are, and how they speak. Source it from the repository's root.
 
 # The project's own tools live here, at exact versions, apart from the user's.
 TOOLS=${GLIMPSE_TOOLS:-$PWD/.tools}
+# shellcheck disable=SC2034  # for the scripts that source this
 VENV=$PWD/.venv
 PATH=$TOOLS/bin:$TOOLS/node_modules/.bin:$PATH
 

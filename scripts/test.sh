@@ -4,12 +4,13 @@
 #   scripts/test.sh lint       formatting, clippy, licences
 # Everything is compiled once, with the release profile: the tests drive the very binary that `make serve` runs.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 . scripts/lib.sh
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 failed=()
+# shellcheck disable=SC2031
 bin=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/glimpse
 
 # check NAME COMMAND…

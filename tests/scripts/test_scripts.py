@@ -1,0 +1,174 @@
+"""The build scripts on machines that lack something: each ends with one sentence that says what to do."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BASICS = "awk bash cat chmod cmp cp cut dirname env find grep head id mkdir mktemp mv realpath rm sed tail tee timeout touch tr"
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A copy of what the scripts read, and a PATH with the basic commands only. `machine.add` puts a command there."""
+
+    class Machine:
+        root = tmp_path / "glimpse"
+        bin = tmp_path / "bin"
+        calls = tmp_path / "calls"
+
+        def add(self, name: str, body: str = "exit 0") -> None:
+            """A stand-in that writes down its call (with the page's variables) and then runs `body`."""
+            file = self.bin / name
+            file.write_text(
+                f'#!/bin/bash\necho "{name} $* RUSTC=$RUSTC BUILD_STD=$CARGO_UNSTABLE_BUILD_STD" >> {self.calls}\n{body}\n'
+            )
+            file.chmod(0o755)
+
+        def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
+            return subprocess.run(
+                command,
+                cwd=self.root,
+                env={"PATH": str(self.bin), "HOME": str(tmp_path)} | environment,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                stdin=subprocess.DEVNULL,
+            )
+
+        def called(self) -> str:
+            return self.calls.read_text() if self.calls.exists() else ""
+
+    Machine.bin.mkdir()
+    for name in BASICS.split():
+        (Machine.bin / name).symlink_to(shutil.which(name))
+    Machine.root.mkdir()
+    shutil.copytree(ROOT / "scripts", Machine.root / "scripts")
+    for name in ("Cargo.lock", "Cargo.toml", "Trunk.toml"):
+        shutil.copy(ROOT / name, Machine.root)
+    for name in ("frontend", "shared", "public"):
+        (Machine.root / name).mkdir()
+        (Machine.root / name / "file").touch()
+    return Machine()
+
+
+def last_sentence(result: subprocess.CompletedProcess) -> str:
+    assert result.returncode != 0
+    line = re.sub(r"\x1b\[[0-9;]*m", "", result.stderr).strip().splitlines()[-1]
+    assert line.startswith("glimpse: ")
+    return line
+
+
+def test_without_cargo_it_names_rustup(machine):
+    assert "https://rustup.rs" in last_sentence(machine.run("scripts/setup.sh", "server"))
+
+
+def test_without_apt_it_names_the_packages_that_are_missing_and_no_others(machine):
+    machine.add("cargo")
+    machine.add("cc")
+    said = last_sentence(machine.run("scripts/setup.sh", "server"))
+    assert "cmake" in said and "nasm" in said and "gcc" not in said
+
+
+def test_with_everything_there_it_installs_nothing(machine):
+    for command in ("cargo", "cc", "cmake", "nasm", "apt-get"):
+        machine.add(command)
+    result = machine.run("scripts/setup.sh", "server")
+    assert result.returncode == 0 and result.stderr == ""
+    assert machine.called() == ""
+
+
+def test_a_user_without_sudo_is_told_the_command(machine):
+    for command in ("cargo", "cc", "cmake", "apt-get"):
+        machine.add(command)
+    (machine.bin / "id").unlink()
+    machine.add("id", "echo 1000")
+    said = last_sentence(machine.run("scripts/setup.sh", "server"))
+    assert "apt-get install --no-install-recommends nasm" in said
+    assert "apt-get" not in machine.called()
+
+
+def test_a_user_with_sudo_uses_it(machine):
+    for command in ("cargo", "cc", "cmake"):
+        machine.add(command)
+    (machine.bin / "id").unlink()
+    machine.add("id", "echo 1000")
+    machine.add("apt-get")
+    machine.add("sudo", '"$@"')
+    assert machine.run("scripts/setup.sh", "server").returncode == 0
+    assert re.search(r"^sudo env .*apt-get .*install .*nasm", machine.called(), re.MULTILINE)
+
+
+def test_a_failing_apt_is_tried_twice_and_then_explained(machine):
+    for command in ("cargo", "cc", "cmake", "dpkg"):
+        machine.add(command)
+    (machine.bin / "id").unlink()
+    machine.add("id", "echo 0")
+    machine.add("apt-get", "exit 100")
+    assert "nasm" in last_sentence(machine.run("scripts/setup.sh", "server"))
+    assert len(re.findall(r"^apt-get .* install ", machine.called(), re.MULTILINE)) == 2
+
+
+def test_rustup_adds_the_target_where_it_can(machine):
+    machine.add("cargo")
+    machine.add("rustc", f"echo {machine.root}/libdir")
+    machine.add("rustup", f"mkdir {machine.root}/libdir")
+    result = machine.run("bash", "-c", ". scripts/lib.sh; . scripts/wasm.sh; wasm_setup", GLIMPSE_WASM="rustup")
+    assert result.returncode == 0, result.stderr
+    assert "rustup target add wasm32-unknown-unknown" in machine.called()
+
+
+def test_a_rustup_without_network_is_explained(machine):
+    machine.add("cargo")
+    machine.add("rustc", f"echo {machine.root}/libdir")
+    machine.add("rustup", "exit 1")
+    result = machine.run("bash", "-c", ". scripts/lib.sh; . scripts/wasm.sh; wasm_setup", GLIMPSE_WASM="rustup")
+    assert "unset GLIMPSE_WASM" in last_sentence(result)
+
+
+def test_debian_rust_is_for_the_page_alone(machine):
+    machine.add("rustc", f'case $1 in -vV) echo "host: here" ;; *) echo {machine.root}/sysroot ;; esac')
+    linker = machine.root / "sysroot/lib/rustlib/here/bin/rust-lld"
+    linker.parent.mkdir(parents=True)
+    linker.touch(mode=0o755)
+    machine.add("probe")
+    script = ". scripts/lib.sh; . scripts/wasm.sh; in_wasm probe page; probe server"
+    result = machine.run("bash", "-c", script, GLIMPSE_WASM="debian")
+    assert result.returncode == 0, result.stderr
+    assert "probe page RUSTC=/usr/bin/rustc BUILD_STD=std,panic_abort" in machine.called()
+    assert "probe server RUSTC= BUILD_STD=\n" in machine.called()
+
+
+def test_the_page_is_rebuilt_only_when_something_changed(machine):
+    machine.add("rustc", f"echo {machine.root}")
+    machine.add("trunk", f"mkdir -p {machine.root}/dist; touch {machine.root}/dist/index.html")
+
+    def builds() -> int:
+        result = machine.run("scripts/page.sh")
+        assert result.returncode == 0, result.stderr
+        return machine.called().count("trunk ")
+
+    assert builds() == 1
+    assert builds() == 1
+    (machine.root / "frontend" / "file").unlink()
+    later = (machine.root / "dist" / "index.html").stat().st_mtime + 5
+    os.utime(machine.root / "frontend", (later, later))
+    assert builds() == 2
+
+
+def test_wasm_bindgen_is_asked_for_in_the_version_the_page_is_compiled_with(machine):
+    locked = re.search(r'name = "wasm-bindgen"\nversion = "([^"]+)"', (ROOT / "Cargo.lock").read_text())[1]
+    machine.add("rustc", f"echo {machine.root}")
+    machine.add("trunk", "echo trunk 0.21.14")
+    machine.add("wasm-opt", "echo wasm-opt version 132")
+    machine.add("cargo")
+    assert machine.run("scripts/setup.sh", "page").returncode == 0
+    assert f"cargo install wasm-bindgen-cli --version ={locked} " in machine.called()
+    machine.add("wasm-bindgen", f"echo wasm-bindgen {locked}")
+    machine.calls.unlink()
+    assert machine.run("scripts/setup.sh", "page").returncode == 0
+    assert "cargo install" not in machine.called()
