@@ -1,0 +1,113 @@
+//! A checkpoint, whole: weights, configuration, tokenizer and defaults, from a folder or made up.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+
+use crate::device::Target;
+use crate::glm4v::{Config, Folder, LoadError, Model, Progress, Weights};
+use crate::text::{Defaults, Tokenizer};
+
+/// Everything of a checkpoint; the weights are mapped, not yet on a device.
+pub struct Checkpoint {
+    pub name: String,
+    /// It is the embedded demo.
+    pub demo: bool,
+    pub config: Config,
+    pub tokenizer: Arc<Tokenizer>,
+    /// generation_config.json.
+    pub sampling: Defaults,
+    weights: Weights,
+}
+
+impl Checkpoint {
+    /// Opens a folder in the published format and checks all of it.
+    pub fn open(folder: &Folder) -> Result<Self, LoadError> {
+        let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
+        let tokenizer = Tokenizer::from_files(
+            &folder.file("tokenizer.model")?,
+            &folder.file("tokenizer_config.json")?,
+        )
+        .map_err(|e| LoadError(e.to_string()))?;
+        let sampling = match folder.optional("generation_config.json")? {
+            Some(bytes) => Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))?,
+            None => Defaults::default(),
+        };
+        Ok(Checkpoint {
+            name: folder.name(),
+            demo: matches!(folder, Folder::Embedded(_)),
+            weights: Weights::open(folder, &config)?,
+            tokenizer: Arc::new(tokenizer),
+            sampling,
+            config,
+        })
+    }
+
+    /// Full-size shapes with random weights and a made-up vocabulary: for measuring where there is no checkpoint.
+    pub fn random(config: &Path, seed: u64) -> Result<Self, LoadError> {
+        let json = std::fs::read(config)
+            .map_err(|e| LoadError(format!("--config {} cannot be read ({e})", config.display())))?;
+        let config = Config::parse(&json).map_err(LoadError)?;
+        let (model, settings) = made_up_vocabulary(&config);
+        let tokenizer = Tokenizer::from_files(model.as_bytes(), settings.as_bytes())
+            .map_err(|e| LoadError(e.to_string()))?;
+        Ok(Checkpoint {
+            name: format!("random-{seed}"),
+            demo: false,
+            weights: Weights::Random { seed },
+            tokenizer: Arc::new(tokenizer),
+            sampling: Defaults::default(),
+            config,
+        })
+    }
+
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Puts the weights on the device. `progress` hears elements loaded and elements in all.
+    pub fn load(&self, target: &Target, progress: &mut Progress<'_>) -> Result<Model, LoadError> {
+        let mut progress = |done, total| progress(done, total);
+        Model::load(self.config.clone(), &self.weights, target.dtype, &target.device, &mut progress)
+    }
+}
+
+/// The bytes, then made-up words up to the first special token; the special tokens under the published names and in
+/// their published order.
+fn made_up_vocabulary(config: &Config) -> (String, String) {
+    let first_special = config.eos_token_id.as_slice().iter().min().copied().unwrap_or(256);
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut model = String::new();
+    for rank in 0..first_special {
+        let token = match u8::try_from(rank) {
+            Ok(byte) => encode(&[byte]),
+            Err(_) => encode(format!(" {rank}").as_bytes()),
+        };
+        model.push_str(&format!("{token} {rank}\n"));
+    }
+    const NAMES: [&str; 14] = [
+        "<|endoftext|>",
+        "[MASK]",
+        "[gMASK]",
+        "[sMASK]",
+        "<sop>",
+        "<eop>",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+        "<|begin_of_image|>",
+        "<|end_of_image|>",
+        "<|begin_of_video|>",
+        "<|end_of_video|>",
+    ];
+    let special: serde_json::Map<String, serde_json::Value> = NAMES
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            ((first_special as usize + i).to_string(), serde_json::json!({ "content": name, "special": true }))
+        })
+        .collect();
+    (model, serde_json::json!({ "added_tokens_decoder": special }).to_string())
+}

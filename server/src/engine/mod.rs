@@ -1,0 +1,270 @@
+//! The engine: one worker thread that owns the device and the model; everyone else talks to it through [`Engine`].
+//!
+//! A picture is encoded and the opening of its conversation computed into the cache before any question exists. Up to
+//! `max_batch` questions are answered in one forward pass, and join and leave it between tokens.
+
+mod pace;
+mod pages;
+mod prefix;
+mod queue;
+mod sequence;
+mod types;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wire::{ErrorCode, State};
+
+pub use types::{AskJob, Event, EventSink, JobError, PictureJob, PictureKey, Status};
+
+use crate::checkpoint::Checkpoint;
+use crate::device::Target;
+use crate::glm4v::LoadError;
+use crate::kernels::PAGE;
+
+/// How the engine works. Each optimisation has a switch that turns it off, for measuring.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Questions answered in one forward pass.
+    pub max_batch: usize,
+    /// Questions that may wait beyond those.
+    pub queue: usize,
+    /// For the KV cache; by default what is sensible for the device's free memory.
+    pub cache_bytes: Option<u64>,
+    /// Look at a picture as soon as it is there, not at its first question.
+    pub eager_encode: bool,
+    /// Keep what was computed of a conversation for its next question.
+    pub prefix_cache: bool,
+    pub warmup: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_batch: 2,
+            queue: 64,
+            cache_bytes: None,
+            eager_encode: true,
+            prefix_cache: true,
+            warmup: true,
+        }
+    }
+}
+
+/// A handle to the worker: cheap to clone, never blocks.
+#[derive(Clone)]
+pub struct Engine {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    ids: Arc<AtomicU64>,
+    load: Arc<Load>,
+}
+
+/// What the handle sends to the worker.
+pub enum Command {
+    Picture(PictureJob),
+    Ask(AskJob),
+    /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
+    Cancel { request: u64 },
+    /// Frees everything of the picture in the caches; `done` is called when it is freed.
+    Forget { key: PictureKey, done: Box<dyn FnOnce() + Send> },
+    /// Cancels everything of the session and frees its caches.
+    EndSession { session: u64 },
+    /// Ends the worker when everything accepted before is answered.
+    Shutdown,
+}
+
+/// How many questions are open, and how long one takes.
+pub(crate) struct Load {
+    open: AtomicUsize,
+    most: usize,
+    slots: usize,
+    /// Running mean of an answer's time in its slot, in microseconds.
+    answer_us: AtomicU64,
+}
+
+impl Load {
+    fn new(settings: &Settings) -> Self {
+        Load {
+            open: AtomicUsize::new(0),
+            most: settings.queue + settings.max_batch,
+            slots: settings.max_batch,
+            answer_us: AtomicU64::new(1_000_000),
+        }
+    }
+
+    fn enter(&self) -> Result<(), JobError> {
+        let entered = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < self.most).then_some(open + 1)
+        });
+        let Err(open) = entered else { return Ok(()) };
+        let ahead = (open / self.slots.max(1)).max(1) as f64;
+        let wait = ahead * self.answer_us.load(Ordering::Relaxed) as f64 / 1e3;
+        Err(JobError::new(
+            ErrorCode::Busy,
+            format!("{open} questions are waiting already: ask again in {:.0} s.", (wait / 1e3).ceil()),
+        )
+        .retry_after(wait))
+    }
+
+    pub(crate) fn leave(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An answer held its slot this long.
+    pub(crate) fn answered(&self, took: Duration) {
+        let old = self.answer_us.load(Ordering::Relaxed);
+        self.answer_us.store((old * 7 + took.as_micros() as u64) / 8, Ordering::Relaxed);
+    }
+}
+
+impl Engine {
+    /// Starts the worker, which loads the checkpoint, warms up, and then serves. `status` tells how far it is; a load
+    /// that fails ends in [`State::Failed`] with the reason.
+    pub fn start(
+        settings: Settings,
+        open: impl FnOnce() -> Result<(Checkpoint, Target), LoadError> + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (commands, inbox) = mpsc::channel();
+        let (status_out, status) = watch::channel(Status::default());
+        let load = Arc::new(Load::new(&settings));
+        let engine = Engine { commands, status, ids: Arc::new(AtomicU64::new(1)), load: load.clone() };
+        std::thread::Builder::new().name("worker".into()).spawn(move || {
+            let failed = |error: String| {
+                tracing::error!(%error, "the model could not be served");
+                status_out.send_modify(|s| {
+                    s.state = State::Failed;
+                    s.error = Some(error);
+                });
+            };
+            let worker = match prepare(settings, load, open, &status_out) {
+                Ok(worker) => worker,
+                Err(error) => return failed(error.0),
+            };
+            status_out.send_modify(|s| {
+                s.state = State::Ready;
+                s.progress = None;
+            });
+            worker.run(&inbox);
+        })?;
+        Ok(engine)
+    }
+
+    /// A number unique in this server: for requests and sessions. Never 0.
+    pub fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Questions accepted and not yet answered.
+    pub fn open_requests(&self) -> usize {
+        self.load.open.load(Ordering::Relaxed)
+    }
+
+    /// Gives the worker a picture; with eager encoding it is looked at as soon as the device is free. Giving the same
+    /// key again is cheap and answers `Encoded { cached: true }` if it is still there. While the model loads it waits.
+    pub fn picture(&self, job: PictureJob) {
+        self.send(Command::Picture(job));
+    }
+
+    /// Queues a question. Refused at once when the queue is full (`busy`, with an honest `retry_after_ms`), while
+    /// loading or failed; otherwise events follow, the first being `Queued`.
+    pub fn ask(&self, job: AskJob) -> Result<(), JobError> {
+        match self.status.borrow().state {
+            State::Ready | State::Draining => {}
+            State::Loading | State::Warming => {
+                return Err(JobError::new(
+                    ErrorCode::Loading,
+                    "The model is still loading: ask again when the state is ready.",
+                )
+                .retry_after(1000.0));
+            }
+            State::Failed => {
+                return Err(JobError::new(
+                    ErrorCode::WorkerFailed,
+                    "The model could not be loaded: the server's log says why.",
+                ));
+            }
+        }
+        self.load.enter()?;
+        self.send(Command::Ask(job));
+        Ok(())
+    }
+
+    pub fn cancel(&self, request: u64) {
+        self.send(Command::Cancel { request });
+    }
+
+    pub fn forget(&self, key: PictureKey, done: impl FnOnce() + Send + 'static) {
+        self.send(Command::Forget { key, done: Box::new(done) });
+    }
+
+    pub fn end_session(&self, session: u64) {
+        self.send(Command::EndSession { session });
+    }
+
+    /// Ends the worker once everything accepted before is answered.
+    pub fn shutdown(&self) {
+        self.send(Command::Shutdown);
+    }
+
+    fn send(&self, command: Command) {
+        // Without a worker (it failed to load, or it ended) nothing can follow.
+        let _ = self.commands.send(command);
+    }
+
+    /// A handle whose commands end in `commands` instead of a worker: for testing what talks to the engine.
+    pub fn stand_in(commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> Self {
+        let load = Arc::new(Load::new(&Settings { queue: 1 << 20, ..Settings::default() }));
+        Engine { commands, status, ids: Arc::new(AtomicU64::new(1)), load }
+    }
+}
+
+fn prepare(
+    settings: Settings,
+    load: Arc<Load>,
+    open: impl FnOnce() -> Result<(Checkpoint, Target), LoadError>,
+    status: &watch::Sender<Status>,
+) -> Result<worker::Worker, LoadError> {
+    let (checkpoint, target) = open()?;
+    let config = &checkpoint.config;
+    let described = wire::Model {
+        name: checkpoint.name.clone(),
+        demo: checkpoint.demo,
+        image_size: config.vision_config.image_size as u32,
+        max_positions: config.seq_length as u32,
+        device: target.device_name(),
+        dtype: target.dtype_name(),
+        quantization: "none".into(),
+    };
+    status.send_modify(|s| s.model = described);
+    let model = checkpoint.load(&target, &mut |done, total| {
+        let progress = done as f64 / total.max(1) as f64;
+        status.send_modify(|s| s.progress = Some(progress));
+    })?;
+
+    // Enough for every slot to run a conversation to the model's end beside a picture being looked at.
+    let least = settings.max_batch * (model.config.max_entries().div_ceil(PAGE) + 1)
+        + model.config.image_tokens().div_ceil(PAGE) + 2;
+    let wanted = settings.cache_bytes.unwrap_or_else(|| target.free_memory() / 4);
+    let pages = ((wanted / model.page_bytes() as u64) as usize).clamp(least, least * 32);
+    let on_device = |e: candle_core::Error| LoadError(format!("the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"));
+    let warmup = settings.warmup;
+    let mut worker =
+        worker::Worker::new(model, checkpoint.tokenizer.clone(), settings, load, pages).map_err(on_device)?;
+    if warmup {
+        status.send_modify(|s| {
+            s.state = State::Warming;
+            s.progress = None;
+        });
+        worker.warm_up().map_err(|e| LoadError(format!("the model does not run on this device ({e})")))?;
+    }
+    Ok(worker)
+}

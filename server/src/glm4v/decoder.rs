@@ -1,0 +1,117 @@
+//! The language model: pre-norm decoder with grouped key/value heads and rotary positions.
+
+use candle_core::Tensor;
+
+use super::linear::Linear;
+use super::loader::Loader;
+use super::{Config, LoadError};
+use crate::kernels::{self, Arena, Plan, Rotary};
+
+pub struct Decoder {
+    heads: usize,
+    eps: f64,
+    rotary: Rotary,
+    /// [vocabulary, hidden]
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    final_norm: Tensor,
+    output: Linear,
+}
+
+struct Layer {
+    attention_norm: Tensor,
+    qkv: Linear,
+    dense: Linear,
+    mlp_norm: Tensor,
+    /// The gate half, then the up half.
+    gate_up: Linear,
+    down: Linear,
+}
+
+impl Decoder {
+    pub fn load(config: &Config, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
+        let (h, f, v) = (
+            config.hidden_size,
+            config.ffn_hidden_size,
+            config.padded_vocab_size,
+        );
+        let embedding = loader.get("embedding.word_embeddings.weight", &[v, h])?;
+        let layers = (0..config.num_layers)
+            .map(|i| {
+                let at = format!("encoder.layers.{i}");
+                Ok(Layer {
+                    attention_norm: loader.get(&format!("{at}.input_layernorm.weight"), &[h])?,
+                    qkv: loader.linear(
+                        &format!("{at}.self_attention.query_key_value"),
+                        config.qkv_size(),
+                        h,
+                        config.add_qkv_bias,
+                    )?,
+                    dense: loader.linear(
+                        &format!("{at}.self_attention.dense"),
+                        h,
+                        config.num_attention_heads * config.kv_channels,
+                        false,
+                    )?,
+                    mlp_norm: loader.get(&format!("{at}.post_attention_layernorm.weight"), &[h])?,
+                    gate_up: loader.linear(&format!("{at}.mlp.dense_h_to_4h"), 2 * f, h, false)?,
+                    down: loader.linear(&format!("{at}.mlp.dense_4h_to_h"), h, f, false)?,
+                })
+            })
+            .collect::<Result<_, LoadError>>()?;
+        let final_norm = loader.get("encoder.final_layernorm.weight", &[h])?;
+        let output = if config.tie_word_embeddings {
+            Linear::new(embedding.clone(), None)
+        } else {
+            loader.linear("output_layer", v, h, false)?
+        };
+        Ok(Decoder {
+            heads: config.num_attention_heads,
+            eps: config.layernorm_epsilon,
+            rotary: Rotary::new(config.rotary_size(), 10000.0 * config.rope_ratio),
+            embedding,
+            layers,
+            final_norm,
+            output,
+        })
+    }
+
+    pub fn rotary(&self) -> &Rotary {
+        &self.rotary
+    }
+
+    /// The vectors of tokens: [ids, hidden].
+    pub fn embed(&self, ids: &[u32]) -> candle_core::Result<Tensor> {
+        let ids = Tensor::new(ids, self.embedding.device())?;
+        self.embedding.index_select(&ids, 0)
+    }
+
+    /// Runs `x` [rows, hidden] through all layers, its keys and values into `arena`; the result is [rows, hidden],
+    /// before the final norm.
+    pub fn forward(
+        &self,
+        mut x: Tensor,
+        plan: &Plan,
+        arena: &Arena,
+    ) -> candle_core::Result<Tensor> {
+        for (i, layer) in self.layers.iter().enumerate() {
+            let normed = kernels::rms_norm(&x, &layer.attention_norm, self.eps)?;
+            let qkv = layer.qkv.forward(&normed)?;
+            kernels::store_kv(arena, i, &qkv, plan)?;
+            let attention = kernels::paged_attention(&qkv, arena, i, self.heads, plan)?;
+            x = (x + layer.dense.forward(&attention)?)?;
+            let normed = kernels::rms_norm(&x, &layer.mlp_norm, self.eps)?;
+            let mlp = kernels::swiglu(&layer.gate_up.forward(&normed)?)?;
+            x = (x + layer.down.forward(&mlp)?)?;
+        }
+        Ok(x)
+    }
+
+    /// The scores of the next token after each of `rows` of `hidden`: [rows, vocabulary].
+    pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> candle_core::Result<Tensor> {
+        let rows = Tensor::new(rows, hidden.device())?;
+        let last = hidden.index_select(&rows, 0)?;
+        self.output
+            .forward(&kernels::rms_norm(&last, &self.final_norm, self.eps)?)
+    }
+}

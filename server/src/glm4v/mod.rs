@@ -1,0 +1,133 @@
+//! GLM-4V: vision tower, adapter and decoder, from a folder in the published format.
+//!
+//! Every size and every token id comes from the folder. Nothing here knows sessions, sockets or an async runtime.
+
+mod config;
+mod decoder;
+mod entries;
+mod files;
+mod linear;
+mod loader;
+mod tensors;
+mod vision;
+mod weights;
+
+use candle_core::{DType, Device, Tensor};
+
+pub use config::{Config, TokenIds, VisionConfig};
+pub use decoder::Decoder;
+pub use entries::{Entry, IMAGE, Prompt, expand, positions};
+pub use files::{FileBytes, Folder};
+pub use loader::Progress;
+pub use tensors::{Part, TensorSpec, tensors};
+pub use vision::{Encoding, VisionTower};
+pub use weights::Weights;
+
+use crate::kernels::{Arena, Plan, Span};
+
+/// Why a checkpoint can't be served: one sentence that names the file and the tensor, what was expected, what was
+/// found, and what to do.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct LoadError(pub String);
+
+/// The model on its device.
+pub struct Model {
+    pub config: Config,
+    pub vision: VisionTower,
+    pub decoder: Decoder,
+    dtype: DType,
+    device: Device,
+}
+
+impl Model {
+    /// Loads everything in one type. `progress` hears elements loaded and elements in all.
+    pub fn load<'a>(
+        config: Config,
+        weights: &'a Weights,
+        dtype: DType,
+        device: &'a Device,
+        progress: &'a mut Progress<'a>,
+    ) -> Result<Self, LoadError> {
+        let total = tensors(&config).iter().map(|t| t.elements() as u64).sum();
+        let mut loader = loader::Loader::new(weights, total, dtype, device, progress);
+        Ok(Model {
+            decoder: Decoder::load(&config, &mut loader)?,
+            vision: VisionTower::load(&config, &mut loader)?,
+            config,
+            dtype,
+            device: device.clone(),
+        })
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The type of the KV cache: the CPU's kernels compute in f32, so that is what it holds there.
+    fn cache_dtype(&self) -> DType {
+        if self.device.is_cpu() {
+            DType::F32
+        } else {
+            self.dtype
+        }
+    }
+
+    /// Bytes of a page of this model's cache.
+    pub fn page_bytes(&self) -> usize {
+        let c = &self.config;
+        Arena::page_bytes(
+            c.num_layers,
+            c.multi_query_group_num,
+            c.kv_channels,
+            self.cache_dtype(),
+        )
+    }
+
+    pub fn arena(&self, pages: usize) -> candle_core::Result<Arena> {
+        let c = &self.config;
+        Arena::new(
+            pages,
+            c.num_layers,
+            c.multi_query_group_num,
+            c.kv_channels,
+            self.cache_dtype(),
+            &self.device,
+        )
+    }
+
+    /// Runs new entries through the decoder: `x` [rows, hidden], as many rows as `spans` and `positions` say.
+    pub fn forward(
+        &self,
+        x: Tensor,
+        spans: Vec<Span>,
+        positions: &[u32],
+        arena: &Arena,
+    ) -> candle_core::Result<Hidden> {
+        let plan = Plan::new(spans, positions, self.decoder.rotary())?;
+        let last_rows = plan.last_rows();
+        Ok(Hidden {
+            x: self.decoder.forward(x, &plan, arena)?,
+            last_rows,
+        })
+    }
+
+    /// The scores of the next token, f32 on the host: one row for each of the chosen spans.
+    pub fn logits(&self, hidden: &Hidden, spans: &[usize]) -> candle_core::Result<Vec<Vec<f32>>> {
+        let rows: Vec<u32> = spans.iter().map(|s| hidden.last_rows[*s]).collect();
+        self.decoder
+            .logits(&hidden.x, &rows)?
+            .to_dtype(DType::F32)?
+            .to_vec2()
+    }
+}
+
+/// What the decoder made of a batch.
+pub struct Hidden {
+    x: Tensor,
+    last_rows: Vec<u32>,
+}
