@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 
+use crate::config::{ModelArgs, Quantize};
 use crate::device::Target;
 use crate::glm4v::{Config, Folder, LoadError, Model, Progress, Weights};
 use crate::text::{Defaults, Tokenizer};
@@ -21,7 +22,29 @@ pub struct Checkpoint {
     weights: Weights,
 }
 
+#[cfg(feature = "demo")]
+include!(concat!(env!("OUT_DIR"), "/demo.rs"));
+#[cfg(not(feature = "demo"))]
+const DEMO_FILES: &[(&str, &[u8])] = &[];
+
+/// The demo checkpoint, compiled in.
+pub const DEMO: Folder = Folder::Embedded(DEMO_FILES);
+
+/// A checkpoint's folder on disk.
+pub fn folder(path: &Path) -> Folder {
+    Folder::OnDisk(path.to_path_buf())
+}
+
 impl Checkpoint {
+    /// What the command line asks for: a folder, random weights, or the demo.
+    pub fn choose(args: &ModelArgs) -> Result<Self, LoadError> {
+        match (&args.model, args.random_weights, &args.config) {
+            (Some(path), _, _) => Self::open(&folder(path)),
+            (None, Some(seed), Some(config)) => Self::random(config, seed),
+            _ => Self::open(&DEMO),
+        }
+    }
+
     /// Opens a folder in the published format and checks all of it.
     pub fn open(folder: &Folder) -> Result<Self, LoadError> {
         let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
@@ -67,9 +90,14 @@ impl Checkpoint {
     }
 
     /// Puts the weights on the device. `progress` hears elements loaded and elements in all.
-    pub fn load(&self, target: &Target, progress: &mut Progress<'_>) -> Result<Model, LoadError> {
+    pub fn load(
+        &self,
+        target: &Target,
+        quantize: Quantize,
+        progress: &mut Progress<'_>,
+    ) -> Result<Model, LoadError> {
         let mut progress = |done, total| progress(done, total);
-        Model::load(self.config.clone(), &self.weights, target.dtype, &target.device, &mut progress)
+        Model::load(self.config.clone(), &self.weights, target.dtype, quantize, &target.device, &mut progress)
     }
 }
 

@@ -22,6 +22,7 @@ use wire::{ErrorCode, State};
 pub use types::{AskJob, Event, EventSink, JobError, PictureJob, PictureKey, Status};
 
 use crate::checkpoint::Checkpoint;
+use crate::config::Quantize;
 use crate::device::Target;
 use crate::glm4v::LoadError;
 use crate::kernels::PAGE;
@@ -40,6 +41,7 @@ pub struct Settings {
     /// Keep what was computed of a conversation for its next question.
     pub prefix_cache: bool,
     pub warmup: bool,
+    pub quantize: Quantize,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             eager_encode: true,
             prefix_cache: true,
             warmup: true,
+            quantize: Quantize::None,
         }
     }
 }
@@ -242,10 +245,10 @@ fn prepare(
         max_positions: config.seq_length as u32,
         device: target.device_name(),
         dtype: target.dtype_name(),
-        quantization: "none".into(),
+        quantization: format!("{:?}", settings.quantize).to_lowercase(),
     };
     status.send_modify(|s| s.model = described);
-    let model = checkpoint.load(&target, &mut |done, total| {
+    let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
         let progress = done as f64 / total.max(1) as f64;
         status.send_modify(|s| s.progress = Some(progress));
     })?;

@@ -3,8 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::LoadError;
-use super::linear::Linear;
+use super::linear::{Linear, format_of};
+use super::tensors::{Part, TensorSpec};
 use super::weights::Weights;
+use crate::config::Quantize;
 
 /// What is told after each tensor: elements loaded, and elements in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -12,6 +14,7 @@ pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 pub struct Loader<'a> {
     weights: &'a Weights,
     dtype: DType,
+    quantize: Quantize,
     device: &'a Device,
     loaded: u64,
     total: u64,
@@ -24,12 +27,14 @@ impl<'a> Loader<'a> {
         weights: &'a Weights,
         total: u64,
         dtype: DType,
+        quantize: Quantize,
         device: &'a Device,
         progress: &'a mut Progress<'a>,
     ) -> Self {
         Loader {
             weights,
             dtype,
+            quantize,
             device,
             loaded: 0,
             total,
@@ -82,7 +87,7 @@ impl<'a> Loader<'a> {
         let bias = bias
             .then(|| self.get(&format!("{name}.bias"), &[out]))
             .transpose()?;
-        Ok(Linear::new(weight, bias))
+        self.quantize(name, weight, bias)
     }
 
     /// Several weights [out, inp] with the same input as one product.
@@ -91,13 +96,27 @@ impl<'a> Loader<'a> {
             .iter()
             .map(|name| self.get(&format!("{name}.weight"), &[out, inp]))
             .collect::<Result<Vec<_>, _>>()?;
-        let weight = Tensor::cat(&weights, 0).map_err(|e| {
-            LoadError(format!(
-                "{} could not be joined on the device ({e}): is there enough memory?",
-                names[0]
-            ))
-        })?;
-        Ok(Linear::new(weight, None))
+        let weight = Tensor::cat(&weights, 0).map_err(|e| arranging(names[0], &e))?;
+        self.quantize(names[0], weight, None)
+    }
+
+    fn quantize(
+        &self,
+        name: &str,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    ) -> Result<Linear, LoadError> {
+        let spec = TensorSpec {
+            name: format!("{name}.weight"),
+            shape: weight.dims().to_vec(),
+            part: Part::Rest,
+        };
+        match format_of(&spec, self.quantize) {
+            None => Ok(Linear::new(weight, bias)),
+            Some(format) => {
+                Linear::quantized(&weight, bias, format).map_err(|e| arranging(name, &e))
+            }
+        }
     }
 
     /// `{name}.weight` and `{name}.bias` as [2, n].
@@ -106,4 +125,10 @@ impl<'a> Loader<'a> {
         let bias = self.get(&format!("{name}.bias"), &[n])?;
         self.map(weight, |w| Tensor::stack(&[&w, &bias], 0))
     }
+}
+
+fn arranging(name: &str, e: &candle_core::Error) -> LoadError {
+    LoadError(format!(
+        "{name} could not be arranged on the device ({e}): is there enough memory?"
+    ))
 }

@@ -17,12 +17,14 @@ use candle_core::{DType, Device, Tensor};
 pub use config::{Config, TokenIds, VisionConfig};
 pub use decoder::Decoder;
 pub use entries::{Entry, IMAGE, Prompt, expand, positions};
+pub use linear::format_of;
 pub use files::{FileBytes, Folder};
 pub use loader::Progress;
 pub use tensors::{Part, TensorSpec, tensors};
 pub use vision::{Encoding, VisionTower};
 pub use weights::Weights;
 
+use crate::config::Quantize;
 use crate::kernels::{Arena, Plan, Span};
 
 /// Why a checkpoint can't be served: one sentence that names the file and the tensor, what was expected, what was
@@ -46,11 +48,12 @@ impl Model {
         config: Config,
         weights: &'a Weights,
         dtype: DType,
+        quantize: Quantize,
         device: &'a Device,
         progress: &'a mut Progress<'a>,
     ) -> Result<Self, LoadError> {
         let total = tensors(&config).iter().map(|t| t.elements() as u64).sum();
-        let mut loader = loader::Loader::new(weights, total, dtype, device, progress);
+        let mut loader = loader::Loader::new(weights, total, dtype, quantize, device, progress);
         Ok(Model {
             decoder: Decoder::load(&config, &mut loader)?,
             vision: VisionTower::load(&config, &mut loader)?,

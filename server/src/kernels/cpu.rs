@@ -116,18 +116,32 @@ pub fn exp(x: f32) -> f32 {
     y * scale
 }
 
-/// Runs `f` compiled for the widest vector units of this processor.
+/// Runs `f` compiled for the widest vector units of this processor; `f` and all it calls must be inlined.
 #[inline(always)]
 pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
-    struct Call<F>(F);
-    impl<R, F: FnOnce() -> R> pulp::WithSimd for Call<F> {
-        type Output = R;
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, simd: S) -> R {
-            simd.vectorize(self.0)
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        fn avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        if is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+        {
+            // SAFETY: the processor has them.
+            return unsafe { avx512(f) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has them.
+            return unsafe { avx2(f) };
         }
     }
-    pulp::Arch::new().dispatch(Call(f))
+    f()
 }
 
 #[cfg(test)]

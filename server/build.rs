@@ -1,0 +1,26 @@
+//! Lists the demo checkpoint's files, so that the binary holds them.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+fn main() -> io::Result<()> {
+    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("../models/demo");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut list = String::from("const DEMO_FILES: &[(&str, &[u8])] = &[\n");
+    let folder = folder.canonicalize()?;
+    let mut names: Vec<String> = fs::read_dir(&folder)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| {
+            [".json", ".model", ".safetensors"].iter().any(|end| name.ends_with(end))
+        })
+        .collect();
+    names.sort();
+    for name in names {
+        let path = folder.join(&name);
+        println!("cargo::rerun-if-changed={}", path.display());
+        list += &format!("    ({name:?}, include_bytes!({path:?})),\n");
+    }
+    list += "];\n";
+    let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
+    fs::write(Path::new(&out).join("demo.rs"), list)
+}

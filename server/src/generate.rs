@@ -1,0 +1,262 @@
+//! `glimpse generate`: one answer with no server, step by step as the engine does it.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::Tensor;
+use serde::Serialize;
+use wire::FinishReason;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{GenerateArgs, ImageDecoder};
+use crate::device::Target;
+use crate::glm4v::{Entry, Model, Prompt, expand, positions};
+use crate::image::{self, Picture};
+use crate::kernels::{Arena, PAGE, Span};
+use crate::text::{AnswerStream, LogSoftmax, Sampler, SamplingParams, prompt};
+
+/// `--json`: all that others need to check an answer against the original.
+#[derive(Serialize)]
+struct Report {
+    /// Placeholders as they stand before the picture replaces them.
+    prompt_token_ids: Vec<u32>,
+    /// After it did.
+    position_ids: Vec<u32>,
+    image_tokens: usize,
+    prompt_tokens: usize,
+    cached_tokens: usize,
+    tokens: Vec<Chosen>,
+    text: String,
+    finish_reason: FinishReason,
+    timings: Timings,
+}
+
+/// A generated token.
+#[derive(Serialize)]
+struct Chosen {
+    id: u32,
+    text: String,
+    /// Log-softmax of the raw f32 logits, before temperature and penalties.
+    logprob: f64,
+    top: Vec<Candidate>,
+}
+
+#[derive(Serialize)]
+struct Candidate {
+    id: u32,
+    logprob: f64,
+}
+
+#[derive(Default, Serialize)]
+struct Timings {
+    load_ms: f64,
+    decode_ms: f64,
+    preprocess_ms: f64,
+    vision_ms: f64,
+    prefill_ms: f64,
+    first_token_ms: f64,
+    generate_ms: f64,
+    tokens_per_second: f64,
+}
+
+/// Answers, or with `--dump-pixels` writes what would enter the vision tower.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn run(args: &GenerateArgs) -> Result<(), String> {
+    let started = Instant::now();
+    let checkpoint = Checkpoint::choose(&args.model).map_err(|e| e.to_string())?;
+    let picture = args.image.as_deref().map(|path| load_picture(path, &checkpoint, args)).transpose()?;
+    if let (Some(out), Some(picture)) = (&args.dump_pixels, &picture) {
+        return picture
+            .pixels
+            .dump(out)
+            .map_err(|e| format!("{} cannot be written ({e})", out.display()));
+    }
+    let question = args.prompt.as_deref().unwrap_or_default();
+    if question.trim().is_empty() {
+        return Err("the question is empty: give --prompt some text".into());
+    }
+    let sampling = sampling(args, &checkpoint)?;
+    let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
+    let model = checkpoint
+        .load(&target, args.model.quantize, &mut |_, _| {})
+        .map_err(|e| e.to_string())?;
+    let mut timings = Timings { load_ms: ms(started), ..Timings::default() };
+    if let Some(picture) = &picture {
+        timings.decode_ms = picture.decode_ms;
+        timings.preprocess_ms = picture.preprocess_ms;
+    }
+    answer(args, &checkpoint, &model, picture.as_ref(), question, &sampling, timings)
+        .map_err(|e| format!("the model failed ({e})"))?
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+fn load_picture(path: &Path, checkpoint: &Checkpoint, args: &GenerateArgs) -> Result<Picture, String> {
+    let bytes =
+        std::fs::read(path).map_err(|e| format!("the picture {} cannot be read ({e})", path.display()))?;
+    let options = image::Options {
+        decoder: match args.engine.image_decoder {
+            ImageDecoder::Turbojpeg => image::Decoder::TurboJpeg,
+            ImageDecoder::Portable => image::Decoder::Portable,
+        },
+        raw: args.raw_pixels,
+        ..image::Options::default()
+    };
+    let size = checkpoint.config.vision_config.image_size as u32;
+    image::load(&bytes, size, &options).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingParams, String> {
+    let asked = wire::Sampling {
+        temperature: if args.greedy { Some(0.0) } else { args.temperature },
+        top_p: args.top_p,
+        top_k: args.top_k,
+        repetition_penalty: args.repetition_penalty,
+        max_new_tokens: args.max_new_tokens,
+        seed: args.seed,
+        stop: None,
+    };
+    checkpoint.sampling.with(&asked, checkpoint.config.seq_length as u64)
+}
+
+/// One sequence alone on the device.
+struct Solo<'a> {
+    model: &'a Model,
+    arena: Arena,
+    pages: Vec<u32>,
+}
+
+impl Solo<'_> {
+    /// Scores of the next token after `x` [rows, hidden], the entries from `start` on.
+    fn forward(&self, x: Tensor, start: usize, positions: &[u32]) -> candle_core::Result<Vec<f32>> {
+        let span = Span { start, len: positions.len(), pages: self.pages.clone() };
+        let hidden = self.model.forward(x, vec![span], positions, &self.arena)?;
+        Ok(self.model.logits(&hidden, &[0])?.remove(0))
+    }
+}
+
+fn answer(
+    args: &GenerateArgs,
+    checkpoint: &Checkpoint,
+    model: &Model,
+    picture: Option<&Picture>,
+    question: &str,
+    sampling: &SamplingParams,
+    mut timings: Timings,
+) -> candle_core::Result<Result<(), String>> {
+    let config = &model.config;
+    let ids = match prompt(&checkpoint.tokenizer, &[], question, picture.is_some()) {
+        Ok(ids) => ids,
+        Err(e) => return Ok(Err(e.to_string())),
+    };
+    let Prompt { entries, image_entries } = expand(ids.clone(), config);
+    let position_ids = positions(&entries, 0);
+    let used = position_ids.last().map_or(0, |p| *p as usize + 1);
+    if used >= config.seq_length {
+        return Ok(Err(format!(
+            "the question takes {used} of the model's {} positions, so there is no room for an answer: ask a shorter one",
+            config.seq_length
+        )));
+    }
+    let most = (sampling.max_new_tokens as usize).min(config.seq_length - used);
+
+    let asked = Instant::now();
+    let vectors = picture.map(|p| model.vision.encode(&p.pixels.to_f32_chw())).transpose()?;
+    model.device().synchronize()?;
+    timings.vision_ms = ms(asked);
+    let x = embed(model, &entries, vectors.as_ref())?;
+    let pages = (entries.len() + most).div_ceil(PAGE);
+    let solo = Solo { model, arena: model.arena(pages)?, pages: (0..pages as u32).collect() };
+    let prefill = Instant::now();
+    let mut logits = solo.forward(x, 0, &position_ids)?;
+    timings.prefill_ms = ms(prefill);
+    timings.first_token_ms = ms(asked);
+
+    let mut sampler = Sampler::new(sampling, &ids);
+    let mut stream = AnswerStream::new(checkpoint.tokenizer.clone(), sampling.stop.clone());
+    let mut shown = Shown { live: !args.json, text: String::new() };
+    let mut tokens = Vec::new();
+    let generate = Instant::now();
+    let finish_reason = loop {
+        let scores = match LogSoftmax::new(&logits) {
+            Ok(scores) => scores,
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        let top = scores.top(args.logprobs).into_iter().map(|(id, logprob)| Candidate { id, logprob });
+        let top: Vec<Candidate> = top.collect();
+        let raw = logits.clone();
+        let id = match sampler.sample(&mut logits) {
+            Ok(id) => id,
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        let logprob = LogSoftmax::new(&raw).ok().and_then(|s| s.of(id)).unwrap_or(f64::NEG_INFINITY);
+        let text = checkpoint.tokenizer.token_bytes(id).unwrap_or_default();
+        tokens.push(Chosen { id, text: String::from_utf8_lossy(text).into_owned(), logprob, top });
+        if config.eos_token_id.as_slice().contains(&id) {
+            break FinishReason::Stop;
+        }
+        shown.show(&stream.push(id));
+        if stream.is_stopped() {
+            break FinishReason::Stop;
+        }
+        if tokens.len() >= most {
+            break FinishReason::Length;
+        }
+        let at = tokens.len() - 1;
+        logits = solo.forward(model.decoder.embed(&[id])?, entries.len() + at, &[(used + at) as u32])?;
+    };
+    shown.show(&stream.finish());
+    timings.generate_ms = ms(generate);
+    timings.tokens_per_second = (tokens.len().max(1) - 1) as f64 / (timings.generate_ms / 1e3).max(1e-9);
+
+    if args.json {
+        let report = Report {
+            prompt_token_ids: ids,
+            position_ids,
+            image_tokens: image_entries,
+            prompt_tokens: entries.len(),
+            cached_tokens: 0,
+            tokens,
+            text: shown.text,
+            finish_reason,
+            timings,
+        };
+        println!("{}", serde_json::to_string_pretty(&report).map_err(candle_core::Error::msg)?);
+    } else {
+        println!();
+    }
+    Ok(Ok(()))
+}
+
+/// The answer so far; without `--json` it is printed as it comes.
+struct Shown {
+    live: bool,
+    text: String,
+}
+
+impl Shown {
+    fn show(&mut self, piece: &str) {
+        self.text.push_str(piece);
+        if self.live {
+            let mut out = std::io::stdout();
+            // A closed pipe ends the printing, not the answer.
+            let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+        }
+    }
+}
+
+/// The decoder's input for a whole prompt: tokens' vectors, and the picture's in their place.
+fn embed(model: &Model, entries: &[Entry], vectors: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    let Some(vectors) = vectors else {
+        return model.decoder.embed(entries);
+    };
+    let begin = entries.iter().position(|e| *e == model.config.boi_token_id).unwrap_or(0);
+    let before = model.decoder.embed(&entries[..begin])?;
+    let after = model.decoder.embed(&entries[begin + vectors.dim(0)?..])?;
+    Tensor::cat(&[&before, vectors, &after], 0)
+}

@@ -1,0 +1,225 @@
+//! `glimpse inspect`: what a folder holds, what it takes to run it, and what is wrong with it.
+
+use serde::Serialize;
+
+use crate::checkpoint::{DEMO, folder};
+use crate::config::{InspectArgs, Quantize};
+use crate::glm4v::{Config, Folder, Part, Weights, format_of, tensors};
+use crate::kernels::{Arena, PAGE};
+
+#[derive(Serialize)]
+struct Report {
+    name: String,
+    model_type: String,
+    parameters: Parameters,
+    image_size: usize,
+    image_tokens: usize,
+    seq_length: usize,
+    vocabulary: usize,
+    /// Stored types and bytes; absent where the folder holds no weights.
+    stored: Option<Stored>,
+    memory: Vec<Memory>,
+    problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Parameters {
+    total: usize,
+    decoder_layers: usize,
+    vision_layers: usize,
+    rest: usize,
+}
+
+#[derive(Serialize)]
+struct Stored {
+    dtypes: Vec<String>,
+    bytes: u64,
+    shards: usize,
+}
+
+/// What it takes to run with a choice of `--quantize`.
+#[derive(Serialize)]
+struct Memory {
+    quantize: &'static str,
+    /// On a card (bf16 where not quantized) and on the CPU (f32 where not quantized).
+    cuda_weight_bytes: u64,
+    cpu_weight_bytes: u64,
+    /// One conversation to the model's end, on a card.
+    conversation_bytes: u64,
+    formats: Vec<Format>,
+}
+
+/// Which format a part's weights take.
+#[derive(Serialize)]
+struct Format {
+    part: &'static str,
+    format: String,
+    parameters: usize,
+}
+
+/// Prints the report; the result says whether the folder can be served.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn run(args: &InspectArgs) -> Result<bool, String> {
+    let folder = args.model.as_ref().map_or(DEMO, |path| folder(path));
+    let report = report(&folder)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
+    } else {
+        print(&report);
+    }
+    Ok(report.problems.is_empty())
+}
+
+fn report(folder: &Folder) -> Result<Report, String> {
+    let config = Config::parse(&folder.file("config.json").map_err(|e| e.to_string())?)?;
+    let specs = tensors(&config);
+    let count = |part| specs.iter().filter(|t| t.part == part).map(|t| t.elements()).sum();
+    let parameters = Parameters {
+        decoder_layers: count(Part::DecoderLayers),
+        vision_layers: count(Part::VisionLayers),
+        rest: count(Part::Rest),
+        total: specs.iter().map(|t| t.elements()).sum(),
+    };
+
+    let mut problems = Vec::new();
+    for name in ["tokenizer.model", "tokenizer_config.json"] {
+        if let Err(e) = folder.file(name) {
+            problems.push(e.to_string());
+        }
+    }
+    let (shards, wrong) = Weights::inspect(folder, &config).map_err(|e| e.to_string())?;
+    problems.extend(wrong);
+    let shard_count = shards.len();
+    let weights = Weights::Stored(shards);
+    let stored = (shard_count > 0).then(|| Stored {
+        dtypes: weights.stored_dtypes(),
+        bytes: weights.stored_bytes(),
+        shards: shard_count,
+    });
+
+    let page = Arena::page_bytes(
+        config.num_layers,
+        config.multi_query_group_num,
+        config.kv_channels,
+        candle_core::DType::BF16,
+    );
+    let conversation = config.max_entries().div_ceil(PAGE) * page;
+    let memory = [("none", Quantize::None), ("q8", Quantize::Q8), ("q4", Quantize::Q4)]
+        .map(|(name, quantize)| {
+            let mut formats: Vec<Format> = Vec::new();
+            let (mut cuda, mut cpu) = (0, 0);
+            for spec in &specs {
+                let format = format_of(spec, quantize);
+                let elements = spec.elements();
+                let bytes = |plain: u64| match format {
+                    Some(f) => (elements / f.block_size() * f.type_size()) as u64,
+                    None => elements as u64 * plain,
+                };
+                cuda += bytes(2);
+                cpu += bytes(4);
+                let part = match spec.part {
+                    Part::DecoderLayers => "decoder layers",
+                    Part::VisionLayers => "vision layers",
+                    Part::Rest => "rest",
+                };
+                let format = format.map_or_else(|| "plain".into(), |f| format!("{f:?}").to_lowercase());
+                match formats.iter_mut().find(|f| f.part == part && f.format == format) {
+                    Some(known) => known.parameters += elements,
+                    None => formats.push(Format { part, format, parameters: elements }),
+                }
+            }
+            Memory {
+                quantize: name,
+                cuda_weight_bytes: cuda,
+                cpu_weight_bytes: cpu,
+                conversation_bytes: conversation as u64,
+                formats,
+            }
+        })
+        .into();
+    Ok(Report {
+        name: folder.name(),
+        model_type: "GLM-4V".into(),
+        parameters,
+        image_size: config.vision_config.image_size,
+        image_tokens: config.image_tokens(),
+        seq_length: config.seq_length,
+        vocabulary: config.padded_vocab_size,
+        stored,
+        memory,
+        problems,
+    })
+}
+
+fn print(report: &Report) {
+    let p = &report.parameters;
+    println!("{}: {}", report.name, report.model_type);
+    println!("  parameters      {:>16}", grouped(p.total));
+    println!("    decoder layers{:>16}", grouped(p.decoder_layers));
+    println!("    vision layers {:>16}", grouped(p.vision_layers));
+    println!("    the rest      {:>16}", grouped(p.rest));
+    println!(
+        "  pictures        {0}×{0} pixels, {1} cache entries",
+        report.image_size, report.image_tokens
+    );
+    println!("  length          {} positions", grouped(report.seq_length));
+    println!("  vocabulary      {}", grouped(report.vocabulary));
+    match &report.stored {
+        Some(s) => println!("  stored          {} in {} shards, {}", gib(s.bytes), s.shards, s.dtypes.join(", ")),
+        None => println!("  stored          no weights here"),
+    }
+    println!("  memory          --quantize     card        CPU   one whole conversation");
+    for m in &report.memory {
+        println!(
+            "                  {:<10} {:>9}  {:>9}  {:>9}",
+            m.quantize,
+            gib(m.cuda_weight_bytes),
+            gib(m.cpu_weight_bytes),
+            gib(m.conversation_bytes)
+        );
+        for f in m.formats.iter().filter(|f| f.format != "plain") {
+            println!("                    {}: {} parameters in {}", f.part, grouped(f.parameters), f.format);
+        }
+    }
+    match report.problems.len() {
+        0 => println!("  complete: it can be served"),
+        n => {
+            println!("  {n} thing{} wrong:", if n == 1 { "" } else { "s" });
+            report.problems.iter().for_each(|problem| println!("  - {problem}"));
+        }
+    }
+}
+
+/// 13906320896 → 13,906,320,896.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn gib(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b >= (1u64 << 30) as f64 => format!("{:.2} GiB", b / (1u64 << 30) as f64),
+        b => format!("{:.1} MiB", b / (1u64 << 20) as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(grouped(13_906_320_896), "13,906,320,896");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(gib(27_812_641_792), "25.90 GiB");
+    }
+}
