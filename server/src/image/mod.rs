@@ -1,0 +1,212 @@
+//! From the bytes of a picture to the pixels that enter the vision tower.
+//!
+//! [`load`] reads the header (and enforces the limits there, before anything is allocated), decodes to RGB, resizes to
+//! the model's square and turns it upright. Everything is done in 8 bits, as the original does with Pillow; the step to
+//! normalised floats is [`Pixels::to_f32_chw`], so that a GPU can be sent a quarter of the bytes.
+//!
+//! By default two kindnesses that the original lacks: EXIF orientation is applied and transparency goes on white (and
+//! 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
+
+mod convert;
+mod error;
+mod jpeg;
+mod orient;
+mod others;
+mod pixels;
+mod resize;
+mod scratch;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+pub use error::ImageError;
+pub use pixels::{MEAN, Pixels, STD};
+
+use orient::Orientation;
+use scratch::Scratch;
+
+/// What decodes JPEG (`--image-decoder`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decoder {
+    /// libjpeg-turbo: Pillow's own decoder, bit for bit, and the fastest.
+    #[default]
+    TurboJpeg,
+    /// Rust only; may differ from the other by a few steps where chroma is subsampled.
+    Portable,
+}
+
+/// How to read a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub decoder: Decoder,
+    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), alpha dropped,
+    /// 16-bit gray clipped; and no scaled decoding of very large JPEGs.
+    pub raw: bool,
+    /// The most pixels, width × height as stored in the header.
+    pub max_pixels: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            decoder: Decoder::TurboJpeg,
+            raw: false,
+            max_pixels: 100_000_000,
+        }
+    }
+}
+
+/// The longest side of a picture: JPEG's own limit. It bounds the memory that a picture one pixel wide can ask for.
+pub const MAX_SIDE: u32 = 65_535;
+
+/// The formats that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Jpeg,
+    Png,
+    WebP,
+    Gif,
+    Bmp,
+    Tiff,
+}
+
+impl Format {
+    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Format::Jpeg => "jpeg",
+            Format::Png => "png",
+            Format::WebP => "webp",
+            Format::Gif => "gif",
+            Format::Bmp => "bmp",
+            Format::Tiff => "tiff",
+        }
+    }
+
+    /// By the first bytes; the file's name and the client's word are not asked.
+    fn of(bytes: &[u8]) -> Result<Self, ImageError> {
+        use ::image::ImageFormat as F;
+        match ::image::guess_format(bytes) {
+            Ok(F::Jpeg) => Ok(Format::Jpeg),
+            Ok(F::Png) => Ok(Format::Png),
+            Ok(F::WebP) => Ok(Format::WebP),
+            Ok(F::Gif) => Ok(Format::Gif),
+            Ok(F::Bmp) => Ok(Format::Bmp),
+            Ok(F::Tiff) => Ok(Format::Tiff),
+            _ => Err(ImageError::unknown(bytes)),
+        }
+    }
+}
+
+/// A picture, ready for the model.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// In pixels, of the original, upright.
+    pub width: u32,
+    pub height: u32,
+    pub format: Format,
+    pub pixels: Pixels,
+    /// From bytes to RGB at (about) full size.
+    pub decode_ms: f64,
+    /// Everything after: conversion to RGB on white, resize, orientation.
+    pub preprocess_ms: f64,
+}
+
+/// Width, height (as stored: not upright) and format, from the header alone.
+///
+/// # Errors
+/// [`ImageError::Unsupported`] for what is no picture, [`ImageError::Broken`] for a header that can't be read.
+pub fn probe(bytes: &[u8]) -> Result<(u32, u32, Format), ImageError> {
+    let format = Format::of(bytes)?;
+    let (width, height) = guarded(format, || match format {
+        Format::Jpeg => jpeg::dimensions(bytes),
+        _ => others::dimensions(bytes, format),
+    })?;
+    Ok((width, height, format))
+}
+
+/// Decodes `bytes` and resizes to `size` × `size` with Pillow's antialiased bicubic; the aspect ratio is not kept.
+///
+/// Single-threaded; its large buffers come from a pool and go back to it.
+///
+/// # Errors
+/// [`ImageError`]; one bad picture has no effect on any other.
+pub fn load(bytes: &[u8], size: u32, options: &Options) -> Result<Picture, ImageError> {
+    let (width, height, format) = probe(bytes)?;
+    if width == 0 || height == 0 {
+        return Err(ImageError::broken(format, "it has no pixels"));
+    }
+    if u64::from(width) * u64::from(height) > options.max_pixels || width.max(height) > MAX_SIDE {
+        return Err(ImageError::TooLarge {
+            width,
+            height,
+            max_pixels: options.max_pixels,
+        });
+    }
+    guarded(format, || {
+        let mut scratch = Scratch::take();
+        let picture = load_in(&mut scratch, bytes, (width, height, format), size, options);
+        scratch.give_back();
+        picture
+    })
+}
+
+fn load_in(
+    scratch: &mut Scratch,
+    bytes: &[u8],
+    (width, height, format): (u32, u32, Format),
+    size: u32,
+    options: &Options,
+) -> Result<Picture, ImageError> {
+    let start = Instant::now();
+    let decoded = match (format, options.decoder) {
+        (Format::Jpeg, Decoder::TurboJpeg) => jpeg::decode(scratch, bytes, size, options.raw)?,
+        _ => others::decode(scratch, bytes, format)?,
+    };
+    let decode_ms = milliseconds(start);
+
+    let start = Instant::now();
+    let orientation = match (options.raw, format) {
+        // Pillow itself turns a TIFF upright while loading it.
+        (true, Format::Tiff) | (false, _) => Orientation::read(bytes),
+        (true, _) => Orientation::UPRIGHT,
+    };
+    convert::to_rgb(scratch, &decoded, format, bytes, options.raw)?;
+    // What is vertical once upright may be horizontal now.
+    let (upright_width, upright_height) = orientation.upright(decoded.width, decoded.height);
+    let vertical_first = resize::is_vertical_first(upright_width, upright_height, size)
+        != orientation.is_transposed();
+    let mut data = resize::resize(scratch, &decoded, size, vertical_first)
+        .map_err(|error| ImageError::broken(format, error))?;
+    orientation.apply(&mut data, size as usize);
+    let preprocess_ms = milliseconds(start);
+
+    let (width, height) = orientation.upright(width, height);
+    Ok(Picture {
+        width,
+        height,
+        format,
+        pixels: Pixels::new(size, data),
+        decode_ms,
+        preprocess_ms,
+    })
+}
+
+/// Runs a decoder so that its panic, should a file ever find one, is that file's error and nobody else's.
+fn guarded<T>(
+    format: Format,
+    work: impl FnOnce() -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(ImageError::broken(
+            format,
+            "its decoder gave up in the middle",
+        ))
+    })
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,83 @@
+//! Every format through the `image` crate: Rust only.
+
+use std::io::Cursor;
+
+use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use super::scratch::{Scratch, at_least};
+use super::{Format, ImageError, MAX_SIDE, jpeg};
+
+/// What lies in `scratch.decoded`.
+pub(super) struct Decoded {
+    pub width: u32,
+    pub height: u32,
+    /// How much of width and height the picture covers: less than all where scaled decoding rounded up.
+    pub extent: (f64, f64),
+    pub color: ColorType,
+    /// One gray channel of 16 bits in the file, whatever it was expanded to.
+    pub is_gray16: bool,
+}
+
+impl Decoded {
+    pub fn rgb(width: u32, height: u32, extent: (f64, f64)) -> Self {
+        Self {
+            width,
+            height,
+            extent,
+            color: ColorType::Rgb8,
+            is_gray16: false,
+        }
+    }
+}
+
+/// Width and height, from the header.
+pub(super) fn dimensions(bytes: &[u8], format: Format) -> Result<(u32, u32), ImageError> {
+    reader(bytes, format)
+        .into_dimensions()
+        .map_err(|error| ImageError::from_decoder(format, error))
+}
+
+/// Decodes into `scratch.decoded`, in the decoder's own channels and depth.
+pub(super) fn decode(
+    scratch: &mut Scratch,
+    bytes: &[u8],
+    format: Format,
+) -> Result<Decoded, ImageError> {
+    let fault = |error| ImageError::from_decoder(format, error);
+    let mut decoder = reader(bytes, format).into_decoder().map_err(fault)?;
+    let (width, height) = decoder.dimensions();
+    let size = decoder.total_bytes();
+    let mut limits = Limits::no_limits();
+    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
+    // The picture itself, the same again for a decoder's own purposes, and small change.
+    limits.max_alloc = Some(size.saturating_mul(3).saturating_add(16 << 20));
+    decoder.set_limits(limits).map_err(fault)?;
+    let decoded = Decoded {
+        width,
+        height,
+        extent: (width.into(), height.into()),
+        color: decoder.color_type(),
+        is_gray16: decoder.original_color_type() == ExtendedColorType::L16,
+    };
+    let size = usize::try_from(size).map_err(|error| ImageError::broken(format, error))?;
+    let buffer = at_least(&mut scratch.decoded, size);
+    // Some formats can skip pixels: what shows there must not be another user's picture.
+    buffer.fill(0);
+    decoder.read_image(buffer).map_err(fault)?;
+    if format == Format::Jpeg && !jpeg::has_end(bytes) {
+        return Err(ImageError::broken(format, "its end is missing"));
+    }
+    Ok(decoded)
+}
+
+fn reader(bytes: &[u8], format: Format) -> ImageReader<Cursor<&[u8]>> {
+    let format = match format {
+        Format::Jpeg => ImageFormat::Jpeg,
+        Format::Png => ImageFormat::Png,
+        Format::WebP => ImageFormat::WebP,
+        Format::Gif => ImageFormat::Gif,
+        Format::Bmp => ImageFormat::Bmp,
+        Format::Tiff => ImageFormat::Tiff,
+    };
+    ImageReader::with_format(Cursor::new(bytes), format)
+}

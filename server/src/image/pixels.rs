@@ -1,0 +1,79 @@
+//! The model's square of pixels, and the floats made of it.
+
+use std::io;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use safetensors::tensor::{Dtype, TensorView};
+
+/// Subtracted from each channel (R, G, B) after /255: CLIP's, as published with the model.
+pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// Each channel is divided by it, after the mean.
+pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+/// A square of 8-bit RGB, [S, S, 3] with channels last, upright.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    size: u32,
+    data: Vec<u8>,
+}
+
+impl Pixels {
+    /// `data` is `size` × `size` × 3 bytes.
+    pub(super) fn new(size: u32, data: Vec<u8>) -> Self {
+        debug_assert_eq!(data.len(), size as usize * size as usize * 3);
+        Self { size, data }
+    }
+
+    /// S: the side, in pixels.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The bytes: [S, S, 3], rows from the top, R G B.
+    pub fn rgb(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// What enters the vision tower: [3, S, S], each byte /255, minus [`MEAN`], divided by [`STD`].
+    pub fn to_f32_chw(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.data.len()];
+        self.write_f32_chw(&mut out);
+        out
+    }
+
+    /// [`Self::to_f32_chw`] into a buffer of the caller's; values beyond 3·S² are left as they are.
+    ///
+    /// By table: 256 values for each channel are made once, by exactly torchvision's three steps.
+    pub fn write_f32_chw(&self, out: &mut [f32]) {
+        let plane = self.data.len() / 3;
+        let (red, rest) = out.split_at_mut(plane);
+        let (green, blue) = rest.split_at_mut(plane);
+        let [reds, greens, blues] = &*TABLES;
+        let pixels = self.data.as_chunks::<3>().0;
+        for (((&[r, g, b], red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
+            *red = reds[usize::from(r)];
+            *green = greens[usize::from(g)];
+            *blue = blues[usize::from(b)];
+        }
+    }
+
+    /// Writes a safetensors file with one tensor, `pixels`, F32 [1, 3, S, S] (`--dump-pixels`).
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn dump(&self, path: &Path) -> io::Result<()> {
+        let floats = self.to_f32_chw();
+        let bytes: Vec<u8> = floats.iter().flat_map(|f| f.to_le_bytes()).collect();
+        let side = self.size as usize;
+        let tensor = TensorView::new(Dtype::F32, vec![1, 3, side, side], &bytes)
+            .map_err(io::Error::other)?;
+        safetensors::serialize_to_file([("pixels", tensor)], None, path).map_err(io::Error::other)
+    }
+}
+
+static TABLES: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
+    std::array::from_fn(|channel| {
+        std::array::from_fn(|byte| (byte as f32 / 255.0 - MEAN[channel]) / STD[channel])
+    })
+});

@@ -1,0 +1,362 @@
+//! Against Pillow's own results (`tests/pixels/make_goldens.py`), and against damage.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use safetensors::SafeTensors;
+
+use super::*;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/pixels")
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join("fixtures").join(name)).unwrap()
+}
+
+fn fixtures() -> Vec<String> {
+    let entries = std::fs::read_dir(folder().join("fixtures")).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn options(raw: bool) -> Options {
+    Options {
+        raw,
+        ..Options::default()
+    }
+}
+
+/// The largest and the mean difference, in 8-bit steps.
+fn difference(a: &[u8], b: &[u8]) -> (u8, f64) {
+    assert_eq!(a.len(), b.len());
+    let steps = a.iter().zip(b).map(|(a, b)| a.abs_diff(*b));
+    let sum: u64 = steps.clone().map(u64::from).sum();
+    (steps.max().unwrap(), sum as f64 / a.len() as f64)
+}
+
+/// Every fixture's goldens: (name, raw?, size) to RGB.
+fn goldens() -> BTreeMap<(String, bool, u32), Vec<u8>> {
+    let file = std::fs::read(folder().join("goldens.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let mut goldens = BTreeMap::new();
+    for (key, tensor) in tensors.iter() {
+        let [name, mode, size] = key.split('/').collect::<Vec<_>>().try_into().unwrap();
+        let key = (name.to_owned(), mode == "raw", size.parse().unwrap());
+        goldens.insert(key, tensor.data().to_vec());
+    }
+    // What is the same either way is stored once.
+    for ((name, raw, size), data) in goldens.clone() {
+        if raw {
+            goldens.entry((name, false, size)).or_insert(data);
+        }
+    }
+    goldens
+}
+
+#[test]
+fn equals_pillow() {
+    let goldens = goldens();
+    for name in fixtures() {
+        for raw in [true, false] {
+            assert!(goldens.keys().any(|key| key.0 == name && key.1 == raw));
+        }
+    }
+    let mut sum = 0.0;
+    for ((name, raw, size), golden) in &goldens {
+        let picture = load(&fixture(name), *size, &options(*raw)).unwrap();
+        let (most, mean) = difference(picture.pixels.rgb(), golden);
+        println!("{name:28} raw={raw:5} {size:3}: at most {most}, mean {mean:.4}");
+        sum += mean;
+        // A TIFF's inks are mixed by another formula than a JPEG's.
+        let bounds = if name == "cmyk.tif" {
+            (2, 1.0)
+        } else {
+            (1, 0.02)
+        };
+        assert!(
+            most <= bounds.0 && mean <= bounds.1,
+            "{name} raw={raw} {size}: at most {most}, mean {mean}"
+        );
+    }
+    assert!(sum / (goldens.len() as f64) < 0.02);
+}
+
+#[test]
+fn portable_decoder_is_close() {
+    for ((name, raw, size), golden) in goldens() {
+        // Four inks are beyond it in Adobe's form.
+        if name.ends_with(".jpg") && !name.starts_with("cmyk") && !name.starts_with("ycck") {
+            let options = Options {
+                decoder: Decoder::Portable,
+                ..options(raw)
+            };
+            let picture = load(&fixture(&name), size, &options).unwrap();
+            let (most, mean) = difference(picture.pixels.rgb(), &golden);
+            assert!(most <= 40 && mean <= 2.0, "{name}: {most}, {mean}");
+        }
+    }
+}
+
+#[test]
+fn size_is_of_the_upright_picture() {
+    for (name, raw, expected) in [
+        ("exif-1.jpg", false, (30, 20)),
+        ("exif-4.jpg", false, (30, 20)),
+        ("exif-5.jpg", false, (20, 30)),
+        ("exif-8.jpg", false, (20, 30)),
+        ("exif-8.jpg", true, (30, 20)),
+        ("exif-6.png", false, (20, 30)),
+        ("exif-8.webp", false, (20, 30)),
+        ("exif-6.tif", false, (20, 30)),
+    ] {
+        let picture = load(&fixture(name), 14, &options(raw)).unwrap();
+        assert_eq!((picture.width, picture.height), expected, "{name} {raw}");
+        assert_eq!(probe(&fixture(name)).unwrap().0, 30);
+    }
+}
+
+#[test]
+fn formats_are_told_by_their_bytes() {
+    for (name, expected) in [
+        ("420.jpg", "jpeg"),
+        ("rgb.png", "png"),
+        ("lossy.webp", "webp"),
+        ("plain.gif", "gif"),
+        ("rgb.bmp", "bmp"),
+        ("lzw.tif", "tiff"),
+    ] {
+        assert_eq!(probe(&fixture(name)).unwrap().2.as_str(), expected);
+    }
+}
+
+#[test]
+fn floats_are_torchvisions() {
+    let picture = load(&fixture("rgb.png"), 24, &options(true)).unwrap();
+    let floats = picture.pixels.to_f32_chw();
+    assert_eq!(floats.len(), 3 * 24 * 24);
+    for (at, &byte) in picture.pixels.rgb().iter().enumerate() {
+        let (pixel, channel) = (at / 3, at % 3);
+        let expected =
+            (f64::from(byte) / 255.0 - f64::from(MEAN[channel])) / f64::from(STD[channel]);
+        let found = f64::from(floats[channel * 24 * 24 + pixel]);
+        assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
+    }
+}
+
+#[test]
+fn dump_holds_the_floats() {
+    let picture = load(&fixture("rgb.png"), 24, &options(true)).unwrap();
+    let path = std::env::temp_dir().join(format!("glimpse-pixels-{}", std::process::id()));
+    picture.pixels.dump(&path).unwrap();
+    let file = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let tensors = SafeTensors::deserialize(&file).unwrap();
+    let tensor = tensors.tensor("pixels").unwrap();
+    assert_eq!(tensor.shape(), [1, 3, 24, 24]);
+    assert_eq!(tensor.dtype(), safetensors::Dtype::F32);
+    let floats: Vec<u8> = picture
+        .pixels
+        .to_f32_chw()
+        .iter()
+        .flat_map(|f| f.to_le_bytes())
+        .collect();
+    assert_eq!(tensor.data(), floats);
+}
+
+#[test]
+fn a_used_buffer_shows_nothing_of_the_picture_before() {
+    let small = fixture("offset-transparent.gif");
+    let first = load(&small, 24, &options(false)).unwrap().pixels;
+    for name in ["large.png", "rgba.png", "cmyk.jpg", "thin.png"] {
+        load(&fixture(name), 40, &options(false)).unwrap();
+        assert_eq!(load(&small, 24, &options(false)).unwrap().pixels, first);
+    }
+}
+
+/// A JPEG of waves and noise, as a camera's: `width` × `height`, 4:2:0.
+fn photo(width: usize, height: usize) -> Vec<u8> {
+    let mut random = StdRng::seed_from_u64(1);
+    let pixels: Vec<u8> = (0..width * height)
+        .flat_map(|i| {
+            let (x, y) = ((i % width) as f32, (i / width) as f32);
+            let wave = |a: f32, b: f32| 127.0 + 70.0 * (x / a).sin() + 50.0 * (y / b).cos();
+            [wave(31.0, 23.0), wave(57.0, 41.0), wave(13.0, 17.0)]
+                .map(|v| (v + random.random_range(-12.0..12.0)).clamp(0.0, 255.0) as u8)
+        })
+        .collect();
+    let image = turbojpeg::Image {
+        pixels: pixels.as_slice(),
+        width,
+        pitch: 3 * width,
+        height,
+        format: turbojpeg::PixelFormat::RGB,
+    };
+    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2)
+        .unwrap()
+        .to_vec()
+}
+
+#[test]
+fn scaled_decoding_of_large_photos_differs_little() {
+    let bytes = photo(1203, 907);
+    // 1/2 leaves 602 × 454, 1/4 leaves 301 × 227, 1/8 leaves 151 × 114.
+    for size in [224, 112, 56] {
+        let exact = load(&bytes, size, &options(true)).unwrap();
+        let scaled = load(&bytes, size, &options(false)).unwrap();
+        assert_eq!((scaled.width, scaled.height), (1203, 907));
+        let (most, mean) = difference(scaled.pixels.rgb(), exact.pixels.rgb());
+        println!("{size}: at most {most}, mean {mean:.3}");
+        assert!(most > 0, "{size}: nothing was scaled");
+        assert!(
+            most <= 8 && mean <= 0.6,
+            "{size}: at most {most}, mean {mean}"
+        );
+    }
+    // Too small for it: exactly the same.
+    let (exact, other) = (options(true), options(false));
+    assert_eq!(
+        load(&bytes, 460, &exact).unwrap().pixels,
+        load(&bytes, 460, &other).unwrap().pixels
+    );
+}
+
+#[test]
+fn limits_come_before_decoding() {
+    let limited = Options {
+        max_pixels: 61 * 47 - 1,
+        ..Options::default()
+    };
+    let error = load(&fixture("rgb.png"), 24, &limited).unwrap_err();
+    assert_eq!(error.code(), wire::ErrorCode::ImageTooLarge);
+    let exactly = Options {
+        max_pixels: 61 * 47,
+        ..limited
+    };
+    assert!(load(&fixture("rgb.png"), 24, &exactly).is_ok());
+
+    // Headers that lie: 100,000 × 100,000 pixels, and one pixel by two thousand million.
+    for (width, height) in [(100_000u32, 100_000u32), (1, 2_000_000_000)] {
+        let mut bytes = fixture("rgb.png");
+        bytes[16..20].copy_from_slice(&width.to_be_bytes());
+        bytes[20..24].copy_from_slice(&height.to_be_bytes());
+        let crc = crc32(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+        let start = Instant::now();
+        let error = load(&bytes, 24, &Options::default()).unwrap_err();
+        assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
+        assert!(start.elapsed() < Duration::from_millis(200));
+    }
+    // 65,500 × 65,500 in a JPEG of 700 bytes.
+    let mut bytes = fixture("420.jpg");
+    let at = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    bytes[at + 5..at + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
+    let error = load(&bytes, 24, &Options::default()).unwrap_err();
+    assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+#[test]
+fn what_is_no_picture_is_told_so() {
+    let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
+    for (bytes, word) in [
+        (&b""[..], "empty"),
+        (b"hello, world", "no picture"),
+        (b"%PDF-1.7\n", "PDF"),
+        (heic, "HEIC"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "video"),
+    ] {
+        let error = load(bytes, 24, &Options::default()).unwrap_err();
+        assert_eq!(error.code(), wire::ErrorCode::ImageUnsupported);
+        let sentence = error.to_string();
+        assert!(sentence.contains(word), "{sentence}");
+        assert!(sentence.contains("JPEG, PNG"), "{sentence}");
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_broken() {
+    for decoder in [Decoder::TurboJpeg, Decoder::Portable] {
+        for name in fixtures() {
+            let bytes = fixture(&name);
+            let options = Options {
+                decoder,
+                ..Options::default()
+            };
+            for part in [40, 60, 80] {
+                let cut = &bytes[..bytes.len() * part / 100];
+                // The second frame of an animation is not looked at.
+                if name.starts_with("animated") && part >= 40 {
+                    continue;
+                }
+                let result = load(cut, 24, &options);
+                let error = result.map(|_| ()).expect_err(&format!("{name} {part}%"));
+                assert_ne!(
+                    error.code(),
+                    wire::ErrorCode::ImageTooLarge,
+                    "{name} {part}%: {error}"
+                );
+            }
+        }
+    }
+    let bytes = fixture("420.jpg");
+    let error = load(&bytes[..bytes.len() - 2], 24, &Options::default()).unwrap_err();
+    assert_eq!(error.code(), wire::ErrorCode::ImageBroken);
+    assert!(
+        error
+            .to_string()
+            .starts_with("This JPEG picture is cut off")
+    );
+}
+
+/// No panic, no long wait, and no effect on the picture after: whatever is cut off or flipped.
+#[test]
+fn damage_is_survived() {
+    let mut random = StdRng::seed_from_u64(2);
+    let options = Options {
+        max_pixels: 1_000_000,
+        ..Options::default()
+    };
+    let mut slowest = Duration::ZERO;
+    for name in fixtures() {
+        let bytes = fixture(&name);
+        let good = load(&bytes, 14, &options).unwrap().pixels;
+        for round in 0..60 {
+            let mut damaged = bytes.clone();
+            if round % 3 == 0 {
+                damaged.truncate(random.random_range(0..bytes.len()));
+            }
+            for _ in 0..if round % 3 == 1 { 1 } else { 8 } {
+                if !damaged.is_empty() {
+                    let at = random.random_range(0..damaged.len());
+                    damaged[at] ^= 1 << random.random_range(0..8);
+                }
+            }
+            let start = Instant::now();
+            let decoder = [Decoder::TurboJpeg, Decoder::Portable][round % 2];
+            match load(&damaged, 14, &Options { decoder, ..options }) {
+                Ok(picture) => assert_eq!(picture.pixels.rgb().len(), 14 * 14 * 3),
+                Err(error) => assert!(error.to_string().ends_with('.'), "{error}"),
+            }
+            slowest = slowest.max(start.elapsed());
+        }
+        let again = load(&bytes, 14, &options).unwrap().pixels;
+        assert!(again == good, "{name} after damaged ones");
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}
