@@ -244,7 +244,10 @@ fn prepare(
         dtype: target.dtype_name(),
         quantization: "none".into(),
     };
-    status.send_modify(|s| s.model = described);
+    status.send_modify(|s| {
+        s.model = described;
+        s.sampling = checkpoint.sampling.clone();
+    });
     let model = checkpoint.load(&target, &mut |done, total| {
         let progress = done as f64 / total.max(1) as f64;
         status.send_modify(|s| s.progress = Some(progress));
