@@ -4,15 +4,38 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use glimpse::config::{Cli, Command, LogArgs, LogFormat};
+use glimpse::device::settle_threads;
+use glimpse::{generate, inspect, serve};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(problem) = log(&cli.log) {
-        eprintln!("glimpse: {problem}");
-        return ExitCode::from(2);
+    match log(&cli.log).and_then(|()| run(cli.command)) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("glimpse: {problem}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
+}
+
+fn run(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Serve(args) => {
+            settle_threads(args.model.threads.map(usize::from));
+            serve::run(&args).map_err(|problem| problem.to_string())?;
+        }
+        Command::Generate(args) => {
+            settle_threads(args.model.threads.map(usize::from));
+            generate::run(&args)?;
+        }
+        Command::Inspect(args) => {
+            if !inspect::run(&args)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Logs go to stderr: stdout is for answers.

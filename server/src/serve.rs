@@ -4,20 +4,56 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{ImageDecoder, ServeArgs};
-use crate::engine::Engine;
+use crate::checkpoint::Checkpoint;
+use crate::config::{EngineArgs, ImageDecoder, ServeArgs};
+use crate::device::Target;
+use crate::engine::{self, Engine};
 use crate::http::{self, Access};
 use crate::image;
 use crate::session::{Hub, Options, Shared};
 
-/// Serves until SIGTERM or Ctrl-C. It listens at once; `engine` may still be loading.
+/// Serves until SIGTERM or Ctrl-C. It listens at once, while the model loads.
 ///
 /// # Errors
 /// Settings that contradict each other, or an address that can't be had.
-pub fn run(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
+pub fn run(settings: &ServeArgs) -> io::Result<()> {
+    let model = settings.model.clone();
+    let engine = Engine::start(engine_settings(settings), move || {
+        let checkpoint = Checkpoint::choose(&model)?;
+        Ok((checkpoint, Target::choose(model.device, model.dtype)?))
+    })?;
+    with_engine(settings, engine)
+}
+
+fn engine_settings(settings: &ServeArgs) -> engine::Settings {
+    let EngineArgs {
+        eager_encode,
+        prefix_cache,
+        warmup,
+        max_batch,
+        cache_bytes,
+        queue,
+        ..
+    } = settings.engine;
+    engine::Settings {
+        max_batch: max_batch.into(),
+        queue: queue as usize,
+        cache_bytes: cache_bytes.map(|bytes| bytes.0),
+        eager_encode: eager_encode.is_on(),
+        prefix_cache: prefix_cache.is_on(),
+        warmup: warmup.is_on(),
+        quantize: settings.model.quantize,
+    }
+}
+
+/// The same with an engine that was started elsewhere.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
     let limits = settings.limits.wire().map_err(invalid)?;
-    let access = Access::new(&settings.access.allow_host, &settings.access.allow_origin)
-        .map_err(invalid)?;
+    let access =
+        Access::new(&settings.access.allow_host, &settings.access.allow_origin).map_err(invalid)?;
     let options = Options {
         share_pictures: settings.engine.share_pictures.is_on(),
         image: image_options(settings),
@@ -40,7 +76,10 @@ pub fn run(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
         .map_err(|problem| {
             io::Error::new(
                 problem.kind(),
-                format!("can't serve at {}: {problem}; choose another with --listen", settings.listen),
+                format!(
+                    "can't serve at {}: {problem}; choose another with --listen",
+                    settings.listen
+                ),
             )
         })
     })

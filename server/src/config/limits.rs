@@ -89,7 +89,11 @@ impl LimitArgs {
             ("--outbox-bytes", self.outbox_bytes, 4 * KIB),
             // What is unsent must fit into what is kept.
             ("--replay-bytes", self.replay_bytes, 2 * self.outbox_bytes.0),
-            ("--session-image-bytes", self.session_image_bytes, self.upload_bytes.0),
+            (
+                "--session-image-bytes",
+                self.session_image_bytes,
+                self.upload_bytes.0,
+            ),
             ("--upload-memory", self.upload_memory, self.upload_bytes.0),
         ];
         if let Some((flag, _, least)) = at_least.iter().find(|(_, value, least)| value.0 < *least) {

@@ -39,10 +39,6 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what a model folder holds, what it takes to run, and what is wrong with it.
     Inspect(InspectArgs),
-    /// Measure the time of everything, through the real socket.
-    Bench(Box<BenchArgs>),
-    /// Write a quantized copy of a model folder.
-    Quantize(QuantizeArgs),
 }
 
 /// How the log is written, to stderr.
@@ -51,7 +47,13 @@ pub struct LogArgs {
     #[arg(long, global = true, env = "GLIMPSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse::session=debug,info`.
-    #[arg(long, global = true, env = "GLIMPSE_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "GLIMPSE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log: String,
 }
 
@@ -79,7 +81,12 @@ pub struct ModelArgs {
     )]
     pub random_weights: Option<u64>,
     /// A config.json, for --random-weights.
-    #[arg(long, env = "GLIMPSE_CONFIG", value_name = "FILE", requires = "random_weights")]
+    #[arg(
+        long,
+        env = "GLIMPSE_CONFIG",
+        value_name = "FILE",
+        requires = "random_weights"
+    )]
     pub config: Option<PathBuf>,
     /// auto, cpu, cuda:0, cuda:1 …; auto is the first GPU that this build can use, else the CPU.
     #[arg(long, env = "GLIMPSE_DEVICE", default_value = "auto")]
@@ -133,7 +140,12 @@ pub struct EngineArgs {
   glimpse serve --listen 0.0.0.0:8080 --allow-host pictures.example.org --api-key-file keys.txt")]
 pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, env = "GLIMPSE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "GLIMPSE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
     pub listen: SocketAddr,
     /// Threads that serve the network.
     #[arg(long, env = "GLIMPSE_HTTP_THREADS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -156,10 +168,20 @@ pub struct ServeArgs {
 #[command(next_help_heading = "Access")]
 pub struct AccessArgs {
     /// A name that this server may be called by, beside localhost and IP addresses.
-    #[arg(long, env = "GLIMPSE_ALLOW_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "GLIMPSE_ALLOW_HOST",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
     pub allow_host: Vec<String>,
     /// A page elsewhere that may use this server, such as https://example.org.
-    #[arg(long, env = "GLIMPSE_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "GLIMPSE_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
     pub allow_origin: Vec<String>,
 }
 
@@ -311,7 +333,6 @@ mod tests {
             &["serve", "--idle-seconds", "nan"],
             &["serve", "--eager-encode", "maybe"],
             &["generate"],
-            &["quantize", "--model", "a"],
         ] {
             let all = ["glimpse"].iter().chain(arguments);
             assert!(Cli::try_parse_from(all).is_err(), "{arguments:?}");

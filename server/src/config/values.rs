@@ -97,7 +97,9 @@ impl FromStr for Bytes {
             "KiB" | "K" => 1 << 10,
             "MiB" | "M" => 1 << 20,
             "GiB" | "G" => 1 << 30,
-            _ => return Err("must be a number of bytes such as 1048576, 64KiB, 1MiB or 2GiB".into()),
+            _ => {
+                return Err("must be a number of bytes such as 1048576, 64KiB, 1MiB or 2GiB".into());
+            }
         };
         number
             .parse()
@@ -126,7 +128,12 @@ mod tests {
 
     #[test]
     fn bytes_read_as_they_are_written() {
-        for (text, bytes) in [("0", 0), ("1000", 1000), ("64KiB", 65_536), ("2GiB", 2 << 30)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1000", 1000),
+            ("64KiB", 65_536),
+            ("2GiB", 2 << 30),
+        ] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)));
             assert_eq!(Bytes(bytes).to_string(), text);
         }

@@ -40,7 +40,10 @@ impl Access {
         }
         Ok(Access {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-            origins: origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
+            origins: origins
+                .iter()
+                .map(|origin| origin.to_ascii_lowercase())
+                .collect(),
         })
     }
 
@@ -127,9 +130,13 @@ pub async fn check<B: MessageBody>(
 fn verdict(request: &HttpRequest) -> Result<(), &'static str> {
     let access = request.app_data::<web::Data<Access>>();
     let access: Option<Arc<Access>> = access.map(|access| access.clone().into_inner());
-    access
-        .unwrap_or_default()
-        .check(request.headers(), request.uri().authority().map(|authority| authority.as_str()))
+    access.unwrap_or_default().check(
+        request.headers(),
+        request
+            .uri()
+            .authority()
+            .map(|authority| authority.as_str()),
+    )
 }
 
 #[cfg(test)]

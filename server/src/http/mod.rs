@@ -75,7 +75,10 @@ pub async fn serve(
         tracing::error!(%problem, "signals can't be heard: shutting down");
     }
     let patience = options.drain;
-    tracing::info!(?patience, "shutting down: running answers finish, new ones are refused");
+    tracing::info!(
+        ?patience,
+        "shutting down: running answers finish, new ones are refused"
+    );
     hub.shared.set_phase(Phase::Draining);
     let finish = async {
         if !hub.finish(patience).await {

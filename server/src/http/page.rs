@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderName,
     HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse};
 use base64::Engine;
@@ -49,9 +49,16 @@ static ASSETS: LazyLock<HashMap<String, Asset>> = LazyLock::new(|| {
             let kind = plain.metadata.mimetype().to_owned();
             let text = kind.starts_with("text/") || kind.ends_with("javascript");
             let asset = Asset {
-                kind: if text { format!("{kind}; charset=utf-8") } else { kind },
+                kind: if text {
+                    format!("{kind}; charset=utf-8")
+                } else {
+                    kind
+                },
                 encoded: ENCODINGS.map(|(_, ending)| Dist::get(&format!("{path}.{ending}"))),
-                etag: format!("\"{}\"", BASE64_STANDARD.encode(&plain.metadata.sha256_hash()[..12])),
+                etag: format!(
+                    "\"{}\"",
+                    BASE64_STANDARD.encode(&plain.metadata.sha256_hash()[..12])
+                ),
                 immutable: is_hashed(&path),
                 plain,
             };
@@ -129,7 +136,10 @@ pub async fn show(request: HttpRequest) -> HttpResponse {
         .headers()
         .get(IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag));
+        .is_some_and(|tags| {
+            tags.split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == asset.etag)
+        });
     let mut response = if known {
         HttpResponse::NotModified()
     } else {
@@ -197,9 +207,15 @@ pub async fn security_headers<B: MessageBody>(
     for (name, value) in [
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
-        ("permissions-policy", "camera=(self), microphone=(), geolocation=()"),
+        (
+            "permissions-policy",
+            "camera=(self), microphone=(), geolocation=()",
+        ),
     ] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     Ok(response)
 }
@@ -212,7 +228,12 @@ mod tests {
     fn hashed_names() {
         assert!(is_hashed("glimpse-0123456789abcdef.js"));
         assert!(is_hashed("assets/glimpse-6fd21b9e8c31_bg.wasm"));
-        for path in ["index.html", "favicon.svg", "samples/facade.jpg", "manifest.webmanifest"] {
+        for path in [
+            "index.html",
+            "favicon.svg",
+            "samples/facade.jpg",
+            "manifest.webmanifest",
+        ] {
             assert!(!is_hashed(path), "{path}");
         }
     }

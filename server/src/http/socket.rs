@@ -3,15 +3,15 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::error::PayloadError;
+use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, rt, web};
 use futures_util::Stream;
 use wire::{PROTOCOL, frame};
 
+use crate::session::Hub;
 use crate::session::guard::GuardedPayload;
 use crate::session::socket::Socket;
-use crate::session::Hub;
 
 type BoxedPayloadStream = Pin<Box<dyn Stream<Item = Result<web::Bytes, PayloadError>>>>;
 
@@ -30,7 +30,9 @@ pub async fn open(
     if offered.peek().is_some() && !offered.any(|protocol| protocol == PROTOCOL) {
         return Ok(HttpResponse::BadRequest()
             .content_type("text/plain; charset=utf-8")
-            .body(format!("This server speaks {PROTOCOL}: offer that, or no subprotocol.\n")));
+            .body(format!(
+                "This server speaks {PROTOCOL}: offer that, or no subprotocol.\n"
+            )));
     }
     let hub = hub.into_inner();
     let message_bytes = hub.shared.limits.message_bytes;

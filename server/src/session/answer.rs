@@ -65,7 +65,12 @@ impl State {
     }
 
     /// Checks a question and puts it into its conversation's queue.
-    fn take(&mut self, ask: wire::Ask, defaults: &Defaults, now: Instant) -> Result<String, Refused> {
+    fn take(
+        &mut self,
+        ask: wire::Ask,
+        defaults: &Defaults,
+        now: Instant,
+    ) -> Result<String, Refused> {
         let limits = self.setup.limits.clone();
         if ask.text.trim().is_empty() {
             return refuse(
@@ -123,7 +128,10 @@ impl State {
         let used = self.clock();
         let number = (self.setup.next_number)();
         let Some(conversation) = self.conversations.get_mut(&id) else {
-            return refuse(ErrorCode::Internal, "The conversation was lost: begin a new one.");
+            return refuse(
+                ErrorCode::Internal,
+                "The conversation was lost: begin a new one.",
+            );
         };
         conversation.used = used;
         if conversation.picture.is_none() {

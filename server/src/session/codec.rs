@@ -240,7 +240,16 @@ mod tests {
 
     #[test]
     fn what_is_no_json_object() {
-        for text in ["", "{", "nonsense", "[]", "null", "\"ask\"", "{}{}", "{\"type\": NaN}"] {
+        for text in [
+            "",
+            "{",
+            "nonsense",
+            "[]",
+            "null",
+            "\"ask\"",
+            "{}{}",
+            "{\"type\": NaN}",
+        ] {
             assert_eq!(code(text), ErrorCode::BadJson, "{text}");
         }
         let deep = format!("{{\"type\":\"ping\",\"t\":{}", "[".repeat(100_000));
@@ -280,7 +289,9 @@ mod tests {
         }
         let long = "x".repeat(MAX_ID_BYTES + 1);
         assert_eq!(
-            code(&format!(r#"{{"type":"ask","request":"{long}","text":"?"}}"#)),
+            code(&format!(
+                r#"{{"type":"ask","request":"{long}","text":"?"}}"#
+            )),
             ErrorCode::BadMessage
         );
     }
@@ -320,7 +331,10 @@ mod tests {
         let refusal = decode(r#"{"type":"upload","upload":7,"bytes":"many"}"#).unwrap_err();
         assert_eq!(refusal.upload, Some(7));
         let refusal = decode(r#"{"type":"ask","request":"r","upload":7}"#).unwrap_err();
-        assert_eq!((refusal.request.as_deref(), refusal.upload), (Some("r"), None));
+        assert_eq!(
+            (refusal.request.as_deref(), refusal.upload),
+            (Some("r"), None)
+        );
     }
 
     #[test]

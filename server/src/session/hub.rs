@@ -47,13 +47,7 @@ impl Hub {
         getrandom::fill(&mut prefix)?;
         let id = to_hex(&random);
         let tag = to_hex(&digest(&id)[..4]);
-        let session = Session::new(
-            id.clone(),
-            tag,
-            to_hex(&prefix),
-            owner,
-            self.shared.clone(),
-        );
+        let session = Session::new(id.clone(), tag, to_hex(&prefix), owner, self.shared.clone());
         let connection = session.connect(|id| self.welcome(id, None, None));
         self.sessions.lock().insert(id, session);
         Ok(connection)
@@ -65,7 +59,11 @@ impl Hub {
         // A session opened with another key is none of this client's business.
         let Some(session) = found.filter(|session| session.owner == owner) else {
             let expired = self.expired.lock().contains(&digest(&resume.session));
-            return Err(if expired { Reason::Expired } else { Reason::Unknown });
+            return Err(if expired {
+                Reason::Expired
+            } else {
+                Reason::Unknown
+            });
         };
         match session.resume(resume.last_event, |id| self.welcome(id, Some(true), None)) {
             Ok(connection) => Ok(connection),
@@ -80,7 +78,12 @@ impl Hub {
     }
 
     /// The `welcome` of a session.
-    pub fn welcome(&self, id: &str, resumed: Option<bool>, reason: Option<Reason>) -> ServerMessage {
+    pub fn welcome(
+        &self,
+        id: &str,
+        resumed: Option<bool>,
+        reason: Option<Reason>,
+    ) -> ServerMessage {
         let status = self.shared.status();
         ServerMessage::Welcome(Box::new(Welcome {
             session: id.to_owned(),
@@ -134,7 +137,11 @@ impl Hub {
     pub async fn finish(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         loop {
-            let busy = self.sessions.lock().values().any(|session| session.is_busy());
+            let busy = self
+                .sessions
+                .lock()
+                .values()
+                .any(|session| session.is_busy());
             if !busy || Instant::now() >= end {
                 return !busy;
             }

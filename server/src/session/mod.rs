@@ -113,13 +113,23 @@ impl EventSink for Sink {
 }
 
 impl Session {
-    fn new(id: String, tag: String, prefix: String, owner: Option<Owner>, shared: Arc<Shared>) -> Arc<Self> {
+    fn new(
+        id: String,
+        tag: String,
+        prefix: String,
+        owner: Option<Owner>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
         let number = shared.engine.next_id();
         Arc::new_cyclic(|me: &Weak<Session>| {
             let engine = shared.engine.clone();
             let setup = Setup {
                 number,
-                scope: if shared.options.share_pictures { 0 } else { number },
+                scope: if shared.options.share_pictures {
+                    0
+                } else {
+                    number
+                },
                 prefix,
                 limits: shared.limits.clone(),
                 budget: shared.budget.clone(),
@@ -388,7 +398,9 @@ impl Connection {
             }
             Ok(ClientMessage::Ack(ack)) => state.ack(ack.event),
             Ok(ClientMessage::Ping(ping)) => {
-                state.outbox.push(ServerMessage::Pong(wire::Pong { t: ping.t }));
+                state
+                    .outbox
+                    .push(ServerMessage::Pong(wire::Pong { t: ping.t }));
             }
         });
     }

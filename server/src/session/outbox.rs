@@ -217,11 +217,7 @@ mod tests {
 
     fn events(outbox: &mut Outbox) -> Vec<Option<u64>> {
         std::iter::from_fn(|| outbox.pop())
-            .map(|text| {
-                serde_json::from_str::<ServerEnvelope>(&text)
-                    .unwrap()
-                    .event
-            })
+            .map(|text| serde_json::from_str::<ServerEnvelope>(&text).unwrap().event)
             .collect()
     }
 

@@ -57,9 +57,10 @@ impl Pictures {
         self.0.push(picture);
         let past = self.0.iter().filter(|picture| !picture.is_live()).count();
         if past > MAX_PAST
-            && let Some(oldest) = self.0.iter().position(|picture| {
-                matches!(picture.stage, Stage::Gone | Stage::Failed { .. })
-            })
+            && let Some(oldest) = self
+                .0
+                .iter()
+                .position(|picture| matches!(picture.stage, Stage::Gone | Stage::Failed { .. }))
         {
             self.0.remove(oldest);
         }

@@ -99,20 +99,16 @@ impl Shared {
     pub fn terms(&self) -> Result<Defaults, JobError> {
         let status = self.status();
         match status.state {
-            ServerState::Draining => Err(
-                JobError::new(
-                    ErrorCode::Draining,
-                    "The server is shutting down: ask again when it is back.",
-                )
-                .retry_after(DRAINING_RETRY_MS),
-            ),
-            ServerState::Loading => Err(
-                JobError::new(
-                    ErrorCode::Loading,
-                    "The model is still loading: ask again in a moment.",
-                )
-                .retry_after(LOADING_RETRY_MS),
-            ),
+            ServerState::Draining => Err(JobError::new(
+                ErrorCode::Draining,
+                "The server is shutting down: ask again when it is back.",
+            )
+            .retry_after(DRAINING_RETRY_MS)),
+            ServerState::Loading => Err(JobError::new(
+                ErrorCode::Loading,
+                "The model is still loading: ask again in a moment.",
+            )
+            .retry_after(LOADING_RETRY_MS)),
             ServerState::Failed => Err(JobError::new(
                 ErrorCode::WorkerFailed,
                 format!(

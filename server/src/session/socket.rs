@@ -94,7 +94,11 @@ impl Socket {
             full_since: None,
         };
         let end = socket.run().await;
-        tracing::debug!(session = socket.connection.tag(), ?end, "a connection ended");
+        tracing::debug!(
+            session = socket.connection.tag(),
+            ?end,
+            "a connection ended"
+        );
         match end {
             End::Finished => socket.hub.close(&socket.connection),
             _ => socket.connection.detach(),
@@ -151,7 +155,10 @@ impl Socket {
     /// Puts one waiting message into the room that the socket has.
     fn send_one(&mut self) -> Option<End> {
         let text = &mut self.text;
-        let message = self.pong.take().or_else(|| text.take().map(Message::Text))?;
+        let message = self
+            .pong
+            .take()
+            .or_else(|| text.take().map(Message::Text))?;
         let sent = Pin::new(&mut self.ws).start_send(message);
         sent.is_err().then_some(End::Lost)
     }
@@ -310,7 +317,8 @@ async fn leave(mut ws: actix_ws::Session, end: End) {
     let (code, reason) = match end {
         End::Lost | End::Finished => {
             // The close frame is answered in kind.
-            let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.close(Some(CloseCode::Normal.into()))).await;
+            let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.close(Some(CloseCode::Normal.into())))
+                .await;
             return;
         }
         End::Close(code, reason) => (code, reason),

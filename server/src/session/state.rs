@@ -17,12 +17,18 @@ use crate::engine::{AskJob, EventSink, PictureJob, PictureKey};
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
     /// Decode a file into the picture of this id.
-    Decode { image: String, file: File },
+    Decode {
+        image: String,
+        file: File,
+    },
     Picture(PictureJob),
     Ask(Box<AskJob>),
     Cancel(u64),
     /// Free what the engine holds of a picture, then tell [`State::freed`].
-    Forget { key: PictureKey, image: String },
+    Forget {
+        key: PictureKey,
+        image: String,
+    },
 }
 
 /// What came of an upload.

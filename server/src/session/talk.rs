@@ -120,9 +120,9 @@ pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> Vec<Turn> {
         .into_iter()
         .enumerate()
         .map(|(index, turn)| {
-            let known = remembered.get(index).filter(|known| {
-                known.question == turn.question && known.answer == turn.answer
-            });
+            let known = remembered
+                .get(index)
+                .filter(|known| known.question == turn.question && known.answer == turn.answer);
             Turn {
                 answer_ids: known.and_then(|known| known.answer_ids.clone()),
                 question: turn.question,
@@ -170,7 +170,10 @@ mod tests {
             vec![turn("q1", "a1"), turn("q2", "edited"), turn("q3", "a3")],
             &remembered,
         );
-        let ids: Vec<_> = restored.iter().map(|turn| turn.answer_ids.is_some()).collect();
+        let ids: Vec<_> = restored
+            .iter()
+            .map(|turn| turn.answer_ids.is_some())
+            .collect();
         assert_eq!(ids, [true, false, false]);
     }
 }

@@ -118,10 +118,15 @@ pub struct Arrived {
 /// What an announcement leads to.
 pub enum Announced {
     /// Bytes may come, from this offset on.
-    Accepted { received: u64 },
+    Accepted {
+        received: u64,
+    },
     /// It was announced before in the same words and is over: what came of it was told then.
     Over,
-    Refused { code: ErrorCode, message: String },
+    Refused {
+        code: ErrorCode,
+        message: String,
+    },
     /// An empty file is whole at once.
     Arrived(Box<Arrived>),
 }
@@ -130,9 +135,14 @@ pub enum Announced {
 pub enum Piece {
     /// Nothing to tell: more is to come, or the upload is over and its late pieces are dropped.
     Nothing,
-    Progress { received: u64 },
+    Progress {
+        received: u64,
+    },
     Arrived(Box<Arrived>),
-    Failed { code: ErrorCode, message: String },
+    Failed {
+        code: ErrorCode,
+        message: String,
+    },
     /// The number was never announced: told once.
     Stranger,
 }
