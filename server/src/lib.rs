@@ -1,5 +1,17 @@
 //! Glimpse answers questions about a picture, on your own hardware.
+//!
+//! Data goes one way: [`http`] → [`session`] → [`engine`] → [`glm4v`] down, events up through one channel per session.
 
+pub mod checkpoint;
+pub mod config;
 pub mod device;
+pub mod engine;
+pub mod generate;
 pub mod glm4v;
+pub mod http;
+pub mod image;
+pub mod inspect;
 pub mod kernels;
+pub mod serve;
+pub mod session;
+pub mod text;

@@ -1,1 +1,53 @@
-fn main() {}
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use glimpse::config::{Cli, Command, LogArgs, LogFormat};
+use glimpse::device::settle_threads;
+use glimpse::{generate, inspect, serve};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match log(&cli.log).and_then(|()| run(cli.command)) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("glimpse: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Serve(args) => {
+            settle_threads(args.model.threads.map(usize::from));
+            serve::run(&args).map_err(|problem| problem.to_string())?;
+        }
+        Command::Generate(args) => {
+            settle_threads(args.model.threads.map(usize::from));
+            generate::run(&args)?;
+        }
+        Command::Inspect(args) => {
+            if !inspect::run(&args)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Logs go to stderr: stdout is for answers.
+fn log(settings: &LogArgs) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&settings.log)
+        .map_err(|problem| format!("--log {:?}: {problem}", settings.log))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

@@ -247,7 +247,10 @@ fn prepare(
         dtype: target.dtype_name(),
         quantization: format!("{:?}", settings.quantize).to_lowercase(),
     };
-    status.send_modify(|s| s.model = described);
+    status.send_modify(|s| {
+        s.model = described;
+        s.sampling = checkpoint.sampling.clone();
+    });
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
         let progress = done as f64 / total.max(1) as f64;
         status.send_modify(|s| s.progress = Some(progress));

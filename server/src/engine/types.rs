@@ -124,6 +124,8 @@ pub struct Status {
     pub progress: Option<f64>,
     /// Known from the configuration on, so before the weights are loaded.
     pub model: wire::Model,
+    /// The checkpoint's own sampling settings, for what a question leaves open.
+    pub sampling: crate::text::Defaults,
     /// Why it failed, when it did.
     pub error: Option<String>,
 }

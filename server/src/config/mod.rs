@@ -1,0 +1,341 @@
+//! The settings: every flag of the command line is a `GLIMPSE_` variable too; all are checked once, before anything
+//! starts.
+
+mod limits;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use limits::LimitArgs;
+pub use values::{Bytes, Device, Dtype, ImageDecoder, Quantize, Switch};
+
+/// Answers questions about a picture, on your own hardware.
+#[derive(Debug, Parser)]
+#[command(
+    name = "glimpse",
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  glimpse serve                           the demo checkpoint at http://127.0.0.1:8080
+  glimpse serve --model ./glm-4v-9b       the published model
+  glimpse generate --image cat.jpg --prompt 'How many cats?'
+  glimpse inspect --model ./glm-4v-9b     what it takes to run it"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the page, the socket and the model.
+    Serve(Box<ServeArgs>),
+    /// Answer one question, with no server.
+    Generate(Box<GenerateArgs>),
+    /// Say what a model folder holds, what it takes to run, and what is wrong with it.
+    Inspect(InspectArgs),
+}
+
+/// How the log is written, to stderr.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    #[arg(long, global = true, env = "GLIMPSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse::session=debug,info`.
+    #[arg(
+        long,
+        global = true,
+        env = "GLIMPSE_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    pub log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which model, where it runs and in which numbers.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// The checkpoint's folder [default: the embedded demo checkpoint]
+    #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Random weights instead of a checkpoint, for measuring; the shapes come from --config.
+    #[arg(
+        long,
+        env = "GLIMPSE_RANDOM_WEIGHTS",
+        value_name = "SEED",
+        requires = "config",
+        conflicts_with = "model"
+    )]
+    pub random_weights: Option<u64>,
+    /// A config.json, for --random-weights.
+    #[arg(
+        long,
+        env = "GLIMPSE_CONFIG",
+        value_name = "FILE",
+        requires = "random_weights"
+    )]
+    pub config: Option<PathBuf>,
+    /// auto, cpu, cuda:0, cuda:1 …; auto is the first GPU that this build can use, else the CPU.
+    #[arg(long, env = "GLIMPSE_DEVICE", default_value = "auto")]
+    pub device: Device,
+    /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU.
+    #[arg(long, env = "GLIMPSE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
+    pub dtype: Dtype,
+    /// Keep the weights in 8 or 4 bits.
+    #[arg(long, env = "GLIMPSE_QUANTIZE", value_enum, default_value_t = Quantize::None)]
+    pub quantize: Quantize,
+    /// Threads that compute [default: one per core]
+    #[arg(long, env = "GLIMPSE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// What makes it fast, each with a switch that turns it off, for measuring.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Speed")]
+pub struct EngineArgs {
+    /// Look at a picture as soon as it is there, not at the first question.
+    #[arg(long, env = "GLIMPSE_EAGER_ENCODE", value_enum, default_value_t = Switch::On)]
+    pub eager_encode: Switch,
+    /// Keep what was computed for a conversation for its next question.
+    #[arg(long, env = "GLIMPSE_PREFIX_CACHE", value_enum, default_value_t = Switch::On)]
+    pub prefix_cache: Switch,
+    /// Run everything once before the first client.
+    #[arg(long, env = "GLIMPSE_WARMUP", value_enum, default_value_t = Switch::On)]
+    pub warmup: Switch,
+    /// What decodes JPEG.
+    #[arg(long, env = "GLIMPSE_IMAGE_DECODER", value_enum, default_value_t = ImageDecoder::Turbojpeg)]
+    pub image_decoder: ImageDecoder,
+    /// How many answers are written at once.
+    #[arg(long, env = "GLIMPSE_MAX_BATCH", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub max_batch: u8,
+    /// The most memory for what is kept of pictures and conversations, such as 2GiB [default: by the device]
+    #[arg(long, env = "GLIMPSE_CACHE_BYTES", value_name = "BYTES")]
+    pub cache_bytes: Option<Bytes>,
+    /// Look only once at a picture that several sessions send. Whoever sends one can then tell by the time whether
+    /// somebody else did before.
+    #[arg(long, env = "GLIMPSE_SHARE_PICTURES", value_enum, default_value_t = Switch::Off)]
+    pub share_pictures: Switch,
+    /// The most questions that wait for the model; more are told `busy`.
+    #[arg(long, env = "GLIMPSE_QUEUE", value_name = "N", default_value_t = 64)]
+    pub queue: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse serve                                        the demo checkpoint, for this machine only
+  glimpse serve --model ./glm-4v-9b --device cuda:0
+  glimpse serve --listen 0.0.0.0:8080 --allow-host pictures.example.org --api-key-file keys.txt")]
+pub struct ServeArgs {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "GLIMPSE_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+    /// Threads that serve the network.
+    #[arg(long, env = "GLIMPSE_HTTP_THREADS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub http_threads: u16,
+    /// How long running answers may go on after SIGTERM or Ctrl-C.
+    #[arg(long, env = "GLIMPSE_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 20.0, value_parser = limits::seconds)]
+    pub drain_seconds: f64,
+    #[command(flatten)]
+    pub access: AccessArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// Who may in.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Access")]
+pub struct AccessArgs {
+    /// A name that this server may be called by, beside localhost and IP addresses.
+    #[arg(
+        long,
+        env = "GLIMPSE_ALLOW_HOST",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub allow_host: Vec<String>,
+    /// A page elsewhere that may use this server, such as https://example.org.
+    #[arg(
+        long,
+        env = "GLIMPSE_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    pub allow_origin: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse generate --image cat.jpg --prompt '图里有几只猫?'
+  glimpse generate --model ./glm-4v-9b --image cat.jpg --prompt 'Describe it.' --greedy --json
+  glimpse generate --model ./glm-4v-9b --image cat.jpg --dump-pixels pixels.safetensors")]
+pub struct GenerateArgs {
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// The question.
+    #[arg(long, value_name = "TEXT", required_unless_present = "dump_pixels")]
+    pub prompt: Option<String>,
+    /// Always take the likeliest token.
+    #[arg(long, conflicts_with = "temperature")]
+    pub greedy: bool,
+    /// 0 (greedy) to 2 [default: the checkpoint's]
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Over 0, at most 1 [default: the checkpoint's]
+    #[arg(long)]
+    pub top_p: Option<f64>,
+    /// 0 is off [default: the checkpoint's]
+    #[arg(long)]
+    pub top_k: Option<u64>,
+    /// Over 0, at most 2; 1 is off [default: the checkpoint's]
+    #[arg(long)]
+    pub repetition_penalty: Option<f64>,
+    /// The same seed draws the same answer.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_new_tokens: Option<u64>,
+    /// Show the K likeliest tokens at each step, in --json.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub logprobs: usize,
+    /// Print one JSON object with tokens, positions and timings.
+    #[arg(long)]
+    pub json: bool,
+    /// Treat the picture exactly as the original does: no EXIF orientation, transparency dropped.
+    #[arg(long)]
+    pub raw_pixels: bool,
+    /// Write what would enter the vision tower, and stop.
+    #[arg(long, value_name = "OUT.safetensors", requires = "image")]
+    pub dump_pixels: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse inspect                            the demo checkpoint
+  glimpse inspect --model ./glm-4v-9b --json
+A folder with nothing but config.json is enough for the counts.")]
+pub struct InspectArgs {
+    /// The checkpoint's folder [default: the embedded demo checkpoint]
+    #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse bench                              before and after, on the demo checkpoint
+  glimpse bench --users 1,2,4,16,64 --duration 60
+  glimpse bench --out report --compare report/old.json")]
+pub struct BenchArgs {
+    /// A running server to measure [default: one started for this]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Rounds measured.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub runs: u32,
+    /// Cold starts measured.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub cold: u32,
+    /// A picture, or a folder of them [default: a generated 1920×1080 JPEG]
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
+    #[arg(long, value_name = "TEXT", default_value = "What is in the picture?")]
+    pub prompt: String,
+    /// Users who ask at once, each after its last answer.
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub users: Vec<u32>,
+    /// Questions a second, whether or not answers keep up.
+    #[arg(long, value_name = "PER SECOND")]
+    pub rate: Option<f64>,
+    /// How long each load lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = limits::seconds)]
+    pub duration: f64,
+    /// Where the report is written.
+    #[arg(long, value_name = "DIR", default_value = "bench-report")]
+    pub out: PathBuf,
+    /// Say what got slower since then; the exit status is 1 if something did.
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  glimpse quantize --model ./glm-4v-9b --quantize q4 --out ./glm-4v-9b-q4")]
+pub struct QuantizeArgs {
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    #[arg(long, value_enum)]
+    pub quantize: Quantize,
+    /// The folder to write.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_needs_nothing() {
+        let cli = Cli::try_parse_from(["glimpse", "serve"]).unwrap();
+        let Command::Serve(serve) = cli.command else {
+            panic!("serve was asked for")
+        };
+        assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
+        assert!(serve.engine.eager_encode.is_on() && !serve.engine.share_pictures.is_on());
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused() {
+        for arguments in [
+            &["serve", "--max-batch", "3"][..],
+            &["serve", "--device", "gpu"],
+            &["serve", "--cache-bytes", "lots"],
+            &["serve", "--random-weights", "1"],
+            &["serve", "--drain-seconds", "-1"],
+            &["serve", "--idle-seconds", "nan"],
+            &["serve", "--eager-encode", "maybe"],
+            &["generate"],
+        ] {
+            let all = ["glimpse"].iter().chain(arguments);
+            assert!(Cli::try_parse_from(all).is_err(), "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The routes: the page, the socket, and what an operator looks at.
+
+mod access;
+mod metrics;
+mod page;
+mod socket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::StatusCode;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpResponse, HttpServer, web};
+use serde_json::json;
+use wire::State;
+
+pub use access::Access;
+
+use crate::session::{Hub, Phase};
+
+/// How a server listens and ends.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub listen: SocketAddr,
+    pub threads: usize,
+    /// How long running answers may go on after the signal.
+    pub drain: Duration,
+    pub access: Access,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then lets running answers finish.
+///
+/// `bound` is told the address, which is news if port 0 was asked for.
+///
+/// # Errors
+/// If the address can't be had.
+pub async fn serve(
+    hub: Arc<Hub>,
+    options: Options,
+    bound: impl FnOnce(SocketAddr),
+) -> std::io::Result<()> {
+    let access = Arc::new(options.access);
+    let app_hub = hub.clone();
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::from(app_hub.clone()))
+            .app_data(web::Data::from(access.clone()))
+            .wrap(from_fn(page::security_headers))
+            .wrap(from_fn(access::check))
+            .route("/ws", web::get().to(socket::open))
+            .route("/healthz", web::get().to(healthz))
+            .route("/readyz", web::get().to(readyz))
+            .route("/metrics", web::get().to(metrics::show))
+            .default_service(web::to(page::show))
+    })
+    .workers(options.threads)
+    .client_request_timeout(Duration::from_secs(10))
+    // After a response with the request unread, as every WebSocket's end is to actix, it waits this long for the
+    // client to close first; WebSocket clients wait for us.
+    .client_disconnect_timeout(Duration::from_millis(200))
+    .tcp_nodelay(true)
+    .disable_signals()
+    .shutdown_timeout(3)
+    .bind(options.listen)?;
+    let address = server.addrs().first().copied().unwrap_or(options.listen);
+    let server = server.run();
+    let handle = server.handle();
+    let serving = actix_web::rt::spawn(server);
+    let ticking = actix_web::rt::spawn(tick(hub.clone()));
+    bound(address);
+
+    let signalled = signalled().await;
+    if let Err(problem) = &signalled {
+        tracing::error!(%problem, "signals can't be heard: shutting down");
+    }
+    let patience = options.drain;
+    tracing::info!(
+        ?patience,
+        "shutting down: running answers finish, new ones are refused"
+    );
+    hub.shared.set_phase(Phase::Draining);
+    let finish = async {
+        if !hub.finish(patience).await {
+            tracing::warn!("answers were cut off: --drain-seconds ran out");
+        }
+    };
+    tokio::select! {
+        () = finish => {}
+        // A second signal means now.
+        _ = self::signalled() => {}
+    }
+    hub.shared.set_phase(Phase::Closing);
+    ticking.abort();
+    // The connections' close frames leave meanwhile.
+    handle.stop(true).await;
+    serving.await.map_err(std::io::Error::other)?
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn tick(hub: Arc<Hub>) {
+    let mut interval = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        interval.tick().await;
+        hub.tick(Instant::now());
+    }
+}
+
+/// Whether the process is alive and worth keeping.
+async fn healthz(hub: web::Data<Hub>) -> HttpResponse {
+    health(&hub, |state| state != State::Failed)
+}
+
+/// Whether a question would be answered now.
+async fn readyz(hub: web::Data<Hub>) -> HttpResponse {
+    health(&hub, |state| state == State::Ready)
+}
+
+fn health(hub: &Hub, good: impl Fn(State) -> bool) -> HttpResponse {
+    let status = hub.shared.status();
+    let code = if good(status.state) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    HttpResponse::build(code)
+        .insert_header(("Cache-Control", "no-store"))
+        .json(json!({
+            "state": status.state,
+            "progress": status.progress,
+            "model": status.model.name,
+            "error": status.error,
+        }))
+}

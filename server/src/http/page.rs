@@ -1,0 +1,259 @@
+//! The page, embedded in the binary: `dist/` as it was when this was built.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderName,
+    HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpRequest, HttpResponse};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rust_embed::{EmbeddedFile, RustEmbed};
+use sha2::{Digest, Sha256};
+
+#[derive(RustEmbed)]
+#[folder = "../dist"]
+#[allow_missing = true]
+struct Dist;
+
+/// Shown where the page would be, if it was not built.
+const NO_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Glimpse</title>\
+<h1>Glimpse is running, without its page</h1>\
+<p>This binary was built before the page was. Run <code>make serve</code>, which builds both; \
+the socket is at <code>/ws</code>.</p></html>";
+
+/// The encodings that files may be there in, best first.
+const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
+
+/// One file of the page.
+struct Asset {
+    kind: String,
+    /// As it is, then in each of [`ENCODINGS`] that there is.
+    plain: EmbeddedFile,
+    encoded: [Option<EmbeddedFile>; 2],
+    etag: String,
+    immutable: bool,
+}
+
+static ASSETS: LazyLock<HashMap<String, Asset>> = LazyLock::new(|| {
+    Dist::iter()
+        .filter(|path| !path.ends_with(".br") && !path.ends_with(".gz"))
+        .filter_map(|path| {
+            let plain = Dist::get(&path)?;
+            let kind = plain.metadata.mimetype().to_owned();
+            let text = kind.starts_with("text/") || kind.ends_with("javascript");
+            let asset = Asset {
+                kind: if text {
+                    format!("{kind}; charset=utf-8")
+                } else {
+                    kind
+                },
+                encoded: ENCODINGS.map(|(_, ending)| Dist::get(&format!("{path}.{ending}"))),
+                etag: format!(
+                    "\"{}\"",
+                    BASE64_STANDARD.encode(&plain.metadata.sha256_hash()[..12])
+                ),
+                immutable: is_hashed(&path),
+                plain,
+            };
+            Some((path.into_owned(), asset))
+        })
+        .collect()
+});
+
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let index = Dist::get("index.html").map(|file| file.data.into_owned());
+    policy(&String::from_utf8_lossy(&index.unwrap_or_default()))
+});
+
+/// `glimpse-0123456789abcdef.js` and the like: whose content never changes under its name.
+fn is_hashed(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name.split(['-', '.', '_']).any(|part| {
+        part.len() >= 8
+            && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && part.bytes().any(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// The Content-Security-Policy: nothing but our own, and the scripts that stand in the page itself by their hashes.
+fn policy(index: &str) -> String {
+    let mut scripts = String::new();
+    for rest in index.split("<script").skip(1) {
+        let Some((tag, rest)) = rest.split_once('>') else {
+            continue;
+        };
+        let Some((script, _)) = rest.split_once("</script>") else {
+            continue;
+        };
+        if !tag.contains("src=") {
+            let hash = BASE64_STANDARD.encode(Sha256::digest(script));
+            scripts.push_str(&format!(" 'sha256-{hash}'"));
+        }
+    }
+    format!(
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{scripts}; style-src 'self'; \
+         img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; font-src 'self'; \
+         manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The page's files. Only what is embedded can be had, so no path leads anywhere else.
+pub async fn show(request: HttpRequest) -> HttpResponse {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return HttpResponse::MethodNotAllowed()
+            .insert_header(("Allow", "GET, HEAD"))
+            .finish();
+    }
+    let path = match request.path() {
+        "/" => "index.html",
+        path => path.trim_start_matches('/'),
+    };
+    let Some(asset) = ASSETS.get(path) else {
+        return if path == "index.html" {
+            HttpResponse::Ok()
+                .content_type("text/html; charset=utf-8")
+                .insert_header((CACHE_CONTROL, "no-cache"))
+                .body(NO_PAGE)
+        } else {
+            HttpResponse::NotFound()
+                .content_type("text/plain; charset=utf-8")
+                .body("There is nothing here. The page is at /, the socket at /ws.\n")
+        };
+    };
+    let cache = if asset.immutable {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache"
+    };
+    let known = request
+        .headers()
+        .get(IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|tags| {
+            tags.split(',')
+                .any(|tag| tag.trim().trim_start_matches("W/") == asset.etag)
+        });
+    let mut response = if known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    response
+        .insert_header((CACHE_CONTROL, cache))
+        .insert_header((ETAG, asset.etag.as_str()))
+        .insert_header((VARY, "Accept-Encoding"));
+    if known {
+        return response.finish();
+    }
+    response.content_type(asset.kind.as_str());
+    let accepted = request
+        .headers()
+        .get(ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let mut file = &asset.plain;
+    for ((name, _), encoded) in ENCODINGS.iter().zip(&asset.encoded) {
+        if let Some(encoded) = encoded
+            && accepts(accepted, name)
+        {
+            response.insert_header((CONTENT_ENCODING, *name));
+            file = encoded;
+            break;
+        }
+    }
+    match &file.data {
+        std::borrow::Cow::Borrowed(bytes) => response.body(*bytes),
+        std::borrow::Cow::Owned(bytes) => response.body(bytes.clone()),
+    }
+}
+
+/// Whether an Accept-Encoding header takes this encoding: by its name, or by `*` if it is not named.
+fn accepts(header: &str, encoding: &str) -> bool {
+    let mut any = false;
+    for part in header.split(',') {
+        let mut words = part.split(';').map(str::trim);
+        let name = words.next().unwrap_or_default();
+        let refused = words.any(|word| {
+            word.strip_prefix("q=")
+                .is_some_and(|weight| weight.parse() == Ok(0.0))
+        });
+        if name.eq_ignore_ascii_case(encoding) {
+            return !refused;
+        }
+        any |= name == "*" && !refused;
+    }
+    any
+}
+
+/// What every answer carries.
+pub async fn security_headers<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let mut response = next.call(request).await?;
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::from_str(&POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    for (name, value) in [
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        (
+            "permissions-policy",
+            "camera=(self), microphone=(), geolocation=()",
+        ),
+    ] {
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashed_names() {
+        assert!(is_hashed("glimpse-0123456789abcdef.js"));
+        assert!(is_hashed("assets/glimpse-6fd21b9e8c31_bg.wasm"));
+        for path in [
+            "index.html",
+            "favicon.svg",
+            "samples/facade.jpg",
+            "manifest.webmanifest",
+        ] {
+            assert!(!is_hashed(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn encodings() {
+        assert!(accepts("gzip, deflate, br, zstd", "br"));
+        assert!(accepts("*", "br"));
+        assert!(!accepts("*, br;q=0", "br"));
+        assert!(!accepts("gzip;q=0.0", "gzip"));
+        assert!(!accepts("", "gzip"));
+        assert!(accepts("br;q=0.5", "br"));
+    }
+
+    #[test]
+    fn inline_scripts_are_allowed_by_their_hash_alone() {
+        let policy = policy("<script src=\"/a.js\"></script><script type=\"module\">go()</script>");
+        let hash = BASE64_STANDARD.encode(Sha256::digest("go()"));
+        assert!(policy.contains(&format!("'wasm-unsafe-eval' 'sha256-{hash}';")));
+        assert_eq!(policy.matches("sha256-").count(), 1);
+        assert!(!policy.contains("unsafe-inline"));
+    }
+}

@@ -1,0 +1,53 @@
+//! `/ws`: from the HTTP request to the WebSocket.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use actix_web::error::PayloadError;
+use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, rt, web};
+use futures_util::Stream;
+use wire::{PROTOCOL, frame};
+
+use crate::session::Hub;
+use crate::session::guard::GuardedPayload;
+use crate::session::socket::Socket;
+
+type BoxedPayloadStream = Pin<Box<dyn Stream<Item = Result<web::Bytes, PayloadError>>>>;
+
+pub async fn open(
+    request: HttpRequest,
+    payload: web::Payload,
+    hub: web::Data<Hub>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let mut offered = request
+        .headers()
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .peekable();
+    if offered.peek().is_some() && !offered.any(|protocol| protocol == PROTOCOL) {
+        return Ok(HttpResponse::BadRequest()
+            .content_type("text/plain; charset=utf-8")
+            .body(format!(
+                "This server speaks {PROTOCOL}: offer that, or no subprotocol.\n"
+            )));
+    }
+    let hub = hub.into_inner();
+    let message_bytes = hub.shared.limits.message_bytes;
+    let (guarded, verdict) = GuardedPayload::new(payload.into_inner(), message_bytes);
+    let stream: BoxedPayloadStream = Box::pin(guarded);
+    let mut guarded = dev::Payload::Stream { payload: stream };
+    let payload = web::Payload::from_request(&request, &mut guarded).await?;
+    let (response, ws, stream) = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL])?;
+    let most = usize::try_from(message_bytes)
+        .unwrap_or(usize::MAX)
+        .max(frame::HEADER + frame::MAX_PAYLOAD);
+    let stream = stream
+        .max_frame_size(most)
+        .aggregate_continuations()
+        .max_continuation_size(most);
+    rt::spawn(Socket::serve(Arc::clone(&hub), ws, stream, verdict, None));
+    Ok(response)
+}

@@ -1,0 +1,544 @@
+//! The session's questions: from `ask` to `done`, in order within a conversation.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use wire::{
+    AnswerTimings, Done, ErrorCode, FinishReason, Forgotten, Queued, ServerMessage, Started, Token,
+    Usage,
+};
+
+use super::state::{Effect, LookUp, State, error, milliseconds, seconds};
+use super::talk::{Ask, AskStage, Conversation, PictureName, Seen, restore};
+use crate::engine::{AskJob, Event, JobError};
+use crate::text::{Defaults, Turn};
+
+/// What a client is told to wait before it asks again when it has too many questions open.
+const RETRY_MS: f64 = 500.0;
+/// Conversations that one session may have; the one used longest ago goes.
+const MAX_CONVERSATIONS: usize = 256;
+
+/// Why a question is refused before it is queued.
+type Refused = (ErrorCode, String, Option<f64>);
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refused> {
+    Err((code, message.into(), None))
+}
+
+impl State {
+    /// An `ask` message. `terms` are the checkpoint's sampling settings, or why no question can be taken now.
+    pub fn ask(&mut self, ask: wire::Ask, terms: Result<Defaults, JobError>, now: Instant) {
+        match self.requests.enter(&ask) {
+            Seen::New => {}
+            Seen::Same => return,
+            Seen::Different => {
+                // Without the id: the request that has it goes on.
+                self.fail(error(
+                    ErrorCode::DuplicateRequest,
+                    format!(
+                        "Request id {:?} was used before in this session for something else: take another.",
+                        ask.request
+                    ),
+                ));
+                return;
+            }
+        }
+        let (request, conversation) = (ask.request.clone(), ask.conversation.clone());
+        let taken = match terms {
+            Ok(defaults) => self.take(ask, &defaults, now),
+            Err(reason) => Err((reason.code, reason.message, reason.retry_after_ms)),
+        };
+        match taken {
+            Ok(conversation) => self.advance(&conversation),
+            Err((code, message, retry_after_ms)) => {
+                if retry_after_ms.is_some() {
+                    self.requests.release(&request);
+                }
+                self.fail(wire::Error {
+                    request: Some(request),
+                    conversation,
+                    retry_after_ms,
+                    ..error(code, message)
+                });
+            }
+        }
+    }
+
+    /// Checks a question and puts it into its conversation's queue.
+    fn take(
+        &mut self,
+        ask: wire::Ask,
+        defaults: &Defaults,
+        now: Instant,
+    ) -> Result<String, Refused> {
+        let limits = self.setup.limits.clone();
+        if ask.text.trim().is_empty() {
+            return refuse(
+                ErrorCode::EmptyText,
+                "The question is empty: write something to ask.",
+            );
+        }
+        let length = ask.text.chars().count() as u64;
+        if length > limits.text_chars {
+            return refuse(
+                ErrorCode::TextTooLong,
+                format!(
+                    "The question has {length} characters, but at most {} are taken: shorten it.",
+                    limits.text_chars
+                ),
+            );
+        }
+        let sampling = defaults
+            .with(
+                ask.sampling.as_ref().unwrap_or(&wire::Sampling::default()),
+                limits.max_new_tokens,
+            )
+            .or_else(|problem| refuse(ErrorCode::BadSampling, problem))?;
+        let named = match (&ask.upload, &ask.image) {
+            (Some(upload), _) => Some(PictureName::Upload(*upload)),
+            (None, Some(image)) => Some(PictureName::Image(image.clone())),
+            (None, None) => None,
+        };
+        if let Some(id) = &ask.conversation {
+            self.check_conversation(id, named.as_ref())?;
+        }
+        if let Some(name) = &named
+            && let LookUp::Unusable {
+                code,
+                message,
+                retry_after_ms,
+            } = self.look_up(name)
+        {
+            return Err((code, message, retry_after_ms));
+        }
+        if self.asks.len() as u64 >= limits.open_requests {
+            return Err((
+                ErrorCode::Busy,
+                format!(
+                    "This session has {} unanswered questions already: wait for one to be answered, then ask again.",
+                    self.asks.len()
+                ),
+                Some(RETRY_MS),
+            ));
+        }
+        let id = match &ask.conversation {
+            Some(id) => id.clone(),
+            None => self.new_conversation(),
+        };
+        let used = self.clock();
+        let number = (self.setup.next_number)();
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return refuse(
+                ErrorCode::Internal,
+                "The conversation was lost: begin a new one.",
+            );
+        };
+        conversation.used = used;
+        if conversation.picture.is_none() {
+            conversation.picture = named;
+        }
+        conversation.queue.push_back(number);
+        let history = ask
+            .history
+            .map(|given| restore(given, &conversation.history));
+        self.asks.insert(
+            number,
+            Ask {
+                request: ask.request,
+                conversation: id.clone(),
+                question: ask.text,
+                history,
+                sampling,
+                received: now,
+                deadline: now + seconds(limits.request_seconds),
+                stage: AskStage::Waiting,
+                told: None,
+                index: 0,
+                answer: String::new(),
+            },
+        );
+        Ok(id)
+    }
+
+    fn check_conversation(&self, id: &str, named: Option<&PictureName>) -> Result<(), Refused> {
+        let conversation = self.conversations.get(id).filter(|found| !found.leaving);
+        let Some(conversation) = conversation else {
+            return refuse(
+                ErrorCode::UnknownConversation,
+                format!("This session has no conversation {id:?}: begin one by asking without it."),
+            );
+        };
+        if let (Some(has), Some(named)) = (&conversation.picture, named)
+            && self.resolve(has) != self.resolve(named)
+        {
+            return refuse(
+                ErrorCode::ConversationHasImage,
+                "The conversation is about another picture: ask about this one in a new conversation.",
+            );
+        }
+        if let (Some(has), None) = (&conversation.picture, named)
+            && let LookUp::Unusable {
+                code,
+                message,
+                retry_after_ms,
+            } = self.look_up(has)
+        {
+            return Err((code, message, retry_after_ms));
+        }
+        Ok(())
+    }
+
+    fn new_conversation(&mut self) -> String {
+        if self.conversations.len() >= MAX_CONVERSATIONS {
+            let oldest = self
+                .conversations
+                .iter()
+                .filter(|(_, conversation)| conversation.queue.is_empty())
+                .min_by_key(|(_, conversation)| conversation.used)
+                .map(|(id, _)| id.clone());
+            if let Some(id) = oldest {
+                self.conversations.remove(&id);
+            }
+        }
+        let id = self.new_id("conv");
+        self.conversations.insert(
+            id.clone(),
+            Conversation {
+                picture: None,
+                history: Vec::new(),
+                queue: VecDeque::new(),
+                leaving: false,
+                used: 0,
+            },
+        );
+        id
+    }
+
+    /// Gives the engine whatever can be given.
+    pub(super) fn advance_all(&mut self) {
+        let waiting: Vec<String> = self
+            .conversations
+            .iter()
+            .filter(|(_, conversation)| !conversation.queue.is_empty())
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in waiting {
+            self.advance(&id);
+        }
+    }
+
+    /// Gives the engine the conversation's next question if it can be asked, and tells the others how they stand.
+    fn advance(&mut self, id: &str) {
+        loop {
+            let Some(conversation) = self.conversations.get_mut(id) else {
+                return;
+            };
+            let Some(&number) = conversation.queue.front() else {
+                if conversation.leaving {
+                    self.conversations.remove(id);
+                    self.send(ServerMessage::Forgotten(Forgotten {
+                        conversation: Some(id.to_owned()),
+                        image: None,
+                    }));
+                }
+                return;
+            };
+            let stage = self.asks.get(&number).map(|ask| ask.stage);
+            match stage {
+                None => {
+                    conversation.queue.pop_front();
+                }
+                Some(AskStage::Given) => break,
+                Some(AskStage::Over) => self.enter_history(number, None),
+                Some(AskStage::Waiting) => {
+                    let picture = conversation.picture.clone();
+                    match picture.map(|name| self.look_up(&name)) {
+                        Some(LookUp::Pending) => break,
+                        Some(LookUp::Unusable {
+                            code,
+                            message,
+                            retry_after_ms,
+                        }) => self.ask_failed(number, code, message, retry_after_ms),
+                        Some(LookUp::Ready(key)) => self.give(number, Some(key)),
+                        None => self.give(number, None),
+                    }
+                }
+            }
+        }
+        self.tell_positions(id);
+    }
+
+    /// Hands a question to the engine.
+    fn give(&mut self, number: u64, picture: Option<crate::engine::PictureKey>) {
+        let used = self.clock();
+        let Some(ask) = self.asks.get_mut(&number) else {
+            return;
+        };
+        let Some(conversation) = self.conversations.get_mut(&ask.conversation) else {
+            return;
+        };
+        ask.stage = AskStage::Given;
+        let history = ask
+            .history
+            .clone()
+            .unwrap_or_else(|| conversation.history.clone());
+        if let Some(PictureName::Image(image)) =
+            conversation.picture.clone().map(|name| self.resolve(&name))
+            && let Some(picture) = self.pictures.get_mut(&image)
+        {
+            picture.used = used;
+        }
+        let Some(ask) = self.asks.get(&number) else {
+            return;
+        };
+        self.effects.push_back(Effect::Ask(Box::new(AskJob {
+            session: self.setup.number,
+            request: number,
+            picture,
+            history,
+            question: ask.question.clone(),
+            sampling: ask.sampling.clone(),
+            received: ask.received,
+            deadline: ask.deadline,
+            events: self.setup.events.clone(),
+        })));
+    }
+
+    /// `queued` for the questions that are not with the engine.
+    fn tell_positions(&mut self, id: &str) {
+        let Some(conversation) = self.conversations.get(id) else {
+            return;
+        };
+        let pending = conversation
+            .picture
+            .as_ref()
+            .is_some_and(|name| matches!(self.look_up(name), LookUp::Pending));
+        let waiting: Vec<u64> = conversation
+            .queue
+            .iter()
+            .filter(|number| {
+                self.asks
+                    .get(number)
+                    .is_some_and(|ask| ask.stage == AskStage::Waiting)
+            })
+            .copied()
+            .collect();
+        for (place, number) in waiting.into_iter().enumerate() {
+            self.queued(number, (!pending).then_some(place as u64));
+        }
+    }
+
+    /// Sends `queued` at first, and when the position falls.
+    fn queued(&mut self, number: u64, position: Option<u64>) {
+        let Some(ask) = self.asks.get_mut(&number) else {
+            return;
+        };
+        let news = match (ask.told, position) {
+            (None, _) | (Some(None), Some(_)) => true,
+            (Some(Some(told)), Some(now)) => now < told,
+            (Some(_), None) => false,
+        };
+        if !news {
+            return;
+        }
+        ask.told = Some(position);
+        let message = Queued {
+            request: ask.request.clone(),
+            conversation: ask.conversation.clone(),
+            position,
+        };
+        self.send(ServerMessage::Queued(message));
+    }
+
+    /// Ends a question with an error: its turn never happened.
+    fn ask_failed(
+        &mut self,
+        number: u64,
+        code: ErrorCode,
+        message: String,
+        retry_after_ms: Option<f64>,
+    ) {
+        let Some(ask) = self.asks.remove(&number) else {
+            return;
+        };
+        if let Some(conversation) = self.conversations.get_mut(&ask.conversation) {
+            conversation.queue.retain(|queued| *queued != number);
+        }
+        if retry_after_ms.is_some() {
+            self.requests.release(&ask.request);
+        }
+        self.fail(wire::Error {
+            request: Some(ask.request),
+            conversation: Some(ask.conversation),
+            retry_after_ms,
+            ..error(code, message)
+        });
+    }
+
+    /// The engine refused the question at once.
+    pub fn ask_refused(&mut self, number: u64, failure: JobError) {
+        let Some(id) = self.asks.get(&number).map(|ask| ask.conversation.clone()) else {
+            return;
+        };
+        self.ask_failed(
+            number,
+            failure.code,
+            failure.message,
+            failure.retry_after_ms,
+        );
+        self.advance(&id);
+    }
+
+    /// The question is over: it and what was said join the history.
+    fn enter_history(&mut self, number: u64, answer_ids: Option<Vec<u32>>) {
+        let Some(ask) = self.asks.remove(&number) else {
+            return;
+        };
+        let Some(conversation) = self.conversations.get_mut(&ask.conversation) else {
+            return;
+        };
+        conversation.queue.retain(|queued| *queued != number);
+        if let Some(history) = ask.history {
+            conversation.history = history;
+        }
+        conversation.history.push(Turn {
+            question: ask.question,
+            answer: ask.answer,
+            answer_ids,
+        });
+    }
+
+    /// `cancel {request}`: one that is over or unknown is nothing to complain about, since the two may have crossed.
+    pub fn cancel_ask(&mut self, request: &str, now: Instant) {
+        let found = self.asks.iter().find(|(_, ask)| ask.request == request);
+        let Some((&number, ask)) = found else { return };
+        match ask.stage {
+            AskStage::Given => self.effects.push_back(Effect::Cancel(number)),
+            AskStage::Waiting => self.end_waiting(number, FinishReason::Cancelled, now),
+            AskStage::Over => {}
+        }
+    }
+
+    /// Ends a question that never reached the engine.
+    fn end_waiting(&mut self, number: u64, finish_reason: FinishReason, now: Instant) {
+        let Some(ask) = self.asks.get_mut(&number) else {
+            return;
+        };
+        ask.stage = AskStage::Over;
+        let waited = milliseconds(ask.received, now);
+        let for_picture = ask.told == Some(None);
+        let done = Done {
+            request: ask.request.clone(),
+            conversation: ask.conversation.clone(),
+            finish_reason,
+            usage: Usage::default(),
+            timings: AnswerTimings {
+                image_wait_ms: if for_picture { waited } else { 0.0 },
+                queue_ms: if for_picture { 0.0 } else { waited },
+                total_ms: waited,
+                ..AnswerTimings::default()
+            },
+        };
+        let id = ask.conversation.clone();
+        self.send(ServerMessage::Done(Box::new(done)));
+        self.advance(&id);
+    }
+
+    /// Ends the questions whose time ran out while they waited.
+    pub(super) fn expire_asks(&mut self, now: Instant) {
+        let late: Vec<u64> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.stage == AskStage::Waiting && ask.deadline <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            self.end_waiting(number, FinishReason::Timeout, now);
+        }
+    }
+
+    /// `forget {conversation}`.
+    pub fn forget_conversation(&mut self, id: &str, now: Instant) {
+        let Some(conversation) = self.conversations.get_mut(id) else {
+            self.fail(wire::Error {
+                conversation: Some(id.to_owned()),
+                ..error(
+                    ErrorCode::UnknownConversation,
+                    format!("This session has no conversation {id:?} to forget."),
+                )
+            });
+            return;
+        };
+        if conversation.leaving {
+            return;
+        }
+        conversation.leaving = true;
+        for number in conversation.queue.clone() {
+            match self.asks.get(&number).map(|ask| ask.stage) {
+                Some(AskStage::Given) => self.effects.push_back(Effect::Cancel(number)),
+                Some(AskStage::Waiting) => {
+                    self.end_waiting(number, FinishReason::Cancelled, now);
+                }
+                _ => {}
+            }
+        }
+        self.advance(id);
+    }
+
+    /// What the engine tells.
+    pub fn event(&mut self, event: Event) {
+        match event {
+            Event::Encoded {
+                key,
+                tokens,
+                timings,
+                cached,
+            } => self.encoded(&key, tokens, timings, cached),
+            Event::PictureFailed { key, error } => self.not_encoded(&key, error),
+            Event::Queued { request, position } => {
+                self.queued(request, position.map(|place| place as u64));
+            }
+            Event::Started { request } => {
+                if let Some(ask) = self.asks.get(&request) {
+                    let request = ask.request.clone();
+                    self.send(ServerMessage::Started(Started { request }));
+                }
+            }
+            Event::Token { request, text } => {
+                if let Some(ask) = self.asks.get_mut(&request) {
+                    ask.answer.push_str(&text);
+                    let token = Token {
+                        request: ask.request.clone(),
+                        index: ask.index,
+                        text,
+                    };
+                    ask.index += 1;
+                    self.send(ServerMessage::Token(token));
+                }
+            }
+            Event::Done {
+                request,
+                finish_reason,
+                usage,
+                timings,
+                answer_ids,
+            } => {
+                let Some(ask) = self.asks.get(&request) else {
+                    return;
+                };
+                let id = ask.conversation.clone();
+                let done = Done {
+                    request: ask.request.clone(),
+                    conversation: id.clone(),
+                    finish_reason,
+                    usage,
+                    timings,
+                };
+                self.enter_history(request, Some(answer_ids));
+                self.send(ServerMessage::Done(Box::new(done)));
+                self.advance(&id);
+            }
+            Event::Failed { request, error } => self.ask_refused(request, error),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! All sessions, by their ids.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
+
+use super::codec::to_hex;
+use super::outbox::Gap;
+use super::state::seconds;
+use super::{Connection, Owner, Session, Shared};
+
+/// Ids of expired sessions remembered, to tell `expired` from `unknown`.
+const MAX_EXPIRED: usize = 4096;
+
+/// All sessions.
+pub struct Hub {
+    pub shared: Arc<Shared>,
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// Hashes of the ids: whoever reads this memory can't resume anything anyway, but no id outlives its session.
+    expired: Mutex<VecDeque<[u8; 32]>>,
+}
+
+/// The answer to a resume: the session, or why not.
+pub type Resumed = Result<Connection, Reason>;
+
+impl Hub {
+    pub fn new(shared: Shared) -> Self {
+        Hub {
+            shared: Arc::new(shared),
+            sessions: Mutex::default(),
+            expired: Mutex::default(),
+        }
+    }
+
+    /// A new session and its first connection, with the `welcome` that says so.
+    ///
+    /// # Errors
+    /// If the system has no randomness.
+    pub fn open(&self, owner: Option<Owner>) -> Result<Connection, getrandom::Error> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let mut prefix = [0; 4];
+        getrandom::fill(&mut prefix)?;
+        let id = to_hex(&random);
+        let tag = to_hex(&digest(&id)[..4]);
+        let session = Session::new(id.clone(), tag, to_hex(&prefix), owner, self.shared.clone());
+        let connection = session.connect(|id| self.welcome(id, None, None));
+        self.sessions.lock().insert(id, session);
+        Ok(connection)
+    }
+
+    /// Connects to an earlier session, taking it over from a connection that may still be there.
+    pub fn resume(&self, resume: &wire::Resume, owner: Option<Owner>) -> Resumed {
+        let found = self.sessions.lock().get(&resume.session).cloned();
+        // A session opened with another key is none of this client's business.
+        let Some(session) = found.filter(|session| session.owner == owner) else {
+            let expired = self.expired.lock().contains(&digest(&resume.session));
+            return Err(if expired {
+                Reason::Expired
+            } else {
+                Reason::Unknown
+            });
+        };
+        match session.resume(resume.last_event, |id| self.welcome(id, Some(true), None)) {
+            Ok(connection) => Ok(connection),
+            Err(Some(Gap::Future)) => Err(Reason::Gap),
+            Err(Some(Gap::Lost)) => {
+                // Nobody can ever resume it.
+                self.end(&session.id);
+                Err(Reason::Gap)
+            }
+            Err(None) => Err(Reason::Expired),
+        }
+    }
+
+    /// The `welcome` of a session.
+    pub fn welcome(
+        &self,
+        id: &str,
+        resumed: Option<bool>,
+        reason: Option<Reason>,
+    ) -> ServerMessage {
+        let status = self.shared.status();
+        ServerMessage::Welcome(Box::new(Welcome {
+            session: id.to_owned(),
+            protocol: PROTOCOL.into(),
+            resumed,
+            reason,
+            state: status.state,
+            model: status.model,
+            limits: (*self.shared.limits).clone(),
+        }))
+    }
+
+    /// Ends a connection's session at once.
+    pub fn close(&self, connection: &Connection) {
+        self.end(&connection.session.id);
+    }
+
+    fn end(&self, id: &str) {
+        let session = self.sessions.lock().remove(id);
+        if let Some(session) = session {
+            session.end();
+        }
+    }
+
+    /// Ends what took too long: sessions without a connection, uploads without bytes. Call it every second or so.
+    pub fn tick(&self, now: Instant) {
+        let patience = seconds(self.shared.limits.resume_seconds);
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            if session.is_expired(patience, now) {
+                self.end(&session.id);
+                let mut expired = self.expired.lock();
+                expired.push_back(digest(&session.id));
+                if expired.len() > MAX_EXPIRED {
+                    expired.pop_front();
+                }
+            } else {
+                session.tick(now);
+            }
+        }
+    }
+
+    /// Sessions, and how many of them are connected.
+    pub fn count(&self) -> (usize, usize) {
+        let sessions = self.sessions.lock();
+        let connected = sessions.values().filter(|session| session.is_connected());
+        (sessions.len(), connected.count())
+    }
+
+    /// Waits until no question is open, at most so long; true if none is.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        loop {
+            let busy = self
+                .sessions
+                .lock()
+                .values()
+                .any(|session| session.is_busy());
+            if !busy || Instant::now() >= end {
+                return !busy;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn digest(id: &str) -> [u8; 32] {
+    Sha256::digest(id).into()
+}

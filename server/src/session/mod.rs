@@ -1,0 +1,423 @@
+//! One WebSocket client: what it sent, what it may still have to be sent, and what the engine does for it.
+//!
+//! A session outlives its connections. [`State`](state::State) is what it knows, with no I/O at all; [`Session`] is that
+//! behind a lock, with the engine on one side and at most one connection on the other; [`Hub`] has all sessions;
+//! [`socket`] is the connection.
+
+mod answer;
+pub mod codec;
+mod decode;
+pub mod guard;
+mod hub;
+mod outbox;
+mod picture;
+mod receive;
+mod shared;
+pub mod socket;
+mod state;
+mod talk;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytestring::ByteString;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use wire::{ClientMessage, ServerMessage};
+
+use crate::engine::{Event, EventSink};
+use outbox::Gap;
+use state::{Effect, Setup, State};
+
+pub use hub::{Hub, Resumed};
+pub use shared::{Options, Phase, Shared};
+
+/// A client's session.
+pub struct Session {
+    /// Whoever has it can resume the session.
+    id: String,
+    /// In logs, where the id must not be.
+    tag: String,
+    number: u64,
+    /// The API key it was opened with; resuming takes the same.
+    owner: Option<Owner>,
+    shared: Arc<Shared>,
+    inner: Mutex<Inner>,
+    /// Too much is unsent.
+    stalled: AtomicBool,
+    /// Nobody is connected.
+    away: AtomicBool,
+}
+
+/// Which API key, by its place in the key file.
+pub type Owner = usize;
+
+struct Inner {
+    state: State,
+    connection: Option<Arc<Notify>>,
+    /// Counts connections: a message of an earlier one is no longer heard.
+    generation: u64,
+    /// Since when nobody is connected.
+    alone_since: Instant,
+    /// Someone is at work on the effects.
+    settling: bool,
+    ended: bool,
+}
+
+/// A connection's hold on its session.
+#[derive(Clone)]
+pub struct Connection {
+    session: Arc<Session>,
+    generation: u64,
+    notify: Arc<Notify>,
+}
+
+/// What a connection has to do next.
+pub enum Outgoing {
+    Text(ByteString),
+    /// Nothing to send.
+    Empty,
+    /// The client does not read and too much is waiting.
+    TooSlow,
+    /// Another connection has the session.
+    TakenOver,
+    /// The session is over.
+    Ended,
+}
+
+/// The engine's way to a session that may be gone by then.
+struct Sink(Weak<Session>);
+
+impl EventSink for Sink {
+    fn event(&self, event: Event) {
+        if let Some(session) = self.0.upgrade() {
+            session.with(|state| state.event(event));
+        }
+    }
+
+    fn stalled(&self) -> bool {
+        self.0
+            .upgrade()
+            .is_some_and(|session| session.stalled.load(Ordering::Relaxed))
+    }
+
+    fn away(&self) -> bool {
+        self.0
+            .upgrade()
+            .is_none_or(|session| session.away.load(Ordering::Relaxed))
+    }
+}
+
+impl Session {
+    fn new(
+        id: String,
+        tag: String,
+        prefix: String,
+        owner: Option<Owner>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let number = shared.engine.next_id();
+        Arc::new_cyclic(|me: &Weak<Session>| {
+            let engine = shared.engine.clone();
+            let setup = Setup {
+                number,
+                scope: if shared.options.share_pictures {
+                    0
+                } else {
+                    number
+                },
+                prefix,
+                limits: shared.limits.clone(),
+                budget: shared.budget.clone(),
+                events: Arc::new(Sink(me.clone())),
+                next_number: Box::new(move || engine.next_id()),
+            };
+            Session {
+                id,
+                tag,
+                number,
+                owner,
+                shared,
+                inner: Mutex::new(Inner {
+                    state: State::new(setup),
+                    connection: None,
+                    generation: 0,
+                    alone_since: Instant::now(),
+                    settling: false,
+                    ended: false,
+                }),
+                stalled: AtomicBool::new(false),
+                away: AtomicBool::new(true),
+            }
+        })
+    }
+
+    /// Changes the state, then does outside of the lock what that asks for, and wakes the connection. `None`: the
+    /// session is over.
+    fn with<R>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.with_as(None, change)
+    }
+
+    /// The same, but only while the connection of that `generation` has the session.
+    fn with_as<R>(
+        self: &Arc<Self>,
+        generation: Option<u64>,
+        change: impl FnOnce(&mut State) -> R,
+    ) -> Option<R> {
+        let result = {
+            let mut inner = self.inner.lock();
+            if inner.ended || generation.is_some_and(|generation| generation != inner.generation) {
+                return None;
+            }
+            let result = change(&mut inner.state);
+            self.after(&inner);
+            result
+        };
+        self.settle();
+        Some(result)
+    }
+
+    /// Wakes the connection if there is something for it, and notes how it stands.
+    fn after(&self, inner: &Inner) {
+        let away = inner.connection.is_none();
+        let stalled = !away && inner.state.outbox.full();
+        self.away.store(away, Ordering::Relaxed);
+        self.stalled.store(stalled, Ordering::Relaxed);
+        if let Some(notify) = &inner.connection
+            && !inner.state.outbox.is_empty()
+        {
+            notify.notify_one();
+        }
+    }
+
+    /// Does the effects one by one. One thread at a time, so that the engine hears of them in order.
+    fn settle(self: &Arc<Self>) {
+        loop {
+            let effect = {
+                let mut inner = self.inner.lock();
+                if inner.settling {
+                    return;
+                }
+                let Some(effect) = inner.state.effects.pop_front() else {
+                    return;
+                };
+                inner.settling = true;
+                effect
+            };
+            self.perform(effect);
+            self.inner.lock().settling = false;
+        }
+    }
+
+    fn perform(self: &Arc<Self>, effect: Effect) {
+        let engine = &self.shared.engine;
+        match effect {
+            Effect::Decode { image, file } => self.shared.decode(self, image, file),
+            Effect::Picture(job) => engine.picture(job),
+            Effect::Ask(job) => {
+                let number = job.request;
+                if let Err(error) = engine.ask(*job) {
+                    self.with(|state| state.ask_refused(number, error));
+                }
+            }
+            Effect::Cancel(number) => engine.cancel(number),
+            Effect::Forget { key, image } => {
+                let session = Arc::downgrade(self);
+                engine.forget(key, move || {
+                    if let Some(session) = session.upgrade() {
+                        session.with(|state| state.freed(&image));
+                    }
+                });
+            }
+        }
+    }
+
+    /// Makes this the session's connection; one that was there hears that it is taken over.
+    fn connect(self: &Arc<Self>, welcome: impl FnOnce(&str) -> ServerMessage) -> Connection {
+        self.attach(&mut self.inner.lock(), welcome)
+    }
+
+    /// The same, and what came after `last_event` follows.
+    fn resume(
+        self: &Arc<Self>,
+        last_event: u64,
+        welcome: impl FnOnce(&str) -> ServerMessage,
+    ) -> Result<Connection, Option<Gap>> {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return Err(None);
+        }
+        inner.state.outbox.resume(last_event).map_err(Some)?;
+        inner.state.reattached(Instant::now());
+        Ok(self.attach(&mut inner, welcome))
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        welcome: impl FnOnce(&str) -> ServerMessage,
+    ) -> Connection {
+        inner.state.outbox.push_first(welcome(&self.id));
+        inner.generation += 1;
+        let notify = Arc::new(Notify::new());
+        if let Some(before) = inner.connection.replace(notify.clone()) {
+            before.notify_one();
+        }
+        self.after(inner);
+        Connection {
+            generation: inner.generation,
+            session: self.clone(),
+            notify,
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.inner.lock().connection.is_some()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.inner.lock().state.is_busy()
+    }
+
+    fn is_expired(&self, patience: Duration, now: Instant) -> bool {
+        let inner = self.inner.lock();
+        inner.connection.is_none() && now.saturating_duration_since(inner.alone_since) >= patience
+    }
+
+    fn tick(self: &Arc<Self>, now: Instant) {
+        let connected = self.is_connected();
+        self.with(|state| state.tick(connected, now));
+    }
+
+    /// Ends the session: answers are cancelled, pictures dropped. Once is enough.
+    fn end(&self) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        inner.ended = true;
+        if let Some(notify) = inner.connection.take() {
+            notify.notify_one();
+        }
+        // Everything the session holds goes now, not with its last `Arc`.
+        inner.state.clear();
+        drop(inner);
+        self.away.store(true, Ordering::Relaxed);
+        self.shared.engine.end_session(self.number);
+    }
+}
+
+impl Connection {
+    /// The session's tag for logs: never its id.
+    pub fn tag(&self) -> &str {
+        &self.session.tag
+    }
+
+    /// The session's id: only its client may know it.
+    pub fn id(&self) -> &str {
+        &self.session.id
+    }
+
+    /// The API key that the session was opened with.
+    pub fn owner(&self) -> Option<Owner> {
+        self.session.owner
+    }
+
+    /// Waits until [`Connection::next`] has something new to say.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    /// What to send or do now.
+    pub fn next(&self) -> Outgoing {
+        let mut inner = self.session.inner.lock();
+        if inner.ended {
+            return Outgoing::Ended;
+        }
+        if inner.generation != self.generation {
+            return Outgoing::TakenOver;
+        }
+        if inner.state.outbox.overflowed() {
+            return Outgoing::TooSlow;
+        }
+        let text = inner.state.outbox.pop();
+        let stalled = inner.state.outbox.full();
+        self.session.stalled.store(stalled, Ordering::Relaxed);
+        text.map_or(Outgoing::Empty, Outgoing::Text)
+    }
+
+    /// Whether so much waits to be sent that nothing more should be read.
+    pub fn is_full(&self) -> bool {
+        self.session.inner.lock().state.outbox.full()
+    }
+
+    /// Whether the session goes on and this is its connection.
+    pub fn is_current(&self) -> bool {
+        let inner = self.session.inner.lock();
+        !inner.ended && inner.generation == self.generation
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> Option<R> {
+        self.session.with_as(Some(self.generation), change)
+    }
+
+    /// Queues a message for this connection.
+    pub fn send(&self, message: ServerMessage) {
+        self.with(|state| state.outbox.push(message));
+    }
+
+    /// A text frame that is not `hello`.
+    pub fn text(&self, message: Result<ClientMessage, codec::Refusal>) {
+        let now = Instant::now();
+        let shared = &self.session.shared;
+        self.with(|state| match message {
+            Err(refusal) => state.refused(refusal),
+            Ok(ClientMessage::Hello(_)) => state.refused(codec::Refusal::new(
+                wire::ErrorCode::HelloLate,
+                "A hello can only be the first message: connect again to resume.",
+            )),
+            Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
+            Ok(ClientMessage::Ask(ask)) => state.ask(*ask, shared.terms(), now),
+            Ok(ClientMessage::Cancel(cancel)) => {
+                if let Some(request) = cancel.request {
+                    state.cancel_ask(&request, now);
+                } else if let Some(upload) = cancel.upload {
+                    state.cancel_upload(upload);
+                }
+            }
+            Ok(ClientMessage::Forget(forget)) => {
+                if let Some(image) = forget.image {
+                    state.forget_image(&image);
+                } else if let Some(conversation) = forget.conversation {
+                    state.forget_conversation(&conversation, now);
+                }
+            }
+            Ok(ClientMessage::Ack(ack)) => state.ack(ack.event),
+            Ok(ClientMessage::Ping(ping)) => {
+                state
+                    .outbox
+                    .push(ServerMessage::Pong(wire::Pong { t: ping.t }));
+            }
+        });
+    }
+
+    /// A binary frame.
+    pub fn binary(&self, bytes: &[u8]) {
+        self.with(|state| state.piece(bytes, Instant::now()));
+    }
+
+    /// The connection is gone; the session waits for a resume.
+    pub fn detach(&self) {
+        let mut inner = self.session.inner.lock();
+        if inner.generation == self.generation && !inner.ended {
+            inner.connection = None;
+            inner.alone_since = Instant::now();
+            inner.state.outbox.detach();
+            self.session.after(&inner);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What waits to be sent, and what was sent but may have to be sent again.
+//!
+//! Every event is numbered when it happens, whether or not anyone is connected. It is kept until the client
+//! acknowledges it, within `replay_bytes`; what falls out of that can no longer be replayed, and a resume from before
+//! it is a gap.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytestring::ByteString;
+use wire::{ServerEnvelope, ServerMessage};
+
+/// What an item costs beside its text.
+const OVERHEAD: usize = 64;
+
+struct Item {
+    /// `None` for what speaks of this connection only: it is not replayed.
+    event: Option<u64>,
+    text: ByteString,
+}
+
+impl Item {
+    fn cost(&self) -> usize {
+        self.text.len() + OVERHEAD
+    }
+}
+
+/// One session's outgoing messages, in order.
+pub struct Outbox {
+    start: Instant,
+    outbox_bytes: usize,
+    replay_bytes: usize,
+    /// The newest event's number.
+    last: u64,
+    /// The newest event that can no longer be replayed; those before it neither.
+    lost: u64,
+    sent: VecDeque<Item>,
+    sent_bytes: usize,
+    unsent: VecDeque<Item>,
+    unsent_bytes: usize,
+    overflowed: bool,
+}
+
+/// Why a resume is not possible.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Events after the client's last one are no longer kept.
+    Lost,
+    /// The client speaks of an event that was never sent.
+    Future,
+}
+
+impl Outbox {
+    pub fn new(start: Instant, outbox_bytes: u64, replay_bytes: u64) -> Self {
+        Outbox {
+            start,
+            outbox_bytes: usize::try_from(outbox_bytes).unwrap_or(usize::MAX),
+            replay_bytes: usize::try_from(replay_bytes).unwrap_or(usize::MAX),
+            last: 0,
+            lost: 0,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            unsent: VecDeque::new(),
+            unsent_bytes: 0,
+            overflowed: false,
+        }
+    }
+
+    /// Queues a message, numbering it if it is an event.
+    pub fn push(&mut self, message: ServerMessage) {
+        if let Some(item) = self.item(message) {
+            self.unsent_bytes += item.cost();
+            self.unsent.push_back(item);
+            self.trim();
+        }
+    }
+
+    /// Queues a message before all others: the `welcome` that precedes a replay.
+    pub fn push_first(&mut self, message: ServerMessage) {
+        if let Some(item) = self.item(message) {
+            self.unsent_bytes += item.cost();
+            self.unsent.push_front(item);
+        }
+    }
+
+    fn item(&mut self, message: ServerMessage) -> Option<Item> {
+        let event = message.is_event().then_some(self.last + 1);
+        let at = (self.start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        match serde_json::to_string(&ServerEnvelope { at, event, message }) {
+            Ok(text) => {
+                self.last = event.unwrap_or(self.last);
+                Some(Item {
+                    event,
+                    text: text.into(),
+                })
+            }
+            Err(error) => {
+                tracing::error!(%error, "a message could not be written as JSON");
+                None
+            }
+        }
+    }
+
+    /// The next message for the connection; an event stays until it is acknowledged.
+    pub fn pop(&mut self) -> Option<ByteString> {
+        let item = self.unsent.pop_front()?;
+        self.unsent_bytes -= item.cost();
+        if self.unsent.is_empty() {
+            // An idle session keeps no big buffer.
+            self.unsent.shrink_to(16);
+        }
+        let text = item.text.clone();
+        if item.event.is_some() {
+            self.sent_bytes += item.cost();
+            self.sent.push_back(item);
+            self.trim();
+        }
+        Some(text)
+    }
+
+    /// Forgets `event` and all before it; false if there is no such event yet.
+    pub fn ack(&mut self, event: u64) -> bool {
+        while self
+            .sent
+            .front()
+            .is_some_and(|item| item.event <= Some(event))
+        {
+            self.drop_sent();
+        }
+        if self.sent.is_empty() {
+            self.sent.shrink_to(16);
+        }
+        event <= self.last
+    }
+
+    /// The connection is gone: what spoke of it alone goes with it.
+    pub fn detach(&mut self) {
+        self.unsent.retain(|item| item.event.is_some());
+        self.unsent_bytes = self.unsent.iter().map(Item::cost).sum();
+        self.overflowed = false;
+    }
+
+    /// Makes every event after `last_event` unsent again.
+    pub fn resume(&mut self, last_event: u64) -> Result<(), Gap> {
+        if last_event > self.last {
+            return Err(Gap::Future);
+        }
+        if last_event < self.lost {
+            return Err(Gap::Lost);
+        }
+        self.ack(last_event);
+        self.detach();
+        while let Some(item) = self.sent.pop_back() {
+            self.unsent_bytes += item.cost();
+            self.unsent.push_front(item);
+        }
+        self.sent_bytes = 0;
+        Ok(())
+    }
+
+    /// Drops the oldest sent event; false if there is none.
+    fn drop_sent(&mut self) -> bool {
+        let Some(item) = self.sent.pop_front() else {
+            return false;
+        };
+        self.sent_bytes -= item.cost();
+        self.lost = item.event.unwrap_or(self.lost);
+        true
+    }
+
+    /// Keeps within `replay_bytes`, dropping the oldest events.
+    fn trim(&mut self) {
+        while self.sent_bytes + self.unsent_bytes > self.replay_bytes {
+            if self.drop_sent() {
+                continue;
+            }
+            if let Some(item) = self.unsent.pop_front() {
+                // The connection would show a hole: it has to end.
+                self.unsent_bytes -= item.cost();
+                self.lost = item.event.unwrap_or(self.lost);
+                self.overflowed = true;
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// More than `outbox_bytes` wait to be sent.
+    pub fn full(&self) -> bool {
+        self.unsent_bytes > self.outbox_bytes
+    }
+
+    /// Unsent events had to be dropped: this connection can't go on.
+    pub fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.unsent.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::{Pong, Started};
+
+    fn started(request: &str) -> ServerMessage {
+        ServerMessage::Started(Started {
+            request: request.into(),
+        })
+    }
+
+    fn outbox() -> Outbox {
+        Outbox::new(Instant::now(), 1000, 2000)
+    }
+
+    fn events(outbox: &mut Outbox) -> Vec<Option<u64>> {
+        std::iter::from_fn(|| outbox.pop())
+            .map(|text| serde_json::from_str::<ServerEnvelope>(&text).unwrap().event)
+            .collect()
+    }
+
+    #[test]
+    fn events_are_numbered_and_replayed_once_in_order() {
+        let mut out = outbox();
+        out.push(started("a"));
+        out.push(ServerMessage::Pong(Pong::default()));
+        out.push(started("b"));
+        assert_eq!(events(&mut out), [Some(1), None, Some(2)]);
+        out.push(started("c"));
+        out.push(ServerMessage::Pong(Pong::default()));
+        out.detach();
+        out.resume(1).unwrap();
+        out.push_first(ServerMessage::Pong(Pong::default()));
+        out.push(started("d"));
+        assert_eq!(events(&mut out), [None, Some(2), Some(3), Some(4)]);
+    }
+
+    #[test]
+    fn acknowledged_events_are_gone() {
+        let mut out = outbox();
+        for _ in 0..3 {
+            out.push(started("a"));
+        }
+        events(&mut out);
+        assert!(out.ack(2));
+        assert_eq!(out.resume(1), Err(Gap::Lost));
+        assert_eq!(out.resume(4), Err(Gap::Future));
+        assert!(!out.ack(9));
+    }
+
+    #[test]
+    fn kept_events_stay_within_their_bound() {
+        let mut out = outbox();
+        for _ in 0..100 {
+            out.push(started("a"));
+            out.pop();
+        }
+        assert!(out.sent_bytes <= 2000 && out.sent.len() > 5);
+        assert!(!out.overflowed());
+        let first = out.lost;
+        assert_eq!(out.resume(first - 1), Err(Gap::Lost));
+        out.resume(first).unwrap();
+        assert_eq!(events(&mut out).first(), Some(&Some(first + 1)));
+    }
+
+    #[test]
+    fn a_reader_that_never_reads_is_noticed_before_memory_grows() {
+        let mut out = outbox();
+        while !out.full() {
+            out.push(started("a"));
+        }
+        assert!(!out.overflowed());
+        for _ in 0..100 {
+            out.push(started("a"));
+        }
+        assert!(out.overflowed());
+        assert!(out.unsent_bytes <= 2000);
+    }
+}

@@ -1,0 +1,108 @@
+//! The pictures that a session has, or had.
+
+use wire::{EncodeTimings, ErrorCode, ImageReady};
+
+use crate::engine::PictureKey;
+
+/// Records of failed and forgotten pictures kept, so that asking for one gets the right answer.
+const MAX_PAST: usize = 256;
+
+/// One picture of a session.
+pub struct Picture {
+    pub id: String,
+    pub key: PictureKey,
+    /// The upload that brought it.
+    pub upload: u32,
+    /// The file's size.
+    pub bytes: u64,
+    pub upload_ms: f64,
+    pub stage: Stage,
+    /// When it was last used, by the session's own count.
+    pub used: u64,
+}
+
+/// How far a picture is.
+pub enum Stage {
+    Decoding,
+    Ready(Box<Ready>),
+    Failed {
+        code: ErrorCode,
+        message: String,
+        retry_after_ms: Option<f64>,
+    },
+    /// Forgotten while it was being decoded: `forgotten` follows when that is over.
+    Leaving,
+    Gone,
+}
+
+/// Decoded, and perhaps seen by the model.
+pub struct Ready {
+    pub info: ImageReady,
+    pub encoded: Option<(u64, EncodeTimings)>,
+}
+
+impl Picture {
+    /// It takes memory and can be asked about.
+    pub fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Decoding | Stage::Ready(_))
+    }
+}
+
+/// All of a session's pictures. There are few, so they are found by looking at each.
+#[derive(Default)]
+pub struct Pictures(Vec<Picture>);
+
+impl Pictures {
+    pub fn add(&mut self, picture: Picture) {
+        self.0.push(picture);
+        let past = self.0.iter().filter(|picture| !picture.is_live()).count();
+        if past > MAX_PAST
+            && let Some(oldest) = self
+                .0
+                .iter()
+                .position(|picture| matches!(picture.stage, Stage::Gone | Stage::Failed { .. }))
+        {
+            self.0.remove(oldest);
+        }
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Picture> {
+        self.0.iter().find(|picture| picture.id == id)
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Picture> {
+        self.0.iter_mut().find(|picture| picture.id == id)
+    }
+
+    /// The live picture with this content.
+    pub fn by_sha256(&self, sha256: &[u8; 32]) -> Option<&Picture> {
+        self.0
+            .iter()
+            .find(|picture| picture.key.sha256 == *sha256 && picture.is_live())
+    }
+
+    /// The live picture that the engine speaks of.
+    pub fn by_key(&mut self, key: &PictureKey) -> Option<&mut Picture> {
+        self.0
+            .iter_mut()
+            .find(|picture| picture.key == *key && picture.is_live())
+    }
+
+    /// The live picture used longest ago, of those that `spare` lets go.
+    pub fn oldest(&self, spare: impl Fn(&Picture) -> bool) -> Option<&Picture> {
+        self.0
+            .iter()
+            .filter(|picture| picture.is_live() && spare(picture))
+            .min_by_key(|picture| picture.used)
+    }
+
+    /// How many are live, and their files' bytes.
+    pub fn live(&self) -> (u64, u64) {
+        self.0
+            .iter()
+            .filter(|picture| picture.is_live())
+            .fold((0, 0), |(count, bytes), picture| {
+                (count + 1, bytes + picture.bytes)
+            })
+    }
+}

@@ -1,0 +1,398 @@
+//! The session's pictures: from the announcement of an upload to the picture the model has seen, and its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wire::{
+    EncodeTimings, ErrorCode, Forgotten, ImageEncoded, ImageReady, ImageTimings, ServerMessage,
+    Upload, UploadAccepted, UploadProgress, UploadReceived, frame,
+};
+
+use super::codec::{parse_sha256, to_hex};
+use super::picture::{Picture, Ready, Stage};
+use super::state::{Effect, Outcome, State, error};
+use super::talk::{AskStage, PictureName};
+use super::upload::{Announced, Arrived, Piece};
+use crate::engine::{JobError, PictureJob, PictureKey};
+use crate::image::{ImageError, Picture as Decoded};
+
+/// What a client is told to wait before it tries again when memory for uploads is short.
+const RETRY_MS: f64 = 1000.0;
+
+impl State {
+    /// An `upload` message.
+    pub fn announce(&mut self, upload: &Upload, now: Instant) {
+        let number = upload.upload;
+        if !self.uploads.knows(number)
+            && let Some(sha256) = upload.sha256.as_deref().and_then(parse_sha256)
+            && let Some(picture) = self.pictures.by_sha256(&sha256)
+        {
+            let image = picture.id.clone();
+            self.uploads.close(upload);
+            self.received_again(number, image);
+            return;
+        }
+        let limits = self.setup.limits.clone();
+        match self.uploads.announce(upload, &limits, now) {
+            Announced::Accepted { received } => {
+                self.send(ServerMessage::UploadAccepted(UploadAccepted {
+                    upload: number,
+                    received,
+                }));
+            }
+            Announced::Over => {}
+            Announced::Refused {
+                code: code @ ErrorCode::UploadNumberUsed,
+                message,
+            } => {
+                // Without the number: the upload that has it goes on.
+                self.fail(error(code, message));
+            }
+            Announced::Refused { code, message } => self.upload_failed(number, code, message),
+            Announced::Arrived(arrived) => {
+                self.send(ServerMessage::UploadAccepted(UploadAccepted {
+                    upload: number,
+                    received: 0,
+                }));
+                self.arrived(*arrived);
+            }
+        }
+    }
+
+    /// A binary frame.
+    pub fn piece(&mut self, bytes: &[u8], now: Instant) {
+        let Some((upload, piece)) = frame::decode(bytes) else {
+            self.fail(error(
+                ErrorCode::BadFrame,
+                format!(
+                    "A binary frame is a 4-byte big-endian upload number and 1 to {} bytes; this one has {} bytes in all.",
+                    frame::MAX_PAYLOAD,
+                    bytes.len()
+                ),
+            ));
+            return;
+        };
+        match self.uploads.piece(upload, piece, now) {
+            Piece::Nothing => {}
+            Piece::Progress { received } => {
+                self.send(ServerMessage::UploadProgress(UploadProgress {
+                    upload,
+                    received,
+                }));
+            }
+            Piece::Arrived(arrived) => self.arrived(*arrived),
+            Piece::Failed { code, message } => self.upload_failed(upload, code, message),
+            Piece::Stranger => self.fail(error(
+                ErrorCode::BadFrame,
+                format!("Upload {upload} was never announced: send its upload message first."),
+            )),
+        }
+    }
+
+    /// `cancel {upload}`.
+    pub fn cancel_upload(&mut self, upload: u32) {
+        if self.uploads.cancel(upload) {
+            self.upload_failed(
+                upload,
+                ErrorCode::UploadCancelled,
+                "The upload was cancelled.".into(),
+            );
+        } else if !self.uploads.knows(upload) {
+            self.fail(error(
+                ErrorCode::UnknownUpload,
+                format!("This session has no upload {upload} to cancel."),
+            ));
+        }
+    }
+
+    /// Ends an upload, and each question that waits for it.
+    pub(super) fn upload_failed(&mut self, upload: u32, code: ErrorCode, message: String) {
+        self.outcomes.insert(upload, Outcome::Failed(code));
+        self.fail(wire::Error {
+            upload: Some(upload),
+            retry_after_ms: (code == ErrorCode::Busy).then_some(RETRY_MS),
+            ..error(code, message)
+        });
+        self.advance_all();
+    }
+
+    fn arrived(&mut self, arrived: Arrived) {
+        let bytes = arrived.file.bytes().len() as u64;
+        if let Some(picture) = self.pictures.by_sha256(&arrived.sha256) {
+            let image = picture.id.clone();
+            self.received_again(arrived.upload, image);
+            return;
+        }
+        if !self.make_room(bytes) {
+            let message = "Every picture of this session is being asked about: wait for an answer, then send this one again.";
+            self.upload_failed(arrived.upload, ErrorCode::TooManyUploads, message.into());
+            return;
+        }
+        let id = self.new_id("img");
+        let used = self.clock();
+        self.outcomes
+            .insert(arrived.upload, Outcome::Image(id.clone()));
+        self.pictures.add(Picture {
+            id: id.clone(),
+            key: PictureKey {
+                scope: self.setup.scope,
+                sha256: arrived.sha256,
+            },
+            upload: arrived.upload,
+            bytes,
+            upload_ms: arrived.upload_ms,
+            stage: Stage::Decoding,
+            used,
+        });
+        self.send(ServerMessage::UploadReceived(UploadReceived {
+            upload: arrived.upload,
+            image: id.clone(),
+            bytes,
+            sha256: to_hex(&arrived.sha256),
+            cached: false,
+        }));
+        self.effects.push_back(Effect::Decode {
+            image: id,
+            file: arrived.file,
+        });
+    }
+
+    /// The session has this picture already: says again all that is known of it.
+    fn received_again(&mut self, upload: u32, image: String) {
+        self.outcomes.insert(upload, Outcome::Image(image.clone()));
+        let used = self.clock();
+        let Some(picture) = self.pictures.get_mut(&image) else {
+            return;
+        };
+        picture.used = used;
+        let received = UploadReceived {
+            upload,
+            image: image.clone(),
+            bytes: picture.bytes,
+            sha256: to_hex(&picture.key.sha256),
+            cached: true,
+        };
+        let known = match &picture.stage {
+            Stage::Ready(ready) => Some((ready.info.clone(), ready.encoded)),
+            _ => None,
+        };
+        self.send(ServerMessage::UploadReceived(received));
+        if let Some((info, encoded)) = known {
+            self.send(ServerMessage::ImageReady(ImageReady {
+                cached: true,
+                timings: ImageTimings::default(),
+                ..info
+            }));
+            if let Some((tokens, _)) = encoded {
+                self.send(ServerMessage::ImageEncoded(ImageEncoded {
+                    image,
+                    tokens,
+                    timings: EncodeTimings::default(),
+                    cached: true,
+                }));
+            }
+        }
+        self.advance_all();
+    }
+
+    /// Lets go of the pictures used longest ago until one more fits; false if those asked about fill the session.
+    fn make_room(&mut self, bytes: u64) -> bool {
+        loop {
+            let (count, held) = self.pictures.live();
+            if count < self.setup.limits.images
+                && held + bytes <= self.setup.limits.session_image_bytes
+            {
+                return true;
+            }
+            let asked: Vec<PictureName> = self
+                .asks
+                .values()
+                .filter_map(|ask| self.conversations.get(&ask.conversation))
+                .filter_map(|conversation| conversation.picture.as_ref())
+                .map(|name| self.resolve(name))
+                .collect();
+            let oldest = self.pictures.oldest(|picture| {
+                matches!(picture.stage, Stage::Ready(_))
+                    && !asked.contains(&PictureName::Image(picture.id.clone()))
+            });
+            let Some(oldest) = oldest.map(|picture| picture.id.clone()) else {
+                return false;
+            };
+            self.let_go(&oldest);
+        }
+    }
+
+    /// The file was decoded, or can't be.
+    pub fn decoded(&mut self, image: &str, result: Result<Decoded, ImageError>) {
+        let Some(picture) = self.pictures.get_mut(image) else {
+            return;
+        };
+        if matches!(picture.stage, Stage::Leaving) {
+            picture.stage = Stage::Gone;
+            self.freed(image);
+            return;
+        }
+        if !matches!(picture.stage, Stage::Decoding) {
+            return;
+        }
+        match result {
+            Ok(decoded) => {
+                let info = ImageReady {
+                    image: image.to_owned(),
+                    width: decoded.width,
+                    height: decoded.height,
+                    format: decoded.format.as_str().to_owned(),
+                    timings: ImageTimings {
+                        upload_ms: picture.upload_ms,
+                        decode_ms: decoded.decode_ms,
+                        preprocess_ms: decoded.preprocess_ms,
+                    },
+                    cached: false,
+                };
+                let job = PictureJob {
+                    session: self.setup.number,
+                    key: picture.key,
+                    pixels: Arc::new(decoded.pixels),
+                    events: self.setup.events.clone(),
+                };
+                picture.stage = Stage::Ready(Box::new(Ready {
+                    info: info.clone(),
+                    encoded: None,
+                }));
+                self.send(ServerMessage::ImageReady(info));
+                self.effects.push_back(Effect::Picture(job));
+                self.advance_all();
+            }
+            Err(failure) => {
+                self.picture_failed(image, failure.code(), failure.to_string(), None);
+            }
+        }
+    }
+
+    /// The model has looked at a picture.
+    pub(super) fn encoded(
+        &mut self,
+        key: &PictureKey,
+        tokens: usize,
+        timings: EncodeTimings,
+        cached: bool,
+    ) {
+        let Some(picture) = self.pictures.by_key(key) else {
+            return;
+        };
+        let Stage::Ready(ready) = &mut picture.stage else {
+            return;
+        };
+        if ready.encoded.is_some() {
+            return;
+        }
+        let tokens = tokens as u64;
+        ready.encoded = Some((tokens, timings));
+        let message = ImageEncoded {
+            image: picture.id.clone(),
+            tokens,
+            timings,
+            cached,
+        };
+        self.send(ServerMessage::ImageEncoded(message));
+    }
+
+    /// The engine could not look at a picture.
+    pub(super) fn not_encoded(&mut self, key: &PictureKey, failure: JobError) {
+        if let Some(picture) = self.pictures.by_key(key) {
+            let image = picture.id.clone();
+            self.picture_failed(
+                &image,
+                failure.code,
+                failure.message,
+                failure.retry_after_ms,
+            );
+        }
+    }
+
+    fn picture_failed(
+        &mut self,
+        image: &str,
+        code: ErrorCode,
+        message: String,
+        retry_after_ms: Option<f64>,
+    ) {
+        let Some(picture) = self.pictures.get_mut(image) else {
+            return;
+        };
+        picture.stage = Stage::Failed {
+            code,
+            message: message.clone(),
+            retry_after_ms,
+        };
+        let upload = picture.upload;
+        self.fail(wire::Error {
+            upload: Some(upload),
+            image: Some(image.to_owned()),
+            retry_after_ms,
+            ..error(code, message)
+        });
+        self.advance_all();
+    }
+
+    /// `forget {image}`.
+    pub fn forget_image(&mut self, image: &str) {
+        match self.pictures.get(image).map(|picture| &picture.stage) {
+            None => self.fail(wire::Error {
+                image: Some(image.to_owned()),
+                ..error(
+                    ErrorCode::UnknownImage,
+                    format!("This session has no picture {image:?} to forget."),
+                )
+            }),
+            Some(Stage::Leaving) => {}
+            Some(Stage::Gone | Stage::Failed { .. }) => self.freed(image),
+            Some(Stage::Decoding | Stage::Ready(_)) => {
+                let given: Vec<u64> = self
+                    .asks
+                    .iter()
+                    .filter(|(_, ask)| ask.stage == AskStage::Given)
+                    .filter(|(_, ask)| self.asks_about(ask, image))
+                    .map(|(number, _)| *number)
+                    .collect();
+                self.effects.extend(given.into_iter().map(Effect::Cancel));
+                self.let_go(image);
+                self.advance_all();
+            }
+        }
+    }
+
+    fn asks_about(&self, ask: &super::talk::Ask, image: &str) -> bool {
+        self.conversations
+            .get(&ask.conversation)
+            .and_then(|conversation| conversation.picture.as_ref())
+            .is_some_and(|name| self.resolve(name) == PictureName::Image(image.to_owned()))
+    }
+
+    /// Drops a live picture; `forgotten` follows when everything of it is freed.
+    fn let_go(&mut self, image: &str) {
+        let Some(picture) = self.pictures.get_mut(image) else {
+            return;
+        };
+        match picture.stage {
+            Stage::Decoding => picture.stage = Stage::Leaving,
+            Stage::Ready(_) => {
+                picture.stage = Stage::Gone;
+                let key = picture.key;
+                self.effects.push_back(Effect::Forget {
+                    key,
+                    image: image.to_owned(),
+                });
+            }
+            Stage::Failed { .. } | Stage::Leaving | Stage::Gone => {}
+        }
+    }
+
+    /// Nothing of the picture is left.
+    pub fn freed(&mut self, image: &str) {
+        self.send(ServerMessage::Forgotten(Forgotten {
+            image: Some(image.to_owned()),
+            conversation: None,
+        }));
+    }
+}

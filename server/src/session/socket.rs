@@ -1,0 +1,342 @@
+//! A connection: actix's WebSocket on one side, a session's [`Connection`] on the other.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_ws::{
+    AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError,
+};
+use bytestring::ByteString;
+use futures_util::Sink;
+use tokio::time::sleep_until;
+use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
+
+use super::guard::Verdict;
+use super::state::{error, seconds};
+use super::{Connection, Hub, Outgoing, Owner, Phase, codec};
+
+/// How long a close frame may take to leave.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a connection ends.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// It broke, or the client closed it in a way that leaves the session.
+    Lost,
+    /// The client closed it with 1000: the session is over.
+    Finished,
+    /// We close it with this code, for this reason.
+    Close(u16, &'static str),
+    /// The same, after this one error.
+    Refuse(ErrorCode, &'static str, u16),
+}
+
+/// One connection's life.
+pub struct Socket {
+    hub: Arc<Hub>,
+    ws: actix_ws::Session,
+    stream: AggregatedMessageStream,
+    verdict: Verdict,
+    connection: Connection,
+    /// A message taken from the outbox that the socket has no room for yet.
+    text: Option<ByteString>,
+    /// The answer to the latest ping.
+    pong: Option<Message>,
+    /// No message was read yet.
+    first: bool,
+    heard: Instant,
+    pinged: Instant,
+    /// Since when too much is unsent.
+    full_since: Option<Instant>,
+}
+
+impl Socket {
+    /// Serves a connection until it ends.
+    pub async fn serve(
+        hub: Arc<Hub>,
+        mut ws: actix_ws::Session,
+        stream: AggregatedMessageStream,
+        verdict: Verdict,
+        owner: Option<Owner>,
+    ) {
+        if hub.shared.phase() != Phase::Serving {
+            let end = End::Refuse(
+                ErrorCode::Draining,
+                "The server is shutting down: connect again in a moment.",
+                close::DRAINING,
+            );
+            return leave(ws, end).await;
+        }
+        let connection = match hub.open(owner) {
+            Ok(connection) => connection,
+            Err(problem) => {
+                tracing::error!(%problem, "no randomness for a session id");
+                let message = "The server could not make a session: try again.";
+                return leave(ws, End::Refuse(ErrorCode::Internal, message, 1011)).await;
+            }
+        };
+        // Ping once at the start: a client that answers tells that its pongs work.
+        let _ = ws.ping(b"").await;
+        let now = Instant::now();
+        let mut socket = Socket {
+            hub,
+            ws,
+            stream,
+            verdict,
+            connection,
+            text: None,
+            pong: None,
+            first: true,
+            heard: now,
+            pinged: now,
+            full_since: None,
+        };
+        let end = socket.run().await;
+        tracing::debug!(
+            session = socket.connection.tag(),
+            ?end,
+            "a connection ended"
+        );
+        match end {
+            End::Finished => socket.hub.close(&socket.connection),
+            _ => socket.connection.detach(),
+        }
+        leave(socket.ws, end).await;
+    }
+
+    async fn run(&mut self) -> End {
+        let mut status = self.hub.shared.watch();
+        loop {
+            if self.text.is_none() {
+                match self.connection.next() {
+                    Outgoing::Text(text) => self.text = Some(text),
+                    Outgoing::Empty => {}
+                    Outgoing::TooSlow => return too_slow(),
+                    Outgoing::TakenOver => return taken_over(),
+                    Outgoing::Ended => return End::Close(1000, "the session is over"),
+                }
+            } else if !self.connection.is_current() {
+                return taken_over();
+            }
+            let full = self.connection.is_full();
+            let now = Instant::now();
+            self.full_since = full.then(|| self.full_since.unwrap_or(now));
+            let to_send = self.text.is_some() || self.pong.is_some();
+            let deadline = match self.deadline(now) {
+                Ok(deadline) => deadline,
+                Err(end) => return end,
+            };
+            let (ws, stream, connection) = (&mut self.ws, &mut self.stream, &self.connection);
+            let step = tokio::select! {
+                ready = poll_fn(|context| Pin::new(&mut *ws).poll_ready(context)), if to_send => {
+                    Step::Room(ready.is_ok())
+                }
+                message = stream.recv(), if !full => Step::Read(message),
+                () = connection.changed() => Step::Again,
+                () = status.changed() => Step::Status,
+                () = sleep_until(deadline.into()) => Step::Time,
+            };
+            let end = match step {
+                Step::Room(true) => self.send_one(),
+                Step::Room(false) => Some(End::Lost),
+                Step::Read(message) => self.read(message),
+                Step::Again => None,
+                Step::Status => self.status(),
+                Step::Time => self.ping().await,
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Puts one waiting message into the room that the socket has.
+    fn send_one(&mut self) -> Option<End> {
+        let text = &mut self.text;
+        let message = self
+            .pong
+            .take()
+            .or_else(|| text.take().map(Message::Text))?;
+        let sent = Pin::new(&mut self.ws).start_send(message);
+        sent.is_err().then_some(End::Lost)
+    }
+
+    fn read(&mut self, message: Option<Result<AggregatedMessage, ProtocolError>>) -> Option<End> {
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(problem)) => return Some(broken(&problem)),
+            None => {
+                return Some(match self.verdict.get() {
+                    Some(CloseCode::Size) => too_big(),
+                    Some(_) => bad_frame(),
+                    None => End::Lost,
+                });
+            }
+        };
+        self.heard = Instant::now();
+        match message {
+            AggregatedMessage::Text(text) => {
+                let message = codec::decode(&text);
+                let first = std::mem::replace(&mut self.first, false);
+                match message {
+                    Ok(ClientMessage::Hello(hello)) if first => self.hello(hello),
+                    message => self.connection.text(message),
+                }
+            }
+            AggregatedMessage::Binary(bytes) => {
+                self.first = false;
+                self.connection.binary(&bytes);
+            }
+            AggregatedMessage::Ping(bytes) => self.pong = Some(Message::Pong(bytes)),
+            AggregatedMessage::Pong(_) => {}
+            AggregatedMessage::Close(reason) => {
+                let normal = reason.is_some_and(|reason| reason.code == CloseCode::Normal);
+                return Some(if normal { End::Finished } else { End::Lost });
+            }
+        }
+        None
+    }
+
+    /// The first message: goes on with an earlier session if that is asked for and possible.
+    fn hello(&mut self, hello: wire::Hello) {
+        let Some(resume) = hello.resume else {
+            let id = self.connection.id();
+            self.connection.send(self.hub.welcome(id, None, None));
+            return;
+        };
+        match self.hub.resume(&resume, self.connection.owner()) {
+            Ok(connection) => {
+                // The session made for this connection was not needed. What it still had to say goes with it.
+                self.hub.close(&self.connection);
+                self.connection = connection;
+                tracing::debug!(session = self.connection.tag(), "a session was resumed");
+            }
+            Err(reason) => self.not_resumed(reason),
+        }
+    }
+
+    fn not_resumed(&mut self, reason: Reason) {
+        let id = self.connection.id();
+        let welcome = self.hub.welcome(id, Some(false), Some(reason));
+        self.connection.send(welcome);
+    }
+
+    /// Tells how the server stands.
+    fn status(&mut self) -> Option<End> {
+        if self.hub.shared.phase() == Phase::Closing {
+            return Some(End::Close(close::DRAINING, "the server is shutting down"));
+        }
+        let status = self.hub.shared.status();
+        self.connection.send(ServerMessage::Status(wire::Status {
+            state: status.state,
+            progress: status.progress,
+        }));
+        None
+    }
+
+    /// When to look again whether the client is still there.
+    fn deadline(&self, now: Instant) -> Result<Instant, End> {
+        let limits = &self.hub.shared.limits;
+        if let Some(since) = self.full_since {
+            let end = since + seconds(limits.stall_seconds);
+            return if now >= end { Err(too_slow()) } else { Ok(end) };
+        }
+        let idle = seconds(limits.idle_seconds);
+        let end = self.heard + idle;
+        if now >= end {
+            return Err(End::Close(close::IDLE, "nothing was heard for too long"));
+        }
+        Ok(end.min(self.pinged.max(self.heard) + idle / 3))
+    }
+
+    async fn ping(&mut self) -> Option<End> {
+        let now = Instant::now();
+        let idle = seconds(self.hub.shared.limits.idle_seconds);
+        if self.full_since.is_some() || now < self.pinged.max(self.heard) + idle / 3 {
+            return None;
+        }
+        self.pinged = now;
+        // Without waiting for room: if there is none, there is traffic enough.
+        let room = poll_fn(|context| {
+            std::task::Poll::Ready(Pin::new(&mut self.ws).poll_ready(context).is_ready())
+        });
+        if room.await {
+            let ping = Message::Ping(actix_web::web::Bytes::new());
+            if Pin::new(&mut self.ws).start_send(ping).is_err() {
+                return Some(End::Lost);
+            }
+        }
+        None
+    }
+}
+
+/// What happened first.
+enum Step {
+    /// The socket has room for a message, or is closed.
+    Room(bool),
+    Read(Option<Result<AggregatedMessage, ProtocolError>>),
+    /// The session has something to say.
+    Again,
+    Status,
+    Time,
+}
+
+fn too_slow() -> End {
+    End::Close(close::TOO_SLOW, "the client does not read")
+}
+
+fn taken_over() -> End {
+    End::Close(close::TAKEN_OVER, "another connection resumed the session")
+}
+
+fn too_big() -> End {
+    End::Close(1009, "the message is too big")
+}
+
+fn bad_frame() -> End {
+    End::Close(1002, "a frame broke RFC 6455")
+}
+
+/// What the decoder behind the guard found: the guard has seen to all but text that is no UTF-8 and close frames that
+/// make no sense.
+fn broken(problem: &ProtocolError) -> End {
+    match problem {
+        ProtocolError::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+            End::Close(1007, "a text frame is not UTF-8")
+        }
+        ProtocolError::Io(_) => End::Lost,
+        ProtocolError::Overflow => too_big(),
+        _ => bad_frame(),
+    }
+}
+
+/// Says the last words.
+async fn leave(mut ws: actix_ws::Session, end: End) {
+    let (code, reason) = match end {
+        End::Lost | End::Finished => {
+            // The close frame is answered in kind.
+            let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.close(Some(CloseCode::Normal.into())))
+                .await;
+            return;
+        }
+        End::Close(code, reason) => (code, reason),
+        End::Refuse(error_code, message, code) => {
+            let text = serde_json::to_string(&wire::ServerEnvelope {
+                at: 0.0,
+                event: None,
+                message: ServerMessage::Error(error(error_code, message)),
+            });
+            if let Ok(text) = text {
+                let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.text(text)).await;
+            }
+            (code, message)
+        }
+    };
+    let reason = CloseReason {
+        code: code.into(),
+        description: Some(reason.into()),
+    };
+    let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.close(Some(reason))).await;
+}

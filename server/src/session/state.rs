@@ -1,0 +1,272 @@
+//! What a session knows, and what each message and event changes about it. No sockets, no threads, no engine: what is
+//! to be done outside is left in `effects`, so all of this is tested by calling it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wire::{ErrorCode, Limits, ServerMessage};
+
+use super::codec::Refusal;
+use super::outbox::Outbox;
+use super::picture::{Pictures, Stage};
+use super::talk::{Ask, Conversation, PictureName, Requests};
+use super::upload::{Budget, File, Uploads};
+use crate::engine::{AskJob, EventSink, PictureJob, PictureKey};
+
+/// Something to be done outside of the session's lock, in order.
+pub enum Effect {
+    /// Decode a file into the picture of this id.
+    Decode {
+        image: String,
+        file: File,
+    },
+    Picture(PictureJob),
+    Ask(Box<AskJob>),
+    Cancel(u64),
+    /// Free what the engine holds of a picture, then tell [`State::freed`].
+    Forget {
+        key: PictureKey,
+        image: String,
+    },
+}
+
+/// What came of an upload.
+pub enum Outcome {
+    Image(String),
+    Failed(ErrorCode),
+}
+
+/// What a session is made with.
+pub struct Setup {
+    /// The session's number in the engine.
+    pub number: u64,
+    /// For [`PictureKey::scope`].
+    pub scope: u64,
+    /// Makes ids unlike any other session's, so that a stale one is never mistaken for a live one.
+    pub prefix: String,
+    pub limits: Arc<Limits>,
+    pub budget: Arc<Budget>,
+    /// Where the engine's events for this session go.
+    pub events: Arc<dyn EventSink>,
+    /// Makes numbers that are unique in the engine.
+    pub next_number: Box<dyn Fn() -> u64 + Send>,
+}
+
+pub struct State {
+    pub(super) setup: Setup,
+    pub outbox: Outbox,
+    pub(super) uploads: Uploads,
+    pub(super) outcomes: HashMap<u32, Outcome>,
+    pub(super) pictures: Pictures,
+    pub(super) conversations: HashMap<String, Conversation>,
+    pub(super) asks: HashMap<u64, Ask>,
+    pub(super) requests: Requests,
+    pub effects: VecDeque<Effect>,
+    ids: u64,
+    clock: u64,
+}
+
+impl State {
+    pub fn new(setup: Setup) -> Self {
+        State {
+            outbox: Outbox::new(
+                Instant::now(),
+                setup.limits.outbox_bytes,
+                setup.limits.replay_bytes,
+            ),
+            uploads: Uploads::new(setup.budget.clone()),
+            outcomes: HashMap::new(),
+            pictures: Pictures::default(),
+            conversations: HashMap::new(),
+            asks: HashMap::new(),
+            requests: Requests::default(),
+            effects: VecDeque::new(),
+            ids: 0,
+            clock: 0,
+            setup,
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.setup.limits
+    }
+
+    /// An id that no other session has.
+    pub(super) fn new_id(&mut self, kind: &str) -> String {
+        self.ids += 1;
+        format!("{kind}_{}_{}", self.setup.prefix, self.ids)
+    }
+
+    /// The session's own count of uses.
+    pub(super) fn clock(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    pub(super) fn send(&mut self, message: ServerMessage) {
+        self.outbox.push(message);
+    }
+
+    /// Sends an `error`.
+    pub(super) fn fail(&mut self, error: wire::Error) {
+        self.send(ServerMessage::Error(error));
+    }
+
+    /// A message that was not understood. It names its request or upload only if that was not used before: the error
+    /// must not end what it does not speak of.
+    pub fn refused(&mut self, refusal: Refusal) {
+        let request = refusal.request.filter(|id| !self.requests.contains(id));
+        let upload = refusal.upload.filter(|number| !self.uploads.knows(*number));
+        if let Some(upload) = upload {
+            self.uploads.close(&wire::Upload {
+                upload,
+                bytes: 0,
+                sha256: None,
+                name: None,
+            });
+            self.outcomes.insert(upload, Outcome::Failed(refusal.code));
+        }
+        self.fail(wire::Error {
+            request,
+            upload,
+            ..error(refusal.code, refusal.message)
+        });
+    }
+
+    /// The client has read `event` and all before it.
+    pub fn ack(&mut self, event: u64) {
+        if !self.outbox.ack(event) {
+            self.fail(error(
+                ErrorCode::BadMessage,
+                format!("The ack was for event {event}, which was not sent yet."),
+            ));
+        }
+    }
+
+    /// The connection is back after it was lost.
+    pub fn reattached(&mut self, now: Instant) {
+        self.uploads.touch(now);
+    }
+
+    /// Ends what took too long; `connected` tells whether bytes could have come.
+    pub fn tick(&mut self, connected: bool, now: Instant) {
+        if connected {
+            let idle = seconds(self.limits().upload_idle_seconds);
+            for upload in self.uploads.expire(idle, now) {
+                let message = "No byte of the upload arrived for too long: send the file again.";
+                self.upload_failed(upload, ErrorCode::UploadTimeout, message.into());
+            }
+        }
+        self.expire_asks(now);
+    }
+
+    /// Drops all that the session holds.
+    pub fn clear(&mut self) {
+        let (now, limits) = (Instant::now(), &self.setup.limits);
+        self.outbox = Outbox::new(now, limits.outbox_bytes, limits.replay_bytes);
+        self.uploads = Uploads::new(self.setup.budget.clone());
+        self.outcomes = HashMap::new();
+        self.pictures = Pictures::default();
+        self.conversations = HashMap::new();
+        self.asks = HashMap::new();
+        self.requests = Requests::default();
+        self.effects = VecDeque::new();
+    }
+
+    /// Whether a question is not answered yet.
+    pub fn is_busy(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    /// The image id behind a name, once its upload arrived.
+    pub(super) fn resolve(&self, name: &PictureName) -> PictureName {
+        match name {
+            PictureName::Upload(upload) => match self.outcomes.get(upload) {
+                Some(Outcome::Image(image)) => PictureName::Image(image.clone()),
+                _ => name.clone(),
+            },
+            PictureName::Image(_) => name.clone(),
+        }
+    }
+
+    /// How the picture of a name stands.
+    pub(super) fn look_up(&self, name: &PictureName) -> LookUp {
+        match self.resolve(name) {
+            PictureName::Upload(upload) => match self.outcomes.get(&upload) {
+                Some(Outcome::Failed(code)) => LookUp::Unusable {
+                    code: *code,
+                    message: format!("Upload {upload} failed ({code}): send the picture again."),
+                    retry_after_ms: None,
+                },
+                _ if self.uploads.is_open(upload) => LookUp::Pending,
+                _ => LookUp::Unusable {
+                    code: ErrorCode::UnknownUpload,
+                    message: format!(
+                        "This session has no upload {upload}: send its upload message first."
+                    ),
+                    retry_after_ms: None,
+                },
+            },
+            PictureName::Image(image) => match self.pictures.get(&image) {
+                None => LookUp::Unusable {
+                    code: ErrorCode::UnknownImage,
+                    message: format!("This session has no picture {image:?}: upload it again."),
+                    retry_after_ms: None,
+                },
+                Some(picture) => match &picture.stage {
+                    Stage::Decoding => LookUp::Pending,
+                    Stage::Ready(_) => LookUp::Ready(picture.key),
+                    Stage::Failed {
+                        code,
+                        message,
+                        retry_after_ms,
+                    } => LookUp::Unusable {
+                        code: *code,
+                        message: message.clone(),
+                        retry_after_ms: *retry_after_ms,
+                    },
+                    Stage::Leaving | Stage::Gone => LookUp::Unusable {
+                        code: ErrorCode::ImageGone,
+                        message: "The picture was forgotten: upload it again.".into(),
+                        retry_after_ms: None,
+                    },
+                },
+            },
+        }
+    }
+}
+
+/// How a picture stands for a question.
+pub(super) enum LookUp {
+    /// On its way: the question waits.
+    Pending,
+    Ready(PictureKey),
+    Unusable {
+        code: ErrorCode,
+        message: String,
+        retry_after_ms: Option<f64>,
+    },
+}
+
+/// An error about nothing in particular; the caller adds what it is for.
+pub(super) fn error(code: ErrorCode, message: impl Into<String>) -> wire::Error {
+    wire::Error {
+        code,
+        message: message.into(),
+        request: None,
+        upload: None,
+        image: None,
+        conversation: None,
+        retry_after_ms: None,
+    }
+}
+
+/// A limit given in seconds.
+pub(super) fn seconds(limit: f64) -> Duration {
+    Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX)
+}
+
+pub(super) fn milliseconds(from: Instant, to: Instant) -> f64 {
+    to.saturating_duration_since(from).as_secs_f64() * 1e3
+}

@@ -1,0 +1,179 @@
+//! Conversations, and the questions that are not answered yet.
+
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
+use std::time::Instant;
+
+use crate::text::{SamplingParams, Turn};
+
+/// Request ids remembered, so that one used again is noticed.
+const MAX_REQUESTS: usize = 16_384;
+
+/// What a conversation's picture is known as.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PictureName {
+    /// By its upload, from the moment that was announced.
+    Upload(u32),
+    Image(String),
+}
+
+/// A conversation about at most one picture.
+pub struct Conversation {
+    pub picture: Option<PictureName>,
+    pub history: Vec<Turn>,
+    /// Unanswered questions in order of arrival; the first may be with the engine.
+    pub queue: VecDeque<u64>,
+    /// `forget` was asked for: it goes when its last question is over.
+    pub leaving: bool,
+    /// When it was last used, by the session's own count.
+    pub used: u64,
+}
+
+/// A question that has no `done` or `error` yet, or waits to enter its conversation's history.
+pub struct Ask {
+    /// The client's id.
+    pub request: String,
+    pub conversation: String,
+    pub question: String,
+    /// Replaces the conversation's.
+    pub history: Option<Vec<Turn>>,
+    pub sampling: SamplingParams,
+    pub received: Instant,
+    pub deadline: Instant,
+    pub stage: AskStage,
+    /// The position that the client was told.
+    pub told: Option<Option<u64>>,
+    /// The next piece's number.
+    pub index: u64,
+    /// The pieces so far.
+    pub answer: String,
+}
+
+/// How far a question is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AskStage {
+    /// For its picture or for its turn.
+    Waiting,
+    /// With the engine.
+    Given,
+    /// Ended by `cancel` or time while it waited: only its place in the history is still to come.
+    Over,
+}
+
+/// The request ids that were used, each with what was asked, as hashes.
+#[derive(Default)]
+pub struct Requests {
+    hasher: RandomState,
+    seen: HashMap<u64, u64>,
+    order: VecDeque<u64>,
+}
+
+/// Whether a request id is new.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    New,
+    /// The same question under the same id: a repetition after a resume.
+    Same,
+    Different,
+}
+
+impl Requests {
+    pub fn contains(&self, request: &str) -> bool {
+        self.seen.contains_key(&self.hasher.hash_one(request))
+    }
+
+    pub fn enter(&mut self, ask: &wire::Ask) -> Seen {
+        let id = self.hasher.hash_one(&ask.request);
+        // The types hold nothing that JSON can't: an empty string never stands for two different questions in practice.
+        let content = self
+            .hasher
+            .hash_one(serde_json::to_string(ask).unwrap_or_default());
+        match self.seen.get(&id) {
+            Some(before) if *before == content => Seen::Same,
+            Some(_) => Seen::Different,
+            None => {
+                if self.order.len() >= MAX_REQUESTS
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.seen.remove(&oldest);
+                }
+                self.seen.insert(id, content);
+                self.order.push_back(id);
+                Seen::New
+            }
+        }
+    }
+
+    /// The request was refused, to be tried again later: its id may be used for that.
+    pub fn release(&mut self, request: &str) {
+        let id = self.hasher.hash_one(request);
+        self.seen.remove(&id);
+        self.order.retain(|seen| *seen != id);
+    }
+}
+
+/// The client's history, with the token ids that the server remembers for turns that are unchanged, so that the cache
+/// stays valid for them.
+pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> Vec<Turn> {
+    given
+        .into_iter()
+        .enumerate()
+        .map(|(index, turn)| {
+            let known = remembered
+                .get(index)
+                .filter(|known| known.question == turn.question && known.answer == turn.answer);
+            Turn {
+                answer_ids: known.and_then(|known| known.answer_ids.clone()),
+                question: turn.question,
+                answer: turn.answer,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_used_once() {
+        let mut requests = Requests::default();
+        let ask = |request: &str, text: &str| wire::Ask {
+            request: request.into(),
+            text: text.into(),
+            ..wire::Ask::default()
+        };
+        assert_eq!(requests.enter(&ask("a", "?")), Seen::New);
+        assert_eq!(requests.enter(&ask("a", "?")), Seen::Same);
+        assert_eq!(requests.enter(&ask("a", "!")), Seen::Different);
+        assert_eq!(requests.enter(&ask("b", "?")), Seen::New);
+        for i in 0..2 * MAX_REQUESTS {
+            requests.enter(&ask(&format!("r{i}"), "?"));
+        }
+        assert_eq!(requests.seen.len(), MAX_REQUESTS);
+        assert_eq!(requests.order.len(), MAX_REQUESTS);
+    }
+
+    #[test]
+    fn unchanged_turns_keep_their_tokens() {
+        let turn = |question: &str, answer: &str| wire::Turn {
+            question: question.into(),
+            answer: answer.into(),
+        };
+        let remembered = [("q1", "a1"), ("q2", "a2")].map(|(question, answer)| Turn {
+            question: question.into(),
+            answer: answer.into(),
+            answer_ids: Some(vec![1, 2]),
+        });
+        let restored = restore(
+            vec![turn("q1", "a1"), turn("q2", "edited"), turn("q3", "a3")],
+            &remembered,
+        );
+        let ids: Vec<_> = restored
+            .iter()
+            .map(|turn| turn.answer_ids.is_some())
+            .collect();
+        assert_eq!(ids, [true, false, false]);
+    }
+}

@@ -1,0 +1,511 @@
+//! Putting a picture together from its pieces.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use wire::{ErrorCode, Limits, Upload};
+
+use super::codec::parse_sha256;
+
+/// Progress is told after so many bytes …
+const PROGRESS_BYTES: u64 = 256 * 1024;
+/// … or so much time, whichever comes first.
+const PROGRESS_TIME: Duration = Duration::from_millis(100);
+/// Upload numbers that one session may use up: the rest is a client gone wild.
+const MAX_NUMBERS: usize = 65_536;
+/// Never announced numbers that were complained about, each once.
+const MAX_STRANGERS: usize = 256;
+
+/// Memory for files on their way, shared by all sessions.
+pub struct Budget {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl Budget {
+    pub fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Budget {
+            used: AtomicUsize::new(0),
+            most: usize::try_from(bytes).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= self.most)
+            })
+            .is_ok()
+    }
+}
+
+/// A file's bytes, counted against the budget as long as they live.
+pub struct File {
+    data: Vec<u8>,
+    budget: Arc<Budget>,
+}
+
+impl File {
+    fn new(budget: Arc<Budget>) -> Self {
+        File {
+            data: Vec::new(),
+            budget,
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    fn push(&mut self, piece: &[u8], announced: u64) -> bool {
+        if !self.budget.take(piece.len()) {
+            return false;
+        }
+        if self.data.capacity() == 0 {
+            // The system gives memory only for pages that are written: a lie about the size costs nothing.
+            let _ = self
+                .data
+                .try_reserve_exact(usize::try_from(announced).unwrap_or(0));
+        }
+        self.data.extend_from_slice(piece);
+        true
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.budget
+            .used
+            .fetch_sub(self.data.len(), Ordering::Relaxed);
+    }
+}
+
+struct Transfer {
+    bytes: u64,
+    sha256: Option<[u8; 32]>,
+    file: File,
+    hash: Sha256,
+    started: Instant,
+    /// When its last byte came.
+    heard: Instant,
+    told: u64,
+    told_at: Instant,
+}
+
+impl Transfer {
+    fn received(&self) -> u64 {
+        self.file.data.len() as u64
+    }
+}
+
+/// A whole file.
+pub struct Arrived {
+    pub upload: u32,
+    pub file: File,
+    pub sha256: [u8; 32],
+    /// From the announcement to the last byte.
+    pub upload_ms: f64,
+}
+
+/// What an announcement leads to.
+pub enum Announced {
+    /// Bytes may come, from this offset on.
+    Accepted {
+        received: u64,
+    },
+    /// It was announced before in the same words and is over: what came of it was told then.
+    Over,
+    Refused {
+        code: ErrorCode,
+        message: String,
+    },
+    /// An empty file is whole at once.
+    Arrived(Box<Arrived>),
+}
+
+/// What a piece leads to.
+pub enum Piece {
+    /// Nothing to tell: more is to come, or the upload is over and its late pieces are dropped.
+    Nothing,
+    Progress {
+        received: u64,
+    },
+    Arrived(Box<Arrived>),
+    Failed {
+        code: ErrorCode,
+        message: String,
+    },
+    /// The number was never announced: told once.
+    Stranger,
+}
+
+/// One session's uploads.
+pub struct Uploads {
+    budget: Arc<Budget>,
+    open: HashMap<u32, Transfer>,
+    /// Every number announced so far, and what was announced.
+    used: HashMap<u32, (u64, Option<[u8; 32]>)>,
+    strangers: HashSet<u32>,
+}
+
+impl Uploads {
+    pub fn new(budget: Arc<Budget>) -> Self {
+        Uploads {
+            budget,
+            open: HashMap::new(),
+            used: HashMap::new(),
+            strangers: HashSet::new(),
+        }
+    }
+
+    /// An `upload` message was read. The caller has looked whether the session has the file already.
+    pub fn announce(&mut self, upload: &Upload, limits: &Limits, now: Instant) -> Announced {
+        let number = upload.upload;
+        let sha256 = upload.sha256.as_deref().and_then(parse_sha256);
+        if let Some(before) = self.used.get(&number) {
+            if *before != (upload.bytes, sha256) {
+                return refused(
+                    ErrorCode::UploadNumberUsed,
+                    format!(
+                        "Upload number {number} was used before in this session: take another."
+                    ),
+                );
+            }
+            return match self.open.get_mut(&number) {
+                Some(transfer) => {
+                    transfer.heard = now;
+                    Announced::Accepted {
+                        received: transfer.received(),
+                    }
+                }
+                None => Announced::Over,
+            };
+        }
+        if self.used.len() >= MAX_NUMBERS {
+            return refused(
+                ErrorCode::TooManyUploads,
+                "This session has used up its upload numbers: begin a new one.".into(),
+            );
+        }
+        self.used.insert(number, (upload.bytes, sha256));
+        self.strangers.remove(&number);
+        if upload.bytes > limits.upload_bytes {
+            return refused(
+                ErrorCode::UploadTooLarge,
+                format!(
+                    "The file has {} bytes, but at most {} are taken: send a smaller picture.",
+                    upload.bytes, limits.upload_bytes
+                ),
+            );
+        }
+        if self.open.len() as u64 >= limits.open_uploads {
+            return refused(
+                ErrorCode::TooManyUploads,
+                format!(
+                    "{} uploads are open already: wait for one to end, then announce this again under a new number.",
+                    self.open.len()
+                ),
+            );
+        }
+        let transfer = Transfer {
+            bytes: upload.bytes,
+            sha256,
+            file: File::new(self.budget.clone()),
+            hash: Sha256::new(),
+            started: now,
+            heard: now,
+            told: 0,
+            told_at: now,
+        };
+        if upload.bytes == 0 {
+            return match finish(number, transfer, now) {
+                Ok(arrived) => Announced::Arrived(arrived),
+                Err((code, message)) => Announced::Refused { code, message },
+            };
+        }
+        self.open.insert(number, transfer);
+        Announced::Accepted { received: 0 }
+    }
+
+    /// Marks a number as used without an upload: refused, or answered from what the session has.
+    pub fn close(&mut self, upload: &Upload) {
+        self.open.remove(&upload.upload);
+        if self.used.len() < MAX_NUMBERS {
+            let sha256 = upload.sha256.as_deref().and_then(parse_sha256);
+            self.used.insert(upload.upload, (upload.bytes, sha256));
+        }
+    }
+
+    /// Whether the number was announced before.
+    pub fn knows(&self, number: u32) -> bool {
+        self.used.contains_key(&number)
+    }
+
+    pub fn is_open(&self, number: u32) -> bool {
+        self.open.contains_key(&number)
+    }
+
+    /// A binary frame was read.
+    pub fn piece(&mut self, number: u32, piece: &[u8], now: Instant) -> Piece {
+        let Some(transfer) = self.open.get_mut(&number) else {
+            if self.used.contains_key(&number)
+                || self.strangers.len() >= MAX_STRANGERS
+                || !self.strangers.insert(number)
+            {
+                return Piece::Nothing;
+            }
+            return Piece::Stranger;
+        };
+        transfer.heard = now;
+        let failure = if transfer.received() + piece.len() as u64 > transfer.bytes {
+            Some((
+                ErrorCode::UploadLength,
+                format!(
+                    "More than the announced {} bytes arrived: announce the file's true size.",
+                    transfer.bytes
+                ),
+            ))
+        } else if !transfer.file.push(piece, transfer.bytes) {
+            Some((
+                ErrorCode::Busy,
+                "Too many files are on their way to this server: try again in a moment.".into(),
+            ))
+        } else {
+            None
+        };
+        if let Some((code, message)) = failure {
+            self.open.remove(&number);
+            return Piece::Failed { code, message };
+        }
+        transfer.hash.update(piece);
+        let received = transfer.received();
+        if received < transfer.bytes {
+            if received - transfer.told < PROGRESS_BYTES
+                && now.duration_since(transfer.told_at) < PROGRESS_TIME
+            {
+                return Piece::Nothing;
+            }
+            transfer.told = received;
+            transfer.told_at = now;
+            return Piece::Progress { received };
+        }
+        match self
+            .open
+            .remove(&number)
+            .map(|transfer| finish(number, transfer, now))
+        {
+            Some(Ok(arrived)) => Piece::Arrived(arrived),
+            Some(Err((code, message))) => Piece::Failed { code, message },
+            None => Piece::Nothing,
+        }
+    }
+
+    /// Ends an open upload; false if it is not open.
+    pub fn cancel(&mut self, number: u32) -> bool {
+        self.open.remove(&number).is_some()
+    }
+
+    /// The connection is back: no upload is blamed for the time without one.
+    pub fn touch(&mut self, now: Instant) {
+        for transfer in self.open.values_mut() {
+            transfer.heard = now;
+        }
+    }
+
+    /// Takes out the uploads of which no byte came for `idle`.
+    pub fn expire(&mut self, idle: Duration, now: Instant) -> Vec<u32> {
+        self.open
+            .extract_if(|_, transfer| now.duration_since(transfer.heard) >= idle)
+            .map(|(number, _)| number)
+            .collect()
+    }
+}
+
+fn refused(code: ErrorCode, message: String) -> Announced {
+    Announced::Refused { code, message }
+}
+
+fn finish(
+    upload: u32,
+    transfer: Transfer,
+    now: Instant,
+) -> Result<Box<Arrived>, (ErrorCode, String)> {
+    let sha256: [u8; 32] = transfer.hash.finalize().into();
+    if transfer.sha256.is_some_and(|announced| announced != sha256) {
+        return Err((
+            ErrorCode::HashMismatch,
+            "The bytes do not have the announced SHA-256: read the file again and send it anew."
+                .into(),
+        ));
+    }
+    Ok(Box::new(Arrived {
+        upload,
+        file: transfer.file,
+        sha256,
+        upload_ms: now.duration_since(transfer.started).as_secs_f64() * 1e3,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::codec::to_hex;
+
+    fn limits() -> Limits {
+        Limits {
+            upload_bytes: 1 << 20,
+            open_uploads: 2,
+            ..Limits::default()
+        }
+    }
+
+    fn upload(number: u32, bytes: u64) -> Upload {
+        Upload {
+            upload: number,
+            bytes,
+            sha256: None,
+            name: None,
+        }
+    }
+
+    fn uploads() -> Uploads {
+        Uploads::new(Budget::new(2 << 20))
+    }
+
+    fn code(announced: Announced) -> Option<ErrorCode> {
+        match announced {
+            Announced::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn pieces_become_the_file() {
+        let (mut uploads, now) = (uploads(), Instant::now());
+        let data: Vec<u8> = (0..600_000u32).map(|i| i as u8).collect();
+        let announce = Upload {
+            sha256: Some(to_hex(&Sha256::digest(&data))),
+            ..upload(1, data.len() as u64)
+        };
+        assert!(matches!(
+            uploads.announce(&announce, &limits(), now),
+            Announced::Accepted { received: 0 }
+        ));
+        let mut told = vec![];
+        let mut whole = None;
+        for piece in data.chunks(65_536) {
+            match uploads.piece(1, piece, now) {
+                Piece::Progress { received } => told.push(received),
+                Piece::Arrived(arrived) => whole = Some(arrived),
+                Piece::Nothing => {}
+                _ => panic!("an upload in order must not fail"),
+            }
+        }
+        assert_eq!(told, [262_144, 524_288]);
+        let whole = whole.unwrap();
+        assert_eq!(whole.file.bytes(), data);
+        assert_eq!(uploads.budget.used(), data.len());
+        drop(whole);
+        assert_eq!(uploads.budget.used(), 0);
+        // Late pieces are dropped, the same announcement says nothing new, another is refused.
+        assert!(matches!(uploads.piece(1, b"x", now), Piece::Nothing));
+        assert!(matches!(
+            uploads.announce(&announce, &limits(), now),
+            Announced::Over
+        ));
+        assert_eq!(
+            code(uploads.announce(&upload(1, 5), &limits(), now)),
+            Some(ErrorCode::UploadNumberUsed)
+        );
+    }
+
+    #[test]
+    fn an_interrupted_upload_goes_on_where_it_was() {
+        let (mut uploads, now) = (uploads(), Instant::now());
+        uploads.announce(&upload(1, 10), &limits(), now);
+        uploads.piece(1, b"12345", now);
+        assert!(matches!(
+            uploads.announce(&upload(1, 10), &limits(), now),
+            Announced::Accepted { received: 5 }
+        ));
+        assert!(matches!(
+            uploads.piece(1, b"67890", now),
+            Piece::Arrived(arrived) if arrived.file.bytes() == b"1234567890"
+        ));
+    }
+
+    #[test]
+    fn lies_are_found_out() {
+        let (mut uploads, now) = (uploads(), Instant::now());
+        uploads.announce(&upload(1, 3), &limits(), now);
+        assert!(matches!(
+            uploads.piece(1, b"1234", now),
+            Piece::Failed {
+                code: ErrorCode::UploadLength,
+                ..
+            }
+        ));
+        let wrong = Upload {
+            sha256: Some("0".repeat(64)),
+            ..upload(2, 3)
+        };
+        uploads.announce(&wrong, &limits(), now);
+        assert!(matches!(
+            uploads.piece(2, b"123", now),
+            Piece::Failed {
+                code: ErrorCode::HashMismatch,
+                ..
+            }
+        ));
+        assert_eq!(
+            code(uploads.announce(&upload(3, 1 << 40), &limits(), now)),
+            Some(ErrorCode::UploadTooLarge)
+        );
+        assert!(matches!(uploads.piece(3, b"x", now), Piece::Nothing));
+        assert!(matches!(uploads.piece(9, b"x", now), Piece::Stranger));
+        assert!(matches!(uploads.piece(9, b"x", now), Piece::Nothing));
+        assert_eq!(uploads.budget.used(), 0);
+    }
+
+    #[test]
+    fn open_uploads_and_memory_are_bounded() {
+        let (mut uploads, now) = (Uploads::new(Budget::new(4)), Instant::now());
+        uploads.announce(&upload(1, 10), &limits(), now);
+        uploads.announce(&upload(2, 10), &limits(), now);
+        assert_eq!(
+            code(uploads.announce(&upload(3, 10), &limits(), now)),
+            Some(ErrorCode::TooManyUploads)
+        );
+        uploads.piece(1, b"123", now);
+        assert!(matches!(
+            uploads.piece(2, b"123", now),
+            Piece::Failed {
+                code: ErrorCode::Busy,
+                ..
+            }
+        ));
+        assert_eq!(uploads.budget.used(), 3);
+        assert!(uploads.cancel(1) && !uploads.cancel(1));
+        assert_eq!(uploads.budget.used(), 0);
+    }
+
+    #[test]
+    fn idle_uploads_end() {
+        let (mut uploads, now) = (uploads(), Instant::now());
+        uploads.announce(&upload(1, 10), &limits(), now);
+        let idle = Duration::from_secs(30);
+        assert!(uploads.expire(idle, now + idle / 2).is_empty());
+        uploads.piece(1, b"x", now + idle / 2);
+        assert!(uploads.expire(idle, now + idle).is_empty());
+        assert_eq!(uploads.expire(idle, now + 2 * idle), [1]);
+        assert!(!uploads.is_open(1) && uploads.knows(1));
+    }
+}
