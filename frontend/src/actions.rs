@@ -16,7 +16,10 @@ pub fn ask(app: App, text: &str, clicked: f64) -> bool {
     if text.is_empty() {
         return false;
     }
-    match app.picture.with_untracked(|p| p.as_ref().map(|p| p.phase.clone())) {
+    match app
+        .picture
+        .with_untracked(|p| p.as_ref().map(|p| p.phase.clone()))
+    {
         None => {
             app.say(app.text(T::PictureFirst), true);
             return false;
@@ -58,7 +61,9 @@ pub fn flush(app: App) {
         }
         // A conversation that the server does not know is told from its beginning.
         let history: Vec<_> = turns[..i].iter().filter_map(Turn::remembered).collect();
-        let edited = turn.ask.with_value(|ask| ask.as_ref().is_some_and(|a| a.history.is_some()));
+        let edited = turn
+            .ask
+            .with_value(|ask| ask.as_ref().is_some_and(|a| a.history.is_some()));
         let ask = Ask {
             request: format!("r{}", app.number()),
             text: turn.question.get_untracked(),
@@ -66,7 +71,9 @@ pub fn flush(app: App) {
             image: image.filter(|_| unnamed),
             history: (edited || unnamed && !history.is_empty()).then_some(history),
             conversation,
-            sampling: app.settings.with_untracked(|s| s.sampling(app.limits.with_untracked(|l| l.max_new_tokens))),
+            sampling: app
+                .settings
+                .with_untracked(|s| s.sampling(app.limits.with_untracked(|l| l.max_new_tokens))),
         };
         turn.ask.set_value(Some(ask.clone()));
         if !connection::send(&ClientMessage::Ask(Box::new(ask))) {
@@ -133,7 +140,12 @@ pub fn ask_again(app: App, turn: Turn, text: Option<String>, clicked: f64) {
         ..Ask::default()
     }));
     app.turns.update(|turns| {
-        turns.truncate(turns.iter().position(|t| t.id == turn.id).unwrap_or(turns.len()));
+        turns.truncate(
+            turns
+                .iter()
+                .position(|t| t.id == turn.id)
+                .unwrap_or(turns.len()),
+        );
         turns.push(anew);
     });
     upload::revive(app);
@@ -159,11 +171,19 @@ pub fn new_conversation(app: App) {
 /// Leaves the conversation and lets the server forget it and its picture.
 pub fn forget_all(app: App) {
     let conversation = app.conversation.get_untracked();
-    let image = app.picture.with_untracked(|p| p.as_ref().and_then(|p| p.image.clone()));
+    let image = app
+        .picture
+        .with_untracked(|p| p.as_ref().and_then(|p| p.image.clone()));
     new_conversation(app);
     for forget in [
-        conversation.map(|id| Forget { conversation: Some(id), image: None }),
-        image.map(|id| Forget { conversation: None, image: Some(id) }),
+        conversation.map(|id| Forget {
+            conversation: Some(id),
+            image: None,
+        }),
+        image.map(|id| Forget {
+            conversation: None,
+            image: Some(id),
+        }),
     ]
     .into_iter()
     .flatten()

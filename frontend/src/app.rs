@@ -35,7 +35,8 @@ fn Page(app: App) -> impl IntoView {
             let _ = root.set_attribute("lang", lang.code());
         }
     });
-    let empty = Memo::new(move |_| app.picture.with(Option::is_none) && app.turns.with(Vec::is_empty));
+    let empty =
+        Memo::new(move |_| app.picture.with(Option::is_none) && app.turns.with(Vec::is_empty));
     // The choices outlive the page.
     Effect::new(move |_| app.settings.with(Settings::store));
     Effect::new(move |_| dom::keep_local("glimpse-lang", app.lang.get().code()));
@@ -116,7 +117,11 @@ fn take_drops(app: App) {
         app.dragging.set(false);
         if with_files(&event) {
             event.prevent_default();
-            take(app, event.data_transfer().and_then(|data| data.files()), event.time_stamp());
+            take(
+                app,
+                event.data_transfer().and_then(|data| data.files()),
+                event.time_stamp(),
+            );
         }
     })
     .forever();

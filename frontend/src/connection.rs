@@ -6,7 +6,9 @@ use std::{cell::RefCell, time::Duration};
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{CloseEvent, MessageEvent, WebSocket};
-use wire::{Ack, ClientMessage, Hello, Ping, Resume, ServerEnvelope, ServerMessage, Welcome, close};
+use wire::{
+    Ack, ClientMessage, Hello, Ping, Resume, ServerEnvelope, ServerMessage, Welcome, close,
+};
 
 use crate::{
     actions,
@@ -142,7 +144,11 @@ pub fn again(app: App) {
 }
 
 fn stored_key() -> Option<String> {
-    window().session_storage().ok()??.get_item("glimpse-key").ok()?
+    window()
+        .session_storage()
+        .ok()??
+        .get_item("glimpse-key")
+        .ok()?
 }
 
 impl Net {
@@ -240,7 +246,10 @@ fn lost(app: App, generation: u64, event: Option<CloseEvent>) {
     if matches!(app.link.get_untracked(), Link::Outdated) {
         return;
     }
-    if !matches!(app.link.get_untracked(), Link::Connecting | Link::Refused(_)) {
+    if !matches!(
+        app.link.get_untracked(),
+        Link::Connecting | Link::Refused(_)
+    ) {
         app.link.set(Link::Lost);
     }
     set_timeout(
@@ -255,7 +264,9 @@ fn lost(app: App, generation: u64, event: Option<CloseEvent>) {
 
 fn heard(app: App, text: &str, when: f64) {
     let Ok(envelope) = serde_json::from_str::<ServerEnvelope>(text) else {
-        web_sys::console::warn_1(&JsValue::from_str("glimpse: a message this page does not know"));
+        web_sys::console::warn_1(&JsValue::from_str(
+            "glimpse: a message this page does not know",
+        ));
         return;
     };
     let fresh = NET.with_borrow_mut(|net| {
@@ -389,7 +400,8 @@ fn probe(app: App) {
     ping();
     set_timeout(
         move || {
-            let silent = NET.with_borrow(|net| net.generation == generation && net.last_heard < asked);
+            let silent =
+                NET.with_borrow(|net| net.generation == generation && net.last_heard < asked);
             if silent {
                 app.link.set(Link::Lost);
                 open(app);

@@ -41,10 +41,9 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = self.target.remove_event_listener_with_callback(
-            self.name,
-            self.closure.as_ref().unchecked_ref(),
-        );
+        let _ = self
+            .target
+            .remove_event_listener_with_callback(self.name, self.closure.as_ref().unchecked_ref());
     }
 }
 
@@ -56,11 +55,8 @@ pub fn copy(text: &str) {
     }
     let copied = || -> Option<bool> {
         let document = document();
-        let area: HtmlTextAreaElement = document
-            .create_element("textarea")
-            .ok()?
-            .dyn_into()
-            .ok()?;
+        let area: HtmlTextAreaElement =
+            document.create_element("textarea").ok()?.dyn_into().ok()?;
         area.set_value(text);
         area.set_class_name("offscreen");
         // Inside an open dialog only what is in it can be selected.

@@ -72,7 +72,10 @@ pub fn apply(app: App, message: ServerMessage, at: f64, when: f64) {
                     first_word(app, turn);
                     // A server that looks only when asked may answer before it says that it has looked.
                     app.picture.update(|picture| {
-                        if let Some(picture) = picture.as_mut().filter(|p| p.phase == PicturePhase::Looking) {
+                        if let Some(picture) = picture
+                            .as_mut()
+                            .filter(|p| p.phase == PicturePhase::Looking)
+                        {
                             picture.phase = PicturePhase::Ready;
                         }
                     });
@@ -86,7 +89,9 @@ pub fn apply(app: App, message: ServerMessage, at: f64, when: f64) {
         ServerMessage::Done(m) => {
             if let Some(turn) = app.turn(&m.request) {
                 let picture = app.picture.with_untracked(|p| p.as_ref().map(|p| p.times));
-                let first = app.turns.with_untracked(|t| t.first().is_some_and(|f| f.id == turn.id));
+                let first = app
+                    .turns
+                    .with_untracked(|t| t.first().is_some_and(|f| f.id == turn.id));
                 turn.times.update(|t| {
                     t.done = Some(left);
                     t.clock = connection::clock();
@@ -118,7 +123,10 @@ fn on_upload(app: App, number: u32, f: impl FnOnce(&mut crate::state::Picture)) 
 
 fn on_image(app: App, image: &str, f: impl FnOnce(&mut crate::state::Picture)) {
     app.picture.update(|picture| {
-        if let Some(picture) = picture.as_mut().filter(|p| p.image.as_deref() == Some(image)) {
+        if let Some(picture) = picture
+            .as_mut()
+            .filter(|p| p.image.as_deref() == Some(image))
+        {
             f(picture);
         }
     });
@@ -132,7 +140,8 @@ fn first_word(app: App, turn: Turn) {
             move || {
                 turn.times.update(|t| t.drawn = Some(dom::now()));
                 let times = turn.times.get_untracked();
-                app.first_words.update(|all| all.push(dom::now() - times.clicked));
+                app.first_words
+                    .update(|all| all.push(dom::now() - times.clicked));
             },
             std::time::Duration::ZERO,
         );
@@ -165,13 +174,17 @@ fn failed(app: App, error: wire::Error) {
         upload::failed(number);
         if failure.code != ErrorCode::UploadCancelled {
             app.say_aloud(&failure.message);
-            on_upload(app, number, |picture| picture.phase = PicturePhase::Failed(failure));
+            on_upload(app, number, |picture| {
+                picture.phase = PicturePhase::Failed(failure)
+            });
         }
         return;
     }
     if let Some(image) = error.image.as_deref() {
         app.say_aloud(&failure.message);
-        on_image(app, image, |picture| picture.phase = PicturePhase::Failed(failure));
+        on_image(app, image, |picture| {
+            picture.phase = PicturePhase::Failed(failure)
+        });
         return;
     }
     match failure.code {

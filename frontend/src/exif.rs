@@ -31,7 +31,9 @@ pub fn thumbnail(head: &[u8]) -> Option<Vec<u8>> {
     let begin = begin?;
     let jpeg = tiff.bytes.get(begin..begin.checked_add(length?)?)?;
     let rest = jpeg.strip_prefix(&[0xFF, 0xD8])?;
-    let orientation = u8::try_from(orientation).ok().filter(|o| (1..=8).contains(o))?;
+    let orientation = u8::try_from(orientation)
+        .ok()
+        .filter(|o| (1..=8).contains(o))?;
     let mut upright = vec![0xFF, 0xD8];
     // A segment that says no more than the orientation.
     upright.extend_from_slice(&[0xFF, 0xE1, 0, 34]);
@@ -51,7 +53,9 @@ impl<'a> Tiff<'a> {
     fn find(head: &'a [u8]) -> Option<Self> {
         let mut rest = head.strip_prefix(&[0xFF, 0xD8])?;
         loop {
-            let [0xFF, marker, high, low, ..] = *rest else { return None };
+            let [0xFF, marker, high, low, ..] = *rest else {
+                return None;
+            };
             let length = usize::from(u16::from_be_bytes([high, low]));
             // Picture data begins: no metadata after it.
             if marker == 0xDA || length < 2 {
@@ -74,12 +78,20 @@ impl<'a> Tiff<'a> {
 
     fn u16(&self, at: usize) -> Option<u16> {
         let bytes = self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.little { u16::from_le_bytes(*bytes) } else { u16::from_be_bytes(*bytes) })
+        Some(if self.little {
+            u16::from_le_bytes(*bytes)
+        } else {
+            u16::from_be_bytes(*bytes)
+        })
     }
 
     fn u32(&self, at: usize) -> Option<u32> {
         let bytes = self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.little { u32::from_le_bytes(*bytes) } else { u32::from_be_bytes(*bytes) })
+        Some(if self.little {
+            u32::from_le_bytes(*bytes)
+        } else {
+            u32::from_be_bytes(*bytes)
+        })
     }
 }
 

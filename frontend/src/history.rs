@@ -16,8 +16,14 @@ pub fn keep(app: App) {
     if !app.settings.with_untracked(|s| s.keep) {
         return;
     }
-    let turns: Vec<_> = app.turns.with_untracked(|t| t.iter().filter_map(Turn::remembered).collect());
-    let Some(picture) = app.picture.get_untracked().filter(|p| !matches!(p.phase, PicturePhase::Failed(_))) else {
+    let turns: Vec<_> = app
+        .turns
+        .with_untracked(|t| t.iter().filter_map(Turn::remembered).collect());
+    let Some(picture) = app
+        .picture
+        .get_untracked()
+        .filter(|p| !matches!(p.phase, PicturePhase::Failed(_)))
+    else {
         return;
     };
     if turns.is_empty() {
@@ -47,8 +53,13 @@ pub fn keep(app: App) {
 pub fn open(app: App, id: String) {
     let when = dom::now();
     spawn_local(async move {
-        let Ok(list) = store::list().await else { return };
-        let (Some(kept), Ok(picture)) = (list.into_iter().find(|k| k.id == id), store::picture(&id).await) else {
+        let Ok(list) = store::list().await else {
+            return;
+        };
+        let (Some(kept), Ok(picture)) = (
+            list.into_iter().find(|k| k.id == id),
+            store::picture(&id).await,
+        ) else {
             return;
         };
         actions::new_conversation(app);

@@ -14,8 +14,14 @@ impl Lang {
     /// The user's choice on this browser, or else the browser's own language.
     pub fn of_browser() -> Self {
         let chosen = crate::dom::local("glimpse-lang");
-        let name = chosen.or_else(|| window().navigator().language()).unwrap_or_default();
-        if name.to_ascii_lowercase().starts_with("zh") { Lang::Zh } else { Lang::En }
+        let name = chosen
+            .or_else(|| window().navigator().language())
+            .unwrap_or_default();
+        if name.to_ascii_lowercase().starts_with("zh") {
+            Lang::Zh
+        } else {
+            Lang::En
+        }
     }
 
     pub fn code(self) -> &'static str {

@@ -21,7 +21,12 @@ pub struct Span {
 fn span(spans: &mut Vec<Span>, label: T, begin: f64, length: f64, server: bool) -> f64 {
     let begin = begin.max(0.0);
     let end = begin + length.max(0.0);
-    spans.push(Span { label, begin, end, server });
+    spans.push(Span {
+        label,
+        begin,
+        end,
+        server,
+    });
     end
 }
 
@@ -39,12 +44,24 @@ pub fn picture(times: &PictureTimes) -> Vec<Span> {
         span(&mut spans, T::SpanScale, begin - zero, end - begin, false);
     }
     if let (Some(sent), Some(received)) = (times.sent, times.received) {
-        span(&mut spans, T::SpanUpload, sent - zero, received - sent, false);
+        span(
+            &mut spans,
+            T::SpanUpload,
+            sent - zero,
+            received - sent,
+            false,
+        );
     }
     if let (Some(ready), Some(t)) = (times.ready, times.image) {
         let begin = ready - zero - t.preprocess_ms - t.decode_ms;
         let decoded = span(&mut spans, T::SpanDecode, begin, t.decode_ms, true);
-        span(&mut spans, T::SpanPreprocess, decoded, t.preprocess_ms, true);
+        span(
+            &mut spans,
+            T::SpanPreprocess,
+            decoded,
+            t.preprocess_ms,
+            true,
+        );
     }
     if let (Some(encoded), Some(t)) = (times.encoded, times.encode) {
         let begin = encoded - zero - t.prefill_ms - t.vision_ms - t.queue_ms;
@@ -62,13 +79,31 @@ pub fn answer(times: &AnswerTimes) -> Vec<Span> {
         return spans;
     };
     let zero = times.clicked;
-    let asked = span(&mut spans, T::SpanSend, 0.0, first - t.first_token_ms - zero, false);
+    let asked = span(
+        &mut spans,
+        T::SpanSend,
+        0.0,
+        first - t.first_token_ms - zero,
+        false,
+    );
     let seen = span(&mut spans, T::SpanPicture, asked, t.image_wait_ms, true);
     let queued = span(&mut spans, T::SpanQueue, seen, t.queue_ms, true);
     let filled = span(&mut spans, T::SpanPrefill, queued, t.prefill_ms, true);
-    span(&mut spans, T::SpanFirst, filled, first - zero - filled, true);
+    span(
+        &mut spans,
+        T::SpanFirst,
+        filled,
+        first - zero - filled,
+        true,
+    );
     if let Some(drawn) = times.drawn {
-        span(&mut spans, T::SpanReturn, first - zero, drawn - first, false);
+        span(
+            &mut spans,
+            T::SpanReturn,
+            first - zero,
+            drawn - first,
+            false,
+        );
     }
     if let Some(done) = times.done {
         span(&mut spans, T::SpanWrite, first - zero, done - first, true);
@@ -154,10 +189,13 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
     let line = move || {
         turn.times.with(|times| {
             let drawn = times.drawn.or(times.first)?;
-            let mut parts = vec![app.filled(T::FirstWord, &[&dom::duration(drawn - times.clicked)])];
+            let mut parts =
+                vec![app.filled(T::FirstWord, &[&dom::duration(drawn - times.clicked)])];
             if let Some(t) = times.timings {
                 if t.tokens_per_second > 0.0 {
-                    parts.push(app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]));
+                    parts.push(
+                        app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]),
+                    );
                 }
                 if let Some(done) = times.done {
                     parts.push(app.filled(T::Total, &[&dom::duration(done - times.clicked)]));
@@ -169,7 +207,11 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
     let panel = move || {
         let times = turn.times.get();
         let first_words = app.first_words.get();
-        let value = |share| percentile(&first_words, share).map(dom::duration).unwrap_or_default();
+        let value = |share| {
+            percentile(&first_words, share)
+                .map(dom::duration)
+                .unwrap_or_default()
+        };
         let session = app.filled(
             T::Session,
             &[&value(0.5), &value(0.95), &first_words.len().to_string()],
@@ -179,7 +221,8 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
             None => app.filled(T::ClockUnknown, &[]),
         };
         let usage = times.usage.map(|u| {
-            let numbers = [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
+            let numbers =
+                [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
             app.filled(T::Tokens, &[&numbers[0], &numbers[1], &numbers[2]])
         });
         let copied = times.clone();
@@ -254,7 +297,14 @@ mod tests {
         let labels: Vec<_> = spans.iter().map(|s| s.label).collect();
         assert_eq!(
             labels,
-            [T::SpanSend, T::SpanQueue, T::SpanPrefill, T::SpanFirst, T::SpanReturn, T::SpanWrite]
+            [
+                T::SpanSend,
+                T::SpanQueue,
+                T::SpanPrefill,
+                T::SpanFirst,
+                T::SpanReturn,
+                T::SpanWrite
+            ]
         );
         assert_eq!((spans[0].begin, spans[0].end), (0.0, 5.0));
         for pair in spans[..4].windows(2) {

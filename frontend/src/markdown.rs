@@ -253,7 +253,10 @@ fn heading(level: HeadingLevel) -> &'static str {
 
 fn link(url: &str) -> Node {
     let lower = url.trim().to_ascii_lowercase();
-    if !["http://", "https://", "mailto:"].iter().any(|scheme| lower.starts_with(scheme)) {
+    if !["http://", "https://", "mailto:"]
+        .iter()
+        .any(|scheme| lower.starts_with(scheme))
+    {
         return Node::element("span");
     }
     Node::Element {
@@ -275,7 +278,9 @@ pub fn patch(parent: &DomNode, old: &[Node], new: &[Node], offset: u32) {
         match (old.get(i), children.item(at)) {
             (Some(old), Some(_)) if old == node => {}
             (Some(Node::Text(old)), Some(dom)) if matches!(node, Node::Text(_)) => {
-                let (Node::Text(text), Some(data)) = (node, dom.dyn_ref::<CharacterData>()) else { continue };
+                let (Node::Text(text), Some(data)) = (node, dom.dyn_ref::<CharacterData>()) else {
+                    continue;
+                };
                 match text.strip_prefix(old.as_str()) {
                     Some(more) => {
                         let _ = data.append_data(more);
@@ -290,8 +295,7 @@ pub fn patch(parent: &DomNode, old: &[Node], new: &[Node], offset: u32) {
                     children: old_children,
                 }),
                 Some(dom),
-            ) if matches!(node, Node::Element { tag, attributes, .. } if tag == old_tag && attributes == old_attributes) =>
-            {
+            ) if matches!(node, Node::Element { tag, attributes, .. } if tag == old_tag && attributes == old_attributes) => {
                 if let Node::Element { children, .. } = node {
                     patch(&dom, old_children, children, 0);
                 }
@@ -307,7 +311,9 @@ pub fn patch(parent: &DomNode, old: &[Node], new: &[Node], offset: u32) {
     }
     let wanted = offset + new.len() as u32;
     while children.length() > wanted {
-        let Some(last) = parent.last_child() else { break };
+        let Some(last) = parent.last_child() else {
+            break;
+        };
         let _ = parent.remove_child(&last);
     }
 }
@@ -344,8 +350,15 @@ mod tests {
             .iter()
             .map(|node| match node {
                 Node::Text(text) => text.replace('<', "&lt;"),
-                Node::Element { tag, attributes, children } => {
-                    let attributes: String = attributes.iter().map(|(n, v)| format!(" {n}={v:?}")).collect();
+                Node::Element {
+                    tag,
+                    attributes,
+                    children,
+                } => {
+                    let attributes: String = attributes
+                        .iter()
+                        .map(|(n, v)| format!(" {n}={v:?}"))
+                        .collect();
                     format!("<{tag}{attributes}>{}</{tag}>", html(children))
                 }
             })
@@ -371,7 +384,12 @@ mod tests {
         let out = html(&nodes(
             "<script>alert(1)</script>\n\na <b>c</b> [x](javascript:alert(1)) ![y](http://z/w.png) [q](https://q/)",
         ));
-        assert!(!out.contains("<script") && !out.contains("<b>") && !out.contains("javascript") && !out.contains("img"));
+        assert!(
+            !out.contains("<script")
+                && !out.contains("<b>")
+                && !out.contains("javascript")
+                && !out.contains("img")
+        );
         assert!(out.contains("href=\"https://q/\" rel=\"noopener noreferrer\""));
     }
 

@@ -1,7 +1,10 @@
 //! What the page knows, as signals. Plain data: what talks to the browser lives in the modules that do so.
 
 use leptos::prelude::*;
-use wire::{AnswerTimings, Ask, EncodeTimings, ErrorCode, FinishReason, ImageTimings, Limits, Model, State, Usage};
+use wire::{
+    AnswerTimings, Ask, EncodeTimings, ErrorCode, FinishReason, ImageTimings, Limits, Model, State,
+    Usage,
+};
 
 use crate::{clock::Offset, i18n::Lang, settings::Settings, view::Open};
 
@@ -198,12 +201,15 @@ impl Turn {
 
     /// The request's id on the wire.
     pub fn request(&self) -> Option<String> {
-        self.ask.with_value(|ask| ask.as_ref().map(|a| a.request.clone()))
+        self.ask
+            .with_value(|ask| ask.as_ref().map(|a| a.request.clone()))
     }
 
     /// What the model remembers of it; nothing where it failed or is not answered.
     pub fn remembered(&self) -> Option<wire::Turn> {
-        let kept = self.phase.with_untracked(|p| matches!(p, TurnPhase::Done(_)));
+        let kept = self
+            .phase
+            .with_untracked(|p| matches!(p, TurnPhase::Done(_)));
         let answer = self.answer.get_untracked();
         (kept && !answer.is_empty()).then(|| wire::Turn {
             question: self.question.get_untracked(),
@@ -303,7 +309,8 @@ impl App {
 
     /// Whether an answer is on its way; tracked.
     pub fn running(&self) -> bool {
-        self.turns.with(|turns| turns.iter().any(|turn| turn.phase.with(TurnPhase::open)))
+        self.turns
+            .with(|turns| turns.iter().any(|turn| turn.phase.with(TurnPhase::open)))
     }
 
     /// Lets a screen reader say it.

@@ -43,7 +43,9 @@ async fn outcome(request: &IdbRequest) -> Outcome<JsValue> {
 }
 
 async fn database() -> Outcome<IdbDatabase> {
-    let factory = leptos::prelude::window().indexed_db()?.ok_or(JsValue::NULL)?;
+    let factory = leptos::prelude::window()
+        .indexed_db()?
+        .ok_or(JsValue::NULL)?;
     let open = factory.open_with_u32(DATABASE, 1)?;
     let request = open.clone();
     let upgrade = wasm_bindgen::closure::Closure::once_into_js(move || {
@@ -64,10 +66,16 @@ async fn database() -> Outcome<IdbDatabase> {
     outcome(&open).await?.dyn_into()
 }
 
-fn stores(database: &IdbDatabase, mode: IdbTransactionMode) -> Outcome<[web_sys::IdbObjectStore; 2]> {
+fn stores(
+    database: &IdbDatabase,
+    mode: IdbTransactionMode,
+) -> Outcome<[web_sys::IdbObjectStore; 2]> {
     let names = Array::of2(&CONVERSATIONS.into(), &PICTURES.into());
     let transaction = database.transaction_with_str_sequence_and_mode(&names, mode)?;
-    Ok([transaction.object_store(CONVERSATIONS)?, transaction.object_store(PICTURES)?])
+    Ok([
+        transaction.object_store(CONVERSATIONS)?,
+        transaction.object_store(PICTURES)?,
+    ])
 }
 
 /// Keeps a conversation; its picture only the first time, since that never changes.

@@ -182,7 +182,9 @@ pub fn open_blob(app: App, blob: Blob, name: String, when: f64) {
 /// To how many pixels of its shorter side the picture is scaled before it is sent, if at all.
 fn scale_to(app: App, bytes: u64) -> Option<u32> {
     // Twice what the model sees: its own transform then averages as it would over the original.
-    let side = 2 * app.model.with_untracked(|m| m.as_ref().map(|m| m.image_size))?;
+    let side = 2 * app
+        .model
+        .with_untracked(|m| m.as_ref().map(|m| m.image_size))?;
     let quicker = || {
         let uplink = UPLOADS.with_borrow(|u| u.uplink)?;
         let smaller = 0.5 * f64::from(side).powi(2) * 1.4;
@@ -211,7 +213,12 @@ fn announce(app: App, sha256: Option<String>) {
         current.number = Some(number);
         current.generation = generation;
         current.hold = sha256.is_some();
-        (current.read, current.sent, current.confirmed, current.reading) = (0, 0, 0, 0);
+        (
+            current.read,
+            current.sent,
+            current.confirmed,
+            current.reading,
+        ) = (0, 0, 0, 0);
         current.frames.clear();
         (current.finished, current.rewind) = (false, false);
         current.measured = (dom::now(), 0);
@@ -219,7 +226,9 @@ fn announce(app: App, sha256: Option<String>) {
     }) else {
         return;
     };
-    let name = app.picture.with_untracked(|p| p.as_ref().map(|p| p.name.clone()));
+    let name = app
+        .picture
+        .with_untracked(|p| p.as_ref().map(|p| p.name.clone()));
     app.with_picture(picture, |p| {
         p.upload = Some(number);
         p.image = None;
@@ -261,7 +270,9 @@ pub fn resume(app: App) {
     });
     match again {
         Some((number, bytes)) => {
-            let name = app.picture.with_untracked(|p| p.as_ref().map(|p| p.name.clone()));
+            let name = app
+                .picture
+                .with_untracked(|p| p.as_ref().map(|p| p.name.clone()));
             connection::send(&ClientMessage::Upload(wire::Upload {
                 upload: number,
                 bytes,
@@ -290,14 +301,18 @@ pub fn revive(app: App) {
 
 /// Takes the picture off the page; what is left of its upload is cancelled.
 pub fn drop_picture(app: App) {
-    let unfinished = UPLOADS.with_borrow_mut(|u| u.current.take()).filter(|c| !c.finished);
+    let unfinished = UPLOADS
+        .with_borrow_mut(|u| u.current.take())
+        .filter(|c| !c.finished);
     if let Some(number) = unfinished.and_then(|c| c.number) {
         connection::send(&ClientMessage::Cancel(Cancel {
             request: None,
             upload: Some(number),
         }));
     }
-    let preview = app.picture.with_untracked(|p| p.as_ref().and_then(|p| p.preview.clone()));
+    let preview = app
+        .picture
+        .with_untracked(|p| p.as_ref().and_then(|p| p.preview.clone()));
     app.picture.set(None);
     if let Some(url) = preview {
         let _ = Url::revoke_object_url(&url);
@@ -391,7 +406,10 @@ fn pump(app: App) {
     if !connection::online() {
         return;
     }
-    let window = app.limits.with_untracked(|l| l.upload_window).max(frame::MAX_PAYLOAD as u64);
+    let window = app
+        .limits
+        .with_untracked(|l| l.upload_window)
+        .max(frame::MAX_PAYLOAD as u64);
     enum Next {
         Read(Command),
         Send(ArrayBuffer, u64, bool),
@@ -400,11 +418,14 @@ fn pump(app: App) {
     }
     loop {
         let next = UPLOADS.with_borrow_mut(|u| {
-            let Some(current) = u.current.as_mut() else { return Next::Rest };
+            let Some(current) = u.current.as_mut() else {
+                return Next::Rest;
+            };
             let (Some(number), false) = (current.number, current.finished || current.rewind) else {
                 return Next::Rest;
             };
-            if current.read < current.length && current.reading + current.frames.len() < READ_AHEAD {
+            if current.read < current.length && current.reading + current.frames.len() < READ_AHEAD
+            {
                 let end = (current.read + frame::MAX_PAYLOAD as u64).min(current.length);
                 let begin = std::mem::replace(&mut current.read, end);
                 current.reading += 1;
@@ -416,13 +437,19 @@ fn pump(app: App) {
                     end,
                 });
             }
-            let Some(first) = current.frames.front() else { return Next::Rest };
+            let Some(first) = current.frames.front() else {
+                return Next::Rest;
+            };
             let payload = u64::from(first.byte_length()) - frame::HEADER as u64;
             if current.hold || current.sent + payload > current.confirmed + window {
                 return Next::Rest;
             }
             if connection::buffered() + first.byte_length() > BUFFERED {
-                return if std::mem::replace(&mut current.pumping, true) { Next::Rest } else { Next::Wait };
+                return if std::mem::replace(&mut current.pumping, true) {
+                    Next::Rest
+                } else {
+                    Next::Wait
+                };
             }
             let first_of_all = current.sent == 0;
             current.began.get_or_insert_with(dom::now);
@@ -471,7 +498,10 @@ fn replied(app: App, reply: Reply) {
                 Some(current.picture)
             });
             if let Some(picture) = picture {
-                if app.picture.with_untracked(|p| p.as_ref().is_some_and(|p| p.times.read.is_none())) {
+                if app
+                    .picture
+                    .with_untracked(|p| p.as_ref().is_some_and(|p| p.times.read.is_none()))
+                {
                     app.with_picture(picture, |p| p.times.read = Some(dom::now()));
                 }
                 pump(app);
@@ -479,7 +509,9 @@ fn replied(app: App, reply: Reply) {
         }
         Reply::Unreadable(generation) => {
             let picture = UPLOADS.with_borrow_mut(|u| {
-                u.current.take_if(|c| c.generation == generation).map(|c| (c.picture, c.number))
+                u.current
+                    .take_if(|c| c.generation == generation)
+                    .map(|c| (c.picture, c.number))
             });
             if let Some((picture, number)) = picture {
                 connection::send(&ClientMessage::Cancel(Cancel {
@@ -496,7 +528,9 @@ fn replied(app: App, reply: Reply) {
             }
         }
         Reply::Preview(picture, blob, size) => {
-            let Ok(url) = Url::create_object_url_with_blob(&blob) else { return };
+            let Ok(url) = Url::create_object_url_with_blob(&blob) else {
+                return;
+            };
             UPLOADS.with_borrow_mut(|u| {
                 if let Some(current) = u.current.as_mut().filter(|c| c.picture == picture) {
                     current.preview = Some(blob);
@@ -520,7 +554,10 @@ fn replied(app: App, reply: Reply) {
         Reply::Unseen(picture) => app.with_picture(picture, |p| p.unseen = true),
         Reply::Scaled(picture, blob) => {
             let began = UPLOADS.with_borrow_mut(|u| {
-                let current = u.current.as_mut().filter(|c| c.picture == picture && c.scaling)?;
+                let current = u
+                    .current
+                    .as_mut()
+                    .filter(|c| c.picture == picture && c.scaling)?;
                 current.scaling = false;
                 let began = current.measured.0;
                 if let Some(blob) = blob {
@@ -539,7 +576,10 @@ fn replied(app: App, reply: Reply) {
         }
         Reply::Hashed(picture, sha256) => {
             let state = UPLOADS.with_borrow(|u| {
-                let waiting = u.current.as_ref().is_some_and(|c| c.picture == picture && c.number.is_none());
+                let waiting = u
+                    .current
+                    .as_ref()
+                    .is_some_and(|c| c.picture == picture && c.number.is_none());
                 let known = u.known.iter().any(|(_, known)| *known == sha256);
                 (waiting, known)
             });

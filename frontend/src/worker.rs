@@ -3,8 +3,8 @@
 
 use js_sys::{Array, ArrayBuffer, Uint8Array};
 use sha2::{Digest, Sha256};
-use wasm_bindgen::prelude::*;
 use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Blob, DedicatedWorkerGlobalScope, FileReaderSync, ImageBitmap, MessageEvent};
 use wire::frame;
@@ -112,10 +112,14 @@ impl Reply {
                 }
                 scope.post_message(&array)
             }
-            Reply::Unseen(id) => scope.post_message(&Array::of2(&"unseen".into(), &(id as f64).into())),
-            Reply::Hashed(id, hash) => {
-                scope.post_message(&Array::of3(&"hashed".into(), &(id as f64).into(), &hash.into()))
+            Reply::Unseen(id) => {
+                scope.post_message(&Array::of2(&"unseen".into(), &(id as f64).into()))
             }
+            Reply::Hashed(id, hash) => scope.post_message(&Array::of3(
+                &"hashed".into(),
+                &(id as f64).into(),
+                &hash.into(),
+            )),
             Reply::Scaled(id, blob) => scope.post_message(&Array::of3(
                 &"scaled".into(),
                 &(id as f64).into(),
@@ -151,7 +155,9 @@ pub fn run() {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     Listener::new(&scope, "message", |event| {
         let event: MessageEvent = event.unchecked_into();
-        let Some(command) = Command::read(&event.data()) else { return };
+        let Some(command) = Command::read(&event.data()) else {
+            return;
+        };
         match command {
             Command::Read {
                 generation,
@@ -214,7 +220,11 @@ fn hash(blob: &Blob) -> Result<String, JsValue> {
         hasher.update(piece(blob, begin, end)?.to_vec());
         begin = end;
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// The small copy that cameras put in front of a JPEG.
@@ -239,7 +249,9 @@ async fn reduced(blob: &Blob, limit: Option<u32>) -> Result<(Blob, Option<(u32, 
     let longer = width.max(height).max(1);
     let scale = limit.map_or(1.0, |limit| (f64::from(limit) / f64::from(longer)).min(1.0));
     let side = |n: u32| ((f64::from(n) * scale).round() as u32).max(1);
-    let copy = draw(&bitmap, side(width), side(height), None)?.encode("image/webp", 0.85).await;
+    let copy = draw(&bitmap, side(width), side(height), None)?
+        .encode("image/webp", 0.85)
+        .await;
     bitmap.close();
     Ok((copy?, Some((width, height))))
 }
@@ -271,10 +283,8 @@ async fn smaller(blob: &Blob, side: u32) -> Result<Option<Blob>, JsValue> {
 /// Whether a canvas gives back what was drawn: some browsers add noise against fingerprinting.
 fn canvas_is_true() -> Result<bool, JsValue> {
     let canvas = web_sys::OffscreenCanvas::new(16, 16)?;
-    let context: web_sys::OffscreenCanvasRenderingContext2d = canvas
-        .get_context("2d")?
-        .ok_or(JsValue::NULL)?
-        .dyn_into()?;
+    let context: web_sys::OffscreenCanvasRenderingContext2d =
+        canvas.get_context("2d")?.ok_or(JsValue::NULL)?.dyn_into()?;
     for x in 0..16 {
         context.set_fill_style_str(&format!("rgb({}, {}, {})", 16 * x, 255 - 16 * x, 128));
         context.fill_rect(f64::from(x), 0.0, 1.0, 16.0);
@@ -292,12 +302,15 @@ struct Canvas {
 }
 
 /// Draws `bitmap` at this size, over `ground` where it is transparent.
-fn draw(bitmap: &ImageBitmap, width: u32, height: u32, ground: Option<&str>) -> Result<Canvas, JsValue> {
+fn draw(
+    bitmap: &ImageBitmap,
+    width: u32,
+    height: u32,
+    ground: Option<&str>,
+) -> Result<Canvas, JsValue> {
     let canvas = web_sys::OffscreenCanvas::new(width, height)?;
-    let context: web_sys::OffscreenCanvasRenderingContext2d = canvas
-        .get_context("2d")?
-        .ok_or(JsValue::NULL)?
-        .dyn_into()?;
+    let context: web_sys::OffscreenCanvasRenderingContext2d =
+        canvas.get_context("2d")?.ok_or(JsValue::NULL)?.dyn_into()?;
     let (w, h) = (f64::from(width), f64::from(height));
     if let Some(ground) = ground {
         context.set_fill_style_str(ground);

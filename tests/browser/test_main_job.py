@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import PHONE, ask, card, ended, give, picture
+from driving import PHONE, ask, card, ended, give, picture
 
 
 def test_a_picture_is_answered(open_page, circles):

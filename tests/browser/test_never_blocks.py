@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image, ImageDraw
 
-from conftest import ask, card, ended, give, picture
+from driving import ask, card, ended, give, picture
 
 WATCH = """() => {
     window.long = [];

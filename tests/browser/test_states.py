@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import DESKTOP, ask, card, ended, give
+from driving import DESKTOP, ask, card, ended, give
 from fake import Fake
 
 

@@ -27,7 +27,10 @@ pub fn Composer(app: App) -> impl IntoView {
     };
     // Browsers without `field-sizing` grow the field by hand.
     Effect::new(move |_| {
-        let lines = app.draft.with(|text| text.matches('\n').count() + 1).clamp(1, 8);
+        let lines = app
+            .draft
+            .with(|text| text.matches('\n').count() + 1)
+            .clamp(1, 8);
         if let Some(field) = field.get() {
             field.set_rows(lines as u32);
         }
@@ -43,7 +46,11 @@ pub fn Composer(app: App) -> impl IntoView {
     let running = Memo::new(move |_| app.running());
     let empty = Memo::new(move |_| app.draft.with(|text| text.trim().is_empty()));
     let hint = move || {
-        let text = if app.picture.with(Option::is_some) { T::Placeholder } else { T::PlaceholderEmpty };
+        let text = if app.picture.with(Option::is_some) {
+            T::Placeholder
+        } else {
+            T::PlaceholderEmpty
+        };
         app.filled(text, &[])
     };
     view! {

@@ -78,8 +78,14 @@ pub fn Dialogs(app: App) -> impl IntoView {
 #[component]
 fn SettingsForm(app: App) -> impl IntoView {
     let settings = app.settings;
-    let temperature = move || settings.with(|s| s.temperature.map_or_else(String::new, |t| format!("{t:.1}")));
-    let length = move || settings.with(|s| s.max_new_tokens.map_or_else(String::new, |n| n.to_string()));
+    let temperature = move || {
+        settings.with(|s| {
+            s.temperature
+                .map_or_else(String::new, |t| format!("{t:.1}"))
+        })
+    };
+    let length =
+        move || settings.with(|s| s.max_new_tokens.map_or_else(String::new, |n| n.to_string()));
     let most = move || app.limits.with(|l| l.max_new_tokens.max(1)).to_string();
     view! {
         <div class="fields">
@@ -208,8 +214,14 @@ fn History(app: App) -> impl IntoView {
 
 #[component]
 fn KeptLine(app: App, one: Kept, gone: impl Fn() + Copy + 'static) -> impl IntoView {
-    let title = one.turns.first().map_or_else(|| one.name.clone(), |turn| turn.question.clone());
-    let image = one.preview.as_ref().and_then(|blob| Url::create_object_url_with_blob(blob).ok());
+    let title = one
+        .turns
+        .first()
+        .map_or_else(|| one.name.clone(), |turn| turn.question.clone());
+    let image = one
+        .preview
+        .as_ref()
+        .and_then(|blob| Url::create_object_url_with_blob(blob).ok());
     let shown = image.clone();
     on_cleanup(move || {
         if let Some(url) = shown {

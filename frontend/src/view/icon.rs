@@ -17,7 +17,8 @@ pub const PLUS: &str = "M12 5v14M5 12h14";
 pub const SEND: &str = "M12 19V5M6 11l6-6 6 6";
 pub const STOP: &str = "M7 7h10v10H7z";
 pub const IMAGE: &str = "M4 5h16v14H4zM4 16l5-5 5 5 2-2 4 4M15.5 9.5h.01";
-pub const CAMERA: &str = "M4 8h4l1.5-2.5h5L16 8h4v11H4zM12 10a3.2 3.2 0 1 0 0 6.4 3.2 3.2 0 0 0 0-6.4";
+pub const CAMERA: &str =
+    "M4 8h4l1.5-2.5h5L16 8h4v11H4zM12 10a3.2 3.2 0 1 0 0 6.4 3.2 3.2 0 0 0 0-6.4";
 pub const COPY: &str = "M9 9h10v11H9zM5 15V4h10";
 pub const AGAIN: &str = "M20 11a8 8 0 1 0-2.3 6.3M20 5v6h-6";
 pub const CLOSE: &str = "M6 6l12 12M18 6L6 18";

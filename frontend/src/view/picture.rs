@@ -46,7 +46,9 @@ pub fn PicturePane(app: App) -> impl IntoView {
 }
 
 fn choose(input: NodeRef<Input>, camera: bool) {
-    let Some(input) = input.get_untracked() else { return };
+    let Some(input) = input.get_untracked() else {
+        return;
+    };
     if camera {
         let _ = input.set_attribute("capture", "environment");
     }
@@ -110,8 +112,14 @@ impl Words {
 }
 
 async fn fetch(path: &str) -> Result<Response, JsValue> {
-    let response: Response = JsFuture::from(window().fetch_with_str(path)).await?.dyn_into()?;
-    if response.ok() { Ok(response) } else { Err(JsValue::NULL) }
+    let response: Response = JsFuture::from(window().fetch_with_str(path))
+        .await?
+        .dyn_into()?;
+    if response.ok() {
+        Ok(response)
+    } else {
+        Err(JsValue::NULL)
+    }
 }
 
 async fn sample_list() -> Result<Vec<Sample>, JsValue> {
@@ -130,12 +138,17 @@ fn Samples(app: App) -> impl IntoView {
     let pick = move |sample: Sample, when: f64| {
         spawn_local(async move {
             let path = format!("/samples/{}", sample.file);
-            let blob = async { JsFuture::from(fetch(&path).await?.blob()?).await?.dyn_into::<Blob>() };
+            let blob = async {
+                JsFuture::from(fetch(&path).await?.blob()?)
+                    .await?
+                    .dyn_into::<Blob>()
+            };
             match blob.await {
                 Ok(blob) => {
                     actions::new_conversation(app);
                     let lang = app.lang.get_untracked();
-                    app.suggestions.set(sample.questions.iter().map(|q| q.of(lang)).collect());
+                    app.suggestions
+                        .set(sample.questions.iter().map(|q| q.of(lang)).collect());
                     upload::open_blob(app, blob, sample.file, when);
                     super::focus_question();
                 }
@@ -174,7 +187,8 @@ fn Samples(app: App) -> impl IntoView {
 /// The picture of the conversation, in its frame.
 #[component]
 fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
-    let field = move |f: fn(&Picture) -> Option<String>| app.picture.with(|p| p.as_ref().and_then(f));
+    let field =
+        move |f: fn(&Picture) -> Option<String>| app.picture.with(|p| p.as_ref().and_then(f));
     let phase = Memo::new(move |_| app.picture.with(|p| p.as_ref().map(|p| p.phase.clone())));
     let preview = Memo::new(move |_| field(|p| p.preview.clone()));
     let name = Memo::new(move |_| field(|p| Some(p.name.clone())).unwrap_or_default());
@@ -182,9 +196,12 @@ fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
         Some(PicturePhase::Received) => app.filled(T::Received, &[]),
         Some(PicturePhase::Uploading) => {
             let (percent, speed) = app.picture.with(|p| {
-                p.as_ref().map_or((0, None), |p| (100 * p.sent / p.sending.max(1), p.speed))
+                p.as_ref()
+                    .map_or((0, None), |p| (100 * p.sent / p.sending.max(1), p.speed))
             });
-            let speed = speed.map(|s| format!(" · {}/s", dom::size(s as u64))).unwrap_or_default();
+            let speed = speed
+                .map(|s| format!(" · {}/s", dom::size(s as u64)))
+                .unwrap_or_default();
             format!("{} {percent} %{speed}", app.filled(T::Uploading, &[]))
         }
         Some(PicturePhase::Looking) => app.filled(T::Looking, &[]),
@@ -195,13 +212,22 @@ fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
     let facts = move || {
         app.picture.with(|p| {
             p.as_ref().map(|p| {
-                let size = p.size.map(|(w, h)| app.filled(T::Pixels, &[&w.to_string(), &h.to_string()]));
-                [Some(dom::size(p.bytes)), size].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+                let size = p
+                    .size
+                    .map(|(w, h)| app.filled(T::Pixels, &[&w.to_string(), &h.to_string()]));
+                [Some(dom::size(p.bytes)), size]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" · ")
             })
         })
     };
     let sent = move || {
-        app.picture.with(|p| p.as_ref().map_or(0.0, |p| p.sent as f64 / p.sending.max(1) as f64))
+        app.picture.with(|p| {
+            p.as_ref()
+                .map_or(0.0, |p| p.sent as f64 / p.sending.max(1) as f64)
+        })
     };
     let failure = move || match phase.get() {
         Some(PicturePhase::Failed(failure)) => Some(failure.message),

@@ -17,9 +17,8 @@ use crate::{
 pub fn TopBar(app: App) -> impl IntoView {
     let light = move || match (app.link.get(), app.server.get()) {
         (Link::Online, State::Ready) => "good",
-        (Link::Online, State::Failed) | (Link::Refused(_) | Link::NeedsKey(_) | Link::TakenOver | Link::Outdated, _) => {
-            "bad"
-        }
+        (Link::Online, State::Failed)
+        | (Link::Refused(_) | Link::NeedsKey(_) | Link::TakenOver | Link::Outdated, _) => "bad",
         _ => "busy",
     };
     let status = move || match (app.link.get(), app.server.get()) {
@@ -209,7 +208,9 @@ pub fn Notices(app: App) -> impl IntoView {
     let region = NodeRef::<leptos::html::Div>::new();
     Effect::new(move |_| {
         let said = app.said.get();
-        let (Some(region), false) = (region.get(), said.trim().is_empty()) else { return };
+        let (Some(region), false) = (region.get(), said.trim().is_empty()) else {
+            return;
+        };
         if let Ok(line) = document().create_element("p") {
             line.set_text_content(Some(&said));
             let _ = region.append_child(&line);
