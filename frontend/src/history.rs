@@ -1,0 +1,76 @@
+//! The conversation on the page and the one in the store: kept after each change, opened again later.
+
+use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
+use wire::FinishReason;
+
+use crate::{
+    actions, dom,
+    state::{App, PicturePhase, Turn, TurnPhase},
+    store::{self, Kept},
+    upload,
+};
+
+/// Keeps the conversation as it stands.
+pub fn keep(app: App) {
+    if !app.settings.with_untracked(|s| s.keep) {
+        return;
+    }
+    let turns: Vec<_> = app
+        .turns
+        .with_untracked(|t| t.iter().filter_map(Turn::remembered).collect());
+    let Some(picture) = app
+        .picture
+        .get_untracked()
+        .filter(|p| !matches!(p.phase, PicturePhase::Failed(_)))
+    else {
+        return;
+    };
+    if turns.is_empty() {
+        return;
+    }
+    let id = app.kept.get_value();
+    let first = id.is_none();
+    let id = id.unwrap_or_else(store::new_id);
+    app.kept.set_value(Some(id.clone()));
+    let preview = upload::preview();
+    let source = upload::source().filter(|_| first);
+    spawn_local(async move {
+        let kept = Kept {
+            id,
+            at: dom::wall(),
+            name: picture.name,
+            bytes: picture.bytes as f64,
+            turns,
+            preview,
+        };
+        // A browser that refuses storage has said so to its user; the page works without.
+        let _ = store::keep(kept, source).await;
+    });
+}
+
+/// Opens a kept conversation: the picture is sent again, and the next question carries what was said.
+pub fn open(app: App, id: String) {
+    let when = dom::now();
+    spawn_local(async move {
+        let Ok(list) = store::list().await else {
+            return;
+        };
+        let (Some(kept), Ok(picture)) = (
+            list.into_iter().find(|k| k.id == id),
+            store::picture(&id).await,
+        ) else {
+            return;
+        };
+        actions::new_conversation(app);
+        upload::open_blob(app, picture, kept.name, when);
+        let turns = kept.turns.into_iter().map(|turn| {
+            let shown = Turn::new(app.number(), turn.question, when);
+            shown.answer.set(turn.answer);
+            shown.phase.set(TurnPhase::Done(FinishReason::Stop));
+            shown
+        });
+        app.turns.set(turns.collect());
+        app.kept.set_value(Some(id));
+    });
+}

@@ -1,0 +1,228 @@
+//! Every sentence of the page, in English and Chinese.
+
+use leptos::prelude::*;
+
+use crate::state::App;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lang {
+    En,
+    Zh,
+}
+
+impl Lang {
+    /// The user's choice on this browser, or else the browser's own language.
+    pub fn of_browser() -> Self {
+        let chosen = crate::dom::local("glimpse-lang");
+        let name = chosen
+            .or_else(|| window().navigator().language())
+            .unwrap_or_default();
+        if name.to_ascii_lowercase().starts_with("zh") {
+            Lang::Zh
+        } else {
+            Lang::En
+        }
+    }
+
+    pub fn code(self) -> &'static str {
+        match self {
+            Lang::En => "en",
+            Lang::Zh => "zh",
+        }
+    }
+
+    pub fn other(self) -> Self {
+        match self {
+            Lang::En => Lang::Zh,
+            Lang::Zh => Lang::En,
+        }
+    }
+}
+
+impl App {
+    /// The sentence now; for event handlers.
+    pub fn text(&self, text: T) -> &'static str {
+        text.in_language(self.lang.get_untracked())
+    }
+
+    /// The sentence, again whenever the language changes; for views.
+    pub fn t(self, text: T) -> impl Fn() -> &'static str + Copy + Send + Sync + 'static {
+        let lang = self.lang;
+        move || text.in_language(lang.get())
+    }
+
+    /// The sentence with its `{}` filled; for views.
+    pub fn filled(&self, text: T, values: &[&str]) -> String {
+        fill(text.in_language(self.lang.get()), values)
+    }
+}
+
+/// `template` with each `{}` replaced in turn.
+pub fn fill(template: &str, values: &[&str]) -> String {
+    let mut values = values.iter();
+    let mut parts = template.split("{}");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(values.next().unwrap_or(&""));
+        out.push_str(part);
+    }
+    out
+}
+
+macro_rules! texts {
+    ($($name:ident = $en:literal, $zh:literal;)*) => {
+        /// A sentence of the page.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum T { $($name,)* }
+
+        impl T {
+            pub fn in_language(self, lang: Lang) -> &'static str {
+                TEXTS[self as usize][lang as usize]
+            }
+        }
+
+        const TEXTS: &[[&str; 2]] = &[$([$en, $zh],)*];
+
+        #[cfg(test)]
+        const ALL: &[T] = &[$(T::$name,)*];
+    };
+}
+
+texts! {
+    Title = "Glimpse: ask a picture", "Glimpse：问一张图片";
+    Tagline = "Ask a picture anything.", "给它一张图，问它一句话。";
+    Lead = "Drop one in. It is being looked at while you type.", "拖进来就行。你打字的时候，它已经在看了。";
+    Drop = "Drop a picture here", "把图片拖到这里";
+    DropNow = "Let go: I'm looking", "松手吧，我来看";
+    OrPaste = "or paste one, or", "也可以粘贴，或者";
+    Choose = "Choose a picture", "选择图片";
+    Camera = "Take a photo", "拍一张";
+    Replace = "Another picture", "换一张";
+    TryOne = "No picture at hand? Try one of these.", "手边没有图？试试这些。";
+    Placeholder = "Ask about the picture…", "问问这张图……";
+    PlaceholderEmpty = "Add a picture, then ask…", "先放一张图，再问……";
+    Question = "Your question", "你的问题";
+    Send = "Send", "发送";
+    Stop = "Stop", "停止";
+    New = "New", "新对话";
+    NewLong = "New conversation", "开始新对话";
+    Skip = "Skip to the question", "跳到输入框";
+    Received = "Received", "已收到";
+    Uploading = "Uploading", "上传中";
+    Looking = "Looking…", "正在看……";
+    Ready = "Ready", "看好了";
+    Failed = "Failed", "失败";
+    NoPreview = "Your browser can't show this kind of file; the server may still read it.", "浏览器显示不了这种文件，服务器也许能读。";
+    Pixels = "{} × {} pixels", "{} × {} 像素";
+    Unsent = "Waiting for the connection…", "等待连接……";
+    Sent = "Sent", "已发送";
+    WaitingPicture = "Waiting for the picture…", "等图片……";
+    QueuedNext = "You're next", "下一个就是你";
+    QueuedAt = "{} ahead of you", "前面还有 {} 个";
+    Thinking = "Thinking…", "思考中……";
+    Stopped = "Stopped", "已停止";
+    Length = "Cut off at the length limit.", "到达长度上限，被截断了。";
+    Continue = "Continue", "继续";
+    ContinueText = "Please continue.", "请继续。";
+    TimedOut = "It took too long, so the server stopped it.", "时间太长，服务器停下了。";
+    Again = "Ask again", "重新问";
+    Edit = "Edit", "编辑";
+    Cancel = "Cancel", "取消";
+    Copy = "Copy", "复制";
+    Copied = "Copied", "已复制";
+    TryAgain = "Try again", "再试一次";
+    RetryIn = "Try again in {} s.", "{} 秒后可再试。";
+    FirstWord = "first word {}", "首字 {}";
+    WordsPerSecond = "{} tokens/s", "{} 词/秒";
+    Total = "{} in all", "共 {}";
+    Connecting = "Connecting…", "连接中……";
+    Online = "Connected", "已连接";
+    Lost = "Connection lost. Coming back by itself…", "连接断了，正在自动恢复……";
+    Back = "Back again. Nothing was lost.", "恢复了，一个字都没丢。";
+    NeedsKey = "This server asks for a key.", "这个服务器需要密钥。";
+    WrongKey = "That key was not accepted.", "密钥不对。";
+    Key = "Key", "密钥";
+    Enter = "Enter", "进入";
+    TakenOver = "This session goes on in another tab.", "会话已在另一个标签页里继续。";
+    UseHere = "Use it here", "在这里继续";
+    Outdated = "The server has been updated. Reload the page to go on.", "服务器已更新，请刷新页面。";
+    Reload = "Reload", "刷新";
+    Loading = "The model is loading", "模型正在加载";
+    Warming = "The model is warming up", "模型正在热身";
+    LoadingHint = "You can add a picture and ask already; it starts as soon as the model is there.", "可以先放图、先提问，模型一好就开始。";
+    Draining = "The server is restarting. This page comes back by itself.", "服务器正在重启，页面会自动恢复。";
+    ServerFailed = "The model could not be loaded. The server's log says why.", "模型加载失败，原因见服务器日志。";
+    DemoTitle = "Demo checkpoint", "演示模型";
+    DemoKnows = "It knows generated scenes: shapes, everyday things as emoji, colours, counts, positions, and short printed text in English and Chinese. It does not know photographs.", "它只认识生成的画面：几何图形、表情符号里的日常物品、颜色、数量、位置，以及简短的中英文印刷文字。它不认识照片。";
+    DemoServe = "Serve the real GLM-4V-9B with", "要用真正的 GLM-4V-9B，请运行";
+    DemoOr = "or", "或者";
+    Dismiss = "Dismiss", "知道了";
+    PictureFirst = "Add a picture first: drop, paste or choose one.", "先放一张图：拖入、粘贴或选择。";
+    OtherPictureFirst = "This picture can't be used. Choose another one.", "这张图用不了，请换一张。";
+    OnePicture = "One picture at a time: I took the first.", "一次一张：我拿了第一张。";
+    NotAPicture = "That is not a picture.", "这不是图片。";
+    NoWorker = "This browser starts no worker, which Glimpse needs to read pictures.", "浏览器无法启动 Worker，读不了图片。";
+    Unreadable = "The file can't be read any more. Choose it again.", "文件读不到了，请重新选择。";
+    Language = "中文", "English";
+    Latency = "Where the time went", "时间都去哪了";
+    PicturePart = "Picture, from the drop", "图片：从放下算起";
+    AnswerPart = "Answer, from Send", "回答：从发送算起";
+    SpanShown = "received shown", "显示已收到";
+    SpanRead = "read", "读取";
+    SpanScale = "scale", "缩放";
+    SpanUpload = "upload", "上传";
+    SpanDecode = "decode", "解码";
+    SpanPreprocess = "preprocess", "预处理";
+    SpanWait = "wait", "等待";
+    SpanLook = "look", "看图";
+    SpanPrefill = "prefill", "预填";
+    SpanSend = "send", "送达";
+    SpanPicture = "wait for picture", "等图片";
+    SpanQueue = "queue", "排队";
+    SpanFirst = "first word", "首字";
+    SpanReturn = "back and drawn", "返回并画出";
+    SpanWrite = "write", "书写";
+    ClockNote = "Server times are placed by clocks joined to ± {}.", "服务器时间按对时放置，误差 ± {}。";
+    ClockUnknown = "The clocks are not joined yet: server times are placed by their arrival.", "尚未对时：服务器时间按到达时刻放置。";
+    Session = "First word this session: median {}, p95 {} ({} answers)", "本次会话首字：中位 {}，p95 {}（{} 个回答）";
+    Tokens = "{} tokens in ({} from the cache), {} out", "输入 {} 词元（{} 来自缓存），输出 {}";
+    CopyJson = "Copy as JSON", "复制为 JSON";
+    Conversation = "Conversation", "对话";
+    ThePicture = "Picture", "图片";
+    Settings = "Settings", "设置";
+    History = "Conversations", "对话记录";
+    Close = "Close", "关闭";
+    Delete = "Delete", "删除";
+    Temperature = "Temperature", "温度";
+    TemperatureHint = "0 always takes the likeliest word; higher is freer.", "0 总取最可能的词；越高越随意。";
+    ByModel = "model's own", "模型默认";
+    MaxTokens = "Longest answer, in tokens", "回答的最大长度（词元）";
+    ScalingTitle = "Make pictures smaller before sending", "发送前缩小图片";
+    ScalingAuto = "Only where that is quicker", "只在更快时";
+    ScalingAlways = "Always", "总是";
+    ScalingOriginal = "Never: send the original", "从不：发送原图";
+    LanguageTitle = "Language", "语言";
+    Keep = "Keep conversations and their pictures in this browser", "在这个浏览器里保留对话和图片";
+    ClearAll = "Clear all conversations", "清除全部对话";
+    Cleared = "Everything kept here is gone.", "已全部清除。";
+    NothingKept = "Nothing kept yet: conversations appear here after their first answer.", "还没有内容：第一个回答之后，对话会出现在这里。";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_languages_have_the_same_blanks() {
+        for text in ALL {
+            let blanks = |lang| text.in_language(lang).matches("{}").count();
+            assert_eq!(blanks(Lang::En), blanks(Lang::Zh), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn blanks_are_filled_in_order() {
+        assert_eq!(fill("{} × {}", &["3", "4"]), "3 × 4");
+        assert_eq!(fill("none", &["3"]), "none");
+    }
+}

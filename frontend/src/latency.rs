@@ -1,0 +1,316 @@
+//! Where the time went: for each answer a small waterfall, from the user's own click.
+
+use leptos::prelude::*;
+
+use crate::{
+    dom,
+    i18n::T,
+    state::{AnswerTimes, App, PictureTimes, Turn},
+};
+
+/// A stretch of time, in milliseconds from its group's beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub label: T,
+    pub begin: f64,
+    pub end: f64,
+    /// Measured by the server, placed by the joined clocks.
+    pub server: bool,
+}
+
+fn span(spans: &mut Vec<Span>, label: T, begin: f64, length: f64, server: bool) -> f64 {
+    let begin = begin.max(0.0);
+    let end = begin + length.max(0.0);
+    spans.push(Span {
+        label,
+        begin,
+        end,
+        server,
+    });
+    end
+}
+
+/// From the drop to the moment the model has looked.
+pub fn picture(times: &PictureTimes) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let zero = times.dropped;
+    if let Some(shown) = times.shown {
+        span(&mut spans, T::SpanShown, 0.0, shown - zero, false);
+    }
+    if let Some(read) = times.read {
+        span(&mut spans, T::SpanRead, 0.0, read - zero, false);
+    }
+    if let Some((begin, end)) = times.scaled {
+        span(&mut spans, T::SpanScale, begin - zero, end - begin, false);
+    }
+    if let (Some(sent), Some(received)) = (times.sent, times.received) {
+        span(
+            &mut spans,
+            T::SpanUpload,
+            sent - zero,
+            received - sent,
+            false,
+        );
+    }
+    if let (Some(ready), Some(t)) = (times.ready, times.image) {
+        let begin = ready - zero - t.preprocess_ms - t.decode_ms;
+        let decoded = span(&mut spans, T::SpanDecode, begin, t.decode_ms, true);
+        span(
+            &mut spans,
+            T::SpanPreprocess,
+            decoded,
+            t.preprocess_ms,
+            true,
+        );
+    }
+    if let (Some(encoded), Some(t)) = (times.encoded, times.encode) {
+        let begin = encoded - zero - t.prefill_ms - t.vision_ms - t.queue_ms;
+        let waited = span(&mut spans, T::SpanWait, begin, t.queue_ms, true);
+        let looked = span(&mut spans, T::SpanLook, waited, t.vision_ms, true);
+        span(&mut spans, T::SpanPrefill, looked, t.prefill_ms, true);
+    }
+    spans
+}
+
+/// From Send to the last word.
+pub fn answer(times: &AnswerTimes) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let (Some(t), Some(first)) = (times.timings, times.first_left) else {
+        return spans;
+    };
+    let zero = times.clicked;
+    let asked = span(
+        &mut spans,
+        T::SpanSend,
+        0.0,
+        first - t.first_token_ms - zero,
+        false,
+    );
+    let seen = span(&mut spans, T::SpanPicture, asked, t.image_wait_ms, true);
+    let queued = span(&mut spans, T::SpanQueue, seen, t.queue_ms, true);
+    let filled = span(&mut spans, T::SpanPrefill, queued, t.prefill_ms, true);
+    span(
+        &mut spans,
+        T::SpanFirst,
+        filled,
+        first - zero - filled,
+        true,
+    );
+    if let Some(drawn) = times.drawn {
+        span(
+            &mut spans,
+            T::SpanReturn,
+            first - zero,
+            drawn - first,
+            false,
+        );
+    }
+    if let Some(done) = times.done {
+        span(&mut spans, T::SpanWrite, first - zero, done - first, true);
+    }
+    // What took no time would only be in the way.
+    spans.retain(|s| s.end - s.begin >= 0.05 || s.label == T::SpanFirst);
+    spans
+}
+
+/// The value below which `share` of the values lie (nearest rank).
+pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
+fn json(app: App, turn: Turn, times: &AnswerTimes) -> String {
+    let spans = |spans: Vec<Span>| -> serde_json::Value {
+        spans
+            .iter()
+            .map(|s| {
+                serde_json::json!({
+                    "span": s.label.in_language(crate::i18n::Lang::En),
+                    "begin_ms": s.begin, "end_ms": s.end,
+                    "measured_by": if s.server { "server" } else { "page" },
+                })
+            })
+            .collect()
+    };
+    let first_words = app.first_words.get_untracked();
+    let value = serde_json::json!({
+        "question": turn.question.get_untracked(),
+        "first_word_ms": times.drawn.map(|d| d - times.clicked),
+        "clock_uncertainty_ms": times.clock.map(|c| c.uncertainty),
+        "picture": times.picture.as_ref().map(|p| spans(picture(p))),
+        "answer": spans(answer(times)),
+        "server_timings": times.timings,
+        "usage": times.usage,
+        "session": {
+            "answers": first_words.len(),
+            "first_word_median_ms": percentile(&first_words, 0.5),
+            "first_word_p95_ms": percentile(&first_words, 0.95),
+        },
+        "model": app.model.get_untracked(),
+    });
+    serde_json::to_string_pretty(&value).unwrap_or_default()
+}
+
+#[component]
+fn Waterfall(app: App, title: T, spans: Vec<Span>) -> impl IntoView {
+    let whole = spans.iter().map(|s| s.end).fold(1.0, f64::max);
+    let percent = move |ms: f64| format!("{:.2}%", 100.0 * ms / whole);
+    view! {
+        <h4>{app.t(title)}</h4>
+        <dl class="waterfall">
+            {spans
+                .into_iter()
+                .map(|s| {
+                    let width = percent((s.end - s.begin).max(whole / 200.0));
+                    view! {
+                        <div class:server=s.server>
+                            <dt>{app.t(s.label)}</dt>
+                            <dd>
+                                <svg aria-hidden="true" height="8" width="100%">
+                                    <rect class="track" width="100%" height="8" rx="4" />
+                                    <rect class="bar" x=percent(s.begin.min(whole * 0.995)) width=width height="8" rx="3" />
+                                </svg>
+                                <span>{dom::duration(s.end - s.begin)}</span>
+                            </dd>
+                        </div>
+                    }
+                })
+                .collect_view()}
+        </dl>
+    }
+}
+
+/// One line under an answer, opened to its waterfall.
+#[component]
+pub fn Latency(app: App, turn: Turn) -> impl IntoView {
+    let opened = RwSignal::new(false);
+    let line = move || {
+        turn.times.with(|times| {
+            let drawn = times.drawn.or(times.first)?;
+            let mut parts =
+                vec![app.filled(T::FirstWord, &[&dom::duration(drawn - times.clicked)])];
+            if let Some(t) = times.timings {
+                if t.tokens_per_second > 0.0 {
+                    parts.push(
+                        app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]),
+                    );
+                }
+                if let Some(done) = times.done {
+                    parts.push(app.filled(T::Total, &[&dom::duration(done - times.clicked)]));
+                }
+            }
+            Some(parts.join(" · "))
+        })
+    };
+    let panel = move || {
+        let times = turn.times.get();
+        let first_words = app.first_words.get();
+        let value = |share| {
+            percentile(&first_words, share)
+                .map(dom::duration)
+                .unwrap_or_default()
+        };
+        let session = app.filled(
+            T::Session,
+            &[&value(0.5), &value(0.95), &first_words.len().to_string()],
+        );
+        let clock = match times.clock {
+            Some(clock) => app.filled(T::ClockNote, &[&dom::duration(clock.uncertainty)]),
+            None => app.filled(T::ClockUnknown, &[]),
+        };
+        let usage = times.usage.map(|u| {
+            let numbers =
+                [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
+            app.filled(T::Tokens, &[&numbers[0], &numbers[1], &numbers[2]])
+        });
+        let copied = times.clone();
+        view! {
+            <div class="latency-panel" data-testid="latency-panel">
+                {times.picture.map(|p| view! { <Waterfall app title=T::PicturePart spans=picture(&p) /> })}
+                <Waterfall app title=T::AnswerPart spans=answer(&times) />
+                <p>{clock}</p>
+                <p>{usage}</p>
+                <p>{session}</p>
+                <button
+                    class="quiet"
+                    data-testid="copy-json"
+                    on:click=move |_| {
+                        dom::copy(&json(app, turn, &copied));
+                        app.say(app.text(T::Copied), false);
+                    }
+                >
+                    {app.t(T::CopyJson)}
+                </button>
+            </div>
+        }
+    };
+    view! {
+        <Show when=move || line().is_some()>
+            <div class="latency">
+                <button
+                    class="latency-line"
+                    data-testid="latency"
+                    aria-expanded=move || opened.get().to_string()
+                    on:click=move |_| opened.update(|o| *o = !*o)
+                >
+                    {line}
+                </button>
+                {move || opened.get().then(panel)}
+            </div>
+        </Show>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::AnswerTimings;
+
+    #[test]
+    fn percentiles_by_nearest_rank() {
+        assert_eq!(percentile(&[], 0.5), None);
+        assert_eq!(percentile(&[3.0], 0.95), Some(3.0));
+        let values: Vec<f64> = (1..=20).rev().map(f64::from).collect();
+        assert_eq!(percentile(&values, 0.5), Some(10.0));
+        assert_eq!(percentile(&values, 0.95), Some(19.0));
+    }
+
+    #[test]
+    fn an_answer_is_laid_out_without_gaps() {
+        let times = AnswerTimes {
+            clicked: 1000.0,
+            first_left: Some(1100.0),
+            drawn: Some(1108.0),
+            done: Some(1400.0),
+            timings: Some(AnswerTimings {
+                queue_ms: 20.0,
+                prefill_ms: 60.0,
+                first_token_ms: 95.0,
+                decode_ms: 310.0,
+                ..AnswerTimings::default()
+            }),
+            ..AnswerTimes::default()
+        };
+        let spans = answer(&times);
+        let labels: Vec<_> = spans.iter().map(|s| s.label).collect();
+        assert_eq!(
+            labels,
+            [
+                T::SpanSend,
+                T::SpanQueue,
+                T::SpanPrefill,
+                T::SpanFirst,
+                T::SpanReturn,
+                T::SpanWrite
+            ]
+        );
+        assert_eq!((spans[0].begin, spans[0].end), (0.0, 5.0));
+        for pair in spans[..4].windows(2) {
+            assert_eq!(pair[0].end, pair[1].begin);
+        }
+        assert_eq!(spans[3].end, 100.0);
+        assert_eq!(spans[5].end, 400.0);
+    }
+}

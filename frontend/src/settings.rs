@@ -1,0 +1,70 @@
+//! What the user chose, kept in this browser.
+
+use serde::{Deserialize, Serialize};
+use wire::Sampling;
+
+use crate::dom;
+
+/// Whether pictures are made smaller before they are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// Where the measured connection makes it quicker.
+    #[default]
+    Auto,
+    Always,
+    Original,
+}
+
+impl Scaling {
+    pub const ALL: [Scaling; 3] = [Scaling::Auto, Scaling::Always, Scaling::Original];
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// 0 is greedy; `None` is the checkpoint's own.
+    pub temperature: Option<f64>,
+    /// `None` is the checkpoint's own.
+    pub max_new_tokens: Option<u64>,
+    pub scaling: Scaling,
+    /// Conversations are kept in this browser.
+    pub keep: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            temperature: None,
+            max_new_tokens: None,
+            scaling: Scaling::Auto,
+            keep: true,
+        }
+    }
+}
+
+const KEY: &str = "glimpse-settings";
+
+impl Settings {
+    pub fn load() -> Self {
+        dom::local(KEY)
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
+    }
+
+    pub fn store(&self) {
+        if let Ok(text) = serde_json::to_string(self) {
+            dom::keep_local(KEY, &text);
+        }
+    }
+
+    /// What goes with a question, within what the server allows.
+    pub fn sampling(&self, most_tokens: u64) -> Option<Sampling> {
+        let sampling = Sampling {
+            temperature: self.temperature,
+            max_new_tokens: self.max_new_tokens.map(|n| n.clamp(1, most_tokens.max(1))),
+            ..Sampling::default()
+        };
+        (sampling != Sampling::default()).then_some(sampling)
+    }
+}

@@ -1,0 +1,39 @@
+"""The page in a real browser, served by the real binary: what `make serve` runs is what is tested."""
+
+import pytest
+
+from driving import DESKTOP, picture
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Opens the page in a browser of its own, and fails the test on anything wrong in its console."""
+    contexts, wrong = [], []
+
+    def open_page(url=None, viewport=DESKTOP, wait=True, tolerate=(), **options):
+        context = browser.new_context(viewport=viewport, **{"locale": "en-US", **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+
+        def heard(message):
+            text = message.text
+            if message.type in ("error", "warning") and not any(word in text for word in tolerate):
+                wrong.append(text)
+
+        page.on("console", heard)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(url or server.url)
+        if wait:
+            page.locator("[data-testid=server-state][data-light=good]").wait_for(timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not wrong, f"the console said: {wrong}"
+
+
+@pytest.fixture(scope="session")
+def circles():
+    return {"name": "circles.png", "mimeType": "image/png", "buffer": picture()}

@@ -1,0 +1,191 @@
+"""A picture in, words out."""
+
+import re
+
+from driving import PHONE, ask, card, ended, give, picture
+
+
+def test_a_picture_is_answered(open_page, circles):
+    page = open_page()
+    assert page.locator("input[type=file]").count() == 1
+    assert page.locator("textarea").count() == 1
+    give(page, circles)
+    card(page, "ready").wait_for()
+    assert "circles.png" in page.get_by_test_id("picture-card").inner_text()
+    turn = ask(page, "How many circles are there?")
+    answer = ended(page, turn)
+    assert re.search(r"\b(3|three)\b", answer, re.I), answer
+    assert "first word" in turn.get_by_test_id("latency").inner_text()
+    # A second question about the same picture, in its own turn.
+    turn = ask(page, "图里有几个圆？")
+    answer = ended(page, turn)
+    assert re.search(r"3|三", answer), answer
+    assert page.get_by_test_id("turn").count() == 2
+
+
+def test_received_stands_before_a_byte_has_left(open_page, circles):
+    page = open_page()
+    # What the page shows at the end of the very event that brought the picture, and what it has sent by then.
+    page.evaluate(
+        """() => {
+            const sent = [];
+            const send = WebSocket.prototype.send;
+            WebSocket.prototype.send = function (data) {
+                if (typeof data !== 'string') sent.push(data.byteLength);
+                return send.call(this, data);
+            };
+            window.seen = null;
+            document.querySelector('input[type=file]').addEventListener('change', () => {
+                queueMicrotask(() => queueMicrotask(() => {
+                    const card = document.querySelector('[data-testid=picture-card]');
+                    window.seen = {card: card && card.innerText, bytes: sent.length};
+                }));
+            });
+        }"""
+    )
+    give(page, circles)
+    page.wait_for_function("() => window.seen")
+    seen = page.evaluate("() => window.seen")
+    assert seen["bytes"] == 0
+    assert seen["card"] and "circles.png" in seen["card"], seen
+    card(page, "ready").wait_for()
+
+
+def test_asked_before_the_picture_is_there(open_page):
+    page = open_page()
+    # Not compressible, so that the upload takes a moment.
+    import os
+
+    data = picture(format="BMP") + os.urandom(6_000_000)
+    give(page, {"name": "big.bmp", "mimeType": "image/bmp", "buffer": data})
+    turn = ask(page, "How many circles are there?")
+    assert re.search(r"\b(3|three)\b", ended(page, turn), re.I)
+
+
+def test_words_are_added_and_nothing_else_is_drawn_again(open_page, circles):
+    page = open_page()
+    give(page, circles)
+    card(page, "ready").wait_for()
+    first = ask(page, "How many circles are there?")
+    ended(page, first)
+    # Nothing in the first turn, the picture or the composer may change while the second answer comes.
+    page.evaluate(
+        """() => {
+            window.changes = [];
+            const watch = (node) => new MutationObserver((all) => all.forEach((m) => window.changes.push(
+                m.type + ' ' + m.target.nodeName + ' ' + (m.target.className || ''))))
+                .observe(node, {childList: true, subtree: true, characterData: true, attributes: true});
+            watch(document.querySelector('[data-testid=turn] [data-testid=answer]'));
+            watch(document.querySelector('[data-testid=picture-card]'));
+            window.removed = 0;
+            new MutationObserver((all) => all.forEach((m) => { window.removed += m.removedNodes.length; }))
+                .observe(document.querySelector('.turns'), {childList: true});
+        }"""
+    )
+    second = ask(page, "What is in the picture?")
+    ended(page, second)
+    assert page.evaluate("() => window.changes") == []
+    assert page.evaluate("() => window.removed") == 0
+
+
+def test_keys_that_send_and_keys_that_do_not(open_page, circles):
+    page = open_page()
+    give(page, circles)
+    question = page.get_by_test_id("question")
+    question.fill("one")
+    question.press("Shift+Enter")
+    question.press_sequentially("two")
+    assert question.input_value() == "one\ntwo"
+    assert page.get_by_test_id("turn").count() == 0
+    # Enter that ends an input method's composition, as Chromium and as Safari report it.
+    for event in ("{key: 'Enter', isComposing: true}", "{key: 'Enter', keyCode: 229}"):
+        page.evaluate(
+            f"""() => document.querySelector('textarea').dispatchEvent(
+                new KeyboardEvent('keydown', Object.assign({{bubbles: true, cancelable: true}}, {event})))"""
+        )
+    assert page.get_by_test_id("turn").count() == 0
+    question.fill("   ")
+    question.press("Enter")
+    assert page.get_by_test_id("turn").count() == 0
+    question.fill("How many circles are there?")
+    question.press("Enter")
+    assert page.get_by_test_id("turn").count() == 1
+    assert question.input_value() == ""
+
+
+def test_a_question_needs_a_picture(open_page):
+    page = open_page()
+    page.get_by_test_id("question").fill("What is it?")
+    page.get_by_test_id("question").press("Enter")
+    assert "picture" in page.get_by_test_id("notice").inner_text()
+    assert page.get_by_test_id("question").input_value() == "What is it?"
+
+
+def test_a_file_that_is_no_picture_fails_with_a_way_out(open_page, circles):
+    page = open_page()
+    give(page, {"name": "broken.png", "mimeType": "image/png", "buffer": b"this is no picture" * 100})
+    card(page, "failed").wait_for()
+    assert len(page.get_by_test_id("picture-failure").inner_text()) > 20
+    # The next picture works.
+    give(page, circles)
+    card(page, "ready").wait_for()
+    assert re.search(r"\b(3|three)\b", ended(page, ask(page, "How many circles are there?")), re.I)
+
+
+def test_new_conversation(open_page, circles):
+    page = open_page()
+    give(page, circles)
+    card(page, "ready").wait_for()
+    ended(page, ask(page, "How many circles are there?"))
+    page.get_by_test_id("new").click()
+    page.get_by_test_id("drop-zone").wait_for()
+    assert page.get_by_test_id("turn").count() == 0
+
+
+def test_dropped_and_pasted(open_page, circles):
+    page = open_page()
+    for how in ("drop", "paste"):
+        page.evaluate(
+            """async ([how, bytes]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], how + '.png', {type: 'image/png'}));
+                if (how === 'drop') {
+                    for (const kind of ['dragenter', 'dragover', 'drop'])
+                        document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}));
+                } else {
+                    document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
+                }
+            }""",
+            [how, list(circles["buffer"])],
+        )
+        card(page, "ready").wait_for()
+        assert f"{how}.png" in page.get_by_test_id("picture-card").inner_text()
+
+
+def test_the_demo_says_what_it_is(open_page):
+    banner = open_page().get_by_test_id("demo-banner").inner_text()
+    for word in ("Demo", "shapes", "Chinese", "photographs", "make serve", "glimpse serve --model"):
+        assert word in banner
+
+
+def test_a_connection_that_breaks_comes_back(open_page, circles):
+    page = open_page(tolerate=("WebSocket",))
+    give(page, circles)
+    card(page, "ready").wait_for()
+    context = page.context
+    context.set_offline(True)
+    page.evaluate(
+        """() => window.dispatchEvent(new Event('online'))"""  # a change of network: the page looks after its socket
+    )
+    context.set_offline(False)
+    page.locator("[data-testid=server-state][data-light=good]").wait_for(timeout=30_000)
+    assert re.search(r"\b(3|three)\b", ended(page, ask(page, "How many circles are there?")), re.I)
+
+
+def test_on_a_phone(open_page, circles):
+    page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
+    give(page, circles)
+    card(page, "ready").wait_for()
+    assert re.search(r"\b(3|three)\b", ended(page, ask(page, "How many circles are there?")), re.I)
+    overflow = page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
