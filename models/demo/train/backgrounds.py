@@ -51,7 +51,7 @@ class Backgrounds:
         kind = rng.random()
         base = self.colour(rng)
         if kind < 0.34:
-            return np.full((h, w, 3), base.astype(np.uint8), np.uint8)
+            return self._plain(base, w, h)
         if kind < 0.5:
             corners = np.stack([self.near(rng, base, 70) for _ in range(4)]).reshape(2, 2, 3)
             if rng.random() < 0.5:
@@ -66,34 +66,42 @@ class Backgrounds:
         return picture
 
     @staticmethod
+    def _plain(colour: np.ndarray, w: int, h: int) -> np.ndarray:
+        return cv2.resize(colour.astype(np.uint8).reshape(1, 1, 3), (w, h), interpolation=cv2.INTER_NEAREST)
+
+    @staticmethod
     def _smooth(grid: np.ndarray, w: int, h: int) -> np.ndarray:
         small = cv2.resize(grid.astype(np.float32), (32, 32), interpolation=cv2.INTER_LINEAR)
         return cv2.resize(np.clip(small, 0, 255).astype(np.uint8), (w, h), interpolation=cv2.INTER_LINEAR)
 
     def _texture(self, rng: random.Random, base: np.ndarray, w: int, h: int) -> np.ndarray:
-        other = self.near(rng, base, rng.choice((14, 25, 45)))
+        other = self.near(rng, base, rng.choice((12, 20, 35)))
         side = (w * h) ** 0.5
         period = max(4, int(self._between(rng, "period") * side))
         colours = np.stack([base, other]).astype(np.uint8)
         kind = rng.randrange(5)
         if kind == 0:  # dots
-            picture = np.full((h, w, 3), colours[0], np.uint8)
-            tile = np.full((period, period, 3), colours[0], np.uint8)
+            tile = self._plain(colours[0], period, period)
             cv2.circle(tile, (period // 2, period // 2), max(1, int(period * rng.uniform(0.15, 0.35))), colours[1].tolist(), -1, cv2.LINE_AA)
             return np.ascontiguousarray(np.tile(tile, (h // period + 1, w // period + 1, 1))[:h, :w])
         x, y = np.arange(w, dtype=np.int32), np.arange(h, dtype=np.int32)
         if kind == 1:  # checks
-            index = ((x // period)[None] + (y // period)[:, None]) & 1
+            index = ((x // period) & 1).astype(np.uint8)[None] ^ ((y // period) & 1).astype(np.uint8)[:, None]
         elif kind == 2:  # slanted stripes
             a, b = rng.choice(((1, 1), (1, -1), (2, 1), (1, 2), (-2, 1)))
-            index = ((x * a)[None] + (y * b)[:, None]) // period & 1
+            line = ((np.arange(4 * (w + h)) // period) & 1).astype(np.uint8)
+            starts = (y * b + 2 * (w + h)) * line.itemsize  # each row is the same line, shifted
+            index = np.stack([line[s : s + abs(a) * w : abs(a)] for s in starts.tolist()])
         elif kind == 3:  # upright or level stripes
-            line = (x // period & 1) if rng.random() < 0.5 else (y // period & 1)[:, None]
-            index = np.broadcast_to(line, (h, w))
+            line = (x // period & 1)[None] if rng.random() < 0.5 else (y // period & 1)[:, None]
+            index = np.repeat(line.astype(np.uint8), h if line.shape[0] == 1 else w, axis=0 if line.shape[0] == 1 else 1)
         else:  # thin lines or a grid
             thin = max(1, period // 10)
-            index = ((x % period < thin)[None] | ((y % period < thin)[:, None] & (rng.random() < 0.7))).astype(np.int32)
-        return colours[index]
+            across = (y % period < thin).astype(np.uint8) * (rng.random() < 0.7)
+            index = (x % period < thin).astype(np.uint8)[None] | across.astype(np.uint8)[:, None]
+        table = np.zeros((256, 1, 3), np.uint8)
+        table[:2, 0] = colours
+        return cv2.LUT(cv2.cvtColor(np.ascontiguousarray(index), cv2.COLOR_GRAY2RGB), table)
 
     def _photo(self, rng: random.Random, base: np.ndarray, w: int, h: int) -> np.ndarray:
         """Blurred noise on several scales, some of it coloured, with soft blobs: out-of-focus surroundings."""
@@ -107,14 +115,16 @@ class Backgrounds:
             layer = cv2.resize(layer, (96, 96), interpolation=cv2.INTER_CUBIC)
             inner += layer[..., None] if layer.ndim == 2 else layer
         inner = np.clip(inner, 0, 255).astype(np.uint8)
-        for _ in range(rng.choice((0, 0, 1, 3, 6))):
+        blobs = rng.choice((0, 0, 1, 3, 6))
+        for _ in range(blobs):
             colour = self.near(rng, base, 60).astype(int).tolist()
-            cv2.circle(inner, (rng.randrange(96), rng.randrange(96)), rng.randint(3, 26), colour, -1, cv2.LINE_AA)
+            centre, axes = (rng.randrange(96), rng.randrange(96)), (rng.randint(3, 26), rng.randint(3, 26))
+            cv2.ellipse(inner, centre, axes, rng.randrange(180), 0, 360, colour, -1, cv2.LINE_AA)
         if rng.random() < 0.25:  # a horizon: table, floor, sky
             y = rng.randint(20, 80)
             inner[y:] = np.clip(inner[y:].astype(np.int16) + (self.near(rng, base, 60) - base).astype(np.int16), 0, 255)
-        if rng.random() < 0.6:
-            inner = cv2.GaussianBlur(inner, (0, 0), rng.uniform(0.8, 4))
+        if blobs or rng.random() < 0.5:  # blobs stay soft: nobody would call them circles
+            inner = cv2.GaussianBlur(inner, (0, 0), rng.uniform(4, 7) if blobs else rng.uniform(0.8, 4))
         picture = cv2.resize(inner, (w, h), interpolation=cv2.INTER_LINEAR)
         if rng.random() < 0.5:
             self._grain(rng, picture, rng.uniform(0.05, 0.25))

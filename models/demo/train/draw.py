@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from things import COLOURS
 
@@ -58,10 +58,13 @@ def luminance(c) -> float:
     return 0.299 * float(c[0]) + 0.587 * float(c[1]) + 0.114 * float(c[2])
 
 
-def squashed_size(image: np.ndarray, size: int) -> np.ndarray:
-    """The model's transform up to the 8-bit picture: Pillow's bicubic to size × size."""
+def squashed_size(image: np.ndarray, size: int, quick: bool = False) -> np.ndarray:
+    """The model's transform up to the 8-bit picture: Pillow's bicubic to size × size; `quick`: something close."""
     if image.shape[:2] == (size, size):
         return image
+    if quick:
+        h, w = image.shape[:2]
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR if max(h, w) < 1.4 * size else cv2.INTER_AREA)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
@@ -71,9 +74,7 @@ def _blend(region: np.ndarray, premultiplied: np.ndarray, alpha: np.ndarray) -> 
 
 
 def _paint(region: np.ndarray, alpha: np.ndarray, colour) -> None:
-    solid = np.empty_like(region)
-    solid[:] = colour
-    cv2.multiply(solid, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), dst=solid, scale=1 / 255)
+    solid = cv2.multiply(cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), tuple(float(v) for v in colour) + (0.0,), scale=1 / 255)
     _blend(region, solid, alpha)
 
 
@@ -89,7 +90,7 @@ class Sprite:
             self.levels.append(cv2.resize(rgba, (max(1, round(self.w * f)), max(1, round(self.h * f))), interpolation=cv2.INTER_AREA))
         tiny = cv2.resize(rgba, (12, 12), interpolation=cv2.INTER_AREA).reshape(-1, 4).astype(np.float32)
         tiny = tiny[tiny[:, 3] > 180]
-        self.colours = tiny[:, :3] * 255 / tiny[:, 3:]
+        self.colours = (tiny[:, :3] * 255 / tiny[:, 3:])[::4].tolist()
 
 
 @lru_cache(None)
@@ -117,11 +118,11 @@ def _region(canvas: np.ndarray, cx: float, cy: float, rx: float, ry: float):
     return x0, y0, x1, y1
 
 
-def mean_colour(canvas: np.ndarray, cx: float, cy: float, rx: float, ry: float) -> tuple[np.ndarray, float]:
+def mean_colour(canvas: np.ndarray, cx: float, cy: float, rx: float, ry: float) -> tuple[tuple[float, ...], float]:
     """Mean colour and the spread of brightness under a box."""
     x0, y0, x1, y1 = _region(canvas, cx, cy, rx, ry)
-    small = cv2.resize(canvas[y0:y1, x0:x1], (16, 16), interpolation=cv2.INTER_LINEAR).reshape(-1, 3).astype(np.float32)
-    return small.mean(0), float((small @ np.array([0.299, 0.587, 0.114], np.float32)).std())
+    small = cv2.resize(canvas[y0:y1, x0:x1], (16, 16), interpolation=cv2.INTER_LINEAR)
+    return cv2.mean(small)[:3], float(cv2.meanStdDev(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))[1][0, 0])
 
 
 def turned_box(w: float, h: float, angle: float) -> tuple[float, float]:
@@ -146,8 +147,8 @@ def draw_sprite(canvas, sprite: Sprite, cx, cy, size, angle, flip, rng: random.R
     alpha, rgb = np.ascontiguousarray(warped[..., 3]), np.ascontiguousarray(warped[..., :3])
     region = canvas[y0:y1, x0:x1]
     under, _ = mean_colour(canvas, cx, cy, bw / 2, bh / 2)
-    hidden = np.mean([distance(colour, under) < 75 for colour in sprite.colours[::3]])
-    if hidden > 0.5 or rng.random() < 0.05:  # an outline, as stickers have, where the thing would hardly show
+    hidden = sum(distance(colour, under) < 75 for colour in sprite.colours)
+    if 2 * hidden > len(sprite.colours) or rng.random() < 0.05:  # an outline, as stickers have, where the thing would hardly show
         reach = max(1, round(size * 0.025))
         ring = cv2.dilate(alpha, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
         _paint(region, ring, (30, 30, 35) if luminance(under) > 120 else (245, 245, 245))
@@ -178,10 +179,9 @@ def text_mask(lines: list[str], path: str, height: float, spacing: float) -> np.
     masks = []
     for text in lines:
         if spacing and len(text) > 1:
-            masks.append(_spaced(text, face, round(spacing * size)))
+            masks.append(_printed(text, face, round(spacing * size)))
         else:
-            mask = face.getmask(text, mode="L")
-            masks.append(np.array(mask, np.uint8).reshape(mask.size[1], mask.size[0]))
+            masks.append(_printed(text, face))
     if len(masks) == 1:
         return masks[0]
     gap = round(size * 0.35)
@@ -195,22 +195,16 @@ def text_mask(lines: list[str], path: str, height: float, spacing: float) -> np.
     return out
 
 
-def _spaced(text: str, face, extra: int) -> np.ndarray:
+def _printed(text: str, face, extra: int = 0) -> np.ndarray:
+    """Opacity of one line, cut to its ink, with `extra` pixels between the characters."""
     ascent, descent = face.getmetrics()
-    width = round(face.getlength(text)) + extra * (len(text) - 1) + 8
-    out = np.zeros((ascent + descent + 8, width), np.uint8)
-    x = 2.0
-    for c in text:
-        mask, (ox, oy) = face.getmask2(c, mode="L")
-        w, h = mask.size
-        if w and h:
-            px, py = max(0, round(x) + ox), max(0, oy)
-            glyph = np.array(mask, np.uint8).reshape(h, w)[: out.shape[0] - py, : out.shape[1] - px]
-            view = out[py : py + glyph.shape[0], px : px + glyph.shape[1]]
-            np.maximum(view, glyph, out=view)
-        x += face.getlength(c) + extra
-    ys, xs = np.nonzero(out.any(1))[0], np.nonzero(out.any(0))[0]
-    return out[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+    width = math.ceil(face.getlength(text)) + extra * (len(text) - 1)
+    picture = Image.new("L", (width + ascent, ascent + descent + ascent))
+    pen, x = ImageDraw.Draw(picture), ascent / 2
+    for part in text if extra else (text,):
+        pen.text((x, ascent // 2), part, fill=255, font=face)
+        x += face.getlength(part) + extra
+    return np.asarray(picture.crop(picture.getbbox() or (0, 0, 1, 1)))
 
 
 def draw_text(canvas, mask: np.ndarray, cx, cy, w, h, angle, shear, rgb, panel, outline, shadow) -> None:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from charset import COMMON_500
-from wordings import all_strings
+from wordings import all_strings, opening_words
 
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -26,10 +26,9 @@ SPECIAL = ["<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<
 def ranks() -> dict[bytes, int]:
     strings = all_strings()
     characters = list(dict.fromkeys(COMMON_500 + "".join(sorted({c for s in strings for c in s if ord(c) > 127}))))
-    words: list[str] = []
-    for word in sorted({word for s in strings for word in re.findall(r"[A-Za-z]{2,}", s)}):
-        # Two letters without a space are left to the bytes: as a token they would merge inside printed strings.
-        words += [" " + word] + ([word, word.capitalize()] if len(word) > 2 else [])
+    words = [" " + word for word in sorted({word for s in strings for word in re.findall(r"[A-Za-z]{2,}", s)})]
+    # Two letters without a space are left to the bytes: as a token they would merge inside printed strings.
+    words += [form for word in sorted(opening_words()) if len(word) > 2 for form in (word, word.capitalize())]
     tokens = [bytes([b]) for b in range(256)]
     encoded = [c.encode() for c in characters]
     tokens += sorted({e[:2] for e in encoded if len(e) == 3})

@@ -496,9 +496,31 @@ def name_answer(key: str, colour: str | None, lang: str) -> str:
 
 
 # ---------------------------------------------------------------- for the vocabulary
+def _first_words(tree) -> tuple[set[str], bool]:
+    """The words that an expansion can begin with, and whether the tree may expand to nothing."""
+    out: set[str] = set()
+    for part in tree:
+        if isinstance(part, str):
+            word = re.match(r"[A-Za-z]*", part).group()
+            return out | ({word} if word else set()), False
+        inner = [_first_words(branch) for branch in part]
+        out |= set().union(*(words for words, _ in inner))
+        if not any(empty for _, empty in inner):
+            return out, False
+    return out, True
+
+
+def opening_words() -> set[str]:
+    """English words that a question or an answer begins with: they stand without a space before them."""
+    patterns = [p for kind, by_lang in _PATTERNS.items() if kind != "offtopic" for p in by_lang["en"]]
+    out = set().union(*(_first_words(_tree(p))[0] for p in patterns))
+    out |= {text.split()[0].strip(".,!?") for answer in ANSWERS.values() for text in (answer["en"],)}
+    return {word for word in out | set(NUMBERS_EN) | {"On", "In", "At", "A", "An"} | set(COLOURS)}
+
+
 def all_strings() -> list[str]:
     """Every pattern, name and answer: what the tokenizer must spell cheaply."""
-    out = [_fill(p) for kind in _PATTERNS.values() for patterns in kind.values() for p in patterns]
+    out = [_fill(p) for kind, by_lang in _PATTERNS.items() if kind != "offtopic" for patterns in by_lang.values() for p in patterns]
     out += [text for answer in ANSWERS.values() for text in answer.values()]
     out += [text for cells in CELLS.values() for text in cells.values()] + [p for sides in SIDES.values() for p in sides.values()]
     for kind in KINDS.values():
