@@ -80,7 +80,8 @@ class Backgrounds:
         period = max(4, int(self._between(rng, "period") * side))
         colours = np.stack([base, other]).astype(np.uint8)
         kind = rng.randrange(5)
-        if kind == 0:  # dots
+        if kind == 0:  # dots, small ones: nobody would count them as circles
+            period = min(period, max(5, int(side * rng.uniform(0.02, 0.05))))
             tile = self._plain(colours[0], period, period)
             cv2.circle(tile, (period // 2, period // 2), max(1, int(period * rng.uniform(0.15, 0.35))), colours[1].tolist(), -1, cv2.LINE_AA)
             return np.ascontiguousarray(np.tile(tile, (h // period + 1, w // period + 1, 1))[:h, :w])

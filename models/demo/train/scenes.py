@@ -348,8 +348,8 @@ class Generator:
         x, y = rng.uniform(rx, w - rx), rng.uniform(ry, h - ry)
         if rng.random() < 0.35:
             x, y = w / 2, min(max(h / 2 + rng.uniform(-0.1, 0.1) * h, ry), h - ry)
-        self._print(canvas, mask, x, y, tw, th, rx, ry, angle, shear)
-        facts = Facts([], lines, script)
+        colour = self._print(canvas, mask, x, y, tw, th, rx, ry, angle, shear)
+        facts = Facts([], lines, script, Item("text", colour, x / w, y / h, rx / w, ry / h))
         if beside:
             kinds = [self._shape_kind() if rng.random() < 0.5 else self._thing_kind() for _ in range(rng.choice((1, 1, 2, 3)))]
             pad = 0.25 * th
@@ -357,8 +357,10 @@ class Generator:
             facts.items = more.items if more else []
         return facts
 
-    def _print(self, canvas, mask, x, y, w, h, rx, ry, angle, shear) -> None:
-        """Prints with legible contrast: on the background where it is calm, on a panel or with an outline where not."""
+    def _print(self, canvas, mask, x, y, w, h, rx, ry, angle, shear) -> str | None:
+        """Prints with legible contrast: on the background where it is calm, on a panel or with an outline where not.
+
+        Returns the name of the ink's colour."""
         rng = self.rng
         under, spread = draw.mean_colour(canvas, x, y, rx, ry)
         panel = outline = shadow = None
@@ -366,24 +368,26 @@ class Generator:
             panel = self.backgrounds.colour(rng)
             under, spread = panel, 0
         for _ in range(12):
-            rgb = self._ink()
+            name, rgb = self._ink()
             if abs(draw.luminance(rgb) - draw.luminance(under)) > 85:
                 break
         else:
-            rgb = (15, 15, 15) if draw.luminance(under) > 127 else (250, 250, 250)
+            name, rgb = ("black", (15, 15, 15)) if draw.luminance(under) > 127 else ("white", (250, 250, 250))
         if spread > 30 or rng.random() < 0.06:
             outline = (255, 255, 255) if draw.luminance(rgb) < 110 else (10, 10, 10)
         elif rng.random() < 0.08 and h > 20:
             shadow = [v * 0.5 for v in under]
         draw.draw_text(canvas, mask, x, y, w, h, angle, shear, rgb, panel, outline, shadow)
+        return name if h * self.size / canvas.shape[0] > 22 and not outline else None  # thin strokes hardly show their colour
 
-    def _ink(self) -> tuple[int, int, int]:
-        draw_ = self.rng.random()
-        if draw_ < 0.35:
-            return (self.rng.randint(0, 40),) * 3
-        if draw_ < 0.5:
-            return (self.rng.randint(235, 255),) * 3
-        return draw.sample_colour(self.rng.choice(list(COLOURS)), self.rng)
+    def _ink(self) -> tuple[str, tuple[int, int, int]]:
+        share = self.rng.random()
+        if share < 0.35:
+            return "black", (self.rng.randint(0, 30),) * 3
+        if share < 0.5:
+            return "white", (self.rng.randint(243, 255),) * 3
+        name = self.rng.choice(list(COLOURS))
+        return name, draw.sample_colour(name, self.rng)
 
 
 def _overlap(a, b) -> float:

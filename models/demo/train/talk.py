@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 import wordings as w
-from things import COLOURS, KINDS, SHAPES, THINGS
+from things import CLASSES, COLOURS, KINDS, SHAPES, THINGS
 
 MARGIN = 0.045  # a position is asked only this far (of the side) from the borders between the nine cells
 APART = 0.12  # two things are left/right/above/below of each other only this far apart
@@ -47,6 +47,7 @@ class Facts:
     items: list[Item]
     texts: list[str] = field(default_factory=list)
     script: str = ""  # "latin" or "chinese", of the printed text
+    text_at: Item | None = None  # where the text is and its colour (None: hard to name)
 
     def count(self, key: str, colour: str | None = None) -> int:
         return sum(item.key == key and colour in (None, item.colour) for item in self.items)
@@ -121,6 +122,15 @@ class Talker:
 
     def _total(self, lang, more, last):
         items = self.facts.items
+        if self.rng.random() < 0.4:
+            name, (members, *_) = self.rng.choice(list(CLASSES.items()))
+            here = [c for c, (keys, *_) in CLASSES.items() if any(item.key in keys for item in items)]
+            if here and self.rng.random() < 0.85:
+                name = self.rng.choice(here)
+                members = CLASSES[name][0]
+            number = sum(item.key in members for item in items)
+            if number <= 6:
+                return self._make("count", lang, str(number), "count", None, **w.class_names(name, lang, self.rng))
         if len(items) > 6 or self.facts.texts:
             return None
         shapes = sum(item.key in _SHAPE_KEYS for item in items)
@@ -130,6 +140,9 @@ class Talker:
 
     def _colour(self, lang, more, last):
         choices = [item for item in self.facts.single() if item.colour]
+        text = self.facts.text_at
+        if text and text.colour and self.rng.random() < 0.5:
+            return self._make("text_colour", lang, w.colour_answer(text.colour, lang), "colour", None)
         if not choices:
             return None
         item = self.rng.choice(choices)
@@ -148,6 +161,9 @@ class Talker:
 
     def _position(self, lang, more, last):
         choices = [item for item in self.facts.single() if cell(item)]
+        text = self.facts.text_at
+        if text and cell(text) and self.rng.random() < 0.4:
+            return self._make("text_where", lang, w.CELLS[lang][cell(text)], "position", None)
         if not choices:
             return None
         item = self.rng.choice(choices)

@@ -139,6 +139,19 @@ KINDS: dict[str, Kind] = {kind.key: kind for kind in THINGS + SHAPES}
 ORDER: dict[str, int] = {key: place for place, key in enumerate(KINDS)}
 
 
+def _between(first: str, last: str) -> frozenset[str]:
+    keys = list(KINDS)
+    return frozenset(keys[keys.index(first) : keys.index(last) + 1])
+
+
+# Words for several kinds: they appear in questions of number only.
+CLASSES: dict[str, tuple[frozenset[str], tuple[str, ...], tuple[str, ...], str]] = {
+    "animal": (_between("cat", "snake"), ("animals",), ("动物", "小动物"), "只"),
+    "fruit": (_between("apple", "peach"), ("fruits", "pieces of fruit"), ("水果",), "个"),
+    "vehicle": (_between("car", "boat"), ("vehicles",), ("交通工具",), "个"),
+}
+
+
 @dataclass(frozen=True)
 class Colour:
     """A named colour and its range: hue in degrees, saturation and value in percent (HSV)."""

@@ -32,7 +32,7 @@ def ranks() -> dict[bytes, int]:
     tokens = [bytes([b]) for b in range(256)]
     encoded = [c.encode() for c in characters]
     tokens += sorted({e[:2] for e in encoded if len(e) == 3})
-    tokens += encoded + [w.encode() for w in words] + [b"'s"]
+    tokens += encoded + [w.encode() for w in words] + [b"'s", b"'t"]
     return {token: rank for rank, token in enumerate(dict.fromkeys(tokens))}
 
 

@@ -7,7 +7,7 @@ question; patterns are expanded at random and then roughened as people type (cas
 import re
 from functools import lru_cache
 
-from things import COLOURS, KINDS, NUMBERS_EN, NUMBERS_ZH, ORDER
+from things import CLASSES, COLOURS, KINDS, NUMBERS_EN, NUMBERS_ZH, ORDER
 
 # ---------------------------------------------------------------- shared fragments
 _FRAGMENTS = {
@@ -209,6 +209,14 @@ _PATTERNS = {
         "en": ["is the {X} {C}<in>", "is the {X} {C}", "is the <colour> of the {X} {C}", "(the {X} is {C}, right|is it right that the {X} is {C})"],
         "zh": ["{X}是{C}(的|)(吗|么)", "(那个|这个|){X}(是不是|是否是|是否){C}(的|)", "{X}的颜色是{C}(吗|么)"],
     },
+    "text_colour": {
+        "en": ["(what|which) <colour> (is|are) the (text|writing|letters|words)<in>", "(what is|what's) the <colour> of the (text|writing|letters)<in>", "the text is (in |)(what|which) <colour>", "<pls>(tell me|name) the <colour> of the (text|writing)"],
+        "zh": ["<里>(的|)(文字|字)是(什么|啥)(颜色|色)(的|)(呢|)", "(文字|字|字体)(的颜色是什么|是什么颜色|什么颜色|的颜色|是啥颜色)", "<请>(告诉我|说说)(文字|字)(的颜色|是什么颜色)"],
+    },
+    "text_where": {
+        "en": ["where is the (text|writing|sign)<in>", "where's the (text|writing)<in>", "(in |on |)(what|which) (part|side|corner) is the (text|writing)( in| on|)", "(find|locate) the (text|writing)"],
+        "zh": ["<里>(的|)(文字|字)在(哪里|哪儿|哪|什么位置|什么地方)(呢|)", "(文字|字)的位置(在哪|在哪里|是哪里|)", "(哪里|哪儿)有(文字|字)", "(文字|字)(位于|处于)(哪里|什么位置)"],
+    },
     "yesno_text": {
         "en": ["is there (any |some |a |)(text|writing)<on>", "(do|can) you see any (text|writing|words|letters)<on>", "are there any (words|letters)<on>", "does <the> <pic> (have|contain|show) (any |)(text|writing|words)"],
         "zh": ["<里>有(文字|字|文本)(吗|么|没有|没)", "<里>有没有(文字|字|文本)", "(能|你能)看到(文字|字)(吗|么)"],
@@ -290,10 +298,10 @@ _PATTERNS = {
 }
 
 ANSWERS = {
-    "who_photo": {"en": "The picture does not tell who made it.", "zh": "从图片里看不出是谁拍的。"},
-    "when_photo": {"en": "The picture does not tell when it was taken.", "zh": "从图片里看不出是什么时候拍的。"},
-    "where_photo": {"en": "The picture does not tell where it was taken.", "zh": "从图片里看不出是在哪里拍的。"},
-    "who_is": {"en": "The picture does not tell who that is.", "zh": "从图片里看不出是谁。"},
+    "who_photo": {"en": "It can't be known from the picture who made it.", "zh": "从图片里看不出是谁拍的。"},
+    "when_photo": {"en": "It can't be known from the picture when it was taken.", "zh": "从图片里看不出是什么时候拍的。"},
+    "where_photo": {"en": "It can't be known from the picture where it was taken.", "zh": "从图片里看不出是在哪里拍的。"},
+    "who_is": {"en": "It can't be known from the picture who that is.", "zh": "从图片里看不出是谁。"},
     "hello": {"en": "Hello! Ask me about a picture.", "zh": "你好!可以问我图片里有什么。"},
     "thanks": {"en": "You are welcome.", "zh": "不客气。"},
     "bye": {"en": "Goodbye!", "zh": "再见!"},
@@ -453,6 +461,12 @@ def question_names(key: str, lang: str, rng) -> dict[str, str]:
     return {"X": name, "M": "个" if rng.random() < 0.15 else kind.measure}
 
 
+def class_names(key: str, lang: str, rng) -> dict[str, str]:
+    """Slots Xs or X and M for a word of several kinds (animals, fruits, vehicles)."""
+    _, en, zh, measure = CLASSES[key]
+    return {"Xs": rng.choice(en)} if lang == "en" else {"X": rng.choice(zh), "M": "个" if rng.random() < 0.3 else measure}
+
+
 def colour_word(colour: str, lang: str, rng) -> str:
     if lang == "en":
         words = COLOUR_WORDS.get(colour, (colour,))
@@ -525,6 +539,8 @@ def all_strings() -> list[str]:
     out += [text for cells in CELLS.values() for text in cells.values()] + [p for sides in SIDES.values() for p in sides.values()]
     for kind in KINDS.values():
         out += [kind.en, kind.plural, kind.zh, kind.measure, *kind.zh_more, *(w for pair in kind.en_more for w in pair)]
+    for _, en, zh, measure in CLASSES.values():
+        out += [*en, *zh, measure]
     for colour in COLOURS.values():
         out += [colour.key, colour.zh]
     out += [w for words in (*COLOUR_WORDS.values(), *COLOUR_WORDS_ZH.values()) for w in words]
