@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from charset import COMMON_500
+from charset import CHINESE
 from things import SHAPES, THINGS
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +40,7 @@ NPM = ["@twemoji/svg@15.0.0"] + [
 PIP = ["jieba==0.42.1"]
 
 # Fonts by split: whole families on one side only, so the held-out fonts are strangers to the model.
-LATIN = {
+LATIN_FONTS = {
     "train": """DejaVuSans.ttf DejaVuSans-Bold.ttf DejaVuSans-Oblique.ttf DejaVuSansCondensed.ttf DejaVuSansMono.ttf
 DejaVuSansMono-Bold.ttf DejaVuSerif.ttf DejaVuSerif-Bold.ttf LiberationSans-Regular.ttf LiberationSans-Bold.ttf
 LiberationSans-Italic.ttf LiberationSerif-Regular.ttf LiberationSerif-Bold.ttf LiberationSerif-Italic.ttf
@@ -64,7 +64,7 @@ allerta_medium.otf""".split(),
 PTM55F.ttf Inter-Regular.otf Inter-Bold.otf Inter-Medium.otf GenBasR.ttf GenBasB.ttf Carlito-Regular.ttf Carlito-Bold.ttf
 Cabin-Regular.otf Cabin-Bold.otf Comfortaa-Bold.ttf Junction.otf""".split() + ["Courier Prime.otf", "Courier Prime Bold.otf"],
 }
-CHINESE = {  # file, face in the collection
+CHINESE_FONTS = {  # file, face in the collection
     "train": [(f"NotoSansCJK-{w}.ttc", "SC") for w in ("Light", "Regular", "Medium", "Bold", "Black")]
     + [(f"NotoSerifCJK-{w}.ttc", "SC") for w in ("Light", "Regular", "SemiBold", "Bold", "Black")]
     + [("wqy-microhei.ttc", 0), ("ukai.ttc", 0), ("SmileySans-Oblique.ttf", None)]
@@ -124,8 +124,8 @@ def fonts(source: Path) -> None:
         folder = ASSETS / "fonts" / split
         folder.mkdir(parents=True)
         listing[split] = {"latin": {}, "chinese": {}}
-        jobs = [("latin", name, None, ASCII) for name in LATIN[split]]
-        jobs += [("chinese", name, face, COMMON_500 + ASCII) for name, face in CHINESE[split]]
+        jobs = [("latin", name, None, ASCII) for name in LATIN_FONTS[split]]
+        jobs += [("chinese", name, face, CHINESE + ASCII) for name, face in CHINESE_FONTS[split]]
         for script, name, face, characters in jobs:
             out = folder / (Path(name).stem.replace(" ", "") + ".otf")
             have = set(cut(by_name[name], face, characters, out))
@@ -167,7 +167,7 @@ def words(source: Path) -> None:
     english = next(source.glob("x/usr/share/dict/american*")).read_text().split()
     english = sorted({w.lower() for w in english if w.isascii() and w.isalpha() and 3 <= len(w) <= 12})
     (ASSETS / "words_en.txt").write_text("\n".join(english))
-    known, chinese = set(COMMON_500), []
+    known, chinese = set(CHINESE), []
     for line in (source / "pip" / "jieba" / "dict.txt").read_text(encoding="utf-8").splitlines():
         word, count, _ = line.split(" ")
         if 2 <= len(word) <= 6 and set(word) <= known and int(count) >= 20:
@@ -186,7 +186,7 @@ def main() -> None:
     words(source)
     fonts(source)
     size = sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file())
-    print(f"{ASSETS}: {size / 2**20:.1f} MiB; {len(THINGS)} things, {len(SHAPES)} shapes, {len(COMMON_500)} Chinese characters")
+    print(f"{ASSETS}: {size / 2**20:.1f} MiB; {len(THINGS)} things, {len(SHAPES)} shapes, {len(CHINESE)} Chinese characters")
     if not kept:
         shutil.rmtree(source)
 

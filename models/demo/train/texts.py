@@ -3,7 +3,7 @@
 import hashlib
 import random
 
-from charset import AMBIGUOUS, COMMON_500, DIGITS, LATIN_LOWER, LATIN_UPPER
+from charset import AMBIGUOUS, CHINESE, DIGITS, LATIN_LOWER, LATIN_UPPER
 from draw import ASSETS
 
 SIGNS = """open closed exit stop sale free wifi hello welcome menu push pull danger hotel cafe taxi police school library museum parking
@@ -71,7 +71,7 @@ class Texts:
         draw = rng.random()
         if draw < 0.55:
             n = rng.choice((1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6)) if self.split == "train" else rng.choice((2, 3, 4, 5, 6))
-            return "".join(rng.choice(COMMON_500) for _ in range(n))
+            return "".join(rng.choice(CHINESE) for _ in range(n))
         text = rng.choice(self.chinese)
         while rng.random() < 0.5:
             other = rng.choice(self.chinese)

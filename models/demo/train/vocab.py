@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from charset import COMMON_500
+from charset import CHINESE
 from wordings import all_strings, opening_words
 
 PATTERN = (
@@ -25,7 +25,7 @@ SPECIAL = ["<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<
 
 def ranks() -> dict[bytes, int]:
     strings = all_strings()
-    characters = list(dict.fromkeys(COMMON_500 + "".join(sorted({c for s in strings for c in s if ord(c) > 127}))))
+    characters = list(dict.fromkeys(CHINESE + "".join(sorted({c for s in strings for c in s if ord(c) > 127}))))
     words = [" " + word for word in sorted({word for s in strings for word in re.findall(r"[A-Za-z]{2,}", s)})]
     # Two letters without a space are left to the bytes: as a token they would merge inside printed strings.
     words += [form for word in sorted(opening_words()) if len(word) > 2 for form in (word, word.capitalize())]
