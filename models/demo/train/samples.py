@@ -48,7 +48,7 @@ def animals() -> np.ndarray:
     _sprite(canvas, "cat", 0, 120, 190, 150, -6)
     _sprite(canvas, "cat", 0, 330, 130, 150, 5)
     _sprite(canvas, "cat", 0, 250, 345, 150, 2, True)
-    _sprite(canvas, "dog", 0, 520, 310, 165, -4)
+    _sprite(canvas, "dog", 0, 528, 250, 165, -4)
     return canvas
 
 
@@ -73,11 +73,19 @@ def chinese_sign() -> np.ndarray:
     return canvas
 
 
+# name, drawing, what it shows, and questions with their right answers, each in English and Chinese
 SAMPLES = [
-    ("animals", animals, {"en": ("How many cats are there?", "3"), "zh": ("图里有几只猫？", "3")}),
-    ("shapes", shapes, {"en": ("What colour is the circle?", wordings.colour_answer("red", "en")), "zh": ("圆形是什么颜色的？", wordings.colour_answer("red", "zh"))}),
-    ("sign", sign, {"en": ("What does the sign say?", "OPEN"), "zh": ("提取文字，不要解释", "OPEN")}),
-    ("chinese-sign", chinese_sign, {"en": ("Read the text", "欢迎光临"), "zh": ("图上写了什么字？", "欢迎光临")}),
+    ("animals", animals, ("Three cats and a dog", "三只猫和一只狗"), [
+        (("How many cats are there?", "3"), ("图里有几只猫？", "3")),
+        (("Where is the dog?", "On the right."), ("狗在哪里？", "在右边。")),
+        (("What is in the picture?", wordings.describe([("cat", None, 3), ("dog", None, 1)], [], "en")), ("图里有啥？", wordings.describe([("cat", None, 3), ("dog", None, 1)], [], "zh"))),
+    ]),
+    ("shapes", shapes, ("Coloured shapes", "彩色的图形"), [
+        (("What colour is the circle?", wordings.colour_answer("red", "en")), ("圆形是什么颜色的？", wordings.colour_answer("red", "zh"))),
+        (("Is there a blue square?", "Yes."), ("有没有蓝色的正方形？", "有。")),
+    ]),
+    ("sign", sign, ("A shop sign", "店铺的牌子"), [(("What does the sign say?", "OPEN"), ("提取文字，不要解释", "OPEN"))]),
+    ("chinese-sign", chinese_sign, ("A Chinese sign", "中文牌子"), [(("Read the text", "欢迎光临"), ("图上写了什么字？", "欢迎光临"))]),
 ]
 
 
@@ -85,9 +93,14 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     listing = []
-    for name, make, talk in SAMPLES:
+    for name, make, (en, zh), talk in SAMPLES:
         Image.fromarray(make()).save(folder / f"{name}.jpg", quality=88, optimize=True)
-        listing.append({"file": f"{name}.jpg", **{lang: {"question": q, "answer": a} for lang, (q, a) in talk.items()}})
+        listing.append({
+            "file": f"{name}.jpg",
+            "alt": {"en": en, "zh": zh},
+            "questions": [{"en": e[0], "zh": z[0]} for e, z in talk],
+            "answers": [{"en": e[1], "zh": z[1]} for e, z in talk],
+        })
     (folder / "samples.json").write_text(json.dumps(listing, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
