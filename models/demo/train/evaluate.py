@@ -1,0 +1,200 @@
+"""How many held-out questions the model answers exactly, by kind and language, with Wilson 95% bounds.
+
+`python evaluate.py --model ..` runs the PyTorch model; `--url ws://127.0.0.1:8080/ws` asks a running server.
+In PyTorch an answer is right if every one of its tokens (stop token included) is the likeliest one after
+the right ones before it: exactly when greedy decoding gives it. Over the wire the text itself is compared.
+"""
+import argparse
+import asyncio
+import json
+import math
+import multiprocessing
+import os
+from collections import defaultdict
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+
+import pack
+from rows import row_hidden
+
+
+def wilson_lower(right: int, n: int) -> float:
+    """Lower end of the 95% interval of a share."""
+    if not n:
+        return 0.0
+    z, p = 1.96, right / n
+    return (p + z * z / (2 * n) - z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+
+
+class Tally:
+    """Right answers of all, by kind and language; the first few wrong ones of each are kept."""
+
+    def __init__(self):
+        self.counts = defaultdict(lambda: [0, 0])
+        self.wrong = defaultdict(list)
+
+    def add(self, kind: str, lang: str, right: bool, example=None) -> None:
+        count = self.counts[kind, lang]
+        count[0] += right
+        count[1] += 1
+        if not right and example and len(self.wrong[kind, lang]) < 8:
+            self.wrong[kind, lang].append(example)
+
+    def table(self) -> str:
+        lines = ["| kind | language | exact | of | share | 95% lower bound |", "|---|---|---|---|---|---|"]
+        for (kind, lang), (right, n) in sorted(self.counts.items()):
+            lines.append(f"| {kind} | {lang} | {right} | {n} | {right / n:.1%} | {wilson_lower(right, n):.1%} |")
+        return "\n".join(lines)
+
+    def mean(self) -> float:
+        """The mean share over kinds and languages."""
+        return sum(r / n for r, n in self.counts.values()) / max(1, len(self.counts))
+
+    def line(self) -> str:
+        return f"mean {100 * self.mean():.2f}  " + "  ".join(f"{k}/{l} {100 * r / n:.1f}" for (k, l), (r, n) in sorted(self.counts.items()))
+
+
+# ---------------------------------------------------------------- in PyTorch
+
+KINDS = ("describe", "count", "colour", "position", "yesno", "read_latin", "read_chinese", "relation", "what_shape",
+         "unknowable", "chat", "read_none", "follow_count")
+_common = None  # what the generating processes share: (coder, generator class)
+
+
+def held_out(coder, make, each: int, width: int, seed: int, rounds: int = 1):
+    """`each` held-out questions of every kind and language, each asked in round `rounds` of a conversation of its own.
+
+    Returns (pictures u8 [N, S, S, 3], rows i16 [N, 4, width], [(row, asked at, until, kind, turn)]).
+    """
+    global _common
+    _common = coder, make
+    share = 1 + each // 10  # scenes a job
+    jobs = [(kind, lang, min(share, each - at), width, hash((seed, i, at, rounds)) + (lang == "zh"), rounds)
+            for i, kind in enumerate(KINDS) for lang in ("en", "zh") for at in range(0, each, share)]
+    with multiprocessing.get_context("fork").Pool(min(32, os.cpu_count() or 1)) as pool:
+        items = [x for part in pool.map(_make, jobs, chunksize=1) for x in part]
+    spans = [(i, start, end, kind, turn) for i, (_, _, start, end, kind, turn) in enumerate(items)]
+    return (torch.from_numpy(np.stack([x[0] for x in items])), torch.from_numpy(np.stack([x[1] for x in items])), spans)
+
+
+def _make(job):
+    """One job of `held_out`: [(picture, row, asked at, until, kind, turn)]."""
+    kind, lang, count, width, seed, rounds = job
+    coder, make = _common
+    scenes, random, out = make(seed, "heldout"), Random(seed), []
+    for _ in range(count):
+        scene = scenes.scene(focus=(kind, lang))
+        tested = scene.conversations[0]
+        history = []
+        while len(history) < rounds - 1:
+            history += [t for c in scenes._talk(scene.facts, scene.kind) if c.picture for t in c if t.kind != tested[-1].kind]
+        row = pack.Row(coder, width)
+        if not row.add(history[:rounds - 1] + list(tested), random, lambda t, i: 1.0):
+            raise ValueError(f"a conversation of {rounds} rounds does not fit {width} tokens")
+        out.append((scene.image, row.lines, *row.spans[-1][:2], kind, tested[-1]))
+    return out
+
+
+@torch.no_grad()
+def teacher_forced(model, coder, held, device, batch: int = 128, long: bool = False) -> Tally:
+    """Exact answers over `held_out` scenes."""
+    images, rows, spans = held
+    head = torch.tensor(coder.head, device=device)
+    predicted = []
+    with torch.compiler.set_stance("force_eager"):  # these shapes are not worth compiling for
+        for i in range(0, len(images), batch):
+            r = rows[i:i + batch].to(device)
+            hidden = row_hidden(model, head, images[i:i + batch].to(device), r, long)
+            predicted.append(model.logits(hidden).argmax(-1).cpu())
+    predicted = torch.cat(predicted).numpy()
+    ids, tally = rows[:, pack.IDS].numpy(), Tally()
+    for row, start, end, kind, turn in spans:
+        right = bool((predicted[row, start:end] == ids[row, start + 1:end + 1]).all())
+        said = coder.encoding.decode([t for t in predicted[row, start + 1:end - 1].tolist() if t < coder.ranks])
+        tally.add(kind, turn.lang, right, (turn.question, turn.answer, said))
+    return tally
+
+
+# ---------------------------------------------------------------- through a server
+
+async def ask_server(url: str, scenes, tally: Tally, each: int) -> None:
+    """Asks `each` held-out questions of every kind and language about pictures sent as JPEG or PNG files (greedy)."""
+    import websockets
+    async with websockets.connect(url, subprotocols=["glimpse.v1"], max_size=None) as ws:
+        async def until(*types, request=None):
+            while True:
+                m = json.loads(await ws.recv())
+                if m["type"] == "error":
+                    raise RuntimeError(m)
+                if m["type"] in types and (request is None or m.get("request") == request):
+                    return m
+                if m["type"] == "token" and request == m["request"]:
+                    said.append(m["text"])
+
+        number = 0
+        for kind in KINDS:
+            for lang in ("en", "zh"):
+                for _ in range(each):
+                    number += 1
+                    scene = scenes.scene(full=True, focus=(kind, lang))
+                    await ws.send(json.dumps({"type": "upload", "upload": number, "bytes": len(scene.full)}))
+                    for at in range(0, len(scene.full), 65532):
+                        await ws.send(number.to_bytes(4, "big") + scene.full[at:at + 65532])
+                    image = (await until("upload_received"))["image"]
+                    known = None
+                    for t, turn in enumerate(scene.conversations[0]):
+                        said, request = [], f"{number}.{t}"
+                        message = {"type": "ask", "request": request, "text": turn.question,
+                                   "sampling": {"temperature": 0, "repetition_penalty": 1, "max_new_tokens": 96}}
+                        message |= {"conversation": known} if known else {"upload": number}
+                        await ws.send(json.dumps(message))
+                        known = (await until("done", request=request))["conversation"]
+                    text = "".join(said).strip()
+                    tally.add(kind, lang, text == turn.answer, (turn.question, turn.answer, text))
+                    await ws.send(json.dumps({"type": "forget", "conversation": known}))
+                    await ws.send(json.dumps({"type": "forget", "image": image}))
+
+
+def main() -> None:
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("--model", type=Path, default=Path(".."), help="published folder")
+    a.add_argument("--url", help="a running server's socket, instead of PyTorch")
+    a.add_argument("--each", type=int, default=300, help="questions of each kind and language")
+    a.add_argument("--rounds", type=int, nargs="*", default=[], help="also ask in these rounds of one conversation")
+    a.add_argument("--width", type=int, default=202)
+    a.add_argument("--seed", type=int, default=77)
+    a.add_argument("--report", type=Path, help="also write the tables and some wrong answers here")
+    a = a.parse_args()
+    from scenes import Generator
+    parts = []
+    if a.url:
+        tally = Tally()
+        asyncio.run(ask_server(a.url, Generator(a.seed, "heldout"), tally, a.each))
+        parts.append(("through the server", tally))
+    else:
+        import export
+        coder = pack.Coder(a.model)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        held = held_out(coder, Generator, a.each, a.width, a.seed)
+        late = {n: held_out(coder, Generator, max(1, a.each // 6), 128 + 40 * n, a.seed + n, n) for n in a.rounds}
+        model = export.load_model(a.model, torch.bfloat16 if device.type == "cuda" else torch.float32).to(device)
+        parts.append(("in PyTorch", teacher_forced(model, coder, held, device)))
+        for n, h in late.items():
+            parts.append((f"in round {n} of one conversation", teacher_forced(model, coder, h, device, 16, long=True)))
+    text = ""
+    for title, tally in parts:
+        text += f"### {title}\n\n{tally.table()}\n\n"
+    print(text)
+    if a.report:
+        for title, tally in parts:
+            text += f"### wrong answers, {title}: question, right answer, given answer\n\n"
+            for (kind, lang), examples in sorted(tally.wrong.items()):
+                text += "".join(f"- {kind}/{lang}: {q!r} → {r!r}, not {s!r}\n" for q, r, s in examples)
+        a.report.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Tests of the generated data:  python -m unittest test_data  (those of pictures need assets/)."""
+
+import collections
+import io
+import random
+import unittest
+
+import numpy as np
+from PIL import Image
+
+import charset
+import draw
+import texts
+import vocab
+import wordings
+from talk import Facts, Item, Talker, cell
+from things import COLOURS, KINDS, SHAPES, THINGS
+
+HAVE_ASSETS = (draw.ASSETS / "fonts" / "fonts.json").exists()
+
+
+def item(key, colour=None, x=0.5, y=0.5):
+    return Item(key, colour, x, y, 0.1, 0.1)
+
+
+def first(talker, kind, lang, wanted):
+    """The first drawn turn of the kind whose question has the wanted word."""
+    for _ in range(500):
+        made = talker.turn(kind, lang)
+        if made and wanted in made[0].question.lower():
+            return made[0]
+    raise AssertionError(f"no {kind} question with {wanted!r}")
+
+
+class Names(unittest.TestCase):
+    def test_enough_kinds_and_no_name_twice(self):
+        self.assertGreaterEqual(len(THINGS), 48)
+        self.assertEqual((len(charset.COMMON_500), len(set(charset.CHINESE))), (500, len(charset.CHINESE)))
+        for names in ([k.en for k in KINDS.values()], [k.plural for k in KINDS.values()], [n for k in KINDS.values() for n in (k.zh, *k.zh_more)], [e for k in THINGS for e in k.emoji]):
+            self.assertEqual([n for n, times in collections.Counter(names).items() if times > 1], [])
+
+    def test_descriptions_have_the_fixed_order_and_grammar(self):
+        groups = [("circle", "red", 1), ("apple", None, 1), ("cat", None, 2)]
+        self.assertEqual(wordings.describe(groups, [], "en"), "Two cats, an apple and a red circle.")
+        self.assertEqual(wordings.describe(groups, [], "zh"), "两只猫、一个苹果和一个红色的圆形。".replace("和", "、"))
+        self.assertEqual(wordings.describe([("sheep", None, 3)], ["OPEN"], "en"), "Three sheep and the text “OPEN”.")
+        self.assertEqual(wordings.describe([("oval", "orange", 1)], [], "en"), "An orange oval.")
+
+    def test_every_colour_is_told_from_every_other(self):
+        rng = random.Random(1)
+        drawn = {name: [draw.sample_colour(name, rng) for _ in range(60)] for name in COLOURS}
+        for a in COLOURS:
+            for b in COLOURS:
+                if a < b:
+                    least = min(draw.distance(p, q) for p in drawn[a] for q in drawn[b])
+                    self.assertGreater(least, 55, f"{a} and {b}")
+
+
+class Talk(unittest.TestCase):
+    def setUp(self):
+        self.facts = Facts([item("cat", x=0.2), item("cat", x=0.4), item("dog", x=0.85, y=0.15), item("circle", "red", 0.5, 0.9)])
+        self.talker = Talker(self.facts, random.Random(3))
+
+    def test_answers_are_true(self):
+        self.assertEqual(first(self.talker, "count", "en", "dogs").answer, "1")
+        self.assertEqual(first(self.talker, "count", "zh", "猫").answer, "2")
+        self.assertEqual(first(self.talker, "colour", "en", "circle").answer, "Red.")
+        self.assertEqual(first(self.talker, "position", "en", "dog").answer, "At the top right.")
+        self.assertEqual(first(self.talker, "position", "zh", "狗").answer, "在右上角。")
+        self.assertEqual(first(self.talker, "read", "zh", "字").answer, "没有文字。")
+        self.assertEqual(first(self.talker, "describe", "zh", "什么").answer, "两只猫、一只狗、一个红色的圆形。")
+
+    def test_yes_and_no(self):
+        for _ in range(400):
+            turn, about = self.talker.turn("yesno", "en")
+            if about and "red" not in turn.question and not any(c in turn.question for c in (*COLOURS, "violet", "grey", "light blue", "turquoise")):
+                self.assertEqual(turn.answer, "Yes." if self.facts.count(about) else "No.", turn.question)
+
+    def test_a_place_near_a_border_is_not_asked(self):
+        self.assertIsNone(cell(item("cat", x=0.35)))
+        self.assertEqual(cell(item("cat", x=0.1, y=0.9)), (0, 2))
+
+    def test_every_pattern_fills_and_every_question_survives_the_tokenizer(self):
+        coder, rng = vocab.encoding(), random.Random(5)
+        for kind, by_lang in wordings._PATTERNS.items():
+            for lang in by_lang:
+                for _ in range(200):
+                    slots = wordings.question_names(rng.choice(list(KINDS)), lang, rng) | {"Y": "dog", "C": "red", "cX": "red dog", "side": "above"}
+                    question = wordings.ask(kind, lang, rng, **slots)
+                    self.assertNotRegex(question, r"[{}<>|()]|^$", kind)
+                    self.assertEqual(coder.decode(coder.encode(question)), question)
+
+    def test_wordings_are_many(self):
+        rng = random.Random(7)
+        for kind in ("describe", "count", "colour", "position", "yesno", "read"):
+            for lang in ("en", "zh"):
+                slots = {"X": "cat", "Xs": "cats", "a": "a", "aX": "cat", "M": "只"}
+                self.assertGreater(len({wordings.ask(kind, lang, rng, **slots) for _ in range(1000)}), 150, (kind, lang))
+
+
+class Vocabulary(unittest.TestCase):
+    def test_printed_strings_stay_letter_by_letter(self):
+        coder = vocab.encoding()
+        for text in ("Kx39itis", "QWERTY", "zon8at", "ISNOTIN"):
+            self.assertEqual(len(coder.encode(text)), len(text), text)
+        for text in ("的一是不", "欢迎光临"):
+            self.assertEqual(len(coder.encode(text)), len(text), text)
+
+    def test_special_tokens_follow_the_ranks(self):
+        ranks = vocab.ranks()
+        self.assertEqual(sorted(ranks.values()), list(range(len(ranks))))
+        self.assertEqual(list(vocab.special_ids(ranks).values()), list(range(len(ranks), len(ranks) + len(vocab.SPECIAL))))
+
+
+@unittest.skipUnless(HAVE_ASSETS, "needs assets/ (python assets.py)")
+class Pictures(unittest.TestCase):
+    def setUp(self):
+        from scenes import Generator
+
+        self.make = Generator
+
+    def test_same_seed_same_scenes(self):
+        for split in ("train", "heldout"):
+            a, b = self.make(4, split), self.make(4, split)
+            for _ in range(12):
+                x, y = a.scene(), b.scene()
+                self.assertTrue(np.array_equal(x.image, y.image))
+                self.assertEqual(x.conversations, y.conversations)
+                self.assertEqual((x.image.shape, x.image.dtype), ((384, 384, 3), np.dtype("uint8")))
+
+    def test_held_out_fonts_and_texts_are_strangers(self):
+        for script in ("latin", "chinese"):
+            names = [{path.rsplit("/", 1)[1] for path, _ in draw.fonts(split, script)} for split in ("train", "heldout")]
+            self.assertFalse(names[0] & names[1])
+            printed = []
+            for split in ("train", "heldout"):
+                maker, rng = texts.Texts(split), random.Random(2)
+                printed.append({line for _ in range(3000) for line in maker.lines(rng, script) if len(line) > 1})
+            self.assertFalse(printed[0] & printed[1])
+
+    def test_texts_keep_their_length(self):
+        maker, rng = texts.Texts("train"), random.Random(9)
+        for _ in range(2000):
+            self.assertTrue(all(len(line) <= 12 for line in maker.lines(rng, "latin")))
+            self.assertTrue(all(len(line) <= 6 for line in maker.lines(rng, "chinese")))
+
+    def test_focus_gives_the_kind_and_language(self):
+        gen = self.make(6, "heldout")
+        for kind in ("describe", "count", "colour", "position", "yesno", "read_latin", "read_chinese"):
+            for lang in ("en", "zh"):
+                turn = gen.scene(focus=(kind, lang)).conversations[0][-1]
+                self.assertEqual((turn.kind, turn.lang), (kind, lang))
+
+    def test_full_size_is_a_picture_of_its_own(self):
+        scene = self.make(8, "heldout").scene(full=True)
+        picture = Image.open(io.BytesIO(scene.full)).convert("RGB")
+        self.assertGreaterEqual(max(picture.size), 639)
+        again = np.asarray(picture.resize((384, 384), Image.Resampling.BICUBIC))
+        self.assertTrue(np.array_equal(again, scene.image))
+
+
+if __name__ == "__main__":
+    unittest.main()
