@@ -56,9 +56,9 @@ pub async fn serve(
     })
     .workers(options.threads)
     .client_request_timeout(Duration::from_secs(10))
-    // After a response with the request unread, as every WebSocket's end is to actix, it waits this long for the
-    // client to close first; WebSocket clients wait for us.
-    .client_disconnect_timeout(Duration::from_millis(200))
+    // To actix every WebSocket's end leaves a request unread, after which it would wait for the client to close first.
+    // WebSocket clients wait for us, and the socket has waited for their close frame already.
+    .client_disconnect_timeout(Duration::ZERO)
     .tcp_nodelay(true)
     .disable_signals()
     .shutdown_timeout(3)

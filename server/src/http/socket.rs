@@ -1,12 +1,14 @@
 //! `/ws`: from the HTTP request to the WebSocket.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, rt, web};
 use futures_util::Stream;
+use tokio::sync::oneshot;
 use wire::{PROTOCOL, frame};
 
 use crate::session::Hub;
@@ -48,6 +50,36 @@ pub async fn open(
         .max_frame_size(most)
         .aggregate_continuations()
         .max_continuation_size(most);
-    rt::spawn(Socket::serve(Arc::clone(&hub), ws, stream, verdict, None));
+    let (hold, released) = oneshot::channel();
+    let response = response.map_body(|_, body| Held { body, released }.boxed());
+    rt::spawn(async move {
+        Socket::serve(hub, ws, stream, verdict, None).await;
+        drop(hold);
+    });
     Ok(response)
+}
+
+/// The socket's outgoing bytes, whose end, and so TCP's, comes only when the socket has seen the client's close frame
+/// or given up on it.
+struct Held {
+    body: BoxBody,
+    released: oneshot::Receiver<()>,
+}
+
+impl MessageBody for Held {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_next(context) {
+            Poll::Ready(None) => Pin::new(&mut self.released).poll(context).map(|_| None),
+            other => other,
+        }
+    }
 }

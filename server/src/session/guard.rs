@@ -13,6 +13,7 @@ use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use actix_ws::CloseCode;
 use futures_util::Stream;
+use tokio::sync::Notify;
 
 /// The most bytes that a control frame may have (RFC 6455, 5.5).
 const MAX_CONTROL: u64 = 125;
@@ -123,19 +124,35 @@ impl FrameGuard {
     }
 }
 
-/// A connection's incoming bytes, which end where a frame breaks the rules.
+/// A connection's incoming bytes, up to a frame that breaks the rules; what follows that is read and dropped.
 pub struct GuardedPayload {
     payload: Payload,
     guard: FrameGuard,
-    verdict: Verdict,
+    verdict: Rc<Verdict>,
 }
 
 /// The code to close with, once a frame broke the rules.
-pub type Verdict = Rc<Cell<Option<CloseCode>>>;
+#[derive(Default)]
+pub struct Verdict {
+    code: Cell<Option<CloseCode>>,
+    notify: Notify,
+}
+
+impl Verdict {
+    /// Waits until a frame broke the rules.
+    pub async fn given(&self) -> CloseCode {
+        loop {
+            if let Some(code) = self.code.get() {
+                return code;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
 
 impl GuardedPayload {
-    pub fn new(payload: Payload, message_bytes: u64) -> (Self, Verdict) {
-        let verdict = Verdict::default();
+    pub fn new(payload: Payload, message_bytes: u64) -> (Self, Rc<Verdict>) {
+        let verdict = Rc::new(Verdict::default());
         let guarded = GuardedPayload {
             payload,
             guard: FrameGuard::new(message_bytes),
@@ -149,20 +166,25 @@ impl Stream for GuardedPayload {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.verdict.get().is_some() {
-            return Poll::Ready(None);
-        }
-        let next = std::task::ready!(Pin::new(&mut self.payload).poll_next(context));
-        let Some(Ok(bytes)) = next else {
-            return Poll::Ready(next);
-        };
-        Poll::Ready(Some(Ok(match self.guard.read(&bytes) {
-            Ok(()) => bytes,
-            Err((good, code)) => {
-                self.verdict.set(Some(code));
-                bytes.slice(..good)
+        let this = &mut *self;
+        loop {
+            let next = std::task::ready!(Pin::new(&mut this.payload).poll_next(context));
+            let Some(Ok(bytes)) = next else {
+                return Poll::Ready(next);
+            };
+            if this.verdict.code.get().is_some() {
+                // Closing with bytes unread would reset the connection, and the client would never see why.
+                continue;
             }
-        })))
+            match this.guard.read(&bytes) {
+                Ok(()) => return Poll::Ready(Some(Ok(bytes))),
+                Err((good, code)) => {
+                    this.verdict.code.set(Some(code));
+                    this.verdict.notify.notify_one();
+                    return Poll::Ready(Some(Ok(bytes.slice(..good))));
+                }
+            }
+        }
     }
 }
 

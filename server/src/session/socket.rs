@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,16 +10,16 @@ use actix_ws::{
     AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError,
 };
 use bytestring::ByteString;
-use futures_util::Sink;
-use tokio::time::sleep_until;
+use futures_util::{FutureExt, Sink};
+use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::guard::Verdict;
 use super::state::{error, seconds};
 use super::{Connection, Hub, Outgoing, Owner, Phase, codec};
 
-/// How long a close frame may take to leave.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a close frame may take to leave, and then the client's to come.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug, PartialEq)]
@@ -38,7 +39,7 @@ pub struct Socket {
     hub: Arc<Hub>,
     ws: actix_ws::Session,
     stream: AggregatedMessageStream,
-    verdict: Verdict,
+    verdict: Rc<Verdict>,
     connection: Connection,
     /// A message taken from the outbox that the socket has no room for yet.
     text: Option<ByteString>,
@@ -57,8 +58,8 @@ impl Socket {
     pub async fn serve(
         hub: Arc<Hub>,
         mut ws: actix_ws::Session,
-        stream: AggregatedMessageStream,
-        verdict: Verdict,
+        mut stream: AggregatedMessageStream,
+        verdict: Rc<Verdict>,
         owner: Option<Owner>,
     ) {
         if hub.shared.phase() != Phase::Serving {
@@ -67,14 +68,15 @@ impl Socket {
                 "The server is shutting down: connect again in a moment.",
                 close::DRAINING,
             );
-            return leave(ws, end).await;
+            return leave(ws, &mut stream, end).await;
         }
         let connection = match hub.open(owner) {
             Ok(connection) => connection,
             Err(problem) => {
                 tracing::error!(%problem, "no randomness for a session id");
                 let message = "The server could not make a session: try again.";
-                return leave(ws, End::Refuse(ErrorCode::Internal, message, 1011)).await;
+                let end = End::Refuse(ErrorCode::Internal, message, 1011);
+                return leave(ws, &mut stream, end).await;
             }
         };
         // Ping once at the start: a client that answers tells that its pongs work.
@@ -103,7 +105,7 @@ impl Socket {
             End::Finished => socket.hub.close(&socket.connection),
             _ => socket.connection.detach(),
         }
-        leave(socket.ws, end).await;
+        leave(socket.ws, &mut socket.stream, end).await;
     }
 
     async fn run(&mut self) -> End {
@@ -128,12 +130,14 @@ impl Socket {
                 Ok(deadline) => deadline,
                 Err(end) => return end,
             };
-            let (ws, stream, connection) = (&mut self.ws, &mut self.stream, &self.connection);
+            let (ws, stream) = (&mut self.ws, &mut self.stream);
+            let (connection, verdict) = (&self.connection, &self.verdict);
             let step = tokio::select! {
                 ready = poll_fn(|context| Pin::new(&mut *ws).poll_ready(context)), if to_send => {
                     Step::Room(ready.is_ok())
                 }
                 message = stream.recv(), if !full => Step::Read(message),
+                code = verdict.given() => Step::Verdict(code),
                 () = connection.changed() => Step::Again,
                 () = status.changed() => Step::Status,
                 () = sleep_until(deadline.into()) => Step::Time,
@@ -142,6 +146,7 @@ impl Socket {
                 Step::Room(true) => self.send_one(),
                 Step::Room(false) => Some(End::Lost),
                 Step::Read(message) => self.read(message),
+                Step::Verdict(code) => Some(self.judged(code)),
                 Step::Again => None,
                 Step::Status => self.status(),
                 Step::Time => self.ping().await,
@@ -167,13 +172,7 @@ impl Socket {
         let message = match message {
             Some(Ok(message)) => message,
             Some(Err(problem)) => return Some(broken(&problem)),
-            None => {
-                return Some(match self.verdict.get() {
-                    Some(CloseCode::Size) => too_big(),
-                    Some(_) => bad_frame(),
-                    None => End::Lost,
-                });
-            }
+            None => return Some(End::Lost),
         };
         self.heard = Instant::now();
         match message {
@@ -197,6 +196,19 @@ impl Socket {
             }
         }
         None
+    }
+
+    /// Reads what came before the frame that broke the rules; then it is over.
+    fn judged(&mut self, code: CloseCode) -> End {
+        while let Some(message) = self.stream.recv().now_or_never() {
+            if let Some(end) = self.read(message) {
+                return end;
+            }
+        }
+        match code {
+            CloseCode::Size => too_big(),
+            _ => bad_frame(),
+        }
     }
 
     /// The first message: goes on with an earlier session if that is asked for and possible.
@@ -277,6 +289,8 @@ enum Step {
     /// The socket has room for a message, or is closed.
     Room(bool),
     Read(Option<Result<AggregatedMessage, ProtocolError>>),
+    /// A frame broke the rules.
+    Verdict(CloseCode),
     /// The session has something to say.
     Again,
     Status,
@@ -312,16 +326,12 @@ fn broken(problem: &ProtocolError) -> End {
     }
 }
 
-/// Says the last words.
-async fn leave(mut ws: actix_ws::Session, end: End) {
-    let (code, reason) = match end {
-        End::Lost | End::Finished => {
-            // The close frame is answered in kind.
-            let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.close(Some(CloseCode::Normal.into())))
-                .await;
-            return;
-        }
-        End::Close(code, reason) => (code, reason),
+/// Says the last words, and waits a moment for the client's.
+async fn leave(mut ws: actix_ws::Session, stream: &mut AggregatedMessageStream, end: End) {
+    let (code, reason, answered) = match end {
+        // A close frame is answered in kind.
+        End::Finished | End::Lost => (1000, "", true),
+        End::Close(code, reason) => (code, reason, false),
         End::Refuse(error_code, message, code) => {
             let text = serde_json::to_string(&wire::ServerEnvelope {
                 at: 0.0,
@@ -329,14 +339,25 @@ async fn leave(mut ws: actix_ws::Session, end: End) {
                 message: ServerMessage::Error(error(error_code, message)),
             });
             if let Ok(text) = text {
-                let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.text(text)).await;
+                let _ = timeout(CLOSE_PATIENCE, ws.text(text)).await;
             }
-            (code, message)
+            (code, message, false)
         }
     };
     let reason = CloseReason {
         code: code.into(),
-        description: Some(reason.into()),
+        description: (!reason.is_empty()).then(|| reason.into()),
     };
-    let _ = tokio::time::timeout(CLOSE_PATIENCE, ws.close(Some(reason))).await;
+    let sent = timeout(CLOSE_PATIENCE, ws.close(Some(reason))).await;
+    if answered || !matches!(sent, Ok(Ok(()))) {
+        return;
+    }
+    let closed = async {
+        while let Some(Ok(message)) = stream.recv().await {
+            if matches!(message, AggregatedMessage::Close(_)) {
+                break;
+            }
+        }
+    };
+    let _ = timeout(CLOSE_PATIENCE, closed).await;
 }
