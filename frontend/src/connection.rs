@@ -15,6 +15,7 @@ use crate::{
     clock::{Clock, Offset},
     dom::{self, Listener},
     events,
+    i18n::T,
     state::{App, Link},
     upload,
 };
@@ -353,6 +354,7 @@ fn welcomed(app: App, welcome: Welcome) {
         Come::Twice => return,
         Come::First => upload::restart(app),
         Come::Resumed => {
+            app.say(app.text(T::Back), false);
             upload::resume(app);
             actions::send_again(app);
         }

@@ -136,12 +136,10 @@ texts! {
     WordsPerSecond = "{} tokens/s", "{} 词/秒";
     Total = "{} in all", "共 {}";
     Connecting = "Connecting…", "连接中……";
-    Online = "Connected", "已连接";
     Lost = "Connection lost. Coming back by itself…", "连接断了，正在自动恢复……";
     Back = "Back again. Nothing was lost.", "恢复了，一个字都没丢。";
     NeedsKey = "This server asks for a key.", "这个服务器需要密钥。";
     WrongKey = "That key was not accepted.", "密钥不对。";
-    Key = "Key", "密钥";
     Enter = "Enter", "进入";
     TakenOver = "This session goes on in another tab.", "会话已在另一个标签页里继续。";
     UseHere = "Use it here", "在这里继续";
@@ -188,6 +186,9 @@ texts! {
     Tokens = "{} tokens in ({} from the cache), {} out", "输入 {} 词元（{} 来自缓存），输出 {}";
     CopyJson = "Copy as JSON", "复制为 JSON";
     Conversation = "Conversation", "对话";
+    SuggestWhat = "What is in the picture?", "图里有啥？";
+    SuggestRead = "Read the text in it, nothing else.", "提取文字，不要解释";
+    SuggestWhere = "What is on the left?", "左边是什么？";
     ThePicture = "Picture", "图片";
     Settings = "Settings", "设置";
     History = "Conversations", "对话记录";

@@ -252,6 +252,7 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
                 <button
                     class="latency-line"
                     data-testid="latency"
+                    title=app.t(T::Latency)
                     aria-expanded=move || opened.get().to_string()
                     on:click=move |_| opened.update(|o| *o = !*o)
                 >

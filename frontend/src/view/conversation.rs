@@ -47,14 +47,23 @@ pub fn Conversation(app: App) -> impl IntoView {
     }
 }
 
-/// What might be asked of a sample picture.
+/// What might be asked first.
 #[component]
 fn Suggestions(app: App) -> impl IntoView {
+    let suggestions = move || {
+        let own = app.suggestions.get();
+        if !own.is_empty() {
+            return own;
+        }
+        [T::SuggestWhat, T::SuggestWhere, T::SuggestRead]
+            .map(|t| app.filled(t, &[]))
+            .to_vec()
+    };
     let shown = move || app.turns.with(Vec::is_empty) && app.picture.with(Option::is_some);
     view! {
         <Show when=shown>
             <ul class="suggestions">
-                <For each=move || app.suggestions.get() key=Clone::clone let(text)>
+                <For each=suggestions key=Clone::clone let(text)>
                     {
                         let asked = text.clone();
                         view! {

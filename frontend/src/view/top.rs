@@ -169,7 +169,19 @@ fn ServerFace(app: App) -> impl IntoView {
 /// Says plainly what the demo checkpoint knows.
 #[component]
 fn DemoBanner(app: App) -> impl IntoView {
-    let seen = RwSignal::new(dom::local("glimpse-demo-seen").is_some());
+    let dismissed = dom::local("glimpse-demo-seen").is_some();
+    let narrow = window()
+        .match_media("(max-width: 760px)")
+        .ok()
+        .flatten()
+        .is_some_and(|m| m.matches());
+    let seen = RwSignal::new(dismissed);
+    // On a phone it makes room for the conversation.
+    Effect::new(move |_| {
+        if narrow && app.picture.with(Option::is_some) {
+            seen.set(true);
+        }
+    });
     let demo = Memo::new(move |_| app.model.with(|m| m.as_ref().is_some_and(|m| m.demo)));
     view! {
         <Show when=move || demo.get()>
