@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorView};
 /// Subtracted from each channel (R, G, B) after /255: CLIP's, as published with the model.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Each channel is divided by it, after the mean.
-pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// A square of 8-bit RGB, [S, S, 3] with channels last, upright.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 //! always does the vertical pass first; Pillow mostly the horizontal one, and what is rounded and clipped between the
 //! passes differs by tens of steps beside hard edges. So the passes are asked for one by one, in Pillow's order.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeError, ResizeOptions, Resizer};
 
 use super::others::Decoded;
 use super::scratch::{Scratch, at_least};
@@ -64,10 +65,11 @@ fn pass(
     let options = ResizeOptions::new()
         .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
         .crop(0.0, 0.0, extent.0, extent.1);
-    let source = ImageRef::new(width, height, source, PixelType::U8x3);
-    let target = Image::from_slice_u8(target_width, target_height, target, PixelType::U8x3);
+    // By its type: asked for at run time, fifteen kinds of pixels would be compiled.
+    let source = TypedImageRef::<U8x3>::from_buffer(width, height, source);
+    let target = TypedImage::<U8x3>::from_buffer(target_width, target_height, target);
     match (source, target) {
-        (Ok(source), Ok(mut target)) => resizer.resize(&source, &mut target, &options),
+        (Ok(source), Ok(mut target)) => resizer.resize_typed(&source, &mut target, &options),
         _ => Err(ResizeError::PixelTypesAreDifferent),
     }
 }
