@@ -59,12 +59,28 @@ class Tally:
 
 # ---------------------------------------------------------------- in PyTorch
 
-KINDS = ("describe", "count", "colour", "position", "yesno", "read_latin", "read_chinese", "relation", "what_shape",
-         "unknowable", "chat", "read_none", "follow_count")
+def _one(scene) -> bool:
+    return len(scene.facts.groups()) == 1
+
+
+def _short(limit: int):
+    return lambda scene: sum(map(len, scene.facts.texts)) <= limit
+
+
+# What is measured: the generator's kind, and which of its scenes count.
+KINDS = {
+    "naming": ("describe", _one), "describe several": ("describe", lambda s: not _one(s)), "counting": ("count", None),
+    "counting, follow-up": ("follow_count", None), "colour": ("colour", None), "position": ("position", None),
+    "yes/no": ("yesno", None), "Latin text, at most 12": ("read_latin", _short(12)),
+    "Chinese text, at most 6": ("read_chinese", _short(6)), "no text": ("read_none", None), "relation": ("relation", None),
+    "which shape": ("what_shape", None), "unknowable": ("unknowable", None), "chat": ("chat", None),
+}
+# A history of these gives the tested answer away in no case.
+HISTORY = ("position", "relation", "yesno", "colour", "unknowable", "chat")
 _common = None  # what the generating processes share: (coder, generator class)
 
 
-def held_out(coder, make, each: int, width: int, seed: int, rounds: int = 1):
+def held_out(coder, make, each: int, width: int, seed: int, rounds: int = 1, kinds=tuple(KINDS)):
     """`each` held-out questions of every kind and language, each asked in round `rounds` of a conversation of its own.
 
     Returns (pictures u8 [N, S, S, 3], rows i16 [N, 4, width], [(row, asked at, until, kind, turn)]).
@@ -73,11 +89,20 @@ def held_out(coder, make, each: int, width: int, seed: int, rounds: int = 1):
     _common = coder, make
     share = 1 + each // 10  # scenes a job
     jobs = [(kind, lang, min(share, each - at), width, hash((seed, i, at, rounds)) + (lang == "zh"), rounds)
-            for i, kind in enumerate(KINDS) for lang in ("en", "zh") for at in range(0, each, share)]
+            for i, kind in enumerate(kinds) for lang in ("en", "zh") for at in range(0, each, share)]
     with multiprocessing.get_context("fork").Pool(min(32, os.cpu_count() or 1)) as pool:
         items = [x for part in pool.map(_make, jobs, chunksize=1) for x in part]
     spans = [(i, start, end, kind, turn) for i, (_, _, start, end, kind, turn) in enumerate(items)]
     return (torch.from_numpy(np.stack([x[0] for x in items])), torch.from_numpy(np.stack([x[1] for x in items])), spans)
+
+
+def draw(scenes, kind: str, lang: str, **options):
+    """A scene with one conversation, whose last turn is of that kind (of KINDS) and language."""
+    focus, fits = KINDS[kind]
+    while True:
+        scene = scenes.scene(focus=(focus, lang), **options)
+        if not fits or fits(scene):
+            return scene
 
 
 def _make(job):
@@ -86,11 +111,12 @@ def _make(job):
     coder, make = _common
     scenes, random, out = make(seed, "heldout"), Random(seed), []
     for _ in range(count):
-        scene = scenes.scene(focus=(kind, lang))
+        scene = draw(scenes, kind, lang)
         tested = scene.conversations[0]
         history = []
         while len(history) < rounds - 1:
-            history += [t for c in scenes._talk(scene.facts, scene.kind) if c.picture for t in c if t.kind != tested[-1].kind]
+            history += [t for c in scenes._talk(scene.facts, scene.kind) if c.picture for t in c
+                        if t.kind in HISTORY and t.kind != tested[-1].kind]
         row = pack.Row(coder, width)
         if not row.add(history[:rounds - 1] + list(tested), random, lambda t, i: 1.0):
             raise ValueError(f"a conversation of {rounds} rounds does not fit {width} tokens")
@@ -120,7 +146,7 @@ def teacher_forced(model, coder, held, device, batch: int = 128, long: bool = Fa
 
 # ---------------------------------------------------------------- through a server
 
-async def ask_server(url: str, scenes, tally: Tally, each: int) -> None:
+async def ask_server(url: str, scenes, tally: Tally, each: int, kinds) -> None:
     """Asks `each` held-out questions of every kind and language about pictures sent as JPEG or PNG files (greedy)."""
     import websockets
     async with websockets.connect(url, subprotocols=["glimpse.v1"], max_size=None) as ws:
@@ -135,11 +161,11 @@ async def ask_server(url: str, scenes, tally: Tally, each: int) -> None:
                     said.append(m["text"])
 
         number = 0
-        for kind in KINDS:
+        for kind in kinds:
             for lang in ("en", "zh"):
                 for _ in range(each):
                     number += 1
-                    scene = scenes.scene(full=True, focus=(kind, lang))
+                    scene = draw(scenes, kind, lang, full=True)
                     await ws.send(json.dumps({"type": "upload", "upload": number, "bytes": len(scene.full)}))
                     for at in range(0, len(scene.full), 65532):
                         await ws.send(number.to_bytes(4, "big") + scene.full[at:at + 65532])
@@ -163,6 +189,7 @@ def main() -> None:
     a.add_argument("--model", type=Path, default=Path(".."), help="published folder")
     a.add_argument("--url", help="a running server's socket, instead of PyTorch")
     a.add_argument("--each", type=int, default=300, help="questions of each kind and language")
+    a.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="which kinds; all")
     a.add_argument("--rounds", type=int, nargs="*", default=[], help="also ask in these rounds of one conversation")
     a.add_argument("--width", type=int, default=202)
     a.add_argument("--seed", type=int, default=77)
@@ -172,14 +199,14 @@ def main() -> None:
     parts = []
     if a.url:
         tally = Tally()
-        asyncio.run(ask_server(a.url, Generator(a.seed, "heldout"), tally, a.each))
+        asyncio.run(ask_server(a.url, Generator(a.seed, "heldout"), tally, a.each, a.kinds))
         parts.append(("through the server", tally))
     else:
         import export
         coder = pack.Coder(a.model)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        held = held_out(coder, Generator, a.each, a.width, a.seed)
-        late = {n: held_out(coder, Generator, max(1, a.each // 6), 128 + 40 * n, a.seed + n, n) for n in a.rounds}
+        held = held_out(coder, Generator, a.each, a.width, a.seed, kinds=a.kinds)
+        late = {n: held_out(coder, Generator, max(1, a.each // 6), 128 + 26 * n, a.seed + n, n, a.kinds) for n in a.rounds}
         model = export.load_model(a.model, torch.bfloat16 if device.type == "cuda" else torch.float32).to(device)
         parts.append(("in PyTorch", teacher_forced(model, coder, held, device)))
         for n, h in late.items():

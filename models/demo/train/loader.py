@@ -127,7 +127,7 @@ class Pool:
                 return
             self.workers.flags[slots] = 0
             self.flying = None
-        ready = np.flatnonzero(self.workers.flags)[:limit]
+        ready = np.flatnonzero(self.workers.flags.copy())[:limit]  # the workers go on setting flags meanwhile
         if not len(ready):
             return
         for i in ready:

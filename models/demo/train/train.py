@@ -88,7 +88,7 @@ def arguments():
     a.add_argument("--eval-each", type=int, default=60, help="held-out questions of each kind and language")
     a.add_argument("--tiny", action="store_true", help="a toy shape, to try the code on a CPU")
     a.add_argument("--no-compile", action="store_true")
-    a.add_argument("--fresh-moments", action="store_true", help="a warm restart: weights only, schedule from its start")
+    a.add_argument("--start", type=Path, help="a published folder to start a new schedule from, where there is no state yet")
     return a.parse_args()
 
 
@@ -107,6 +107,8 @@ def main() -> None:
     before, tensors, moments = 0.0, None, None
     if a.state.exists() and any(a.state.iterdir()):
         tensors, moments, before = read_weights(a.state)
+    elif a.start:
+        tensors = export.load_model(a.start).state_dict()
     workers = loader.Workers(max(1, a.workers // world), 4, layout, lambda seed: Generator(seed, "train"), coder,
                              weigh, seed=hash((a.seed, rank, int(before))))
     held_out = evaluate.held_out(coder, Generator, a.eval_each, 138, seed=5) if rank == 0 and a.eval_every else None
@@ -125,11 +127,9 @@ def main() -> None:
     optimizer = Optimizer(model, a.lr, a.adam_lr, a.decay)
     if tensors:
         optimizer.load_tensors(tensors)
-        if a.fresh_moments:
-            before = 0.0
-        elif moments:
+        if moments:
             optimizer.load(moments)
-        say(f"resumed at {before:.0f} s of training, moments {'kept' if moments and not a.fresh_moments else 'fresh'}")
+        say(f"goes on at {before:.0f} s of training, moments {'kept' if moments else 'fresh'}")
     say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {world} x {device}, {a.workers} workers, vocabulary {config.padded_vocab_size}")
     loss_of = weighted_loss
     if not a.no_compile:
