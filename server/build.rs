@@ -4,14 +4,17 @@ use std::path::Path;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("../models/demo");
+    let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?)
+        .join("../models/demo");
     println!("cargo::rerun-if-changed={}", folder.display());
     let mut list = String::from("const DEMO_FILES: &[(&str, &[u8])] = &[\n");
     let folder = folder.canonicalize()?;
     let mut names: Vec<String> = fs::read_dir(&folder)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| {
-            [".json", ".model", ".safetensors"].iter().any(|end| name.ends_with(end))
+            [".json", ".model", ".safetensors"]
+                .iter()
+                .any(|end| name.ends_with(end))
         })
         .collect();
     names.sort();

@@ -10,7 +10,9 @@ use std::time::Instant;
 use glimpse::text::Tokenizer;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args_os().nth(1).ok_or("usage: tokenize FOLDER < texts.json")?;
+    let folder = std::env::args_os()
+        .nth(1)
+        .ok_or("usage: tokenize FOLDER < texts.json")?;
     let folder = PathBuf::from(folder);
     let texts: Vec<String> = serde_json::from_reader(std::io::stdin().lock())?;
 

@@ -54,7 +54,9 @@ impl Checkpoint {
         )
         .map_err(|e| LoadError(e.to_string()))?;
         let sampling = match folder.optional("generation_config.json")? {
-            Some(bytes) => Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))?,
+            Some(bytes) => {
+                Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))?
+            }
             None => Defaults::default(),
         };
         Ok(Checkpoint {
@@ -69,8 +71,12 @@ impl Checkpoint {
 
     /// Full-size shapes with random weights and a made-up vocabulary: for measuring where there is no checkpoint.
     pub fn random(config: &Path, seed: u64) -> Result<Self, LoadError> {
-        let json = std::fs::read(config)
-            .map_err(|e| LoadError(format!("--config {} cannot be read ({e})", config.display())))?;
+        let json = std::fs::read(config).map_err(|e| {
+            LoadError(format!(
+                "--config {} cannot be read ({e})",
+                config.display()
+            ))
+        })?;
         let config = Config::parse(&json).map_err(LoadError)?;
         let (model, settings) = made_up_vocabulary(&config);
         let tokenizer = Tokenizer::from_files(model.as_bytes(), settings.as_bytes())
@@ -97,14 +103,27 @@ impl Checkpoint {
         progress: &mut Progress<'_>,
     ) -> Result<Model, LoadError> {
         let mut progress = |done, total| progress(done, total);
-        Model::load(self.config.clone(), &self.weights, target.dtype, quantize, &target.device, &mut progress)
+        Model::load(
+            self.config.clone(),
+            &self.weights,
+            target.dtype,
+            quantize,
+            &target.device,
+            &mut progress,
+        )
     }
 }
 
 /// The bytes, then made-up words up to the first special token; the special tokens under the published names and in
 /// their published order.
 fn made_up_vocabulary(config: &Config) -> (String, String) {
-    let first_special = config.eos_token_id.as_slice().iter().min().copied().unwrap_or(256);
+    let first_special = config
+        .eos_token_id
+        .as_slice()
+        .iter()
+        .min()
+        .copied()
+        .unwrap_or(256);
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let mut model = String::new();
     for rank in 0..first_special {
@@ -134,8 +153,14 @@ fn made_up_vocabulary(config: &Config) -> (String, String) {
         .iter()
         .enumerate()
         .map(|(i, name)| {
-            ((first_special as usize + i).to_string(), serde_json::json!({ "content": name, "special": true }))
+            (
+                (first_special as usize + i).to_string(),
+                serde_json::json!({ "content": name, "special": true }),
+            )
         })
         .collect();
-    (model, serde_json::json!({ "added_tokens_decoder": special }).to_string())
+    (
+        model,
+        serde_json::json!({ "added_tokens_decoder": special }).to_string(),
+    )
 }

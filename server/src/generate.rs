@@ -67,7 +67,11 @@ struct Timings {
 pub fn run(args: &GenerateArgs) -> Result<(), String> {
     let started = Instant::now();
     let checkpoint = Checkpoint::choose(&args.model).map_err(|e| e.to_string())?;
-    let picture = args.image.as_deref().map(|path| load_picture(path, &checkpoint, args)).transpose()?;
+    let picture = args
+        .image
+        .as_deref()
+        .map(|path| load_picture(path, &checkpoint, args))
+        .transpose()?;
     if let (Some(out), Some(picture)) = (&args.dump_pixels, &picture) {
         return picture
             .pixels
@@ -83,22 +87,37 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
     let model = checkpoint
         .load(&target, args.model.quantize, &mut |_, _| {})
         .map_err(|e| e.to_string())?;
-    let mut timings = Timings { load_ms: ms(started), ..Timings::default() };
+    let mut timings = Timings {
+        load_ms: ms(started),
+        ..Timings::default()
+    };
     if let Some(picture) = &picture {
         timings.decode_ms = picture.decode_ms;
         timings.preprocess_ms = picture.preprocess_ms;
     }
-    answer(args, &checkpoint, &model, picture.as_ref(), question, &sampling, timings)
-        .map_err(|e| format!("the model failed ({e})"))?
+    answer(
+        args,
+        &checkpoint,
+        &model,
+        picture.as_ref(),
+        question,
+        &sampling,
+        timings,
+    )
+    .map_err(|e| format!("the model failed ({e})"))?
 }
 
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-fn load_picture(path: &Path, checkpoint: &Checkpoint, args: &GenerateArgs) -> Result<Picture, String> {
-    let bytes =
-        std::fs::read(path).map_err(|e| format!("the picture {} cannot be read ({e})", path.display()))?;
+fn load_picture(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    args: &GenerateArgs,
+) -> Result<Picture, String> {
+    let bytes = std::fs::read(path)
+        .map_err(|e| format!("the picture {} cannot be read ({e})", path.display()))?;
     let options = image::Options {
         decoder: match args.engine.image_decoder {
             ImageDecoder::Turbojpeg => image::Decoder::TurboJpeg,
@@ -113,7 +132,11 @@ fn load_picture(path: &Path, checkpoint: &Checkpoint, args: &GenerateArgs) -> Re
 
 fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingParams, String> {
     let asked = wire::Sampling {
-        temperature: if args.greedy { Some(0.0) } else { args.temperature },
+        temperature: if args.greedy {
+            Some(0.0)
+        } else {
+            args.temperature
+        },
         top_p: args.top_p,
         top_k: args.top_k,
         repetition_penalty: args.repetition_penalty,
@@ -121,7 +144,9 @@ fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingPara
         seed: args.seed,
         stop: None,
     };
-    checkpoint.sampling.with(&asked, checkpoint.config.seq_length as u64)
+    checkpoint
+        .sampling
+        .with(&asked, checkpoint.config.seq_length as u64)
 }
 
 /// One sequence alone on the device.
@@ -134,7 +159,11 @@ struct Solo<'a> {
 impl Solo<'_> {
     /// Scores of the next token after `x` [rows, hidden], the entries from `start` on.
     fn forward(&self, x: Tensor, start: usize, positions: &[u32]) -> candle_core::Result<Vec<f32>> {
-        let span = Span { start, len: positions.len(), pages: self.pages.clone() };
+        let span = Span {
+            start,
+            len: positions.len(),
+            pages: self.pages.clone(),
+        };
         let hidden = self.model.forward(x, vec![span], positions, &self.arena)?;
         Ok(self.model.logits(&hidden, &[0])?.remove(0))
     }
@@ -154,7 +183,10 @@ fn answer(
         Ok(ids) => ids,
         Err(e) => return Ok(Err(e.to_string())),
     };
-    let Prompt { entries, image_entries } = expand(ids.clone(), config);
+    let Prompt {
+        entries,
+        image_entries,
+    } = expand(ids.clone(), config);
     let position_ids = positions(&entries, 0);
     let used = position_ids.last().map_or(0, |p| *p as usize + 1);
     if used >= config.seq_length {
@@ -166,12 +198,18 @@ fn answer(
     let most = (sampling.max_new_tokens as usize).min(config.seq_length - used);
 
     let asked = Instant::now();
-    let vectors = picture.map(|p| model.vision.encode(&p.pixels.to_f32_chw())).transpose()?;
+    let vectors = picture
+        .map(|p| model.vision.encode(&p.pixels.to_f32_chw()))
+        .transpose()?;
     model.device().synchronize()?;
     timings.vision_ms = ms(asked);
     let x = embed(model, &entries, vectors.as_ref())?;
     let pages = (entries.len() + most).div_ceil(PAGE);
-    let solo = Solo { model, arena: model.arena(pages)?, pages: (0..pages as u32).collect() };
+    let solo = Solo {
+        model,
+        arena: model.arena(pages)?,
+        pages: (0..pages as u32).collect(),
+    };
     let prefill = Instant::now();
     let mut logits = solo.forward(x, 0, &position_ids)?;
     timings.prefill_ms = ms(prefill);
@@ -179,7 +217,10 @@ fn answer(
 
     let mut sampler = Sampler::new(sampling, &ids);
     let mut stream = AnswerStream::new(checkpoint.tokenizer.clone(), sampling.stop.clone());
-    let mut shown = Shown { live: !args.json, text: String::new() };
+    let mut shown = Shown {
+        live: !args.json,
+        text: String::new(),
+    };
     let mut tokens = Vec::new();
     let generate = Instant::now();
     let finish_reason = loop {
@@ -187,16 +228,27 @@ fn answer(
             Ok(scores) => scores,
             Err(e) => return Ok(Err(e.to_string())),
         };
-        let top = scores.top(args.logprobs).into_iter().map(|(id, logprob)| Candidate { id, logprob });
+        let top = scores
+            .top(args.logprobs)
+            .into_iter()
+            .map(|(id, logprob)| Candidate { id, logprob });
         let top: Vec<Candidate> = top.collect();
         let raw = logits.clone();
         let id = match sampler.sample(&mut logits) {
             Ok(id) => id,
             Err(e) => return Ok(Err(e.to_string())),
         };
-        let logprob = LogSoftmax::new(&raw).ok().and_then(|s| s.of(id)).unwrap_or(f64::NEG_INFINITY);
+        let logprob = LogSoftmax::new(&raw)
+            .ok()
+            .and_then(|s| s.of(id))
+            .unwrap_or(f64::NEG_INFINITY);
         let text = checkpoint.tokenizer.token_bytes(id).unwrap_or_default();
-        tokens.push(Chosen { id, text: String::from_utf8_lossy(text).into_owned(), logprob, top });
+        tokens.push(Chosen {
+            id,
+            text: String::from_utf8_lossy(text).into_owned(),
+            logprob,
+            top,
+        });
         if config.eos_token_id.as_slice().contains(&id) {
             break FinishReason::Stop;
         }
@@ -208,11 +260,16 @@ fn answer(
             break FinishReason::Length;
         }
         let at = tokens.len() - 1;
-        logits = solo.forward(model.decoder.embed(&[id])?, entries.len() + at, &[(used + at) as u32])?;
+        logits = solo.forward(
+            model.decoder.embed(&[id])?,
+            entries.len() + at,
+            &[(used + at) as u32],
+        )?;
     };
     shown.show(&stream.finish());
     timings.generate_ms = ms(generate);
-    timings.tokens_per_second = (tokens.len().max(1) - 1) as f64 / (timings.generate_ms / 1e3).max(1e-9);
+    timings.tokens_per_second =
+        (tokens.len().max(1) - 1) as f64 / (timings.generate_ms / 1e3).max(1e-9);
 
     if args.json {
         let report = Report {
@@ -226,7 +283,10 @@ fn answer(
             finish_reason,
             timings,
         };
-        println!("{}", serde_json::to_string_pretty(&report).map_err(candle_core::Error::msg)?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&report).map_err(candle_core::Error::msg)?
+        );
     } else {
         println!();
     }
@@ -251,11 +311,18 @@ impl Shown {
 }
 
 /// The decoder's input for a whole prompt: tokens' vectors, and the picture's in their place.
-fn embed(model: &Model, entries: &[Entry], vectors: Option<&Tensor>) -> candle_core::Result<Tensor> {
+fn embed(
+    model: &Model,
+    entries: &[Entry],
+    vectors: Option<&Tensor>,
+) -> candle_core::Result<Tensor> {
     let Some(vectors) = vectors else {
         return model.decoder.embed(entries);
     };
-    let begin = entries.iter().position(|e| *e == model.config.boi_token_id).unwrap_or(0);
+    let begin = entries
+        .iter()
+        .position(|e| *e == model.config.boi_token_id)
+        .unwrap_or(0);
     let before = model.decoder.embed(&entries[..begin])?;
     let after = model.decoder.embed(&entries[begin + vectors.dim(0)?..])?;
     Tensor::cat(&[&before, vectors, &after], 0)

@@ -65,7 +65,10 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
     let folder = args.model.as_ref().map_or(DEMO, |path| folder(path));
     let report = report(&folder)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?
+        );
     } else {
         print(&report);
     }
@@ -75,7 +78,13 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
 fn report(folder: &Folder) -> Result<Report, String> {
     let config = Config::parse(&folder.file("config.json").map_err(|e| e.to_string())?)?;
     let specs = tensors(&config);
-    let count = |part| specs.iter().filter(|t| t.part == part).map(|t| t.elements()).sum();
+    let count = |part| {
+        specs
+            .iter()
+            .filter(|t| t.part == part)
+            .map(|t| t.elements())
+            .sum()
+    };
     let parameters = Parameters {
         decoder_layers: count(Part::DecoderLayers),
         vision_layers: count(Part::VisionLayers),
@@ -106,39 +115,50 @@ fn report(folder: &Folder) -> Result<Report, String> {
         candle_core::DType::BF16,
     );
     let conversation = config.max_entries().div_ceil(PAGE) * page;
-    let memory = [("none", Quantize::None), ("q8", Quantize::Q8), ("q4", Quantize::Q4)]
-        .map(|(name, quantize)| {
-            let mut formats: Vec<Format> = Vec::new();
-            let (mut cuda, mut cpu) = (0, 0);
-            for spec in &specs {
-                let format = format_of(spec, quantize);
-                let elements = spec.elements();
-                let bytes = |plain: u64| match format {
-                    Some(f) => (elements / f.block_size() * f.type_size()) as u64,
-                    None => elements as u64 * plain,
-                };
-                cuda += bytes(2);
-                cpu += bytes(4);
-                let part = match spec.part {
-                    Part::DecoderLayers => "decoder layers",
-                    Part::VisionLayers => "vision layers",
-                    Part::Rest => "rest",
-                };
-                let format = format.map_or_else(|| "plain".into(), |f| format!("{f:?}").to_lowercase());
-                match formats.iter_mut().find(|f| f.part == part && f.format == format) {
-                    Some(known) => known.parameters += elements,
-                    None => formats.push(Format { part, format, parameters: elements }),
-                }
+    let memory = [
+        ("none", Quantize::None),
+        ("q8", Quantize::Q8),
+        ("q4", Quantize::Q4),
+    ]
+    .map(|(name, quantize)| {
+        let mut formats: Vec<Format> = Vec::new();
+        let (mut cuda, mut cpu) = (0, 0);
+        for spec in &specs {
+            let format = format_of(spec, quantize);
+            let elements = spec.elements();
+            let bytes = |plain: u64| match format {
+                Some(f) => (elements / f.block_size() * f.type_size()) as u64,
+                None => elements as u64 * plain,
+            };
+            cuda += bytes(2);
+            cpu += bytes(4);
+            let part = match spec.part {
+                Part::DecoderLayers => "decoder layers",
+                Part::VisionLayers => "vision layers",
+                Part::Rest => "rest",
+            };
+            let format = format.map_or_else(|| "plain".into(), |f| format!("{f:?}").to_lowercase());
+            match formats
+                .iter_mut()
+                .find(|f| f.part == part && f.format == format)
+            {
+                Some(known) => known.parameters += elements,
+                None => formats.push(Format {
+                    part,
+                    format,
+                    parameters: elements,
+                }),
             }
-            Memory {
-                quantize: name,
-                cuda_weight_bytes: cuda,
-                cpu_weight_bytes: cpu,
-                conversation_bytes: conversation as u64,
-                formats,
-            }
-        })
-        .into();
+        }
+        Memory {
+            quantize: name,
+            cuda_weight_bytes: cuda,
+            cpu_weight_bytes: cpu,
+            conversation_bytes: conversation as u64,
+            formats,
+        }
+    })
+    .into();
     Ok(Report {
         name: folder.name(),
         model_type: "GLM-4V".into(),
@@ -167,7 +187,12 @@ fn print(report: &Report) {
     println!("  length          {} positions", grouped(report.seq_length));
     println!("  vocabulary      {}", grouped(report.vocabulary));
     match &report.stored {
-        Some(s) => println!("  stored          {} in {} shards, {}", gib(s.bytes), s.shards, s.dtypes.join(", ")),
+        Some(s) => println!(
+            "  stored          {} in {} shards, {}",
+            gib(s.bytes),
+            s.shards,
+            s.dtypes.join(", ")
+        ),
         None => println!("  stored          no weights here"),
     }
     println!("  memory          --quantize     card        CPU   one whole conversation");
@@ -180,14 +205,22 @@ fn print(report: &Report) {
             gib(m.conversation_bytes)
         );
         for f in m.formats.iter().filter(|f| f.format != "plain") {
-            println!("                    {}: {} parameters in {}", f.part, grouped(f.parameters), f.format);
+            println!(
+                "                    {}: {} parameters in {}",
+                f.part,
+                grouped(f.parameters),
+                f.format
+            );
         }
     }
     match report.problems.len() {
         0 => println!("  complete: it can be served"),
         n => {
             println!("  {n} thing{} wrong:", if n == 1 { "" } else { "s" });
-            report.problems.iter().for_each(|problem| println!("  - {problem}"));
+            report
+                .problems
+                .iter()
+                .for_each(|problem| println!("  - {problem}"));
         }
     }
 }

@@ -98,7 +98,9 @@ impl FromStr for Bytes {
             "MiB" | "M" => 1 << 20,
             "GiB" | "G" => 1 << 30,
             _ => {
-                return Err("must be a number of bytes such as 1048576, 64KiB, 1MiB or 2GiB".into());
+                return Err(
+                    "must be a number of bytes such as 1048576, 64KiB, 1MiB or 2GiB".into(),
+                );
             }
         };
         number

@@ -8,6 +8,8 @@ mod pages;
 mod prefix;
 mod queue;
 mod sequence;
+#[cfg(test)]
+mod tests;
 mod types;
 mod worker;
 
@@ -72,11 +74,18 @@ pub enum Command {
     Picture(PictureJob),
     Ask(AskJob),
     /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
-    Cancel { request: u64 },
+    Cancel {
+        request: u64,
+    },
     /// Frees everything of the picture in the caches; `done` is called when it is freed.
-    Forget { key: PictureKey, done: Box<dyn FnOnce() + Send> },
+    Forget {
+        key: PictureKey,
+        done: Box<dyn FnOnce() + Send>,
+    },
     /// Cancels everything of the session and frees its caches.
-    EndSession { session: u64 },
+    EndSession {
+        session: u64,
+    },
     /// Ends the worker when everything accepted before is answered.
     Shutdown,
 }
@@ -101,15 +110,20 @@ impl Load {
     }
 
     fn enter(&self) -> Result<(), JobError> {
-        let entered = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < self.most).then_some(open + 1)
-        });
+        let entered = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                (open < self.most).then_some(open + 1)
+            });
         let Err(open) = entered else { return Ok(()) };
         let ahead = (open / self.slots.max(1)).max(1) as f64;
         let wait = ahead * self.answer_us.load(Ordering::Relaxed) as f64 / 1e3;
         Err(JobError::new(
             ErrorCode::Busy,
-            format!("{open} questions are waiting already: ask again in {:.0} s.", (wait / 1e3).ceil()),
+            format!(
+                "{open} questions are waiting already: ask again in {:.0} s.",
+                (wait / 1e3).ceil()
+            ),
         )
         .retry_after(wait))
     }
@@ -121,7 +135,8 @@ impl Load {
     /// An answer held its slot this long.
     pub(crate) fn answered(&self, took: Duration) {
         let old = self.answer_us.load(Ordering::Relaxed);
-        self.answer_us.store((old * 7 + took.as_micros() as u64) / 8, Ordering::Relaxed);
+        self.answer_us
+            .store((old * 7 + took.as_micros() as u64) / 8, Ordering::Relaxed);
     }
 }
 
@@ -135,25 +150,32 @@ impl Engine {
         let (commands, inbox) = mpsc::channel();
         let (status_out, status) = watch::channel(Status::default());
         let load = Arc::new(Load::new(&settings));
-        let engine = Engine { commands, status, ids: Arc::new(AtomicU64::new(1)), load: load.clone() };
-        std::thread::Builder::new().name("worker".into()).spawn(move || {
-            let failed = |error: String| {
-                tracing::error!(%error, "the model could not be served");
+        let engine = Engine {
+            commands,
+            status,
+            ids: Arc::new(AtomicU64::new(1)),
+            load: load.clone(),
+        };
+        std::thread::Builder::new()
+            .name("worker".into())
+            .spawn(move || {
+                let failed = |error: String| {
+                    tracing::error!(%error, "the model could not be served");
+                    status_out.send_modify(|s| {
+                        s.state = State::Failed;
+                        s.error = Some(error);
+                    });
+                };
+                let worker = match prepare(settings, load, open, &status_out) {
+                    Ok(worker) => worker,
+                    Err(error) => return failed(error.0),
+                };
                 status_out.send_modify(|s| {
-                    s.state = State::Failed;
-                    s.error = Some(error);
+                    s.state = State::Ready;
+                    s.progress = None;
                 });
-            };
-            let worker = match prepare(settings, load, open, &status_out) {
-                Ok(worker) => worker,
-                Err(error) => return failed(error.0),
-            };
-            status_out.send_modify(|s| {
-                s.state = State::Ready;
-                s.progress = None;
-            });
-            worker.run(&inbox);
-        })?;
+                worker.run(&inbox);
+            })?;
         Ok(engine)
     }
 
@@ -206,7 +228,10 @@ impl Engine {
     }
 
     pub fn forget(&self, key: PictureKey, done: impl FnOnce() + Send + 'static) {
-        self.send(Command::Forget { key, done: Box::new(done) });
+        self.send(Command::Forget {
+            key,
+            done: Box::new(done),
+        });
     }
 
     pub fn end_session(&self, session: u64) {
@@ -225,8 +250,16 @@ impl Engine {
 
     /// A handle whose commands end in `commands` instead of a worker: for testing what talks to the engine.
     pub fn stand_in(commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> Self {
-        let load = Arc::new(Load::new(&Settings { queue: 1 << 20, ..Settings::default() }));
-        Engine { commands, status, ids: Arc::new(AtomicU64::new(1)), load }
+        let load = Arc::new(Load::new(&Settings {
+            queue: 1 << 20,
+            ..Settings::default()
+        }));
+        Engine {
+            commands,
+            status,
+            ids: Arc::new(AtomicU64::new(1)),
+            load,
+        }
     }
 }
 
@@ -258,19 +291,29 @@ fn prepare(
 
     // Enough for every slot to run a conversation to the model's end beside a picture being looked at.
     let least = settings.max_batch * (model.config.max_entries().div_ceil(PAGE) + 1)
-        + model.config.image_tokens().div_ceil(PAGE) + 2;
-    let wanted = settings.cache_bytes.unwrap_or_else(|| target.free_memory() / 4);
+        + model.config.image_tokens().div_ceil(PAGE)
+        + 2;
+    let wanted = settings
+        .cache_bytes
+        .unwrap_or_else(|| target.free_memory() / 4);
     let pages = ((wanted / model.page_bytes() as u64) as usize).clamp(least, least * 32);
-    let on_device = |e: candle_core::Error| LoadError(format!("the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"));
+    let on_device = |e: candle_core::Error| {
+        LoadError(format!(
+            "the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"
+        ))
+    };
     let warmup = settings.warmup;
     let mut worker =
-        worker::Worker::new(model, checkpoint.tokenizer.clone(), settings, load, pages).map_err(on_device)?;
+        worker::Worker::new(model, checkpoint.tokenizer.clone(), settings, load, pages)
+            .map_err(on_device)?;
     if warmup {
         status.send_modify(|s| {
             s.state = State::Warming;
             s.progress = None;
         });
-        worker.warm_up().map_err(|e| LoadError(format!("the model does not run on this device ({e})")))?;
+        worker
+            .warm_up()
+            .map_err(|e| LoadError(format!("the model does not run on this device ({e})")))?;
     }
     Ok(worker)
 }

@@ -10,15 +10,14 @@ pub struct FairQueue<T> {
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        FairQueue { sessions: VecDeque::new(), len: 0 }
+        FairQueue {
+            sessions: VecDeque::new(),
+            len: 0,
+        }
     }
 }
 
 impl<T> FairQueue<T> {
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -70,7 +69,11 @@ impl<T> FairQueue<T> {
 
     /// Every item in the order in which they would be served if all were ready.
     pub fn in_order(&mut self) -> Vec<&mut T> {
-        let mut lines: Vec<_> = self.sessions.iter_mut().map(|(_, items)| items.iter_mut()).collect();
+        let mut lines: Vec<_> = self
+            .sessions
+            .iter_mut()
+            .map(|(_, items)| items.iter_mut())
+            .collect();
         let mut order = Vec::with_capacity(self.len);
         let mut more = true;
         while std::mem::take(&mut more) {
@@ -92,7 +95,14 @@ mod tests {
     #[test]
     fn sessions_take_turns() {
         let mut queue = FairQueue::default();
-        for (session, item) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
+        for (session, item) in [
+            (1, "a1"),
+            (1, "a2"),
+            (1, "a3"),
+            (2, "b1"),
+            (3, "c1"),
+            (2, "b2"),
+        ] {
             queue.push(session, item);
         }
         let order: Vec<&str> = queue.in_order().into_iter().map(|s| *s).collect();
@@ -115,6 +125,6 @@ mod tests {
         assert_eq!(queue.pop(|i| *i != 10), Some(20));
         assert_eq!(queue.pop(|i| *i != 10), None);
         assert_eq!(queue.take_where(|i| *i == 10), [10]);
-        assert_eq!(queue.len(), 0);
+        assert!(queue.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! A question on its way to its answer.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wire::{AnswerTimings, FinishReason, Usage};
 
@@ -84,11 +84,19 @@ impl Sequence {
     }
 
     pub fn namespace(&self) -> Namespace {
-        Namespace { session: self.session, picture: self.picture }
+        Namespace {
+            session: self.session,
+            picture: self.picture,
+        }
     }
 
     pub fn has_started(&self) -> bool {
         self.times.started.is_some()
+    }
+
+    /// How long it has had a slot, paused or not.
+    pub fn running_for(&self) -> Option<Duration> {
+        self.times.started.map(|at| at.elapsed())
     }
 
     /// The picture is there: from now on it waits for its turn.
@@ -101,7 +109,9 @@ impl Sequence {
         if self.times.started.is_none() {
             self.times.started = Some(Instant::now());
             self.cached_tokens = Some(cached);
-            self.events.event(Event::Started { request: self.request });
+            self.events.event(Event::Started {
+                request: self.request,
+            });
         }
     }
 
@@ -115,7 +125,10 @@ impl Sequence {
         };
         if news && !self.has_started() {
             self.told = Some(position);
-            self.events.event(Event::Queued { request: self.request, position });
+            self.events.event(Event::Queued {
+                request: self.request,
+                position,
+            });
         }
     }
 
@@ -145,7 +158,10 @@ impl Sequence {
     fn send(&mut self, text: String) {
         if !text.is_empty() {
             self.times.first_text.get_or_insert_with(Instant::now);
-            self.events.event(Event::Token { request: self.request, text });
+            self.events.event(Event::Token {
+                request: self.request,
+                text,
+            });
         }
     }
 
@@ -160,7 +176,9 @@ impl Sequence {
             cached_tokens: self.cached_tokens.unwrap_or(0) as u64,
             completion_tokens: self.tokens as u64,
         };
-        let timings = self.times.summary(Instant::now(), self.picture.is_some(), self.tokens);
+        let timings = self
+            .times
+            .summary(Instant::now(), self.picture.is_some(), self.tokens);
         self.events.event(Event::Done {
             request: self.request,
             finish_reason: reason,
@@ -171,13 +189,17 @@ impl Sequence {
     }
 
     pub fn fail(self, error: JobError) {
-        self.events.event(Event::Failed { request: self.request, error });
+        self.events.event(Event::Failed {
+            request: self.request,
+            error,
+        });
     }
 }
 
 impl Times {
     fn summary(&self, now: Instant, has_picture: bool, tokens: usize) -> AnswerTimings {
-        let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let ms =
+            |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
         // What never happened took all the time there was before it, or none after.
         let started = self.started.unwrap_or(now);
         let picture = match self.picture {

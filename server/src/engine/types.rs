@@ -71,15 +71,23 @@ pub enum Event {
         cached: bool,
     },
     /// The picture could not be encoded. Each question that waits for it gets its own [`Event::Failed`].
-    PictureFailed { key: PictureKey, error: JobError },
+    PictureFailed {
+        key: PictureKey,
+        error: JobError,
+    },
     /// `position` 0 is next; `None` while the question waits for its picture.
     Queued {
         request: u64,
         position: Option<usize>,
     },
-    Started { request: u64 },
+    Started {
+        request: u64,
+    },
     /// A piece of the answer: valid UTF-8, never empty.
-    Token { request: u64, text: String },
+    Token {
+        request: u64,
+        text: String,
+    },
     Done {
         request: u64,
         finish_reason: wire::FinishReason,
@@ -88,7 +96,10 @@ pub enum Event {
         /// The answer as generated, without the stop token: a later [`Turn`] holds it, so that the cache stays valid.
         answer_ids: Vec<u32>,
     },
-    Failed { request: u64, error: JobError },
+    Failed {
+        request: u64,
+        error: JobError,
+    },
 }
 
 /// Why a job failed: it alone, never its neighbours.

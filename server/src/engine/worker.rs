@@ -62,7 +62,11 @@ struct Looking {
 enum Stage {
     Vision(Encoding),
     /// The vectors of the whole opening, of which `cached` holds the first entries.
-    Prefill { x: Tensor, entries: Vec<Entry>, cached: Cached },
+    Prefill {
+        x: Tensor,
+        entries: Vec<Entry>,
+        cached: Cached,
+    },
 }
 
 impl Worker {
@@ -99,7 +103,8 @@ impl Worker {
         /// How often paused answers are looked at again when nothing else happens.
         const PAUSED: Duration = Duration::from_millis(20);
         loop {
-            let busy = !self.slots.is_empty() || self.looking.is_some() || self.next_picture().is_some();
+            let busy =
+                !self.slots.is_empty() || self.looking.is_some() || self.next_picture().is_some();
             let command = if busy {
                 commands.try_recv().ok()
             } else if self.waiting.is_empty() {
@@ -131,7 +136,9 @@ impl Worker {
         match command {
             Command::Picture(job) => self.picture(job),
             Command::Ask(job) => self.ask(job),
-            Command::Cancel { request } => self.end_where(FinishReason::Cancelled, |s| s.request == request),
+            Command::Cancel { request } => {
+                self.end_where(FinishReason::Cancelled, |s| s.request == request)
+            }
             Command::Forget { key, done } => {
                 self.drop_picture(key, None);
                 done();
@@ -149,7 +156,12 @@ impl Worker {
     }
 
     fn picture(&mut self, job: PictureJob) {
-        let PictureJob { session, key, pixels, events } = job;
+        let PictureJob {
+            session,
+            key,
+            pixels,
+            events,
+        } = job;
         let picture = self.pictures.entry(key).or_insert_with(|| Picture {
             pixels,
             since: Instant::now(),
@@ -161,7 +173,12 @@ impl Worker {
         }
         if self.cache.has_picture(key) {
             let tokens = self.model.config.image_tokens();
-            events.event(Event::Encoded { key, tokens, timings: EncodeTimings::default(), cached: true });
+            events.event(Event::Encoded {
+                key,
+                tokens,
+                timings: EncodeTimings::default(),
+                cached: true,
+            });
             return;
         }
         picture.told.push((session, events));
@@ -180,7 +197,9 @@ impl Worker {
 
     /// Drops a picture for one session, or for all.
     fn drop_picture(&mut self, key: PictureKey, session: Option<u64>) {
-        let Some(picture) = self.pictures.get_mut(&key) else { return };
+        let Some(picture) = self.pictures.get_mut(&key) else {
+            return;
+        };
         if let Some(session) = session {
             picture.holders.retain(|s| *s != session);
             picture.told.retain(|(s, _)| *s != session);
@@ -200,7 +219,11 @@ impl Worker {
     }
 
     fn stop_looking(&mut self) {
-        if let Some(Looking { stage: Stage::Prefill { cached, .. }, .. }) = self.looking.take() {
+        if let Some(Looking {
+            stage: Stage::Prefill { cached, .. },
+            ..
+        }) = self.looking.take()
+        {
             self.cache.release(cached);
         }
     }
@@ -212,7 +235,12 @@ impl Worker {
             self.load.leave();
             events.event(Event::Failed { request, error })
         };
-        let ids = match prompt(&self.tokenizer, &job.history, &job.question, picture.is_some()) {
+        let ids = match prompt(
+            &self.tokenizer,
+            &job.history,
+            &job.question,
+            picture.is_some(),
+        ) {
             Ok(ids) => ids,
             Err(e) => return refuse(JobError::new(ErrorCode::Internal, e.to_string())),
         };
@@ -232,7 +260,9 @@ impl Worker {
         if picture.is_some_and(|key| !self.pictures.contains_key(&key)) {
             return refuse(gone());
         }
-        let most = usize::try_from(job.sampling.max_new_tokens).unwrap_or(usize::MAX).min(c.seq_length - used);
+        let most = usize::try_from(job.sampling.max_new_tokens)
+            .unwrap_or(usize::MAX)
+            .min(c.seq_length - used);
         let stream = AnswerStream::new(self.tokenizer.clone(), job.sampling.stop.clone());
         let mut sequence = Sequence::new(job, prompt, most, sampler, stream);
         match picture {
@@ -243,11 +273,17 @@ impl Worker {
             _ => sequence.picture_ready(),
         }
         self.waiting.push(sequence.session, sequence);
+        self.tell_positions();
     }
 
     fn turn(&mut self) {
         let now = Instant::now();
-        if self.waiting.iter().chain(self.slots.iter().map(|r| &r.sequence)).any(|s| s.deadline <= now) {
+        if self
+            .waiting
+            .iter()
+            .chain(self.slots.iter().map(|r| &r.sequence))
+            .any(|s| s.deadline <= now)
+        {
             self.end_where(FinishReason::Timeout, |s| s.deadline <= now);
         }
         self.yield_slots();
@@ -274,8 +310,12 @@ impl Worker {
     }
 
     fn finish(&mut self, running: Running, reason: FinishReason) {
-        self.cache.keep(running.sequence.namespace(), running.cached);
+        self.cache
+            .keep(running.sequence.namespace(), running.cached);
         self.load.leave();
+        if let Some(took) = running.sequence.running_for() {
+            self.load.answered(took);
+        }
         running.sequence.finish(reason);
     }
 
@@ -286,10 +326,15 @@ impl Worker {
 
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
     fn yield_slots(&mut self) {
-        let wanted = self.waiting.iter().any(|s| self.is_ready(s) && !s.events.away());
+        let wanted = self
+            .waiting
+            .iter()
+            .any(|s| self.is_ready(s) && !s.events.away());
         for i in (0..self.slots.len()).rev() {
             let events = &self.slots[i].sequence.events;
-            if events.stalled() || (wanted && self.slots.len() == self.settings.max_batch && events.away()) {
+            if events.stalled()
+                || (wanted && self.slots.len() == self.settings.max_batch && events.away())
+            {
                 let Running { sequence, cached } = self.slots.remove(i);
                 self.cache.keep(sequence.namespace(), cached);
                 self.waiting.push(sequence.session, sequence);
@@ -298,7 +343,10 @@ impl Worker {
     }
 
     fn is_ready(&self, sequence: &Sequence) -> bool {
-        !sequence.events.stalled() && sequence.picture.is_none_or(|key| self.cache.has_picture(key))
+        !sequence.events.stalled()
+            && sequence
+                .picture
+                .is_none_or(|key| self.cache.has_picture(key))
     }
 
     fn fill_slots(&mut self) {
@@ -310,13 +358,22 @@ impl Worker {
             self.waiting = waiting;
             let Some(mut sequence) = next else { break };
             sequence.picture_ready();
-            match self.cache.begin(sequence.namespace(), &sequence.entries, &self.arena) {
+            if let Some(key) = sequence.picture {
+                self.cache.touch_picture(key);
+            }
+            match self
+                .cache
+                .begin(sequence.namespace(), &sequence.entries, &self.arena)
+            {
                 Ok(cached) => {
                     sequence.start(cached.entries.len());
                     self.slots.push(Running { sequence, cached });
                 }
                 Err(e) => self.fail(sequence, job_error(&e)),
             }
+        }
+        if self.slots.len() == self.settings.max_batch {
+            return;
         }
         // A picture whose encoding was dropped to make room is looked at again.
         let missing: Vec<_> = self
@@ -341,13 +398,18 @@ impl Worker {
     /// One forward pass for every slot: a token for those that decode, a piece of the prompt for the others.
     fn forward(&mut self) {
         let decoding = self.slots.iter().any(Running::is_decoding);
-        let piece = if decoding { self.pace.prefill_rows() } else { Pace::WHOLE };
+        let piece = if decoding {
+            self.pace.prefill_rows()
+        } else {
+            Pace::WHOLE
+        };
         let all: Vec<usize> = (0..self.slots.len()).collect();
         let result = match self.pass(&all, piece) {
             // One of several failed: each alone, so that the fault stays with its own.
-            Err(_) if self.slots.len() > 1 => {
-                all.iter().map(|i| self.pass(&[*i], piece).map(|mut logits| logits.remove(0))).collect()
-            }
+            Err(_) if self.slots.len() > 1 => all
+                .iter()
+                .map(|i| self.pass(&[*i], piece).map(|mut logits| logits.remove(0)))
+                .collect(),
             Err(error) => vec![Err(error)],
             Ok(logits) => logits.into_iter().map(Ok).collect::<Vec<_>>(),
         };
@@ -386,25 +448,41 @@ impl Worker {
             let len = piece.min(sequence.entries.len() - start);
             let new = &sequence.entries[start..start + len];
             if new.contains(&IMAGE) {
-                return Err(JobError::new(ErrorCode::Internal, "The picture left the cache while it was needed: ask again.").retry_after(0.0));
+                return Err(JobError::new(
+                    ErrorCode::Internal,
+                    "The picture left the cache while it was needed: ask again.",
+                )
+                .retry_after(0.0));
             }
             ids.extend_from_slice(new);
             places.extend_from_slice(&positions(&sequence.entries[..start + len], start));
-            self.cache.grow(&mut cached.pages, start + len).map_err(|e| job_error(&e))?;
-            spans.push(Span { start, len, pages: cached.pages.clone() });
+            self.cache
+                .grow(&mut cached.pages, start + len)
+                .map_err(|e| job_error(&e))?;
+            spans.push(Span {
+                start,
+                len,
+                pages: cached.pages.clone(),
+            });
         }
         let last: Vec<usize> = slots
             .iter()
             .zip(&spans)
             .enumerate()
-            .filter(|(_, (i, span))| span.start + span.len == self.slots[**i].sequence.entries.len())
+            .filter(|(_, (i, span))| {
+                span.start + span.len == self.slots[**i].sequence.entries.len()
+            })
             .map(|(row, _)| row)
             .collect();
         let lens: Vec<usize> = spans.iter().map(|s| s.len).collect();
         let (model, arena) = (&self.model, &self.arena);
         let logits = guarded(|| {
             let hidden = model.forward(model.decoder.embed(&ids)?, spans, &places, arena)?;
-            if last.is_empty() { model.device().synchronize().map(|()| vec![]) } else { model.logits(&hidden, &last) }
+            if last.is_empty() {
+                model.device().synchronize().map(|()| vec![])
+            } else {
+                model.logits(&hidden, &last)
+            }
         });
         let logits = match logits {
             Ok(logits) => logits,
@@ -417,9 +495,15 @@ impl Worker {
         for (i, len) in slots.iter().zip(&lens) {
             let Running { sequence, cached } = &mut self.slots[*i];
             let start = cached.entries.len();
-            cached.entries.extend_from_slice(&sequence.entries[start..start + len]);
+            cached
+                .entries
+                .extend_from_slice(&sequence.entries[start..start + len]);
         }
-        self.pace.forward(started.elapsed(), ids.len(), lens.iter().all(|len| *len == 1));
+        self.pace.forward(
+            started.elapsed(),
+            ids.len(),
+            lens.iter().all(|len| *len == 1),
+        );
         let mut results = vec![None; slots.len()];
         for (row, logits) in last.into_iter().zip(logits) {
             results[row] = Some(logits);
@@ -451,7 +535,9 @@ impl Worker {
         let until = Instant::now() + self.pace.slice();
         loop {
             if self.looking.is_none() {
-                let Some(key) = self.next_picture() else { return };
+                let Some(key) = self.next_picture() else {
+                    return;
+                };
                 self.line.retain(|k| *k != key);
                 self.begin_looking(key);
             } else {
@@ -464,27 +550,38 @@ impl Worker {
     }
 
     fn begin_looking(&mut self, key: PictureKey) {
-        let Some(picture) = self.pictures.get(&key) else { return };
+        let Some(picture) = self.pictures.get(&key) else {
+            return;
+        };
         let started = Instant::now();
         let pixels = picture.pixels.clone();
         let vision = &self.model.vision;
         match guarded(|| vision.start(&pixels.to_f32_chw())) {
             Ok(encoding) => {
-                self.looking = Some(Looking { key, started, vision_ms: 0.0, stage: Stage::Vision(encoding) })
+                self.looking = Some(Looking {
+                    key,
+                    started,
+                    vision_ms: 0.0,
+                    stage: Stage::Vision(encoding),
+                })
             }
             Err(fault) => self.looking_failed(key, fault),
         }
     }
 
     fn look_on(&mut self, decoding: bool) {
-        let Some(mut looking) = self.looking.take() else { return };
+        let Some(mut looking) = self.looking.take() else {
+            return;
+        };
         let started = Instant::now();
         let key = looking.key;
         match &mut looking.stage {
             Stage::Vision(encoding) => {
                 let (model, opening) = (&self.model, &self.opening);
                 let step = guarded(|| {
-                    let Some(vectors) = model.vision.step(encoding)? else { return Ok(None) };
+                    let Some(vectors) = model.vision.step(encoding)? else {
+                        return Ok(None);
+                    };
                     // The tokens before the picture, then its vectors with begin and end.
                     let before = model.decoder.embed(&opening[..opening.len() - 3])?;
                     let x = Tensor::cat(&[&before, &vectors], 0)?;
@@ -496,7 +593,11 @@ impl Worker {
                     Ok(Some(x)) => {
                         looking.vision_ms = looking.started.elapsed().as_secs_f64() * 1e3;
                         let entries = expand(self.opening.clone(), &self.model.config).entries;
-                        looking.stage = Stage::Prefill { x, entries, cached: Cached::default() };
+                        looking.stage = Stage::Prefill {
+                            x,
+                            entries,
+                            cached: Cached::default(),
+                        };
                         self.looking = Some(looking);
                     }
                     Err(fault) => return self.looking_failed(key, fault),
@@ -504,7 +605,11 @@ impl Worker {
                 self.pace.vision(started.elapsed());
             }
             Stage::Prefill { x, entries, cached } => {
-                let piece = if decoding { self.pace.prefill_rows() } else { Pace::WHOLE };
+                let piece = if decoding {
+                    self.pace.prefill_rows()
+                } else {
+                    Pace::WHOLE
+                };
                 let start = cached.entries.len();
                 let len = piece.min(entries.len() - start);
                 let places = positions(&entries[..start + len], start);
@@ -512,8 +617,17 @@ impl Worker {
                 let (model, arena) = (&self.model, &self.arena);
                 let done = grown.map_err(Fault::Error).and_then(|()| {
                     guarded(|| {
-                        let span = Span { start, len, pages: cached.pages.clone() };
-                        model.forward(x.narrow(0, start, len)?.contiguous()?, vec![span], &places, arena)?;
+                        let span = Span {
+                            start,
+                            len,
+                            pages: cached.pages.clone(),
+                        };
+                        model.forward(
+                            x.narrow(0, start, len)?.contiguous()?,
+                            vec![span],
+                            &places,
+                            arena,
+                        )?;
                         model.device().synchronize()
                     })
                 });
@@ -522,7 +636,9 @@ impl Worker {
                     return self.looking_failed(key, fault);
                 }
                 self.pace.forward(started.elapsed(), len, false);
-                cached.entries.extend_from_slice(&entries[start..start + len]);
+                cached
+                    .entries
+                    .extend_from_slice(&entries[start..start + len]);
                 if cached.entries.len() < entries.len() {
                     self.looking = Some(looking);
                     return;
@@ -535,7 +651,9 @@ impl Worker {
 
     fn looked(&mut self, key: PictureKey, cached: Cached, started: Instant, vision_ms: f64) {
         self.cache.keep_picture(key, cached);
-        let Some(picture) = self.pictures.get_mut(&key) else { return };
+        let Some(picture) = self.pictures.get_mut(&key) else {
+            return;
+        };
         let timings = EncodeTimings {
             queue_ms: (started - picture.since).as_secs_f64() * 1e3,
             vision_ms,
@@ -543,7 +661,12 @@ impl Worker {
         };
         let tokens = self.model.config.image_tokens();
         for (_, events) in picture.told.drain(..) {
-            events.event(Event::Encoded { key, tokens, timings, cached: false });
+            events.event(Event::Encoded {
+                key,
+                tokens,
+                timings,
+                cached: false,
+            });
         }
         for sequence in self.waiting.in_order() {
             if sequence.picture == Some(key) {
@@ -560,7 +683,10 @@ impl Worker {
         };
         if let Some(picture) = self.pictures.remove(&key) {
             for (_, events) in picture.told {
-                events.event(Event::PictureFailed { key, error: error.clone() });
+                events.event(Event::PictureFailed {
+                    key,
+                    error: error.clone(),
+                });
             }
         }
         for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
@@ -580,15 +706,25 @@ impl Worker {
             self.cache.grow(&mut own, rows + 8)?;
             pages.push(own);
         }
-        let span = |start, len, slot: usize| Span { start, len, pages: pages[slot].clone() };
+        let span = |start, len, slot: usize| Span {
+            start,
+            len,
+            pages: pages[slot].clone(),
+        };
         let places: Vec<u32> = (0..rows as u32).collect();
-        self.model.forward(vectors, vec![span(0, rows, 0)], &places, &self.arena)?;
+        self.model
+            .forward(vectors, vec![span(0, rows, 0)], &places, &self.arena)?;
         for batch in 1..=self.settings.max_batch {
             for len in [4, 1] {
                 let ids = vec![0; batch * len];
                 let places: Vec<u32> = (0..batch).flat_map(|_| 0..len as u32).collect();
                 let spans = (0..batch).map(|slot| span(0, len, slot)).collect();
-                let hidden = self.model.forward(self.model.decoder.embed(&ids)?, spans, &places, &self.arena)?;
+                let hidden = self.model.forward(
+                    self.model.decoder.embed(&ids)?,
+                    spans,
+                    &places,
+                    &self.arena,
+                )?;
                 let all: Vec<usize> = (0..batch).collect();
                 for _ in 0..3 {
                     self.model.logits(&hidden, &all)?;
@@ -596,7 +732,10 @@ impl Worker {
             }
         }
         for pages in pages {
-            self.cache.release(Cached { entries: vec![], pages });
+            self.cache.release(Cached {
+                entries: vec![],
+                pages,
+            });
         }
         Ok(())
     }
@@ -630,15 +769,25 @@ fn job_error(e: &candle_core::Error) -> JobError {
         return JobError::new(ErrorCode::OutOfMemory, message).retry_after(1000.0);
     }
     tracing::error!(error = %what, "the worker failed");
-    JobError::new(ErrorCode::WorkerFailed, "The worker failed in the middle of this; it goes on with the next. Try again.")
-        .retry_after(0.0)
+    JobError::new(
+        ErrorCode::WorkerFailed,
+        "The worker failed in the middle of this; it goes on with the next. Try again.",
+    )
+    .retry_after(0.0)
 }
 
 fn panicked(what: &str) -> JobError {
     tracing::error!(panic = %what, "the worker panicked and recovered");
-    JobError::new(ErrorCode::WorkerFailed, "The worker failed in the middle of this and has recovered. Try again.").retry_after(0.0)
+    JobError::new(
+        ErrorCode::WorkerFailed,
+        "The worker failed in the middle of this and has recovered. Try again.",
+    )
+    .retry_after(0.0)
 }
 
 fn gone() -> JobError {
-    JobError::new(ErrorCode::ImageGone, "The picture was forgotten before the answer: send it again.")
+    JobError::new(
+        ErrorCode::ImageGone,
+        "The picture was forgotten before the answer: send it again.",
+    )
 }

@@ -23,7 +23,9 @@ enum Weight {
 /// The format that a tensor's weights take, `None` where they stay plain: only the weights of products are quantized.
 /// Blocks of 256 where the row's length allows, else of 32.
 pub fn format_of(spec: &TensorSpec, quantize: Quantize) -> Option<GgmlDType> {
-    let [_, row] = spec.shape[..] else { return None };
+    let [_, row] = spec.shape[..] else {
+        return None;
+    };
     let table = spec.name.contains("embedding");
     let product = match spec.part {
         Part::DecoderLayers | Part::VisionLayers => true,
@@ -42,13 +44,19 @@ pub fn format_of(spec: &TensorSpec, quantize: Quantize) -> Option<GgmlDType> {
 
 impl Linear {
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Linear { weight: Weight::Dense(weight), bias }
+        Linear {
+            weight: Weight::Dense(weight),
+            bias,
+        }
     }
 
     /// Quantizes `weight` [out, in].
     pub fn quantized(weight: &Tensor, bias: Option<Tensor>, format: GgmlDType) -> Result<Self> {
         let weight = QTensor::quantize(&weight.to_dtype(DType::F32)?, format)?;
-        Ok(Linear { weight: Weight::Quantized(QMatMul::from_qtensor(weight)?), bias })
+        Ok(Linear {
+            weight: Weight::Quantized(QMatMul::from_qtensor(weight)?),
+            bias,
+        })
     }
 
     /// `x` is [rows, in].
@@ -72,9 +80,9 @@ impl Linear {
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
             Weight::Dense(weight) => x.matmul(&weight.t()?),
-            Weight::Quantized(weight) => {
-                weight.forward(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
-            }
+            Weight::Quantized(weight) => weight
+                .forward(&x.to_dtype(DType::F32)?)?
+                .to_dtype(x.dtype()),
         }
     }
 }

@@ -32,17 +32,27 @@ pub fn prompt(
     let control = tokenizer.control();
     let mut ids = vec![control.gmask, control.sop];
     let answers = turns.iter().map(Some).chain([None]);
-    let questions = turns.iter().map(|turn| turn.question.as_str()).chain([question]);
+    let questions = turns
+        .iter()
+        .map(|turn| turn.question.as_str())
+        .chain([question]);
     for (index, (question, turn)) in questions.zip(answers).enumerate() {
         ids.push(control.user);
         ids.extend(tokenizer.newline());
         if index == 0 && has_picture {
-            ids.extend([control.begin_of_image, control.end_of_text, control.end_of_image]);
+            ids.extend([
+                control.begin_of_image,
+                control.end_of_text,
+                control.end_of_image,
+            ]);
         }
         ids.extend(tokenizer.encode(question)?);
         ids.push(control.assistant);
         match turn {
-            Some(Turn { answer_ids: Some(exact), .. }) => ids.extend(exact),
+            Some(Turn {
+                answer_ids: Some(exact),
+                ..
+            }) => ids.extend(exact),
             Some(Turn { answer, .. }) => {
                 ids.extend(tokenizer.newline());
                 ids.extend(tokenizer.encode(answer)?);

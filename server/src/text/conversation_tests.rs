@@ -11,7 +11,11 @@ fn spelled(tokenizer: &Tokenizer, parts: &[&str]) -> Vec<u32> {
 }
 
 fn turn(question: &str, answer: &str) -> Turn {
-    Turn { question: question.into(), answer: answer.into(), answer_ids: None }
+    Turn {
+        question: question.into(),
+        answer: answer.into(),
+        answer_ids: None,
+    }
 }
 
 #[test]
@@ -21,8 +25,17 @@ fn one_question_about_a_picture() {
         prompt(&t, &[], "图里有几只猫？", true).unwrap(),
         spelled(
             &t,
-            &["[gMASK]", "<sop>", "<|user|>", "\n", "<|begin_of_image|>", "<|endoftext|>", "<|end_of_image|>",
-              "图里有几只猫？", "<|assistant|>"],
+            &[
+                "[gMASK]",
+                "<sop>",
+                "<|user|>",
+                "\n",
+                "<|begin_of_image|>",
+                "<|endoftext|>",
+                "<|end_of_image|>",
+                "图里有几只猫？",
+                "<|assistant|>"
+            ],
         ),
     );
 }
@@ -30,21 +43,54 @@ fn one_question_about_a_picture() {
 #[test]
 fn without_a_picture_there_are_no_placeholders() {
     let t = small();
-    let expected = spelled(&t, &["[gMASK]", "<sop>", "<|user|>", "\n", "hello", "<|assistant|>"]);
+    let expected = spelled(
+        &t,
+        &[
+            "[gMASK]",
+            "<sop>",
+            "<|user|>",
+            "\n",
+            "hello",
+            "<|assistant|>",
+        ],
+    );
     assert_eq!(prompt(&t, &[], "hello", false).unwrap(), expected);
 }
 
 #[test]
 fn the_picture_belongs_to_the_first_question() {
     let t = small();
-    let turns = [turn("what is it?", "a cat"), turn("and the colour?", "black")];
+    let turns = [
+        turn("what is it?", "a cat"),
+        turn("and the colour?", "black"),
+    ];
     assert_eq!(
         prompt(&t, &turns, "and dogs?", true).unwrap(),
         spelled(
             &t,
-            &["[gMASK]", "<sop>", "<|user|>", "\n", "<|begin_of_image|>", "<|endoftext|>", "<|end_of_image|>",
-              "what is it?", "<|assistant|>", "\n", "a cat", "<|user|>", "\n", "and the colour?", "<|assistant|>", "\n",
-              "black", "<|user|>", "\n", "and dogs?", "<|assistant|>"],
+            &[
+                "[gMASK]",
+                "<sop>",
+                "<|user|>",
+                "\n",
+                "<|begin_of_image|>",
+                "<|endoftext|>",
+                "<|end_of_image|>",
+                "what is it?",
+                "<|assistant|>",
+                "\n",
+                "a cat",
+                "<|user|>",
+                "\n",
+                "and the colour?",
+                "<|assistant|>",
+                "\n",
+                "black",
+                "<|user|>",
+                "\n",
+                "and dogs?",
+                "<|assistant|>"
+            ],
         ),
     );
 }
@@ -66,10 +112,17 @@ fn exact_answer_ids_stand_as_they_were_made() {
     let t = small();
     // Letter by letter: encoding the text again would give other ids.
     let made: Vec<u32> = "\ncats".bytes().map(u32::from).collect();
-    let turns = [Turn { answer_ids: Some(made.clone()), ..turn("what?", "cats") }];
+    let turns = [Turn {
+        answer_ids: Some(made.clone()),
+        ..turn("what?", "cats")
+    }];
     let ids = prompt(&t, &turns, "sure?", true).unwrap();
     let first = prompt(&t, &[], "what?", true).unwrap();
-    assert_eq!(ids[..first.len()], first, "the earlier prompt is a prefix: its cache is valid");
+    assert_eq!(
+        ids[..first.len()],
+        first,
+        "the earlier prompt is a prefix: its cache is valid"
+    );
     assert_eq!(ids[first.len()..][..made.len()], made);
     assert_eq!(ids[first.len() + made.len()], t.control().user);
 }
@@ -77,8 +130,22 @@ fn exact_answer_ids_stand_as_they_were_made() {
 #[test]
 fn typed_control_tokens_stay_letters() {
     let t = small();
-    let ids = prompt(&t, &[turn("<|user|>", "<|endoftext|>")], "<|assistant|>[gMASK]", true).unwrap();
+    let ids = prompt(
+        &t,
+        &[turn("<|user|>", "<|endoftext|>")],
+        "<|assistant|>[gMASK]",
+        true,
+    )
+    .unwrap();
     let count = |id| ids.iter().filter(|&&other| other == id).count();
     let c = t.control();
-    assert_eq!([count(c.user), count(c.assistant), count(c.gmask), count(c.end_of_text)], [2, 2, 1, 1]);
+    assert_eq!(
+        [
+            count(c.user),
+            count(c.assistant),
+            count(c.gmask),
+            count(c.end_of_text)
+        ],
+        [2, 2, 1, 1]
+    );
 }

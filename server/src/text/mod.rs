@@ -17,10 +17,7 @@ pub use tokenizer::{ControlTokens, Tokenizer};
 pub enum TextError {
     /// A file of the checkpoint is not what it should be: its name, and what is wrong.
     #[error("{file}: {problem}. Copy the file again from the published checkpoint.")]
-    File {
-        file: &'static str,
-        problem: String,
-    },
+    File { file: &'static str, problem: String },
     /// The text could not be split; names the library's reason.
     #[error("the text could not be turned into tokens: {0}. Send a shorter or simpler text.")]
     Encode(String),

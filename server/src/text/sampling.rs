@@ -64,7 +64,11 @@ impl Defaults {
         let wrong = |problem: String| TextError::file("generation_config.json", problem);
         let config: Config = serde_json::from_slice(file).map_err(|e| wrong(e.to_string()))?;
         let params = SamplingParams {
-            temperature: if config.do_sample { config.temperature.unwrap_or(1.0) } else { 0.0 },
+            temperature: if config.do_sample {
+                config.temperature.unwrap_or(1.0)
+            } else {
+                0.0
+            },
             top_p: config.top_p.unwrap_or(1.0),
             top_k: config.top_k.unwrap_or(0),
             repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
@@ -82,14 +86,20 @@ impl Defaults {
     ///
     /// # Errors
     /// A sentence for the user (`bad_sampling`) that names the setting that is out of range. Nothing is clamped.
-    pub fn with(&self, ask: &wire::Sampling, max_new_tokens: u64) -> Result<SamplingParams, String> {
+    pub fn with(
+        &self,
+        ask: &wire::Sampling,
+        max_new_tokens: u64,
+    ) -> Result<SamplingParams, String> {
         let own = &self.0;
         let params = SamplingParams {
             temperature: ask.temperature.unwrap_or(own.temperature),
             top_p: ask.top_p.unwrap_or(own.top_p),
             top_k: ask.top_k.unwrap_or(own.top_k),
             repetition_penalty: ask.repetition_penalty.unwrap_or(own.repetition_penalty),
-            max_new_tokens: ask.max_new_tokens.unwrap_or(own.max_new_tokens.min(max_new_tokens)),
+            max_new_tokens: ask
+                .max_new_tokens
+                .unwrap_or(own.max_new_tokens.min(max_new_tokens)),
             seed: ask.seed,
             stop: ask.stop.clone().unwrap_or_default(),
         };
@@ -115,13 +125,22 @@ impl Default for Defaults {
 
 impl SamplingParams {
     fn check(&self, max_new_tokens: u64) -> Result<(), String> {
-        let Self { temperature, top_p, repetition_penalty, .. } = *self;
+        let Self {
+            temperature,
+            top_p,
+            repetition_penalty,
+            ..
+        } = *self;
         // NaN is in no range.
         if !(0.0..=2.0).contains(&temperature) {
-            return Err(format!("temperature must be from 0 (greedy) to 2, not {temperature}."));
+            return Err(format!(
+                "temperature must be from 0 (greedy) to 2, not {temperature}."
+            ));
         }
         if !(top_p > 0.0 && top_p <= 1.0) {
-            return Err(format!("top_p must be over 0 and at most 1 (off), not {top_p}."));
+            return Err(format!(
+                "top_p must be over 0 and at most 1 (off), not {top_p}."
+            ));
         }
         if !(repetition_penalty > 0.0 && repetition_penalty <= 2.0) {
             return Err(format!(
@@ -130,14 +149,24 @@ impl SamplingParams {
         }
         if !(1..=max_new_tokens).contains(&self.max_new_tokens) {
             let asked = self.max_new_tokens;
-            return Err(format!("max_new_tokens must be from 1 to {max_new_tokens}, not {asked}."));
+            return Err(format!(
+                "max_new_tokens must be from 1 to {max_new_tokens}, not {asked}."
+            ));
         }
         if self.stop.len() > MAX_STOPS {
             let count = self.stop.len();
-            return Err(format!("stop may have at most {MAX_STOPS} strings, not {count}."));
+            return Err(format!(
+                "stop may have at most {MAX_STOPS} strings, not {count}."
+            ));
         }
-        if self.stop.iter().any(|s| s.is_empty() || s.chars().count() > MAX_STOP_CHARS) {
-            return Err(format!("each stop string must have 1 to {MAX_STOP_CHARS} characters."));
+        if self
+            .stop
+            .iter()
+            .any(|s| s.is_empty() || s.chars().count() > MAX_STOP_CHARS)
+        {
+            return Err(format!(
+                "each stop string must have 1 to {MAX_STOP_CHARS} characters."
+            ));
         }
         Ok(())
     }
@@ -178,7 +207,11 @@ impl Sampler {
             top_k: usize::try_from(params.top_k).unwrap_or(usize::MAX),
             penalty: params.repetition_penalty as f32,
             // A fresh `RandomState` has random keys: what it makes of anything is a seed.
-            rng: StdRng::seed_from_u64(params.seed.unwrap_or_else(|| RandomState::new().hash_one(0))),
+            rng: StdRng::seed_from_u64(
+                params
+                    .seed
+                    .unwrap_or_else(|| RandomState::new().hash_one(0)),
+            ),
             seen: Vec::new(),
             is_seen: Vec::new(),
             scratch: Scratch::default(),
@@ -198,7 +231,11 @@ impl Sampler {
         if self.penalty != 1.0 {
             for &id in &self.seen {
                 if let Some(logit) = logits.get_mut(id as usize) {
-                    *logit = if *logit < 0.0 { *logit * self.penalty } else { *logit / self.penalty };
+                    *logit = if *logit < 0.0 {
+                        *logit * self.penalty
+                    } else {
+                        *logit / self.penalty
+                    };
                 }
             }
         }
@@ -226,7 +263,12 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32], max: f32) -> u32 {
-        let Scratch { maxima, ids, weights, sums } = &mut self.scratch;
+        let Scratch {
+            maxima,
+            ids,
+            weights,
+            sums,
+        } = &mut self.scratch;
         // A tiny temperature must not make 0 · ∞.
         let scale = (1.0 / self.temperature).min(f64::from(f32::MAX)) as f32;
         let limited = self.top_k > 0 && self.top_k < logits.len();
@@ -269,8 +311,15 @@ impl<'a> LogSoftmax<'a> {
     pub fn new(logits: &'a [f32]) -> Result<Self, TextError> {
         let mut maxima = Vec::new();
         let max = f64::from(scan(logits, &mut maxima)?);
-        let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
-        Ok(Self { logits, maxima, log_sum: max + sum.ln() })
+        let sum: f64 = logits
+            .iter()
+            .map(|&logit| (f64::from(logit) - max).exp())
+            .sum();
+        Ok(Self {
+            logits,
+            maxima,
+            log_sum: max + sum.ln(),
+        })
     }
 
     /// The natural logarithm of the token's probability; `None` for an id beyond the table.
@@ -285,7 +334,10 @@ impl<'a> LogSoftmax<'a> {
         }
         let mut ids = Vec::new();
         top(self.logits, &self.maxima, k, &mut ids);
-        let mut top: Vec<_> = ids.into_iter().filter_map(|id| Some((id, self.of(id)?))).collect();
+        let mut top: Vec<_> = ids
+            .into_iter()
+            .filter_map(|id| Some((id, self.of(id)?)))
+            .collect();
         top.sort_by(|a, b| b.1.total_cmp(&a.1));
         top.truncate(k);
         top
@@ -367,21 +419,35 @@ vectorized! {
 ///
 /// The k-th largest of `maxima` bounds the k-th largest logit from below, and few logits reach that bound.
 fn top(logits: &[f32], maxima: &[f32], k: usize, ids: &mut Vec<u32>) {
-    let bound = if k <= maxima.len() { kth(&mut maxima.to_vec(), k) } else { f32::NEG_INFINITY };
+    let bound = if k <= maxima.len() {
+        kth(&mut maxima.to_vec(), k)
+    } else {
+        f32::NEG_INFINITY
+    };
     ids.clear();
     let blocks = logits.chunks(BLOCK).zip(maxima.chunks(LANES)).enumerate();
     for (index, (block, _)) in blocks.filter(|(_, (_, max))| max.iter().any(|&max| max >= bound)) {
-        let found = (index * BLOCK..).zip(block).filter(|(_, logit)| **logit >= bound);
+        let found = (index * BLOCK..)
+            .zip(block)
+            .filter(|(_, logit)| **logit >= bound);
         ids.extend(found.map(|(id, _)| id as u32));
     }
     if k < ids.len() {
-        let least = kth(&mut ids.iter().map(|&id| logits[id as usize]).collect::<Vec<_>>(), k);
+        let least = kth(
+            &mut ids
+                .iter()
+                .map(|&id| logits[id as usize])
+                .collect::<Vec<_>>(),
+            k,
+        );
         ids.retain(|&id| logits[id as usize] >= least);
     }
 }
 
 fn kth(values: &mut [f32], k: usize) -> f32 {
-    *values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+    *values
+        .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a))
+        .1
 }
 
 /// The weights of `logits`, e^((logit - max) · scale), and their sums block by block.
@@ -436,7 +502,10 @@ fn pick(weights: &[f32], sums: &[f64], share: f64) -> usize {
         }
     }
     // Rounding left a little over: the last candidate takes it.
-    weights.iter().rposition(|&weight| weight > 0.0).unwrap_or(0)
+    weights
+        .iter()
+        .rposition(|&weight| weight > 0.0)
+        .unwrap_or(0)
 }
 
 #[inline(always)]

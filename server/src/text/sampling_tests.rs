@@ -26,7 +26,11 @@ fn by_sorting(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Vec<f
     let mut scores: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
     for &id in &history.iter().copied().collect::<HashSet<_>>() {
         let score = &mut scores[id as usize];
-        *score = if *score < 0.0 { *score * params.repetition_penalty } else { *score / params.repetition_penalty };
+        *score = if *score < 0.0 {
+            *score * params.repetition_penalty
+        } else {
+            *score / params.repetition_penalty
+        };
     }
     scores.iter_mut().for_each(|s| *s /= params.temperature);
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -56,8 +60,13 @@ fn assert_distributed(logits: &[f32], params: &SamplingParams, prompt: &[u32]) {
     let expected = by_sorting(logits, params, prompt);
     let mut counts = vec![0usize; logits.len()];
     for seed in 0..DRAWS as u64 {
-        let params = SamplingParams { seed: Some(seed), ..params.clone() };
-        let id = Sampler::new(&params, prompt).sample(&mut logits.to_vec()).unwrap();
+        let params = SamplingParams {
+            seed: Some(seed),
+            ..params.clone()
+        };
+        let id = Sampler::new(&params, prompt)
+            .sample(&mut logits.to_vec())
+            .unwrap();
         counts[id as usize] += 1;
     }
     for (id, (&count, &p)) in counts.iter().zip(&expected).enumerate() {
@@ -65,7 +74,10 @@ fn assert_distributed(logits: &[f32], params: &SamplingParams, prompt: &[u32]) {
         // Five standard deviations, and one draw for the very rare.
         let tolerance = 5.0 * (mean * (1.0 - p)).sqrt() + 1e-9;
         let tolerance = if p > 0.0 { tolerance.max(3.0) } else { 0.0 };
-        assert!((count as f64 - mean).abs() <= tolerance, "{params:?}: id {id} came {count} times, not {mean:.1}");
+        assert!(
+            (count as f64 - mean).abs() <= tolerance,
+            "{params:?}: id {id} came {count} times, not {mean:.1}"
+        );
     }
 }
 
@@ -76,12 +88,25 @@ fn draws_from_transformers_distribution() {
     for temperature in [0.3, 0.8, 2.0] {
         for top_p in [0.05, 0.5, 0.8, 1.0] {
             for top_k in [0, 3, 20] {
-                assert_distributed(&logits, &SamplingParams { temperature, top_p, top_k, ..PLAIN }, &prompt);
+                assert_distributed(
+                    &logits,
+                    &SamplingParams {
+                        temperature,
+                        top_p,
+                        top_k,
+                        ..PLAIN
+                    },
+                    &prompt,
+                );
             }
         }
     }
     for repetition_penalty in [0.5, 1.2, 2.0] {
-        let params = SamplingParams { repetition_penalty, top_p: 0.9, ..PLAIN };
+        let params = SamplingParams {
+            repetition_penalty,
+            top_p: 0.9,
+            ..PLAIN
+        };
         assert_distributed(&logits, &params, &prompt);
     }
 }
@@ -96,27 +121,51 @@ fn ties_and_blocks_and_ruled_out_tokens() {
     assert_distributed(&logits, &SamplingParams { top_k: 50, ..PLAIN }, &[]);
     // All alike: of equals the nucleus takes the first; top-k keeps all that equal its last.
     let flat = vec![0.25; 10];
-    assert_distributed(&flat, &SamplingParams { top_p: 0.35, ..PLAIN }, &[]);
+    assert_distributed(
+        &flat,
+        &SamplingParams {
+            top_p: 0.35,
+            ..PLAIN
+        },
+        &[],
+    );
     assert_distributed(&flat, &SamplingParams { top_k: 3, ..PLAIN }, &[]);
 }
 
 #[test]
 fn greedy_takes_the_first_of_the_largest() {
-    let greedy = SamplingParams { temperature: 0.0, seed: None, ..PLAIN };
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        seed: None,
+        ..PLAIN
+    };
     let mut logits = noise(1000, 1.0, 1);
     logits[300] = 20.0;
     logits[900] = 20.0;
     for _ in 0..3 {
-        assert_eq!(Sampler::new(&greedy, &[]).sample(&mut logits.clone()).unwrap(), 300);
+        assert_eq!(
+            Sampler::new(&greedy, &[])
+                .sample(&mut logits.clone())
+                .unwrap(),
+            300
+        );
     }
-    assert_eq!(Sampler::new(&SamplingParams { top_k: 1, ..PLAIN }, &[]).sample(&mut logits).unwrap(), 300);
+    assert_eq!(
+        Sampler::new(&SamplingParams { top_k: 1, ..PLAIN }, &[])
+            .sample(&mut logits)
+            .unwrap(),
+        300
+    );
     let mut negative = [-3.0, -1.0, -2.0];
     assert_eq!(Sampler::new(&greedy, &[]).sample(&mut negative).unwrap(), 1);
 }
 
 #[test]
 fn a_tiny_temperature_is_as_good_as_greedy() {
-    let params = SamplingParams { temperature: 1e-300, ..PLAIN };
+    let params = SamplingParams {
+        temperature: 1e-300,
+        ..PLAIN
+    };
     let mut logits = noise(1000, 1.0, 1);
     logits[123] = 9.0;
     assert_eq!(Sampler::new(&params, &[]).sample(&mut logits).unwrap(), 123);
@@ -124,7 +173,11 @@ fn a_tiny_temperature_is_as_good_as_greedy() {
 
 #[test]
 fn the_penalty_counts_each_token_of_prompt_and_answer_once() {
-    let greedy = SamplingParams { temperature: 0.0, repetition_penalty: 2.0, ..PLAIN };
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        repetition_penalty: 2.0,
+        ..PLAIN
+    };
     let logits = [8.0, 4.5, -1.0, 4.2, -1.5];
     let mut sampler = Sampler::new(&greedy, &[0, 0, 0, 2, 1_000_000]);
     let mut changed = logits;
@@ -139,9 +192,19 @@ fn the_penalty_counts_each_token_of_prompt_and_answer_once() {
 #[test]
 fn the_same_seed_gives_the_same_answer_alone_or_beside_others() {
     let answer = |seed, beside: bool| -> Vec<u32> {
-        let params = SamplingParams { seed, top_p: 0.9, ..PLAIN };
+        let params = SamplingParams {
+            seed,
+            top_p: 0.9,
+            ..PLAIN
+        };
         let mut own = Sampler::new(&params, &[]);
-        let mut other = Sampler::new(&SamplingParams { seed: Some(99), ..PLAIN }, &[]);
+        let mut other = Sampler::new(
+            &SamplingParams {
+                seed: Some(99),
+                ..PLAIN
+            },
+            &[],
+        );
         let step = |step| {
             if beside {
                 other.sample(&mut noise(700, 2.0, step + 1000)).unwrap();
@@ -157,7 +220,13 @@ fn the_same_seed_gives_the_same_answer_alone_or_beside_others() {
 
 #[test]
 fn unusable_logits_are_an_error() {
-    for params in [PLAIN, SamplingParams { temperature: 0.0, ..PLAIN }] {
+    for params in [
+        PLAIN,
+        SamplingParams {
+            temperature: 0.0,
+            ..PLAIN
+        },
+    ] {
         let error = |logits: &[f32]| {
             let result = Sampler::new(&params, &[]).sample(&mut logits.to_vec());
             result.unwrap_err().to_string()
@@ -188,7 +257,10 @@ fn log_softmax_of_the_raw_logits() {
     let mut order: Vec<usize> = (0..5000).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
     let top = log.top(20);
-    assert_eq!(top.iter().map(|t| t.0 as usize).collect::<Vec<_>>(), order[..20]);
+    assert_eq!(
+        top.iter().map(|t| t.0 as usize).collect::<Vec<_>>(),
+        order[..20]
+    );
     assert_eq!(top[0].1, log.of(top[0].0).unwrap());
     assert_eq!(log.top(0), []);
     assert_eq!(log.top(9999).len(), 5000);
@@ -207,7 +279,9 @@ fn the_largest_are_the_sorted_ones() {
         assert_eq!(scan(&logits, &mut maxima).unwrap(), sorted[0]);
         for k in [1, 2, 50, 70, 79, 1000, 4999, 5000, 9000] {
             let least = sorted[k.min(count) - 1];
-            let expected: Vec<u32> = (0..count as u32).filter(|&id| logits[id as usize] >= least).collect();
+            let expected: Vec<u32> = (0..count as u32)
+                .filter(|&id| logits[id as usize] >= least)
+                .collect();
             let mut ids = vec![7];
             top(&logits, &maxima, k, &mut ids);
             assert_eq!(ids, expected, "{k} of {count}");
@@ -220,10 +294,23 @@ fn exp_is_e_to_the_x() {
     let mut x = 0.0f32;
     while x > -87.0 {
         let exact = f64::from(x).exp();
-        assert!((f64::from(exp(x)) / exact - 1.0).abs() < 4e-7, "{x}: {} {exact}", exp(x));
+        assert!(
+            (f64::from(exp(x)) / exact - 1.0).abs() < 4e-7,
+            "{x}: {} {exact}",
+            exp(x)
+        );
         x -= 0.000_731;
     }
-    assert_eq!([exp(0.0), exp(-0.0), exp(-88.0), exp(-1e30), exp(f32::NEG_INFINITY)], [1.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(
+        [
+            exp(0.0),
+            exp(-0.0),
+            exp(-88.0),
+            exp(-1e30),
+            exp(f32::NEG_INFINITY)
+        ],
+        [1.0, 1.0, 0.0, 0.0, 0.0]
+    );
 }
 
 fn asked(json: &str) -> wire::Sampling {
@@ -236,9 +323,18 @@ fn defaults_come_from_the_checkpoint() {
         "eos_token_id": [151329, 151336, 151338], "transformers_version": "4.44.0"}"#;
     let defaults = Defaults::from_generation_config(file).unwrap();
     let params = defaults.with(&asked("{}"), 4096).unwrap();
-    let published = SamplingParams { temperature: 0.8, top_p: 0.8, max_new_tokens: 1024, seed: None, ..PLAIN };
+    let published = SamplingParams {
+        temperature: 0.8,
+        top_p: 0.8,
+        max_new_tokens: 1024,
+        seed: None,
+        ..PLAIN
+    };
     assert_eq!(params, published);
-    assert_eq!(defaults.with(&asked("{}"), 100).unwrap().max_new_tokens, 100);
+    assert_eq!(
+        defaults.with(&asked("{}"), 100).unwrap().max_new_tokens,
+        100
+    );
 
     let own = r#"{"temperature": 0, "top_p": 0.5, "top_k": 7, "repetition_penalty": 1.1, "max_new_tokens": 9,
         "seed": 3, "stop": ["a", "b"]}"#;
@@ -255,9 +351,23 @@ fn defaults_come_from_the_checkpoint() {
 
     let greedy = Defaults::from_generation_config(br#"{"temperature": 0.8}"#).unwrap();
     assert_eq!(greedy.with(&asked("{}"), 4096).unwrap().temperature, 0.0);
-    assert_eq!(Defaults::default().with(&asked("{}"), 4096).unwrap().temperature, 0.0);
-    for broken in ["", "[]", r#"{"do_sample": true, "temperature": -1}"#, r#"{"top_p": 0}"#, r#"{"top_k": -1}"#] {
-        let error = Defaults::from_generation_config(broken.as_bytes()).unwrap_err().to_string();
+    assert_eq!(
+        Defaults::default()
+            .with(&asked("{}"), 4096)
+            .unwrap()
+            .temperature,
+        0.0
+    );
+    for broken in [
+        "",
+        "[]",
+        r#"{"do_sample": true, "temperature": -1}"#,
+        r#"{"top_p": 0}"#,
+        r#"{"top_k": -1}"#,
+    ] {
+        let error = Defaults::from_generation_config(broken.as_bytes())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("generation_config.json: "), "{error}");
     }
 }
@@ -281,15 +391,29 @@ fn out_of_range_is_refused_by_name() {
         assert!(sentence.contains(name), "{json}: {sentence}");
     }
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        refused(wire::Sampling { temperature: Some(value), ..Default::default() });
-        refused(wire::Sampling { top_p: Some(value), ..Default::default() });
-        refused(wire::Sampling { repetition_penalty: Some(value), ..Default::default() });
+        refused(wire::Sampling {
+            temperature: Some(value),
+            ..Default::default()
+        });
+        refused(wire::Sampling {
+            top_p: Some(value),
+            ..Default::default()
+        });
+        refused(wire::Sampling {
+            repetition_penalty: Some(value),
+            ..Default::default()
+        });
     }
-    let long = |count| wire::Sampling { stop: Some(vec!["图".repeat(count)]), ..Default::default() };
+    let long = |count| wire::Sampling {
+        stop: Some(vec!["图".repeat(count)]),
+        ..Default::default()
+    };
     refused(long(65));
     for fine in [
         long(64),
-        asked(r#"{"temperature": 2, "top_p": 1, "repetition_penalty": 2, "max_new_tokens": 4096, "top_k": 0}"#),
+        asked(
+            r#"{"temperature": 2, "top_p": 1, "repetition_penalty": 2, "max_new_tokens": 4096, "top_k": 0}"#,
+        ),
         asked(r#"{"seed": 18446744073709551615, "top_k": 18446744073709551615}"#),
     ] {
         Defaults::default().with(&fine, 4096).unwrap();
@@ -311,7 +435,13 @@ fn a_token_takes_a_fifth_of_a_millisecond() {
         ("large top_k", 0.8, 1000, 1.0),
     ] {
         let logits = noise(CANDIDATES, spread, 4);
-        let params = SamplingParams { temperature: 0.8, top_p, top_k, repetition_penalty: 1.1, ..PLAIN };
+        let params = SamplingParams {
+            temperature: 0.8,
+            top_p,
+            top_k,
+            repetition_penalty: 1.1,
+            ..PLAIN
+        };
         let mut sampler = Sampler::new(&params, &prompt);
         let mut times = Vec::new();
         let mut fastest = Duration::MAX;
@@ -323,7 +453,11 @@ fn a_token_takes_a_fifth_of_a_millisecond() {
             fastest = fastest.min(start.elapsed());
         }
         times.sort();
-        println!("{name}: fastest {:?}, median {:?}", times[0], times[times.len() / 2]);
+        println!(
+            "{name}: fastest {:?}, median {:?}",
+            times[0],
+            times[times.len() / 2]
+        );
         if !cfg!(debug_assertions) {
             assert!(fastest <= LIMIT, "{name}: {fastest:?}");
         }

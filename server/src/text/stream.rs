@@ -106,7 +106,10 @@ impl AnswerStream {
             self.begun = true;
             self.held.push(character);
             let held = &self.held;
-            let complete = self.stop.iter().filter(|stop| held.ends_with(stop.as_str()));
+            let complete = self
+                .stop
+                .iter()
+                .filter(|stop| held.ends_with(stop.as_str()));
             if let Some(longest) = complete.map(String::len).max() {
                 shown.push_str(&held[..held.len() - longest]);
                 self.held.clear();
@@ -120,7 +123,10 @@ impl AnswerStream {
 
     /// How many of the last held bytes begin a stop string.
     fn undecided(&self) -> usize {
-        let starts = self.held.char_indices().map(|(start, _)| &self.held[start..]);
+        let starts = self
+            .held
+            .char_indices()
+            .map(|(start, _)| &self.held[start..]);
         let mut undecided = starts.filter(|end| self.stop.iter().any(|s| s.starts_with(end)));
         undecided.next().map_or(0, str::len)
     }

@@ -70,15 +70,16 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`TextError::File`] names the file, the line or token, and what is wrong with it.
-    pub fn from_files(
-        tokenizer_model: &[u8],
-        tokenizer_config: &[u8],
-    ) -> Result<Self, TextError> {
+    pub fn from_files(tokenizer_model: &[u8], tokenizer_config: &[u8]) -> Result<Self, TextError> {
         let ranks = read_ranks(tokenizer_model)?;
         let special_ids = read_specials(tokenizer_config)?;
         let specials: HashSet<u32> = special_ids.values().copied().collect();
 
-        let longest = ranks.iter().map(|(_, id)| *id).chain(specials.iter().copied()).max();
+        let longest = ranks
+            .iter()
+            .map(|(_, id)| *id)
+            .chain(specials.iter().copied())
+            .max();
         let mut spans = vec![(0, 0); longest.map_or(0, |id| id as usize + 1)];
         let mut bytes = Vec::with_capacity(tokenizer_model.len() / 2);
         for (token, id) in &ranks {
@@ -93,7 +94,8 @@ impl Tokenizer {
 
         let named = |name: &str| {
             special_ids.get(name).copied().ok_or_else(|| {
-                let problem = format!("added_tokens_decoder has no {name}, which the conversation needs");
+                let problem =
+                    format!("added_tokens_decoder has no {name}, which the conversation needs");
                 TextError::file(CONFIG_FILE, problem)
             })
         };
@@ -126,7 +128,10 @@ impl Tokenizer {
     /// [`TextError::Encode`] if the split pattern gives up on a text; no known text makes it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let encoding = self.bpe.encode_fast(text, false);
-        Ok(encoding.map_err(|e| TextError::Encode(e.to_string()))?.get_ids().to_vec())
+        Ok(encoding
+            .map_err(|e| TextError::Encode(e.to_string()))?
+            .get_ids()
+            .to_vec())
     }
 
     /// The ids of `"\n"`, which stands between a role and its text.
@@ -220,12 +225,17 @@ fn build_bpe(ranks: &[(Vec<u8>, u32)]) -> Result<tokenizers::Tokenizer, TextErro
     let letters = byte_letters();
     let spell = |bytes: &[u8]| -> String { bytes.iter().map(|&b| letters[b as usize]).collect() };
 
-    let vocab: Vocab = ranks.iter().map(|(token, rank)| (spell(token), *rank)).collect();
+    let vocab: Vocab = ranks
+        .iter()
+        .map(|(token, rank)| (spell(token), *rank))
+        .collect();
     if vocab.len() < ranks.len() {
         return Err(wrong("a token stands there twice".into()));
     }
     if let Some(byte) = (0..=u8::MAX).find(|&byte| !vocab.contains_key(&spell(&[byte]))) {
-        return Err(wrong(format!("there is no token for the byte 0x{byte:02x}")));
+        return Err(wrong(format!(
+            "there is no token for the byte 0x{byte:02x}"
+        )));
     }
     let merges = ranks.iter().filter_map(|(token, _)| {
         let token = spell(token);
@@ -255,21 +265,31 @@ fn build_bpe(ranks: &[(Vec<u8>, u32)]) -> Result<tokenizers::Tokenizer, TextErro
 /// Where the two tokens meet that tiktoken joins last on its way to `token`, an offset in it; `None` if joins do not
 /// get there.
 fn last_join(token: &str, vocab: &Vocab) -> Option<usize> {
-    let rank = |start: usize, end: usize| vocab.get(&token[start..end]).copied().unwrap_or(u32::MAX);
+    let rank =
+        |start: usize, end: usize| vocab.get(&token[start..end]).copied().unwrap_or(u32::MAX);
     // Each part's start, and the rank of the part joined with the next one.
     let mut parts: Vec<(usize, u32)> = token.char_indices().map(|(at, _)| (at, u32::MAX)).collect();
-    let end_of = |parts: &[(usize, u32)], index: usize| parts.get(index + 1).map_or(token.len(), |part| part.0);
+    let end_of = |parts: &[(usize, u32)], index: usize| {
+        parts.get(index + 1).map_or(token.len(), |part| part.0)
+    };
     for index in 1..parts.len() {
         parts[index - 1].1 = rank(parts[index - 1].0, end_of(&parts, index));
     }
     while parts.len() > 2 {
-        let ranked = parts.iter().enumerate().map(|(index, part)| (part.1, index));
+        let ranked = parts
+            .iter()
+            .enumerate()
+            .map(|(index, part)| (part.1, index));
         let (_, lowest) = ranked.min().filter(|(rank, _)| *rank != u32::MAX)?;
         parts.remove(lowest + 1);
         // The part has grown, so its join with the next one is another, and the one before's with it.
         for index in lowest.saturating_sub(1)..=lowest {
             let next = index + 1 < parts.len();
-            parts[index].1 = if next { rank(parts[index].0, end_of(&parts, index + 1)) } else { u32::MAX };
+            parts[index].1 = if next {
+                rank(parts[index].0, end_of(&parts, index + 1))
+            } else {
+                u32::MAX
+            };
         }
     }
     parts.get(1).map(|second| second.0)

@@ -41,7 +41,9 @@ fn tiktoken(piece: &[u8], ranks: &HashMap<Vec<u8>, u32>) -> Vec<u32> {
 }
 
 fn file_of(ranks: &HashMap<Vec<u8>, u32>) -> Vec<u8> {
-    let lines = ranks.iter().map(|(token, rank)| format!("{} {rank}\n", BASE64.encode(token)));
+    let lines = ranks
+        .iter()
+        .map(|(token, rank)| format!("{} {rank}\n", BASE64.encode(token)));
     lines.collect::<String>().into_bytes()
 }
 
@@ -50,7 +52,11 @@ fn agrees_with_tiktoken() {
     let tokenizer = small();
     for (text, ids) in goldens().encode {
         assert_eq!(tokenizer.encode(&text).unwrap(), ids, "{text:?}");
-        let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
+        let bytes: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| tokenizer.token_bytes(id).unwrap())
+            .copied()
+            .collect();
         assert_eq!(bytes, text.as_bytes());
     }
 }
@@ -65,7 +71,9 @@ fn any_vocabulary_at_any_ranks_agrees_with_tiktokens_loop() {
         let letters = &b"abcd"[..2 + round % 3];
         let mut word = |most: usize| -> Vec<u8> {
             let length = rng.random_range(2..=most);
-            (0..length).map(|_| letters[rng.random_range(0..letters.len())]).collect()
+            (0..length)
+                .map(|_| letters[rng.random_range(0..letters.len())])
+                .collect()
         };
         let mut words: HashSet<Vec<u8>> = (0..=255).map(|b| vec![b]).collect();
         words.extend((0..60).map(|_| word(7)));
@@ -84,7 +92,11 @@ fn any_vocabulary_at_any_ranks_agrees_with_tiktokens_loop() {
             let expected = tiktoken(&text, &ranks);
             merged += usize::from(expected.len() < text.len());
             let text = String::from_utf8(text).unwrap();
-            assert_eq!(tokenizer.encode(&text).unwrap(), expected, "{text} in round {round}");
+            assert_eq!(
+                tokenizer.encode(&text).unwrap(),
+                expected,
+                "{text} in round {round}"
+            );
         }
     }
     assert!(merged > 4000, "the vocabularies join something: {merged}");
@@ -93,9 +105,17 @@ fn any_vocabulary_at_any_ranks_agrees_with_tiktokens_loop() {
 #[test]
 fn what_a_user_types_is_never_a_control_token() {
     let tokenizer = small();
-    for name in ["<|assistant|>", "<|endoftext|>", "[gMASK]<sop>", "</credit>"] {
+    for name in [
+        "<|assistant|>",
+        "<|endoftext|>",
+        "[gMASK]<sop>",
+        "</credit>",
+    ] {
         let ids = tokenizer.encode(name).unwrap();
-        assert!(ids.len() > 1 && ids.iter().all(|&id| !tokenizer.is_special(id)), "{name}");
+        assert!(
+            ids.len() > 1 && ids.iter().all(|&id| !tokenizer.is_special(id)),
+            "{name}"
+        );
     }
 }
 
@@ -109,16 +129,28 @@ fn special_tokens_come_from_the_config() {
     // Marked `"special": false` in the file, and still no text.
     assert!(tokenizer.is_special(tokenizer.special("</credit>").unwrap()));
     assert_eq!(tokenizer.special("<|no such|>"), None);
-    assert_eq!(tokenizer.vocab_size() as u32, tokenizer.special("</credit>").unwrap() + 1);
+    assert_eq!(
+        tokenizer.vocab_size() as u32,
+        tokenizer.special("</credit>").unwrap() + 1
+    );
     assert_eq!(tokenizer.token_bytes(u32::MAX), None);
 }
 
 #[test]
 fn long_runs_are_no_trouble() {
     let tokenizer = small();
-    for text in [" ".repeat(300_000) + "x", "\n ".repeat(20_000), "a".repeat(50_000), "'".repeat(50_000)] {
+    for text in [
+        " ".repeat(300_000) + "x",
+        "\n ".repeat(20_000),
+        "a".repeat(50_000),
+        "'".repeat(50_000),
+    ] {
         let ids = tokenizer.encode(&text).unwrap();
-        let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
+        let bytes: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| tokenizer.token_bytes(id).unwrap())
+            .copied()
+            .collect();
         assert_eq!(bytes, text.as_bytes());
     }
 }
@@ -126,7 +158,8 @@ fn long_runs_are_no_trouble() {
 #[test]
 fn broken_files_are_named() {
     let config = String::from_utf8(CONFIG.to_vec()).unwrap();
-    let problem = |model: &[u8], config: &str| match Tokenizer::from_files(model, config.as_bytes()) {
+    let problem = |model: &[u8], config: &str| match Tokenizer::from_files(model, config.as_bytes())
+    {
         Ok(_) => panic!("accepted"),
         Err(error) => error.to_string(),
     };
@@ -142,19 +175,28 @@ fn broken_files_are_named() {
         let message = problem(&with(line), &config);
         assert!(message.contains(expected), "{message}");
     }
-    let message = problem(&MODEL[MODEL.iter().position(|&b| b == b'\n').unwrap() + 1..], &config);
+    let message = problem(
+        &MODEL[MODEL.iter().position(|&b| b == b'\n').unwrap() + 1..],
+        &config,
+    );
     assert!(message.contains("no token for the byte 0x00"), "{message}");
     let message = problem(b"", &config);
     assert!(message.contains("no token for the byte 0x00"), "{message}");
 
     let message = problem(MODEL, "{}");
-    assert!(message.starts_with("tokenizer_config.json: missing field"), "{message}");
+    assert!(
+        message.starts_with("tokenizer_config.json: missing field"),
+        "{message}"
+    );
     let message = problem(MODEL, &config.replace("<|user|>", "<|human|>"));
     assert!(message.contains("has no <|user|>"), "{message}");
     let message = problem(MODEL, &config.replacen("\"6", "\"minus 6", 1));
     assert!(message.contains("is no id"), "{message}");
     let message = problem(MODEL, &config.replace("<|system|>", "<|user|>"));
     assert!(message.contains("<|user|> has two ids"), "{message}");
-    let message = problem(MODEL, r#"{"added_tokens_decoder": {"65": {"content": "<|user|>"}}}"#);
+    let message = problem(
+        MODEL,
+        r#"{"added_tokens_decoder": {"65": {"content": "<|user|>"}}}"#,
+    );
     assert!(message.contains("id 65 is also a token"), "{message}");
 }

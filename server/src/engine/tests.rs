@@ -1,0 +1,446 @@
+//! The engine with a real worker, on a tiny model with random weights: no socket, no card.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use wire::{ErrorCode, FinishReason, State, Usage};
+
+use super::*;
+use crate::config::{Device, Dtype};
+use crate::image::{self, Pixels};
+use crate::text::{SamplingParams, Turn};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn start(settings: Settings) -> Engine {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny.config.json");
+    let engine = Engine::start(settings, move || {
+        Ok((
+            Checkpoint::random(&config, 7)?,
+            Target::choose(Device::Cpu, Dtype::F32)?,
+        ))
+    })
+    .unwrap();
+    let since = Instant::now();
+    while engine.status().borrow().state != State::Ready {
+        assert!(since.elapsed() < PATIENCE && engine.status().borrow().error.is_none());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    engine
+}
+
+/// A session: it hears its events through a channel.
+struct Client {
+    session: u64,
+    engine: Engine,
+    sink: Arc<Sink>,
+    events: Receiver<Event>,
+}
+
+struct Sink {
+    events: Mutex<Sender<Event>>,
+    stalled: AtomicBool,
+    away: AtomicBool,
+}
+
+impl EventSink for Sink {
+    fn event(&self, event: Event) {
+        let _ = self.events.lock().unwrap().send(event);
+    }
+
+    fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    fn away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+}
+
+/// What came of a question.
+#[derive(Debug, Default)]
+struct Answer {
+    text: String,
+    ids: Vec<u32>,
+    usage: Usage,
+    timings: wire::AnswerTimings,
+    positions: Vec<Option<usize>>,
+    finish: Option<FinishReason>,
+    error: Option<JobError>,
+}
+
+impl Client {
+    fn new(engine: &Engine) -> Self {
+        let (sender, events) = channel();
+        let sink = Sink {
+            events: Mutex::new(sender),
+            stalled: false.into(),
+            away: false.into(),
+        };
+        Client {
+            session: engine.next_id(),
+            engine: engine.clone(),
+            sink: Arc::new(sink),
+            events,
+        }
+    }
+
+    /// A picture of one shade.
+    fn show(&self, shade: u8) -> PictureKey {
+        let key = PictureKey {
+            scope: self.session,
+            sha256: [shade; 32],
+        };
+        self.engine.picture(PictureJob {
+            session: self.session,
+            key,
+            pixels: picture(shade),
+            events: self.sink.clone(),
+        });
+        key
+    }
+
+    fn encoded(&self) -> bool {
+        loop {
+            if let Event::Encoded { cached, .. } = self.next() {
+                return cached;
+            }
+        }
+    }
+
+    fn next(&self) -> Event {
+        self.events
+            .recv_timeout(PATIENCE)
+            .expect("the engine fell silent")
+    }
+
+    fn ask(
+        &self,
+        picture: Option<PictureKey>,
+        history: &[Turn],
+        question: &str,
+        tokens: u64,
+    ) -> u64 {
+        self.ask_until(picture, history, question, tokens, PATIENCE)
+            .unwrap()
+    }
+
+    fn ask_until(
+        &self,
+        picture: Option<PictureKey>,
+        history: &[Turn],
+        question: &str,
+        tokens: u64,
+        deadline: Duration,
+    ) -> Result<u64, JobError> {
+        let request = self.engine.next_id();
+        self.engine.ask(AskJob {
+            session: self.session,
+            request,
+            picture,
+            history: history.to_vec(),
+            question: question.into(),
+            sampling: SamplingParams {
+                max_new_tokens: tokens,
+                ..greedy()
+            },
+            received: Instant::now(),
+            deadline: Instant::now() + deadline,
+            events: self.sink.clone(),
+        })?;
+        Ok(request)
+    }
+
+    /// Waits for the end of `request`; events of others are passed over.
+    fn answer(&self, request: u64) -> Answer {
+        let mut answer = Answer::default();
+        loop {
+            match self.next() {
+                Event::Token { request: r, text } if r == request => answer.text += &text,
+                Event::Queued {
+                    request: r,
+                    position,
+                } if r == request => answer.positions.push(position),
+                Event::Done {
+                    request: r,
+                    finish_reason,
+                    usage,
+                    timings,
+                    answer_ids,
+                } if r == request => {
+                    answer.finish = Some(finish_reason);
+                    answer.usage = usage;
+                    answer.timings = timings;
+                    answer.ids = answer_ids;
+                    return answer;
+                }
+                Event::Failed { request: r, error } if r == request => {
+                    answer.error = Some(error);
+                    return answer;
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn greedy() -> SamplingParams {
+    crate::text::Defaults::default()
+        .with(&wire::Sampling::default(), 1 << 20)
+        .unwrap()
+}
+
+fn picture(shade: u8) -> Arc<Pixels> {
+    // A 1×1 BMP of 24 bits.
+    let mut bmp =
+        b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0".to_vec();
+    bmp.resize(54, 0);
+    bmp.extend([shade, shade / 2, 255 - shade, 0]);
+    Arc::new(
+        image::load(&bmp, 224, &image::Options::default())
+            .unwrap()
+            .pixels,
+    )
+}
+
+/// The same questions one at a time, two at a time, sliced and reused give the same answers.
+#[test]
+fn answers_do_not_depend_on_company() {
+    let questions = [
+        "a",
+        "what is in the picture, please?",
+        "who",
+        "1 2 3 4 5 6 7 8 9",
+        "x y z",
+    ];
+    let alone: Vec<Answer> = {
+        let engine = start(Settings {
+            max_batch: 1,
+            prefix_cache: false,
+            eager_encode: false,
+            ..Settings::default()
+        });
+        let client = Client::new(&engine);
+        let key = client.show(10);
+        questions
+            .iter()
+            .map(|q| client.answer(client.ask(Some(key), &[], q, 40)))
+            .collect()
+    };
+    assert!(
+        alone
+            .iter()
+            .all(|a| a.finish.is_some() && a.usage.completion_tokens > 0)
+    );
+    let engine = start(Settings::default());
+    let clients: Vec<Client> = questions.iter().map(|_| Client::new(&engine)).collect();
+    let asked: Vec<u64> = clients
+        .iter()
+        .zip(questions)
+        .map(|(client, question)| client.ask(Some(client.show(10)), &[], question, 40))
+        .collect();
+    for ((client, request), alone) in clients.iter().zip(asked).zip(&alone) {
+        let answer = client.answer(request);
+        assert_eq!(
+            (answer.text, answer.ids),
+            (alone.text.clone(), alone.ids.clone())
+        );
+        assert_eq!(answer.usage.prompt_tokens, alone.usage.prompt_tokens);
+    }
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn a_conversation_from_the_cache_is_the_one_sent_whole() {
+    let engine = start(Settings::default());
+    let (client, fresh) = (Client::new(&engine), Client::new(&engine));
+    let key = client.show(77);
+    assert!(!client.encoded());
+    let mut history: Vec<Turn> = Vec::new();
+    let mut cached_before = 0;
+    for round in 0..6 {
+        let question = format!("question {round}");
+        let answer = client.answer(client.ask(Some(key), &history, &question, 12));
+        // All but what is new came from the cache: the picture at first, then the whole conversation.
+        assert!(
+            answer.usage.cached_tokens > cached_before,
+            "round {round}: {:?}",
+            answer.usage
+        );
+        assert!(answer.usage.prompt_tokens - answer.usage.cached_tokens <= 24);
+        cached_before = answer.usage.cached_tokens;
+        history.push(Turn {
+            question,
+            answer: answer.text.clone(),
+            answer_ids: Some(answer.ids.clone()),
+        });
+    }
+    let (last, earlier) = history.split_last().unwrap();
+    let whole = fresh.answer(fresh.ask(Some(fresh.show(77)), earlier, &last.question, 12));
+    assert_eq!(Some(whole.ids), last.answer_ids);
+    // Another branch of the same conversation, and then the first again.
+    let other = client.answer(client.ask(Some(key), &history[..2], "something else", 12));
+    assert!(other.usage.cached_tokens > 0);
+    let again = client.answer(client.ask(Some(key), earlier, &last.question, 12));
+    assert_eq!(Some(again.ids), last.answer_ids);
+}
+
+#[test]
+fn what_was_dropped_is_computed_again() {
+    // The least cache there can be: every new picture drops an old one.
+    let engine = start(Settings {
+        cache_bytes: Some(0),
+        max_batch: 1,
+        ..Settings::default()
+    });
+    let client = Client::new(&engine);
+    let keys: Vec<PictureKey> = (0..40).map(|i| client.show(i * 6)).collect();
+    let first: Vec<Answer> = keys
+        .iter()
+        .map(|k| client.answer(client.ask(Some(*k), &[], "what?", 8)))
+        .collect();
+    for (key, first) in keys.iter().zip(&first) {
+        let again = client.answer(client.ask(Some(*key), &[], "what?", 8));
+        assert_eq!(again.ids, first.ids);
+    }
+}
+
+#[test]
+fn a_picture_is_looked_at_once_and_forgotten_on_demand() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let key = client.show(3);
+    assert!(!client.encoded());
+    client.show(3);
+    assert!(client.encoded());
+    let (done, freed) = channel();
+    engine.forget(key, move || done.send(()).unwrap());
+    freed.recv_timeout(PATIENCE).unwrap();
+    let answer = client.answer(client.ask(Some(key), &[], "what?", 4));
+    assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
+}
+
+#[test]
+fn a_question_ends_where_it_must() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let answer = client.answer(client.ask(None, &[], "hello", 5));
+    assert_eq!(
+        (answer.finish, answer.usage.completion_tokens),
+        (Some(FinishReason::Length), 5)
+    );
+    assert_eq!(answer.positions, [Some(0)]);
+
+    // 512 positions: the answer ends with them, and the next question finds no room.
+    let answer = client.answer(client.ask(None, &[], &"word ".repeat(90), 10_000));
+    assert_eq!(answer.finish, Some(FinishReason::Length));
+    assert_eq!(
+        answer.usage.prompt_tokens + answer.usage.completion_tokens,
+        512
+    );
+    let turn = Turn {
+        question: "word ".repeat(90),
+        answer: answer.text,
+        answer_ids: Some(answer.ids),
+    };
+    let answer = client.answer(client.ask(None, &[turn], "more", 10));
+    assert_eq!(answer.error.unwrap().code, ErrorCode::ContextFull);
+
+    let request = client
+        .ask_until(None, &[], "late", 400, Duration::ZERO)
+        .unwrap();
+    assert_eq!(client.answer(request).finish, Some(FinishReason::Timeout));
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn cancelling_ends_waiting_and_running_questions() {
+    let engine = start(Settings {
+        max_batch: 1,
+        ..Settings::default()
+    });
+    let client = Client::new(&engine);
+    let running = client.ask(None, &[], "run", 480);
+    let waiting = client.ask(None, &[], "wait", 480);
+    while !matches!(client.next(), Event::Token { .. }) {}
+    engine.cancel(waiting);
+    engine.cancel(running);
+    let mut ended = 0;
+    while ended < 2 {
+        match client.next() {
+            Event::Done { finish_reason, .. } => {
+                assert_eq!(finish_reason, FinishReason::Cancelled);
+                ended += 1;
+            }
+            Event::Started { request } => assert_ne!(request, waiting),
+            _ => {}
+        }
+    }
+    let gone = Client::new(&engine);
+    gone.ask(None, &[], "run", 480);
+    engine.end_session(gone.session);
+    let next = client.answer(client.ask(None, &[], "next", 3));
+    assert_eq!(next.finish, Some(FinishReason::Length));
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_says_how_long_to_wait() {
+    let engine = start(Settings {
+        max_batch: 1,
+        queue: 2,
+        ..Settings::default()
+    });
+    let client = Client::new(&engine);
+    let asked: Vec<u64> = (0..3).map(|_| client.ask(None, &[], "q", 200)).collect();
+    let refused = client
+        .ask_until(None, &[], "one too many", 5, PATIENCE)
+        .unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Busy);
+    assert!(refused.retry_after_ms.unwrap() > 0.0);
+    let last = client.answer(asked[2]);
+    // Positions only fall, down to the next in line.
+    let told: Vec<usize> = last.positions.into_iter().flatten().collect();
+    assert!(told.windows(2).all(|w| w[0] > w[1]), "{told:?}");
+    assert_eq!(told.last(), Some(&0));
+    client.ask(None, &[], "now there is room", 5);
+}
+
+#[test]
+fn an_unread_answer_pauses_and_goes_on_where_it_was() {
+    let engine = start(Settings {
+        max_batch: 1,
+        ..Settings::default()
+    });
+    let expected = {
+        let client = Client::new(&engine);
+        client.answer(client.ask(None, &[], "long", 300))
+    };
+    let (slow, other) = (Client::new(&engine), Client::new(&engine));
+    let request = slow.ask(None, &[], "long", 300);
+    while !matches!(slow.next(), Event::Token { .. }) {}
+    slow.sink.stalled.store(true, Ordering::Relaxed);
+    // Its slot is free for others meanwhile.
+    assert_eq!(
+        other.answer(other.ask(None, &[], "short", 5)).finish,
+        Some(FinishReason::Length)
+    );
+    slow.sink.stalled.store(false, Ordering::Relaxed);
+    let answer = slow.answer(request);
+    assert_eq!(answer.ids, expected.ids);
+}
+
+#[test]
+fn the_stages_add_up() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let key = client.show(9);
+    let answer = client.answer(client.ask(Some(key), &[], "what?", 60));
+    let t = answer.timings;
+    let sum = t.image_wait_ms + t.queue_ms + t.prefill_ms + t.decode_ms;
+    assert!((sum - t.total_ms).abs() <= 0.05 * t.total_ms, "{t:?}");
+    assert!(t.first_token_ms <= t.total_ms && t.first_token_ms >= t.image_wait_ms);
+}
