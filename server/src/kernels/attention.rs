@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, DType, Device, InplaceOp2, Layout, Result, Shape, Tensor,
-    backend::BackendStorage, bail,
+    CpuStorage, CustomOp1, CustomOp2, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape,
+    Tensor, backend::BackendStorage, bail,
 };
 use rayon::prelude::*;
 
@@ -83,8 +83,40 @@ impl Arena {
 
     /// Copies a page, all layers of it.
     pub fn copy_page(&self, from: u32, to: u32) -> Result<()> {
-        let page = self.data.narrow(0, from as usize, 1)?.copy()?;
-        self.data.slice_set(&page, 0, to as usize)
+        let (pages, page) = (self.pages(), self.dims.page());
+        let (from, to) = (from as usize, to as usize);
+        if from >= pages || to >= pages {
+            bail!("page {from} or {to} is not one of {pages}")
+        }
+        self.data.inplace_op1(&CopyPage {
+            from: from * page,
+            to: to * page,
+            len: page,
+        })
+    }
+}
+
+/// Copies elements within a tensor. (candle's own copy of a part clones the whole storage first.)
+struct CopyPage {
+    from: usize,
+    to: usize,
+    len: usize,
+}
+
+impl InplaceOp1 for CopyPage {
+    fn name(&self) -> &'static str {
+        "copy-page"
+    }
+
+    fn cpu_fwd(&self, arena: &mut CpuStorage, _: &Layout) -> Result<()> {
+        let CpuStorage::F32(arena) = arena else {
+            bail!(
+                "the CPU's KV cache is f32, found {:?}",
+                cpu::dtype_of(arena)
+            )
+        };
+        arena.copy_within(self.from..self.from + self.len, self.to);
+        Ok(())
     }
 }
 
