@@ -21,6 +21,8 @@ pub(super) struct Scratch {
     /// RGB where it can't be made in place, and what lies between the two passes of the resize.
     pub between: Vec<u8>,
     pub resizer: Resizer,
+    #[cfg(target_arch = "x86_64")]
+    pub taps: super::resize::Taps,
     pub jpeg: Option<Decompressor>,
 }
 
@@ -45,11 +47,15 @@ impl Scratch {
     }
 }
 
-/// The first `len` bytes of `buffer`, grown if need be; what they hold is left over from before.
+/// Bytes that are always there after a buffer's pixels, for loads that reach beyond the last of them.
+pub(super) const SLACK: usize = 64;
+
+/// The first `len` bytes of `buffer`, grown if need be, with [`SLACK`] after them; what they hold is left over from
+/// before.
 pub(super) fn at_least(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
-    if buffer.len() < len {
+    if buffer.len() < len + SLACK {
         // Not `resize`: what is there need not be copied along.
-        *buffer = vec![0; len];
+        *buffer = vec![0; len + SLACK];
     }
     &mut buffer[..len]
 }
