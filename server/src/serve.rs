@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{EngineArgs, ImageDecoder, ServeArgs};
+use crate::config::{AccessArgs, EngineArgs, ImageDecoder, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
-use crate::http::{self, Access};
+use crate::http::{self, Access, Proxies};
 use crate::image;
-use crate::session::{Hub, Options, Shared};
+use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
 
 /// Serves until SIGTERM or Ctrl-C. It listens at once, while the model loads.
 ///
@@ -52,8 +52,21 @@ fn engine_settings(settings: &ServeArgs) -> engine::Settings {
 /// Those of [`run`].
 pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
     let limits = settings.limits.wire().map_err(invalid)?;
-    let access =
-        Access::new(&settings.access.allow_host, &settings.access.allow_origin).map_err(invalid)?;
+    let access = access(&settings.access).map_err(invalid)?;
+    let guests = guests(&settings.access).map_err(invalid)?;
+    let tls = match (&settings.access.tls_cert, &settings.access.tls_key) {
+        (Some(certificates), Some(key)) => {
+            Some(http::tls::config(certificates, key).map_err(invalid)?)
+        }
+        _ => None,
+    };
+    if !settings.listen.ip().is_loopback() && !guests.needs_key() {
+        tracing::warn!(
+            "ANYONE who can reach {} can use this server: give --api-key-file, or listen on 127.0.0.1",
+            settings.listen
+        );
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let options = Options {
         share_pictures: settings.engine.share_pictures.is_on(),
         image: image_options(settings),
@@ -67,10 +80,12 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
         threads: settings.http_threads.into(),
         drain: Duration::try_from_secs_f64(settings.drain_seconds).unwrap_or_default(),
         access,
+        guests,
+        tls,
     };
     actix_web::rt::System::new().block_on(async {
         http::serve(hub, options, |address| {
-            println!("listening on http://{address}");
+            println!("listening on {scheme}://{address}");
         })
         .await
         .map_err(|problem| {
@@ -83,6 +98,43 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
             )
         })
     })
+}
+
+fn access(settings: &AccessArgs) -> Result<Access, String> {
+    let proxies = Proxies::new(settings.trusted_proxy.clone());
+    Access::new(&settings.allow_host, &settings.allow_origin, proxies)
+}
+
+fn guests(settings: &AccessArgs) -> Result<Arc<Guests>, String> {
+    let limit = |n: u32| (n > 0).then_some(n);
+    let by_key = GuestLimits {
+        connections: None,
+        connects_per_minute: limit(settings.connects_per_minute),
+        asks_per_minute: limit(settings.asks_per_minute),
+    };
+    let by_address = GuestLimits {
+        connections: limit(settings.connections_per_address),
+        ..by_key
+    };
+    let keys = match &settings.api_key_file {
+        None => Vec::new(),
+        Some(path) => {
+            let file = std::fs::read_to_string(path).map_err(|problem| {
+                format!(
+                    "--api-key-file {} can't be read ({problem})",
+                    path.display()
+                )
+            })?;
+            Key::read_all(&file, by_key)?
+        }
+    };
+    let most = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
+    Ok(Guests::new(
+        keys,
+        by_address,
+        most,
+        settings.limit_loopback.is_on(),
+    ))
 }
 
 fn invalid(problem: String) -> io::Error {

@@ -2,7 +2,6 @@
 //! re-pointed at us, `Origin` a page that is not ours.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -10,17 +9,20 @@ use actix_web::http::header::{HOST, HeaderMap, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, web};
 
+use super::proxy::Proxies;
+
 /// The names and pages that are let in.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     hosts: Vec<String>,
     origins: Vec<String>,
+    proxies: Proxies,
 }
 
 impl Access {
     /// # Errors
     /// A sentence about a name or origin that is none.
-    pub fn new(hosts: &[String], origins: &[String]) -> Result<Self, String> {
+    pub fn new(hosts: &[String], origins: &[String], proxies: Proxies) -> Result<Self, String> {
         for host in hosts {
             if host.is_empty() || host.contains(['/', ':', ' ']) {
                 return Err(format!(
@@ -40,6 +42,7 @@ impl Access {
         }
         Ok(Access {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            proxies,
             origins: origins
                 .iter()
                 .map(|origin| origin.to_ascii_lowercase())
@@ -47,13 +50,19 @@ impl Access {
         })
     }
 
-    /// Whether a request with these headers may in; else why not.
-    fn check(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), &'static str> {
+    /// The client's own address.
+    pub fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip();
+        Some(self.proxies.client(peer, request.headers()))
+    }
+
+    /// Whether a request with these headers may in; else why not. `told` is the host as something more to be believed
+    /// than the Host header has it: a trusted proxy.
+    fn check(&self, headers: &HeaderMap, told: Option<&str>) -> Result<(), &'static str> {
         let mut hosts = headers.get_all(HOST);
-        // HTTP/2 has the authority in the request line instead.
-        let host = match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host.to_str().ok(),
-            (None, _) => authority,
+        let host = match (told, hosts.next(), hosts.next()) {
+            (Some(told), _, _) => Some(told),
+            (None, Some(host), None) => host.to_str().ok(),
             _ => None,
         };
         let host = host.ok_or(HOST_MESSAGE)?.to_ascii_lowercase();
@@ -128,15 +137,18 @@ pub async fn check<B: MessageBody>(
 }
 
 fn verdict(request: &HttpRequest) -> Result<(), &'static str> {
-    let access = request.app_data::<web::Data<Access>>();
-    let access: Option<Arc<Access>> = access.map(|access| access.clone().into_inner());
-    access.unwrap_or_default().check(
-        request.headers(),
-        request
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str()),
-    )
+    let access = request
+        .app_data::<web::Data<Access>>()
+        .ok_or(HOST_MESSAGE)?;
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    // HTTP/2 has the host in the request line instead of a header.
+    let authority = request
+        .uri()
+        .authority()
+        .filter(|_| !request.headers().contains_key(HOST))
+        .map(|authority| authority.as_str());
+    let told = access.proxies.host(peer, request.headers()).or(authority);
+    access.check(request.headers(), told)
 }
 
 #[cfg(test)]
@@ -148,6 +160,7 @@ mod tests {
         let access = Access::new(
             &["Pictures.Example.org".into()],
             &["https://other.example".into()],
+            Proxies::default(),
         )
         .unwrap();
         let mut headers = HeaderMap::new();
@@ -211,8 +224,15 @@ mod tests {
 
     #[test]
     fn settings_that_are_none() {
-        assert!(Access::new(&["http://x".into()], &[]).is_err());
-        assert!(Access::new(&[], &["example.org".into()]).is_err());
-        assert!(Access::new(&[], &["https://example.org/path".into()]).is_err());
+        assert!(Access::new(&["http://x".into()], &[], Proxies::default()).is_err());
+        assert!(Access::new(&[], &["example.org".into()], Proxies::default()).is_err());
+        assert!(
+            Access::new(
+                &[],
+                &["https://example.org/path".into()],
+                Proxies::default()
+            )
+            .is_err()
+        );
     }
 }

@@ -2,12 +2,28 @@
 
 use std::fmt::Write;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use wire::State;
 
-use crate::session::Hub;
+use super::socket::bearer;
+use crate::session::{Guests, Hub};
 
-pub async fn show(hub: web::Data<Hub>) -> HttpResponse {
+/// With API keys it takes one.
+pub async fn show(
+    request: HttpRequest,
+    hub: web::Data<Hub>,
+    guests: web::Data<Guests>,
+) -> HttpResponse {
+    if guests.needs_key()
+        && bearer(&request)
+            .and_then(|token| guests.owner(token))
+            .is_none()
+    {
+        return HttpResponse::Unauthorized()
+            .insert_header(("WWW-Authenticate", "Bearer"))
+            .content_type("text/plain; charset=utf-8")
+            .body("This takes an API key: Authorization: Bearer KEY.\n");
+    }
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4; charset=utf-8")
         .insert_header(("Cache-Control", "no-store"))

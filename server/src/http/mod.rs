@@ -3,7 +3,9 @@
 mod access;
 mod metrics;
 mod page;
+mod proxy;
 mod socket;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,17 +18,20 @@ use serde_json::json;
 use wire::State;
 
 pub use access::Access;
+pub use proxy::{Network, Proxies};
 
-use crate::session::{Hub, Phase};
+use crate::session::{Guests, Hub, Phase};
 
 /// How a server listens and ends.
-#[derive(Clone, Debug)]
 pub struct Options {
     pub listen: SocketAddr,
     pub threads: usize,
     /// How long running answers may go on after the signal.
     pub drain: Duration,
     pub access: Access,
+    pub guests: Arc<Guests>,
+    /// `None` is plain http.
+    pub tls: Option<rustls::ServerConfig>,
 }
 
 /// Serves until SIGTERM or Ctrl-C, then lets running answers finish.
@@ -41,11 +46,12 @@ pub async fn serve(
     bound: impl FnOnce(SocketAddr),
 ) -> std::io::Result<()> {
     let access = Arc::new(options.access);
-    let app_hub = hub.clone();
+    let (app_hub, guests) = (hub.clone(), options.guests.clone());
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::from(app_hub.clone()))
             .app_data(web::Data::from(access.clone()))
+            .app_data(web::Data::from(guests.clone()))
             .wrap(from_fn(page::security_headers))
             .wrap(from_fn(access::check))
             .route("/ws", web::get().to(socket::open))
@@ -61,13 +67,16 @@ pub async fn serve(
     .client_disconnect_timeout(Duration::ZERO)
     .tcp_nodelay(true)
     .disable_signals()
-    .shutdown_timeout(3)
-    .bind(options.listen)?;
+    .shutdown_timeout(3);
+    let server = match options.tls {
+        None => server.bind(options.listen)?,
+        Some(tls) => server.bind_rustls_0_23(options.listen, tls)?,
+    };
     let address = server.addrs().first().copied().unwrap_or(options.listen);
     let server = server.run();
     let handle = server.handle();
     let serving = actix_web::rt::spawn(server);
-    let ticking = actix_web::rt::spawn(tick(hub.clone()));
+    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests));
     bound(address);
 
     let signalled = signalled().await;
@@ -109,11 +118,12 @@ async fn signalled() -> std::io::Result<()> {
     Ok(())
 }
 
-async fn tick(hub: Arc<Hub>) {
+async fn tick(hub: Arc<Hub>, guests: Arc<Guests>) {
     let mut interval = tokio::time::interval(Duration::from_millis(500));
     loop {
         interval.tick().await;
         hub.tick(Instant::now());
+        guests.tick(Instant::now());
     }
 }
 

@@ -1,19 +1,22 @@
 //! `/ws`: from the HTTP request to the WebSocket.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::engine::JobError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
-use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
+use actix_web::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, rt, web};
 use futures_util::Stream;
 use tokio::sync::oneshot;
-use wire::{PROTOCOL, frame};
+use wire::{ErrorCode, PROTOCOL, frame};
 
-use crate::session::Hub;
+use super::Access;
 use crate::session::guard::GuardedPayload;
-use crate::session::socket::Socket;
+use crate::session::socket::{Entry, HELLO_BYTES, Socket, unauthorized};
+use crate::session::{Guests, Hub};
 
 type BoxedPayloadStream = Pin<Box<dyn Stream<Item = Result<web::Bytes, PayloadError>>>>;
 
@@ -21,6 +24,8 @@ pub async fn open(
     request: HttpRequest,
     payload: web::Payload,
     hub: web::Data<Hub>,
+    access: web::Data<Access>,
+    guests: web::Data<Guests>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let mut offered = request
         .headers()
@@ -37,8 +42,12 @@ pub async fn open(
             )));
     }
     let hub = hub.into_inner();
+    let entry = entry(&request, &access, guests.into_inner());
     let message_bytes = hub.shared.limits.message_bytes;
     let (guarded, verdict) = GuardedPayload::new(payload.into_inner(), message_bytes);
+    if matches!(entry, Entry::NeedsKey(_)) {
+        verdict.set_message_bytes(HELLO_BYTES);
+    }
     let stream: BoxedPayloadStream = Box::pin(guarded);
     let mut guarded = dev::Payload::Stream { payload: stream };
     let payload = web::Payload::from_request(&request, &mut guarded).await?;
@@ -53,10 +62,44 @@ pub async fn open(
     let (hold, released) = oneshot::channel();
     let response = response.map_body(|_, body| Held { body, released }.boxed());
     rt::spawn(async move {
-        Socket::serve(hub, ws, stream, verdict, None).await;
+        Socket::serve(hub, ws, stream, verdict, entry).await;
         drop(hold);
     });
     Ok(response)
+}
+
+/// Who this is, as far as the request tells. Refusals come through the socket: browsers see nothing of an HTTP status.
+fn entry(request: &HttpRequest, access: &Access, guests: Arc<Guests>) -> Entry {
+    let Some(address) = access.client(request) else {
+        return Entry::Refused(JobError::new(
+            ErrorCode::Internal,
+            "The connection has no address: connect over TCP.",
+        ));
+    };
+    let mut guest = match guests.enter(address) {
+        Ok(guest) => guest,
+        Err(refusal) => return Entry::Refused(refusal),
+    };
+    if !guests.needs_key() {
+        return Entry::Open(guest, None);
+    }
+    let Some(token) = bearer(request) else {
+        return Entry::NeedsKey(guest);
+    };
+    let Some(owner) = guests.owner(token) else {
+        return Entry::Refused(unauthorized());
+    };
+    match guest.identify(owner) {
+        Ok(()) => Entry::Open(guest, Some(owner)),
+        Err(refusal) => Entry::Refused(refusal),
+    }
+}
+
+/// The API key of an `Authorization: Bearer` header.
+pub fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The socket's outgoing bytes, whose end, and so TCP's, comes only when the socket has seen the client's close frame

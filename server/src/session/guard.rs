@@ -135,10 +135,16 @@ pub struct GuardedPayload {
 #[derive(Default)]
 pub struct Verdict {
     code: Cell<Option<CloseCode>>,
+    message_bytes: Cell<u64>,
     notify: Notify,
 }
 
 impl Verdict {
+    /// From now on a message may have so many bytes.
+    pub fn set_message_bytes(&self, most: u64) {
+        self.message_bytes.set(most);
+    }
+
     /// Waits until a frame broke the rules.
     pub async fn given(&self) -> CloseCode {
         loop {
@@ -153,6 +159,7 @@ impl Verdict {
 impl GuardedPayload {
     pub fn new(payload: Payload, message_bytes: u64) -> (Self, Rc<Verdict>) {
         let verdict = Rc::new(Verdict::default());
+        verdict.set_message_bytes(message_bytes);
         let guarded = GuardedPayload {
             payload,
             guard: FrameGuard::new(message_bytes),
@@ -176,6 +183,7 @@ impl Stream for GuardedPayload {
                 // Closing with bytes unread would reset the connection, and the client would never see why.
                 continue;
             }
+            this.guard.message_bytes = this.verdict.message_bytes.get();
             match this.guard.read(&bytes) {
                 Ok(()) => return Poll::Ready(Some(Ok(bytes))),
                 Err((good, code)) => {

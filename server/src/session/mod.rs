@@ -8,6 +8,7 @@ mod answer;
 pub mod codec;
 mod decode;
 pub mod guard;
+mod guests;
 mod hub;
 mod outbox;
 mod picture;
@@ -29,10 +30,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wire::{ClientMessage, ServerMessage};
 
-use crate::engine::{Event, EventSink};
+use crate::engine::{Event, EventSink, JobError};
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
+pub use guests::{Guest, GuestLimits, Guests, Key};
 pub use hub::{Hub, Resumed};
 pub use shared::{Options, Phase, Shared};
 
@@ -370,8 +372,12 @@ impl Connection {
         self.with(|state| state.outbox.push(message));
     }
 
-    /// A text frame that is not `hello`.
-    pub fn text(&self, message: Result<ClientMessage, codec::Refusal>) {
+    /// A text frame that is not the first `hello`. `allowed`: whether one more question may be asked from here now.
+    pub fn text(
+        &self,
+        message: Result<ClientMessage, codec::Refusal>,
+        allowed: impl FnOnce() -> Result<(), JobError>,
+    ) {
         let now = Instant::now();
         let shared = &self.session.shared;
         self.with(|state| match message {
@@ -381,7 +387,9 @@ impl Connection {
                 "A hello can only be the first message: connect again to resume.",
             )),
             Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
-            Ok(ClientMessage::Ask(ask)) => state.ask(*ask, shared.terms(), now),
+            Ok(ClientMessage::Ask(ask)) => {
+                state.ask(*ask, allowed().and_then(|()| shared.terms()), now);
+            }
             Ok(ClientMessage::Cancel(cancel)) => {
                 if let Some(request) = cancel.request {
                     state.cancel_ask(&request, now);

@@ -40,7 +40,15 @@ impl State {
                     received,
                 }));
             }
-            Announced::Over => {}
+            Announced::Over => {
+                // The events tell what came of it; this tells that nothing more is to be sent.
+                if matches!(self.outcomes.get(&number), Some(Outcome::Image(_))) {
+                    self.send(ServerMessage::UploadAccepted(UploadAccepted {
+                        upload: number,
+                        received: upload.bytes,
+                    }));
+                }
+            }
             Announced::Refused {
                 code: code @ ErrorCode::UploadNumberUsed,
                 message,

@@ -16,10 +16,34 @@ use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::guard::Verdict;
 use super::state::{error, seconds};
-use super::{Connection, Hub, Outgoing, Owner, Phase, codec};
+use super::{Connection, Guest, Hub, Outgoing, Owner, Phase, codec};
+use crate::engine::JobError;
 
 /// How long a close frame may take to leave, and then the client's to come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest `hello` before a key was seen.
+pub const HELLO_BYTES: u64 = 4096;
+/// How long a client may take to send one.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a connection comes in.
+pub enum Entry {
+    /// With the right key, or none is needed.
+    Open(Guest, Option<Owner>),
+    /// Its first message must have the key; until then nothing is said.
+    NeedsKey(Guest),
+    /// Told why, then closed.
+    Refused(JobError),
+}
+
+/// What a connection without the right key is told.
+pub fn unauthorized() -> JobError {
+    JobError::new(
+        ErrorCode::Unauthorized,
+        "This server takes an API key: send it as the token of a hello, or as Authorization: Bearer.",
+    )
+}
 
 /// Why a connection ends.
 #[derive(Debug, PartialEq)]
@@ -31,11 +55,12 @@ enum End {
     /// We close it with this code, for this reason.
     Close(u16, &'static str),
     /// The same, after this one error.
-    Refuse(ErrorCode, &'static str, u16),
+    Refuse(JobError, u16),
 }
 
 /// One connection's life.
 pub struct Socket {
+    guest: Guest,
     hub: Arc<Hub>,
     ws: actix_ws::Session,
     stream: AggregatedMessageStream,
@@ -60,22 +85,25 @@ impl Socket {
         mut ws: actix_ws::Session,
         mut stream: AggregatedMessageStream,
         verdict: Rc<Verdict>,
-        owner: Option<Owner>,
+        entry: Entry,
     ) {
         if hub.shared.phase() != Phase::Serving {
-            let end = End::Refuse(
+            let error = JobError::new(
                 ErrorCode::Draining,
                 "The server is shutting down: connect again in a moment.",
-                close::DRAINING,
             );
-            return leave(ws, &mut stream, end).await;
+            return leave(ws, &mut stream, End::Refuse(error, close::DRAINING)).await;
         }
+        let (guest, owner, hello) = match admit(&hub, entry, &mut stream, &verdict).await {
+            Ok(admitted) => admitted,
+            Err(end) => return leave(ws, &mut stream, end).await,
+        };
         let connection = match hub.open(owner) {
             Ok(connection) => connection,
             Err(problem) => {
                 tracing::error!(%problem, "no randomness for a session id");
                 let message = "The server could not make a session: try again.";
-                let end = End::Refuse(ErrorCode::Internal, message, 1011);
+                let end = End::Refuse(JobError::new(ErrorCode::Internal, message), 1011);
                 return leave(ws, &mut stream, end).await;
             }
         };
@@ -83,6 +111,7 @@ impl Socket {
         let _ = ws.ping(b"").await;
         let now = Instant::now();
         let mut socket = Socket {
+            guest,
             hub,
             ws,
             stream,
@@ -95,6 +124,10 @@ impl Socket {
             pinged: now,
             full_since: None,
         };
+        if let Some(hello) = hello {
+            socket.first = false;
+            socket.hello(hello);
+        }
         let end = socket.run().await;
         tracing::debug!(
             session = socket.connection.tag(),
@@ -181,7 +214,7 @@ impl Socket {
                 let first = std::mem::replace(&mut self.first, false);
                 match message {
                     Ok(ClientMessage::Hello(hello)) if first => self.hello(hello),
-                    message => self.connection.text(message),
+                    message => self.connection.text(message, || self.guest.ask()),
                 }
             }
             AggregatedMessage::Binary(bytes) => {
@@ -284,6 +317,64 @@ impl Socket {
     }
 }
 
+/// Lets the connection in, if it has the key by now or brings it in its first message. The `hello` comes along if its
+/// answer is still due.
+async fn admit(
+    hub: &Hub,
+    entry: Entry,
+    stream: &mut AggregatedMessageStream,
+    verdict: &Verdict,
+) -> Result<(Guest, Option<Owner>, Option<wire::Hello>), End> {
+    let mut guest = match entry {
+        Entry::Open(guest, owner) => return Ok((guest, owner, None)),
+        Entry::Refused(refusal) => {
+            let code = match refusal.code {
+                ErrorCode::Unauthorized => close::UNAUTHORIZED,
+                ErrorCode::RateLimited | ErrorCode::Busy => close::RATE_LIMITED,
+                _ => 1011,
+            };
+            return Err(End::Refuse(refusal, code));
+        }
+        Entry::NeedsKey(guest) => guest,
+    };
+    let refused = || End::Refuse(unauthorized(), close::UNAUTHORIZED);
+    let first = async {
+        loop {
+            match stream.recv().await {
+                Some(Ok(AggregatedMessage::Ping(_) | AggregatedMessage::Pong(_))) => {}
+                message => return message,
+            }
+        }
+    };
+    let first = tokio::select! {
+        first = timeout(HELLO_PATIENCE, first) => first.map_err(|_| refused())?,
+        _ = verdict.given() => return Err(refused()),
+    };
+    let hello = match first {
+        Some(Ok(AggregatedMessage::Text(text))) => match codec::decode(&text) {
+            Ok(ClientMessage::Hello(hello)) => hello,
+            _ => return Err(refused()),
+        },
+        Some(Ok(AggregatedMessage::Close(_))) | None => return Err(End::Lost),
+        Some(Err(problem)) => return Err(broken(&problem)),
+        Some(Ok(_)) => return Err(refused()),
+    };
+    let owner = hello
+        .token
+        .as_deref()
+        .and_then(|token| guest.guests().owner(token));
+    let Some(owner) = owner else {
+        return Err(refused());
+    };
+    guest
+        .identify(owner)
+        .map_err(|refusal| End::Refuse(refusal, close::RATE_LIMITED))?;
+    verdict.set_message_bytes(hub.shared.limits.message_bytes);
+    // Without a resume the session's own welcome is the answer.
+    let hello = hello.resume.is_some().then_some(hello);
+    Ok((guest, Some(owner), hello))
+}
+
 /// What happened first.
 enum Step {
     /// The socket has room for a message, or is closed.
@@ -332,16 +423,20 @@ async fn leave(mut ws: actix_ws::Session, stream: &mut AggregatedMessageStream, 
         // A close frame is answered in kind.
         End::Finished | End::Lost => (1000, "", true),
         End::Close(code, reason) => (code, reason, false),
-        End::Refuse(error_code, message, code) => {
+        End::Refuse(refusal, code) => {
+            let reason = refusal.code.as_str();
             let text = serde_json::to_string(&wire::ServerEnvelope {
                 at: 0.0,
                 event: None,
-                message: ServerMessage::Error(error(error_code, message)),
+                message: ServerMessage::Error(wire::Error {
+                    retry_after_ms: refusal.retry_after_ms,
+                    ..error(refusal.code, refusal.message)
+                }),
             });
             if let Ok(text) = text {
                 let _ = timeout(CLOSE_PATIENCE, ws.text(text)).await;
             }
-            (code, message, false)
+            (code, reason, false)
         }
     };
     let reason = CloseReason {
