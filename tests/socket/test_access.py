@@ -1,0 +1,264 @@
+"""Who may in: names, pages, keys, limits, TLS."""
+
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect as open_socket
+
+GOOD, OTHER = "a-good-key-of-some-length", "another-key-of-some-length"
+
+
+def get(url, **headers):
+    """Status and headers; a refusal is no exception."""
+    request = urllib.request.Request(url, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.headers, refused.read()
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/healthz", "/readyz", "/metrics", "/nothing"])
+def test_a_name_that_was_pointed_at_us_does_not_get_in(server, path):
+    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"):
+        assert get(server.url + path, Host=host)[0] == 403, host
+    for host in ("localhost", "localhost:1234", "192.168.7.7", "[::1]:80"):
+        assert get(server.url + path, Host=host)[0] != 403, host
+
+
+def test_pages_from_elsewhere_do_not_get_in(server):
+    own = f"http://127.0.0.1:{server.port}"
+    for origin in ("http://evil.example", "null", f"http://127.0.0.1:{server.port + 1}", "https://127.0.0.1"):
+        with pytest.raises(InvalidStatus) as refused:
+            open_socket(server.ws, origin=origin).__enter__()
+        assert refused.value.response.status_code == 403, origin
+    with open_socket(server.ws, origin=own) as socket:
+        assert json.loads(socket.recv())["type"] == "welcome"
+
+
+def test_allowed_names_and_pages(serve):
+    server = serve("--allow-host", "pictures.example", "--allow-origin", "https://other.example")
+    server.wait_ready()
+    assert get(server.url, Host="Pictures.Example")[0] == 200
+    with open_socket(server.ws, origin="https://other.example") as socket:
+        assert json.loads(socket.recv())["type"] == "welcome"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../Cargo.toml", "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/./index.html/../../x", "/\\..\\x", "/%00"],
+)
+def test_path_tricks_lead_nowhere(server, path):
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status in (400, 404)
+    assert b"root:" not in answer.read()
+
+
+def test_every_answer_has_the_security_headers(server):
+    for path in ("/", "/healthz", "/nothing"):
+        headers = get(server.url + path)[1]
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy and "unsafe-inline" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.fixture(scope="module")
+def keyed(serve, tmp_path_factory):
+    path = tmp_path_factory.mktemp("keys") / "keys.txt"
+    path.write_text(f"# who may in\n{GOOD} asks=2\n{OTHER} connections=1\n")
+    server = serve("--api-key-file", str(path))
+    server.wait_ready()
+    return server
+
+
+def refusal(socket):
+    """The one error, and the code that the server closes with."""
+    messages = []
+    with pytest.raises(ConnectionClosed) as closed:
+        while True:
+            messages.append(json.loads(socket.recv(timeout=20)))
+    assert [m["type"] for m in messages] == ["error"], messages
+    return messages[0]["code"], closed.value.rcvd.code
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"type": "hello"},
+        {"type": "hello", "token": "wrong"},
+        {"type": "hello", "token": GOOD + " "},
+        {"type": "ping"},
+        {"type": "ask", "request": "r", "text": "?"},
+        {"type": "hello", "token": "x" * 5000},
+    ],
+)
+def test_without_a_key_nothing_is_said(keyed, first):
+    with open_socket(keyed.ws) as socket:
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=0.3)
+        socket.send(json.dumps(first))
+        assert refusal(socket) == ("unauthorized", 4401)
+
+
+def test_no_hello_in_time(keyed):
+    with open_socket(keyed.ws) as socket:
+        before = time.monotonic()
+        assert refusal(socket) == ("unauthorized", 4401)
+        assert 8 < time.monotonic() - before < 13
+
+
+def test_a_key_opens_a_session_and_only_it_resumes(keyed, connect):
+    client = connect(keyed.ws, wait=False)
+    client.send(type="hello", token=GOOD)
+    session = client.until("welcome")["session"]
+    client.cut()
+    for token, resumed in ((OTHER, False), (GOOD, True)):
+        with open_socket(keyed.ws) as socket:
+            resume = {"session": session, "last_event": 0}
+            socket.send(json.dumps({"type": "hello", "token": token, "resume": resume}))
+            while True:
+                message = json.loads(socket.recv(timeout=10))
+                if message["type"] == "welcome" and "resumed" in message:
+                    break
+            assert message["resumed"] is resumed
+            assert (message["session"] == session) is resumed
+
+
+def test_a_bearer_key_is_as_good(keyed):
+    with open_socket(keyed.ws, additional_headers={"Authorization": f"Bearer {GOOD}"}) as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "welcome"
+    with open_socket(keyed.ws, additional_headers={"Authorization": "Bearer wrong"}) as socket:
+        assert refusal(socket) == ("unauthorized", 4401)
+
+
+def test_keys_have_limits_of_their_own(keyed, connect):
+    client = connect(keyed.ws, wait=False)
+    client.send(type="hello", token=GOOD)
+    client.until("welcome")
+    for request in ("a", "b"):
+        client.ask(request, "Hello", sampling={"max_new_tokens": 2})
+        client.done(request)
+    client.ask("c", "Hello")
+    error = client.error("rate_limited")
+    assert error["request"] == "c" and error["retry_after_ms"] > 0
+    first = connect(keyed.ws, wait=False)
+    first.send(type="hello", token=OTHER)
+    first.until("welcome")
+    with open_socket(keyed.ws) as socket:
+        socket.send(json.dumps({"type": "hello", "token": OTHER}))
+        assert refusal(socket) == ("rate_limited", 4429)
+
+
+def test_metrics_take_a_key_where_there_are_keys(keyed, server):
+    assert get(server.url + "/metrics")[0] == 200
+    assert get(keyed.url + "/metrics")[0] == 401
+    assert get(keyed.url + "/metrics", Authorization="Bearer wrong")[0] == 401
+    status, _, body = get(keyed.url + "/metrics", Authorization=f"Bearer {GOOD}")
+    assert status == 200 and b"glimpse_sessions" in body
+    for path in ("/healthz", "/readyz"):
+        assert get(keyed.url + path)[0] == 200
+
+
+def test_keys_are_not_in_the_log(keyed):
+    log = keyed.log.read_text()
+    assert GOOD not in log and OTHER not in log
+
+
+def test_connections_from_one_address(serve):
+    server = serve("--connections-per-address", "3", "--limit-loopback", "on")
+    server.wait_ready()
+    sockets = [open_socket(server.ws).__enter__() for _ in range(3)]
+    for socket in sockets:
+        assert json.loads(socket.recv(timeout=10))["type"] == "welcome"
+    with open_socket(server.ws) as socket:
+        assert refusal(socket) == ("rate_limited", 4429)
+    for socket in sockets:
+        socket.close()
+    with open_socket(server.ws) as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "welcome"
+
+
+def test_a_trusted_proxy_tells_who_the_client_is(serve):
+    server = serve("--connections-per-address", "1", "--trusted-proxy", "127.0.0.1")
+    server.wait_ready()
+    far = {"additional_headers": {"X-Forwarded-For": "203.0.113.5"}}
+    with open_socket(server.ws, **far) as first, open_socket(server.ws, **far) as second:
+        assert json.loads(first.recv(timeout=10))["type"] == "welcome"
+        assert refusal(second) == ("rate_limited", 4429)
+        # Whoever is no proxy is not believed; the machine itself is not limited.
+        with open_socket(server.ws) as third:
+            assert json.loads(third.recv(timeout=10))["type"] == "welcome"
+
+
+def test_all_connections_together(serve):
+    server = serve("--max-connections", "2")
+    server.wait_ready()
+    with open_socket(server.ws), open_socket(server.ws), open_socket(server.ws) as third:
+        assert refusal(third) == ("busy", 4429)
+
+
+def test_tls(serve, tmp_path):
+    import socket as plain
+    import ssl
+
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server = serve("--tls-cert", str(certificate), "--tls-key", str(key))
+    context = ssl.create_default_context(cafile=str(certificate))
+    end = time.monotonic() + 60
+    while True:
+        try:
+            plain.create_connection(("127.0.0.1", server.port), timeout=1).close()
+            break
+        except OSError:
+            assert time.monotonic() < end, server.log.read_text()
+            time.sleep(0.1)
+    with open_socket(f"wss://127.0.0.1:{server.port}/ws", ssl=context) as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "welcome"
+    # Plain http is told nothing.
+    with plain.create_connection(("127.0.0.1", server.port), timeout=10) as socket:
+        socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert not socket.recv(100).startswith(b"HTTP")
+
+
+@pytest.mark.parametrize(
+    "flags, word",
+    [
+        (["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"], "nowhere.pem"),
+        (["--api-key-file", "/nowhere.txt"], "nowhere.txt"),
+        (["--allow-host", "http://x"], "--allow-host"),
+        (["--images", "0"], "--images"),
+    ],
+)
+def test_settings_that_can_not_be(binary, flags, word, tmp_path):
+    result = subprocess.run(
+        [binary, "serve", "--listen", "127.0.0.1:0", *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode != 0
+    assert word in result.stderr
+
+
+def test_listening_to_everyone_without_a_key_is_said_loudly(binary, tmp_path):
+    process = subprocess.Popen(
+        [binary, "serve", "--listen", "0.0.0.0:0"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline().startswith("listening on http://0.0.0.0:")
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=30)
+    assert "ANYONE" in err and "--api-key-file" in err
