@@ -190,25 +190,60 @@ pub struct AccessArgs {
     #[arg(long, env = "GLIMPSE_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
     /// The certificate chain, in PEM, to serve https and wss.
-    #[arg(long, env = "GLIMPSE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(
+        long,
+        env = "GLIMPSE_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, in PEM.
-    #[arg(long, env = "GLIMPSE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        env = "GLIMPSE_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     pub tls_key: Option<PathBuf>,
     /// A proxy, or a network of them, whose X-Forwarded-For and X-Forwarded-Host are believed.
-    #[arg(long, env = "GLIMPSE_TRUSTED_PROXY", value_name = "ADDRESS", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "GLIMPSE_TRUSTED_PROXY",
+        value_name = "ADDRESS",
+        value_delimiter = ','
+    )]
     pub trusted_proxy: Vec<Network>,
     /// Connections of all together.
-    #[arg(long, env = "GLIMPSE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000)]
+    #[arg(
+        long,
+        env = "GLIMPSE_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
     pub max_connections: u32,
     /// Connections at once from one address; 0 is no limit.
-    #[arg(long, env = "GLIMPSE_CONNECTIONS_PER_ADDRESS", value_name = "N", default_value_t = 64)]
+    #[arg(
+        long,
+        env = "GLIMPSE_CONNECTIONS_PER_ADDRESS",
+        value_name = "N",
+        default_value_t = 64
+    )]
     pub connections_per_address: u32,
     /// New connections a minute from one address or key; 0 is no limit.
-    #[arg(long, env = "GLIMPSE_CONNECTS_PER_MINUTE", value_name = "N", default_value_t = 240)]
+    #[arg(
+        long,
+        env = "GLIMPSE_CONNECTS_PER_MINUTE",
+        value_name = "N",
+        default_value_t = 240
+    )]
     pub connects_per_minute: u32,
     /// Questions a minute from one address or key; 0 is no limit.
-    #[arg(long, env = "GLIMPSE_ASKS_PER_MINUTE", value_name = "N", default_value_t = 240)]
+    #[arg(
+        long,
+        env = "GLIMPSE_ASKS_PER_MINUTE",
+        value_name = "N",
+        default_value_t = 240
+    )]
     pub asks_per_minute: u32,
     /// Hold this machine's own connections to the limits too.
     #[arg(long, env = "GLIMPSE_LIMIT_LOOPBACK", value_enum, default_value_t = Switch::Off)]

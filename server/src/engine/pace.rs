@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::glm4v::Encoding;
+
 /// Running means of what was measured.
 pub struct Pace {
     /// One decode step.
     decode: Duration,
-    /// One slice of the vision tower.
-    vision: Duration,
+    /// A row of each kind of the vision tower's stages.
+    vision_rows: [Duration; Encoding::KINDS],
     /// A row of a long forward pass.
     row: Duration,
 }
@@ -16,7 +18,7 @@ impl Default for Pace {
     fn default() -> Self {
         Pace {
             decode: Duration::from_millis(10),
-            vision: Duration::from_millis(5),
+            vision_rows: [Duration::from_micros(20); Encoding::KINDS],
             row: Duration::from_micros(50),
         }
     }
@@ -35,23 +37,26 @@ impl Pace {
         }
     }
 
-    pub fn vision(&mut self, elapsed: Duration) {
-        mean(&mut self.vision, elapsed);
+    /// A slice of a stage of the vision tower took `elapsed` for `rows` rows.
+    pub fn vision(&mut self, kind: usize, elapsed: Duration, rows: usize) {
+        if rows >= 16 {
+            mean(&mut self.vision_rows[kind], elapsed / rows as u32);
+        }
     }
 
-    /// The time between two decode steps that other work may take.
-    pub fn slice(&self) -> Duration {
-        self.decode
-    }
-
-    pub fn vision_step(&self) -> Duration {
-        self.vision
+    /// Rows of a stage of the vision tower that take about as long as a decode step.
+    pub fn vision_rows(&self, kind: usize) -> usize {
+        self.rows_in_a_step(self.vision_rows[kind])
     }
 
     /// Rows of a prompt that take about as long as a decode step.
     pub fn prefill_rows(&self) -> usize {
-        let rows = self.decode.as_nanos() / self.row.as_nanos().max(1);
-        (rows as usize).clamp(16, 512)
+        self.rows_in_a_step(self.row)
+    }
+
+    fn rows_in_a_step(&self, row: Duration) -> usize {
+        let rows = self.decode.as_nanos() / row.as_nanos().max(1);
+        usize::try_from(rows).unwrap_or(Self::WHOLE).max(16)
     }
 }
 

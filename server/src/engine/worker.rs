@@ -529,23 +529,14 @@ impl Worker {
         self.line.iter().find(wanted).or(self.line.front()).copied()
     }
 
-    /// Looks at a picture: as long as one decode step takes while others decode, else one slice at a time.
+    /// A slice of looking at a picture: about as long as a decode step while others decode, else a whole stage.
     fn look(&mut self) {
         let decoding = self.slots.iter().any(Running::is_decoding);
-        let until = Instant::now() + self.pace.slice();
-        loop {
-            if self.looking.is_none() {
-                let Some(key) = self.next_picture() else {
-                    return;
-                };
-                self.line.retain(|k| *k != key);
-                self.begin_looking(key);
-            } else {
-                self.look_on(decoding);
-            }
-            if !decoding || Instant::now() + self.pace.vision_step() > until {
-                return;
-            }
+        if self.looking.is_some() {
+            self.look_on(decoding);
+        } else if let Some(key) = self.next_picture() {
+            self.line.retain(|k| *k != key);
+            self.begin_looking(key);
         }
     }
 
@@ -577,32 +568,41 @@ impl Worker {
         let key = looking.key;
         match &mut looking.stage {
             Stage::Vision(encoding) => {
+                let kind = encoding.kind();
+                let most = if decoding {
+                    self.pace.vision_rows(kind)
+                } else {
+                    Pace::WHOLE
+                };
                 let (model, opening) = (&self.model, &self.opening);
                 let step = guarded(|| {
-                    let Some(vectors) = model.vision.step(encoding)? else {
-                        return Ok(None);
+                    let step = model.vision.step(encoding, most)?;
+                    if decoding || step.vectors.is_some() {
+                        model.device().synchronize()?;
+                    }
+                    let Some(vectors) = step.vectors else {
+                        return Ok((step.rows, None));
                     };
                     // The tokens before the picture, then its vectors with begin and end.
                     let before = model.decoder.embed(&opening[..opening.len() - 3])?;
-                    let x = Tensor::cat(&[&before, &vectors], 0)?;
-                    model.device().synchronize()?;
-                    Ok(Some(x))
+                    Ok((step.rows, Some(Tensor::cat(&[&before, &vectors], 0)?)))
                 });
-                match step {
-                    Ok(None) => self.looking = Some(looking),
-                    Ok(Some(x)) => {
-                        looking.vision_ms = looking.started.elapsed().as_secs_f64() * 1e3;
-                        let entries = expand(self.opening.clone(), &self.model.config).entries;
-                        looking.stage = Stage::Prefill {
-                            x,
-                            entries,
-                            cached: Cached::default(),
-                        };
-                        self.looking = Some(looking);
-                    }
+                let (rows, x) = match step {
+                    Ok(done) => done,
                     Err(fault) => return self.looking_failed(key, fault),
+                };
+                if decoding {
+                    self.pace.vision(kind, started.elapsed(), rows);
                 }
-                self.pace.vision(started.elapsed());
+                if let Some(x) = x {
+                    looking.vision_ms = looking.started.elapsed().as_secs_f64() * 1e3;
+                    looking.stage = Stage::Prefill {
+                        x,
+                        entries: expand(self.opening.clone(), &self.model.config).entries,
+                        cached: Cached::default(),
+                    };
+                }
+                self.looking = Some(looking);
             }
             Stage::Prefill { x, entries, cached } => {
                 let piece = if decoding {

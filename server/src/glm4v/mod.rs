@@ -21,7 +21,7 @@ pub use files::{FileBytes, Folder};
 pub use linear::format_of;
 pub use loader::Progress;
 pub use tensors::{Part, TensorSpec, tensors};
-pub use vision::{Encoding, VisionTower};
+pub use vision::{Encoding, Step, VisionTower};
 pub use weights::Weights;
 
 use crate::config::Quantize;

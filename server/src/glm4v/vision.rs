@@ -46,10 +46,52 @@ struct Adapter {
 /// A picture on its way through the tower: each [`VisionTower::step`] is one slice, between which the device can serve
 /// others.
 pub struct Encoding {
+    /// [patches, 3 · patch²]
+    patches: Tensor,
     /// [positions, hidden]
     x: Tensor,
-    /// Half layers done.
-    done: usize,
+    stage: Stage,
+    /// Rows of the stage that are done.
+    row: usize,
+    /// What the stage has made so far, in pieces of whole rows.
+    made: Vec<Tensor>,
+    /// Queries, keys and values of the layer at work: [positions, 3 · hidden].
+    qkv: Option<Tensor>,
+}
+
+/// Within a stage every row stands alone, so that a slice can be any number of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    /// Rows: patches.
+    Patches,
+    /// Queries, keys and values of a layer. Rows: positions.
+    Qkv(usize),
+    /// The rest of that layer. Rows: positions.
+    Rest(usize),
+    /// Rows: the decoder's vectors.
+    Adapter,
+}
+
+impl Encoding {
+    /// How many kinds of stages there are: a row costs about the same within one kind.
+    pub const KINDS: usize = 4;
+
+    /// The kind of the stage at hand.
+    pub fn kind(&self) -> usize {
+        match self.stage {
+            Stage::Patches => 0,
+            Stage::Qkv(_) => 1,
+            Stage::Rest(_) => 2,
+            Stage::Adapter => 3,
+        }
+    }
+}
+
+/// What a slice has done.
+pub struct Step {
+    pub rows: usize,
+    /// At the end, [vectors + 2, decoder's hidden size]: what stands in the place of the picture's placeholders.
+    pub vectors: Option<Tensor>,
 }
 
 impl VisionTower {
@@ -98,64 +140,123 @@ impl VisionTower {
 
     /// Starts on a picture: `pixels` are [3 · size · size] normalised values, channels first.
     pub fn start(&self, pixels: &[f32]) -> candle_core::Result<Encoding> {
-        let patches = patches(pixels, self.config.image_size, self.config.patch_size);
-        let n = self.config.positions() - 1;
-        let patches = Tensor::from_vec(
-            patches,
-            (n, 3 * self.config.patch_size.pow(2)),
-            &Device::Cpu,
-        )?
-        .to_dtype(self.dtype)?
-        .to_device(&self.device)?;
-        let x = Tensor::cat(&[&self.class, &self.patch.forward(&patches)?], 0)?;
+        let v = &self.config;
+        let patches = patches(pixels, v.image_size, v.patch_size);
+        let shape = (v.positions() - 1, v.in_channels * v.patch_size.pow(2));
+        let patches = Tensor::from_vec(patches, shape, &Device::Cpu)?
+            .to_dtype(self.dtype)?
+            .to_device(&self.device)?;
         Ok(Encoding {
-            x: (x + &self.positions)?,
-            done: 0,
+            patches,
+            x: Tensor::zeros((v.positions(), v.hidden_size), self.dtype, &self.device)?,
+            stage: Stage::Patches,
+            row: 0,
+            made: Vec::new(),
+            qkv: None,
         })
     }
 
-    /// How many [`VisionTower::step`]s a picture takes.
-    pub fn steps(&self) -> usize {
-        2 * self.layers.len() + 1
+    /// Runs the next slice: at most `most` rows of the stage at hand.
+    pub fn step(&self, e: &mut Encoding, most: usize) -> candle_core::Result<Step> {
+        let v = &self.config;
+        let rows = match e.stage {
+            Stage::Patches => v.positions() - 1,
+            Stage::Qkv(_) | Stage::Rest(_) => v.positions(),
+            Stage::Adapter => v.vectors(),
+        };
+        let (from, len) = (e.row, most.clamp(1, rows - e.row));
+        e.row += len;
+        let done = e.row == rows;
+        if done {
+            e.row = 0;
+        }
+        match e.stage {
+            Stage::Patches => {
+                let x = self.patch.forward(&e.patches.narrow(0, from, len)?)?;
+                let x = (x + self.positions.narrow(0, 1 + from, len)?)?;
+                e.x.slice_set(&x, 0, 1 + from)?;
+                if done {
+                    let class = (&self.class + self.positions.narrow(0, 0, 1)?)?;
+                    e.x.slice_set(&class, 0, 0)?;
+                    e.stage = Stage::Qkv(0);
+                }
+            }
+            Stage::Qkv(layer) => {
+                e.made
+                    .push(self.layers[layer].qkv.forward(&e.x.narrow(0, from, len)?)?);
+                if done {
+                    e.qkv = Some(joined(&mut e.made)?);
+                    e.stage = Stage::Rest(layer);
+                }
+            }
+            Stage::Rest(layer) => {
+                if let Some(qkv) = &e.qkv {
+                    self.rest(&self.layers[layer], &e.x.narrow(0, from, len)?, qkv, from)?;
+                }
+                if done {
+                    e.stage = match layer + 1 {
+                        next if next < self.layers.len() => Stage::Qkv(next),
+                        _ => Stage::Adapter,
+                    };
+                }
+            }
+            Stage::Adapter => {
+                e.made
+                    .push(self.adapter.forward(&e.x, v.grid(), from, len)?);
+                if done {
+                    let vectors = joined(&mut e.made)?;
+                    let ends = [&self.adapter.boi, &vectors, &self.adapter.eoi];
+                    let vectors = Some(Tensor::cat(&ends, 0)?);
+                    return Ok(Step { rows: len, vectors });
+                }
+            }
+        }
+        Ok(Step {
+            rows: len,
+            vectors: None,
+        })
     }
 
-    /// Runs the next slice: half a layer, or at the end the adapter. The result of the last is
-    /// [vectors + 2, decoder's hidden size]: what stands in the place of the picture's placeholders.
-    pub fn step(&self, encoding: &mut Encoding) -> candle_core::Result<Option<Tensor>> {
-        let Some(layer) = self.layers.get(encoding.done / 2) else {
-            return self
-                .adapter
-                .forward(&encoding.x, self.config.grid())
-                .map(Some);
-        };
-        let x = &encoding.x;
+    /// All of a layer that follows its queries, keys and values, for the rows `x` of the map that begin at `from`; in
+    /// place.
+    fn rest(
+        &self,
+        layer: &Layer,
+        x: &Tensor,
+        qkv: &Tensor,
+        from: usize,
+    ) -> candle_core::Result<()> {
         let eps = self.config.layer_norm_eps;
-        if encoding.done % 2 == 0 {
-            let attention =
-                kernels::vision_attention(&layer.qkv.forward(x)?, self.config.num_heads)?;
-            kernels::add_layer_norm(
-                x,
-                &layer.dense.forward(&attention)?,
-                &layer.attention_norm,
-                eps,
-            )?;
-        } else {
-            let mlp = layer.fc2.forward(&layer.fc1.forward_gelu(x)?)?;
-            kernels::add_layer_norm(x, &mlp, &layer.mlp_norm, eps)?;
-        }
-        encoding.done += 1;
-        Ok(None)
+        let rows = from..from + x.dim(0)?;
+        let attention = kernels::vision_attention(qkv, self.config.num_heads, rows)?;
+        kernels::add_layer_norm(
+            x,
+            &layer.dense.forward(&attention)?,
+            &layer.attention_norm,
+            eps,
+        )?;
+        let mlp = layer.fc2.forward(&layer.fc1.forward_gelu(x)?)?;
+        kernels::add_layer_norm(x, &mlp, &layer.mlp_norm, eps)
     }
 
     /// All of it at once.
     pub fn encode(&self, pixels: &[f32]) -> candle_core::Result<Tensor> {
         let mut encoding = self.start(pixels)?;
         loop {
-            if let Some(vectors) = self.step(&mut encoding)? {
+            if let Some(vectors) = self.step(&mut encoding, usize::MAX)?.vectors {
                 return Ok(vectors);
             }
         }
     }
+}
+
+/// The pieces as one tensor, and none left.
+fn joined(pieces: &mut Vec<Tensor>) -> candle_core::Result<Tensor> {
+    let pieces = std::mem::take(pieces);
+    if let [whole] = &pieces[..] {
+        return Ok(whole.clone());
+    }
+    Tensor::cat(&pieces, 0)
 }
 
 impl Adapter {
@@ -191,8 +292,14 @@ impl Adapter {
         })
     }
 
-    /// `x` [1 + grid², vision hidden] → [grid²/4 + 2, hidden].
-    fn forward(&self, x: &Tensor, grid: usize) -> candle_core::Result<Tensor> {
+    /// `len` of the vectors, from `from` on, of `x` [1 + grid², vision hidden]: [len, hidden].
+    fn forward(
+        &self,
+        x: &Tensor,
+        grid: usize,
+        from: usize,
+        len: usize,
+    ) -> candle_core::Result<Tensor> {
         let width = x.dim(1)?;
         let half = grid / 2;
         // The convolution's stride is its size: rows of 2×2 patches times a matrix.
@@ -200,15 +307,15 @@ impl Adapter {
             .narrow(0, 1, grid * grid)?
             .reshape((half, 2, half, 2 * width))?
             .transpose(1, 2)?
-            .contiguous()?
-            .reshape((half * half, 4 * width))?;
+            .reshape((half * half, 4 * width))?
+            .narrow(0, from, len)?;
         let x = self.proj.forward(&self.conv.forward(&x)?)?;
         // The original's nn.LayerNorm, with its default epsilon.
         let x = kernels::gelu(&kernels::layer_norm(&x, &self.norm, 1e-5)?)?;
         let x = self
             .down
             .forward(&kernels::swiglu(&self.gate_up.forward(&x)?)?)?;
-        Tensor::cat(&[&self.boi, &x.affine(self.scale, 0.0)?, &self.eoi], 0)
+        x.affine(self.scale, 0.0)
     }
 }
 
@@ -227,4 +334,51 @@ fn patches(pixels: &[f32], size: usize, patch: usize) -> Vec<f32> {
         }
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Quantize;
+    use crate::glm4v::{Model, Weights};
+
+    #[test]
+    fn slices_of_any_size_see_the_same() {
+        let json = include_bytes!("../../../tests/data/tiny.config.json");
+        let config = Config::parse(json).unwrap();
+        let size = config.vision_config.image_size;
+        let weights = Weights::Random { seed: 1 };
+        let (cpu, mut quiet) = (Device::Cpu, |_: u64, _: u64| {});
+        let model = Model::load(
+            config,
+            &weights,
+            DType::F32,
+            Quantize::None,
+            &cpu,
+            &mut quiet,
+        )
+        .unwrap();
+        let pixels: Vec<f32> = (0..3 * size * size)
+            .map(|i| (i % 251) as f32 / 99.0 - 1.2)
+            .collect();
+        let whole = model
+            .vision
+            .encode(&pixels)
+            .unwrap()
+            .to_vec2::<f32>()
+            .unwrap();
+        for most in [1, 37, 100] {
+            let mut encoding = model.vision.start(&pixels).unwrap();
+            let sliced = loop {
+                let step = model.vision.step(&mut encoding, most).unwrap();
+                assert!((1..=most).contains(&step.rows));
+                if let Some(vectors) = step.vectors {
+                    break vectors.to_vec2::<f32>().unwrap();
+                }
+            };
+            for (a, b) in sliced.iter().flatten().zip(whole.iter().flatten()) {
+                assert!((a - b).abs() < 1e-4, "slices of {most}: {a} and {b}");
+            }
+        }
+    }
 }

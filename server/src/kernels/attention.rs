@@ -4,6 +4,7 @@
 //! branches off another shares whole pages with it and copies at most one. A forward pass takes a ragged batch: any
 //! number of [`Span`]s, each the new entries of one sequence, prefill and decode side by side.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{
@@ -259,10 +260,13 @@ pub fn paged_attention(
     qkv.apply_op2_no_bwd(&arena.data, &op)
 }
 
-/// Full attention: `qkv` is [n, 3 · heads · head_size], queries, keys, values; the result [n, heads · head_size].
-/// Scale 1/√head_size.
-pub fn vision_attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    qkv.apply_op1_no_bwd(&VisionAttention { heads })
+/// Full attention of the queries of `rows`: `qkv` is [n, 3 · heads · head_size], queries, keys, values; the result
+/// [rows, heads · head_size]. Scale 1/√head_size.
+pub fn vision_attention(qkv: &Tensor, heads: usize, rows: Range<usize>) -> Result<Tensor> {
+    if rows.end > qkv.dim(0)? {
+        bail!("queries {rows:?} of {}", qkv.dim(0)?)
+    }
+    qkv.apply_op1_no_bwd(&VisionAttention { heads, rows })
 }
 
 #[inline(always)]
@@ -468,6 +472,7 @@ impl CustomOp2 for PagedAttention {
 
 struct VisionAttention {
     heads: usize,
+    rows: Range<usize>,
 }
 
 impl CustomOp1 for VisionAttention {
@@ -480,18 +485,19 @@ impl CustomOp1 for VisionAttention {
         let hidden = width / 3;
         let (heads, size) = (self.heads, hidden / self.heads);
         let data = cpu::as_f32(qkv, ql)?;
-        let mut out = vec![0f32; n * hidden];
+        let queries = self.rows.len();
+        let mut out = vec![0f32; queries * hidden];
         let out_ptr = Shared(out.as_mut_ptr());
         let scale = 1.0 / (size as f32).sqrt();
         const BLOCK: usize = 96;
-        let blocks = n.div_ceil(BLOCK);
+        let blocks = queries.div_ceil(BLOCK);
         (0..heads * blocks).into_par_iter().for_each_init(
             || vec![0f32; BLOCK * n],
             |scores, task| {
                 let (head, row) = (task / blocks, task % blocks * BLOCK);
-                let m = BLOCK.min(n - row);
+                let m = BLOCK.min(queries - row);
                 let scores = &mut scores[..m * n];
-                let queries = &data[row * width + head * size..];
+                let queries = &data[(self.rows.start + row) * width + head * size..];
                 let keys = &data[hidden + head * size..];
                 let values = &data[2 * hidden + head * size..];
                 multiply(
@@ -538,7 +544,10 @@ impl CustomOp1 for VisionAttention {
                 );
             },
         );
-        Ok((cpu::from_f32(out, qkv.dtype())?, Shape::from((n, hidden))))
+        Ok((
+            cpu::from_f32(out, qkv.dtype())?,
+            Shape::from((queries, hidden)),
+        ))
     }
 }
 
@@ -680,7 +689,7 @@ mod tests {
         for (n, heads, size) in [(1, 1, 4), (7, 3, 10), (131, 2, 112)] {
             let qkv = Tensor::randn(0f32, 1.5, (n, 3 * heads * size), &Device::Cpu).unwrap();
             let rows = qkv.to_vec2::<f32>().unwrap();
-            let out = vision_attention(&qkv, heads)
+            let out = vision_attention(&qkv, heads, 0..n)
                 .unwrap()
                 .to_vec2::<f32>()
                 .unwrap();
