@@ -2,6 +2,7 @@
 //!
 //! Plain functions and small state machines; nothing here knows the model, the queue or a socket.
 
+mod candidates;
 pub mod conversation;
 pub mod sampling;
 pub mod stream;

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::text::candidates::{BLOCK, exp};
 
 const PLAIN: SamplingParams = SamplingParams {
     temperature: 1.0,

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use rayon::prelude::*;
 use serde::Deserialize;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -225,10 +226,9 @@ fn build_bpe(ranks: &[(Vec<u8>, u32)]) -> Result<tokenizers::Tokenizer, TextErro
     let letters = byte_letters();
     let spell = |bytes: &[u8]| -> String { bytes.iter().map(|&b| letters[b as usize]).collect() };
 
-    let vocab: Vocab = ranks
-        .iter()
-        .map(|(token, rank)| (spell(token), *rank))
-        .collect();
+    let spelled: Vec<String> = ranks.iter().map(|(token, _)| spell(token)).collect();
+    let ids = ranks.iter().map(|(_, rank)| *rank);
+    let vocab: Vocab = spelled.iter().cloned().zip(ids).collect();
     if vocab.len() < ranks.len() {
         return Err(wrong("a token stands there twice".into()));
     }
@@ -237,9 +237,8 @@ fn build_bpe(ranks: &[(Vec<u8>, u32)]) -> Result<tokenizers::Tokenizer, TextErro
             "there is no token for the byte 0x{byte:02x}"
         )));
     }
-    let merges = ranks.iter().filter_map(|(token, _)| {
-        let token = spell(token);
-        let (left, right) = token.split_at(last_join(&token, &vocab)?);
+    let merges = spelled.par_iter().filter_map(|token| {
+        let (left, right) = token.split_at(last_join(token, &vocab)?);
         Some((left.to_owned(), right.to_owned()))
     });
     let merges = merges.collect();
