@@ -289,14 +289,23 @@ fn prepare(
         status.send_modify(|s| s.progress = Some(progress));
     })?;
 
-    // Enough for every slot to run a conversation to the model's end beside a picture being looked at.
-    let least = settings.max_batch * (model.config.max_entries().div_ceil(PAGE) + 1)
-        + model.config.image_tokens().div_ceil(PAGE)
-        + 2;
-    let wanted = settings
-        .cache_bytes
-        .unwrap_or_else(|| target.free_memory() / 4);
-    let pages = ((wanted / model.page_bytes() as u64) as usize).clamp(least, least * 32);
+    // Enough for every slot to run a conversation to the model's end beside a picture being looked at; by default four
+    // times that, where it takes no more than a quarter of the free memory.
+    let conversation = model.config.max_entries().div_ceil(PAGE) + 1;
+    let least = settings.max_batch * conversation + model.config.image_tokens().div_ceil(PAGE) + 2;
+    let page_bytes = model.page_bytes() as u64;
+    let pages = match settings.cache_bytes {
+        Some(bytes) => usize::try_from(bytes / page_bytes)
+            .unwrap_or(usize::MAX)
+            .max(least),
+        None => ((target.free_memory() / 4 / page_bytes) as usize).clamp(least, 4 * least),
+    };
+    tracing::info!(
+        pages,
+        bytes = pages as u64 * page_bytes,
+        whole_conversations = pages / conversation,
+        "memory for the KV cache"
+    );
     let on_device = |e: candle_core::Error| {
         LoadError(format!(
             "the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"

@@ -58,7 +58,8 @@ impl Arena {
     ) -> Result<Self> {
         let shape = (pages, layers * 2, kv_heads, PAGE, head_size);
         Ok(Arena {
-            data: Tensor::zeros(shape, dtype, device)?,
+            // Not zeros: those would be promised by the kernel and taken page by page, so that memory grew with use.
+            data: Tensor::ones(shape, dtype, device)?,
             dims: ArenaDims {
                 layers,
                 kv_heads,
@@ -822,6 +823,6 @@ mod tests {
         write(1, 3.0);
         arena.copy_page(1, 2).unwrap();
         write(1, 5.0);
-        assert_eq!((first(0), first(1), first(2)), (0.0, 5.0, 3.0));
+        assert_eq!((first(0), first(1), first(2)), (1.0, 5.0, 3.0));
     }
 }
