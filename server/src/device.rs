@@ -13,13 +13,13 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn choose(device: config::Device, dtype: config::Dtype) -> Result<Self, LoadError> {
+    pub fn choose(asked: config::Device, dtype: config::Dtype) -> Result<Self, LoadError> {
         let cuda = |ordinal| {
             Device::new_cuda(ordinal).map_err(|e| {
                 LoadError(format!("the card cuda:{ordinal} can't be used ({e}): check the driver, or use --device cpu"))
             })
         };
-        let device = match device {
+        let device = match asked {
             config::Device::Cpu => Device::Cpu,
             config::Device::Cuda(_) if !candle_core::utils::cuda_is_available() => {
                 return Err(LoadError(
@@ -32,13 +32,28 @@ impl Target {
             }
             config::Device::Auto => Device::Cpu,
         };
+        let why = match (asked, device.is_cuda()) {
+            (config::Device::Auto, true) => "a card is there",
+            (config::Device::Auto, false) if candle_core::utils::cuda_is_available() => {
+                "no card can be used"
+            }
+            (config::Device::Auto, false) => "this binary was built without CUDA",
+            _ => "asked for",
+        };
         let dtype = match dtype {
             config::Dtype::Auto if device.is_cuda() => DType::BF16,
             config::Dtype::Auto | config::Dtype::F32 => DType::F32,
             config::Dtype::Bf16 => DType::BF16,
             config::Dtype::F16 => DType::F16,
         };
-        Ok(Target { device, dtype })
+        let target = Target { device, dtype };
+        tracing::info!(
+            device = target.device_name(),
+            dtype = target.dtype_name(),
+            why,
+            "computing"
+        );
+        Ok(target)
     }
 
     pub fn device_name(&self) -> String {

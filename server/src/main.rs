@@ -53,12 +53,12 @@ fn log(settings: &LogArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// By default glibc gives each thread a heap of its own, and what one frees another can't use: memory then creeps up
+/// By default glibc gives each thread a heap of its own, and what one frees another cannot use: memory then creeps up
 /// with every picture that another thread happens to decode.
 fn settle_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: called before any other thread starts.
     unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }

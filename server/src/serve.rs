@@ -15,12 +15,14 @@ use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
 /// Serves until SIGTERM or Ctrl-C. It listens at once, while the model loads.
 ///
 /// # Errors
-/// Settings that contradict each other, or an address that can't be had.
+/// Settings that contradict each other, a checkpoint with something missing, or an address that can't be had.
 pub fn run(settings: &ServeArgs) -> io::Result<()> {
-    let model = settings.model.clone();
+    // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
+    let checkpoint =
+        Checkpoint::choose(&settings.model).map_err(|problem| invalid(problem.to_string()))?;
+    let (device, dtype) = (settings.model.device, settings.model.dtype);
     let engine = Engine::start(engine_settings(settings), move || {
-        let checkpoint = Checkpoint::choose(&model)?;
-        Ok((checkpoint, Target::choose(model.device, model.dtype)?))
+        Ok((checkpoint, Target::choose(device, dtype)?))
     })?;
     with_engine(settings, engine)
 }

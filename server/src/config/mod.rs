@@ -53,7 +53,7 @@ pub struct LogArgs {
         long,
         global = true,
         env = "GLIMPSE_LOG",
-        default_value = "info",
+        default_value = "info,actix_server=warn",
         value_name = "FILTER"
     )]
     pub log: String,
