@@ -42,6 +42,7 @@ impl PagePool {
         }
     }
 
+    #[cfg(test)]
     pub fn used(&self) -> usize {
         self.users.len() - self.free.len()
     }

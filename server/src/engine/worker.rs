@@ -387,11 +387,9 @@ impl Worker {
 
     fn tell_positions(&mut self) {
         let Worker { waiting, cache, .. } = self;
-        let mut ahead = 0;
-        for sequence in waiting.in_order() {
+        for (ahead, sequence) in waiting.in_order().into_iter().enumerate() {
             let ready = sequence.picture.is_none_or(|key| cache.has_picture(key));
             sequence.tell_position(ready.then_some(ahead));
-            ahead += 1;
         }
     }
 

@@ -169,13 +169,16 @@ impl Config {
         {
             return Err(format!("{name} is {value}; only {served} is served"));
         }
-        if self.num_attention_heads % self.multi_query_group_num != 0 {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.multi_query_group_num)
+        {
             return Err(format!(
                 "multi_query_group_num {} does not divide num_attention_heads {}",
                 self.multi_query_group_num, self.num_attention_heads
             ));
         }
-        if self.kv_channels % 4 != 0 {
+        if !self.kv_channels.is_multiple_of(4) {
             return Err(format!(
                 "kv_channels {} is not a multiple of 4",
                 self.kv_channels
@@ -193,13 +196,13 @@ impl Config {
                 v.in_channels
             ));
         }
-        if v.hidden_size % v.num_heads != 0 {
+        if !v.hidden_size.is_multiple_of(v.num_heads) {
             return Err(format!(
                 "vision_config.num_heads {} does not divide its hidden_size {}",
                 v.num_heads, v.hidden_size
             ));
         }
-        if v.image_size % v.patch_size != 0 || v.grid() % 2 != 0 {
+        if !v.image_size.is_multiple_of(v.patch_size) || !v.grid().is_multiple_of(2) {
             return Err(format!(
                 "vision_config.image_size {} is not an even number of patches of {}",
                 v.image_size, v.patch_size
