@@ -15,7 +15,7 @@ def faked(browser, server, circles):
         context = browser.new_context(viewport=DESKTOP, locale=locale)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda m: wrong.append(m.text)
                 if m.type == "error" and not any(t in m.text for t in tolerate) else None)
