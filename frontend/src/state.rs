@@ -294,7 +294,8 @@ impl App {
     /// A turn that lives as long as the page, not sent by the event at `clicked` yet.
     pub fn new_turn(&self, question: String, clicked: f64) -> Turn {
         let id = self.number();
-        self.root.with_value(|root| root.with(|| Turn::new(id, question, clicked)))
+        self.root
+            .with_value(|root| root.with(|| Turn::new(id, question, clicked)))
     }
 
     /// The turn of `request`.
