@@ -108,7 +108,7 @@ STATES = {
     "uploading": ({"upload": upload_half, "frame": lambda f, m: None}, "uploading", None),
     "looking": ({"frame": only_looks}, "looking", None),
     "ready": ({}, "ready", None),
-    "picture-failed": ({"upload": broken}, "failed", None),
+    "picture-failed": ({"upload": broken, "frame": lambda f, m: None}, "failed", None),
     "queued": ({"ask": lambda f, m: f.queued(m, 3)}, "ready", lambda p, f: asked(p, "How many?", "queued")),
     "waiting": ({"ask": lambda f, m: f.queued(m, None)}, "ready", lambda p, f: asked(p, "How many?", "waiting")),
     "streaming": (with_answer(lambda f, m: f.answer(m, LONG[:200], done=False)), "ready",
