@@ -68,7 +68,13 @@ impl Document {
     pub fn update(&mut self, text: &str, over: bool) -> Change<'_> {
         let from = self.finished;
         let rest = text.get(self.open..).unwrap_or_default();
-        let last = if over { rest.len() } else { last_block(rest) };
+        // A line that is not whole yet may still turn out to belong to the block before it.
+        let whole = rest.rfind('\n').map_or(0, |end| end + 1);
+        let last = if over {
+            rest.len()
+        } else {
+            last_block(&rest[..whole])
+        };
         let mut new = nodes(&rest[..last]);
         self.open += last;
         self.finished += new.len();
