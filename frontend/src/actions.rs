@@ -30,7 +30,7 @@ pub fn ask(app: App, text: &str, clicked: f64) -> bool {
         }
         Some(_) => {}
     }
-    let turn = Turn::new(app.number(), text.to_owned(), clicked);
+    let turn = app.new_turn(text.to_owned(), clicked);
     app.turns.update(|turns| turns.push(turn));
     flush(app);
     true
@@ -133,7 +133,7 @@ pub fn stop(app: App) {
 pub fn ask_again(app: App, turn: Turn, text: Option<String>, clicked: f64) {
     stop(app);
     let text = text.unwrap_or_else(|| turn.question.get_untracked());
-    let anew = Turn::new(app.number(), text, clicked);
+    let anew = app.new_turn(text, clicked);
     // The server is told what the conversation was before this question.
     anew.ask.set_value(Some(Ask {
         history: Some(Vec::new()),

@@ -264,7 +264,7 @@ fn lost(app: App, generation: u64, event: Option<CloseEvent>) {
 }
 
 fn heard(app: App, text: &str, when: f64) {
-    let Ok(envelope) = serde_json::from_str::<ServerEnvelope>(text) else {
+    let Ok(envelope) = ServerEnvelope::read(text) else {
         web_sys::console::warn_1(&JsValue::from_str(
             "glimpse: a message this page does not know",
         ));

@@ -65,7 +65,7 @@ pub fn open(app: App, id: String) {
         actions::new_conversation(app);
         upload::open_blob(app, picture, kept.name, when);
         let turns = kept.turns.into_iter().map(|turn| {
-            let shown = Turn::new(app.number(), turn.question, when);
+            let shown = app.new_turn(turn.question, when);
             shown.answer.set(turn.answer);
             shown.phase.set(TurnPhase::Done(FinishReason::Stop));
             shown

@@ -197,7 +197,7 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
                         app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]),
                     );
                 }
-                if let Some(done) = times.done {
+                if let Some(done) = times.done.map(|done| done.max(drawn)) {
                     parts.push(app.filled(T::Total, &[&dom::duration(done - times.clicked)]));
                 }
             }

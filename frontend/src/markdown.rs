@@ -68,7 +68,13 @@ impl Document {
     pub fn update(&mut self, text: &str, over: bool) -> Change<'_> {
         let from = self.finished;
         let rest = text.get(self.open..).unwrap_or_default();
-        let last = if over { rest.len() } else { last_block(rest) };
+        // A line that is not whole yet may still turn out to belong to the block before it.
+        let whole = rest.rfind('\n').map_or(0, |end| end + 1);
+        let last = if over {
+            rest.len()
+        } else {
+            last_block(&rest[..whole])
+        };
         let mut new = nodes(&rest[..last]);
         self.open += last;
         self.finished += new.len();
@@ -132,7 +138,32 @@ fn close_marks(block: &mut String) {
         block.push_str("**");
     } else if block.ends_with('*') && !block.ends_with("**") {
         block.pop();
+    } else if opens_emphasis(line) {
+        block.push('*');
     }
+}
+
+/// Whether a single `*` is open in `line`: one before a letter opens, one after a letter closes; a bullet does neither.
+fn opens_emphasis(line: &str) -> bool {
+    let mut open = false;
+    let mut before = ' ';
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c == '*' {
+            let mut run = 1;
+            while rest.next_if_eq(&'*').is_some() {
+                run += 1;
+            }
+            let after = rest.peek().copied().unwrap_or(' ');
+            if run == 1 && !open && !after.is_whitespace() {
+                open = true;
+            } else if run == 1 && open && !before.is_whitespace() {
+                open = false;
+            }
+        }
+        before = c;
+    }
+    open && !before.is_whitespace()
 }
 
 /// The nodes of a whole text.
@@ -416,7 +447,15 @@ mod tests {
 
     #[test]
     fn open_marks_do_not_flash_up() {
-        for open in ["a **bo", "a **bold** and **x", "a `co", "a *", "a **"] {
+        for open in [
+            "a **bo",
+            "a **bold** and **x",
+            "a `co",
+            "a *",
+            "a **",
+            "1. on the *l",
+            "* item *on",
+        ] {
             let (mut document, mut shown) = (Document::default(), Vec::new());
             stream(&mut document, &mut shown, open, false);
             let out = html(&shown);

@@ -185,7 +185,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    pub fn new(id: u64, question: String, clicked: f64) -> Self {
+    fn new(id: u64, question: String, clicked: f64) -> Self {
         Turn {
             id,
             question: RwSignal::new(question),
@@ -254,6 +254,8 @@ pub struct App {
     pub dialog: RwSignal<Option<Open>>,
     /// The conversation's id in the store, once it is kept.
     pub kept: StoredValue<Option<String>>,
+    /// Owns the turns: what a handler makes would else go with the view that it was in.
+    root: StoredValue<Owner>,
     counter: StoredValue<u64>,
 }
 
@@ -278,6 +280,7 @@ impl App {
             settings: RwSignal::new(Settings::load()),
             dialog: RwSignal::new(None),
             kept: StoredValue::new(None),
+            root: StoredValue::new(Owner::new()),
             counter: StoredValue::new(0),
         }
     }
@@ -286,6 +289,13 @@ impl App {
     pub fn number(&self) -> u64 {
         self.counter.update_value(|n| *n += 1);
         self.counter.get_value()
+    }
+
+    /// A turn that lives as long as the page, not sent by the event at `clicked` yet.
+    pub fn new_turn(&self, question: String, clicked: f64) -> Turn {
+        let id = self.number();
+        self.root
+            .with_value(|root| root.with(|| Turn::new(id, question, clicked)))
     }
 
     /// The turn of `request`.

@@ -14,7 +14,7 @@ def open_page(browser, server):
         context = browser.new_context(viewport=viewport, **{"locale": "en-US", **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
 
         def heard(message):
             text = message.text

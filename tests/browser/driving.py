@@ -49,3 +49,14 @@ def ended(page, turn, phase="done"):
     # The last words are drawn in the frame after they came.
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return turn.get_by_test_id("answer").inner_text()
+
+
+def watch_long_tasks(page):
+    """From now on, `window.long` holds how long each task took that held the main thread for over 50 ms."""
+    page.evaluate(
+        """() => {
+            window.long = [];
+            new PerformanceObserver((list) => list.getEntries().forEach((e) => window.long.push(e.duration)))
+                .observe({type: 'longtask'});
+        }"""
+    )

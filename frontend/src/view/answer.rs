@@ -27,7 +27,16 @@ pub fn Answer(
     grown: Callback<()>,
 ) -> impl IntoView {
     let place = NodeRef::<Div>::new();
-    let drawn = Rc::new(RefCell::new(Drawn::default()));
+    // An answer from the store was heard when it came.
+    let heard = turn.phase.with_untracked(|p| !p.open());
+    let drawn = Rc::new(RefCell::new(Drawn {
+        told: if heard {
+            turn.answer.with_untracked(String::len)
+        } else {
+            0
+        },
+        ..Drawn::default()
+    }));
     Effect::new(move |_| {
         turn.answer.track();
         let over = turn.phase.with(|p| !p.open());

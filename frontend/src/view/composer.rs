@@ -41,6 +41,8 @@ pub fn Composer(app: App) -> impl IntoView {
         if event.key() == "Enter" && !event.shift_key() && !composing {
             event.prevent_default();
             send(event.time_stamp());
+        } else if event.key() == "Escape" && !composing {
+            actions::stop(app);
         }
     };
     let running = Memo::new(move |_| app.running());

@@ -11,7 +11,7 @@ use crate::{
     actions, dom,
     i18n::T,
     latency::Latency,
-    state::{App, Turn, TurnPhase},
+    state::{App, Picture, PicturePhase, Turn, TurnPhase},
 };
 
 /// Nearer to the end than this, the view follows it.
@@ -59,9 +59,12 @@ fn Suggestions(app: App) -> impl IntoView {
             .map(|t| app.filled(t, &[]))
             .to_vec()
     };
-    let shown = move || app.turns.with(Vec::is_empty) && app.picture.with(Option::is_some);
+    let usable = |picture: &Picture| !matches!(picture.phase, PicturePhase::Failed(_));
+    let shown = Memo::new(move |_| {
+        app.turns.with(Vec::is_empty) && app.picture.with(|p| p.as_ref().is_some_and(usable))
+    });
     view! {
-        <Show when=shown>
+        <Show when=move || shown.get()>
             <ul class="suggestions">
                 <For each=suggestions key=Clone::clone let(text)>
                     {

@@ -31,7 +31,7 @@ pub fn TopBar(app: App) -> impl IntoView {
         (Link::Online, State::Warming) => app.filled(T::Warming, &[]),
         (Link::Online, State::Draining) => app.filled(T::Draining, &[]),
         (Link::Online, State::Failed) => app.filled(T::Failed, &[]),
-        (Link::Lost, _) => app.filled(T::Lost, &[]),
+        (Link::Lost, _) => app.filled(T::Connecting, &[]),
         (Link::NeedsKey(_), _) => app.filled(T::NeedsKey, &[]),
         (Link::Refused(why), _) => why,
         (Link::TakenOver, _) => app.filled(T::TakenOver, &[]),

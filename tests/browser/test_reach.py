@@ -1,0 +1,124 @@
+"""Everyone can use it: assistive technology, plain http on a local network, a slow line."""
+
+import gzip
+import os
+import re
+import shutil
+import urllib.request
+from importlib import resources
+
+import pytest
+
+from driving import DESKTOP, PHONE, ask, card, ended, give
+
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
+
+
+def violations(page):
+    page.evaluate(AXE)
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [f"{v['id']}: {[n['target'] for n in v['nodes']]}" for v in found["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing(open_page, circles, viewport, scheme):
+    page = open_page(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
+    assert violations(page) == []
+    give(page, circles)
+    card(page, "ready").wait_for()
+    assert violations(page) == []
+    turn = ask(page, "How many circles are there?")
+    ended(page, turn)
+    turn.get_by_test_id("latency").click()
+    assert violations(page) == []
+    for dialog in ("settings", "history"):
+        page.get_by_test_id(dialog).click()
+        page.locator("dialog[open]").wait_for()
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+    page.get_by_test_id("language").click()
+    assert violations(page) == []
+
+
+def test_by_keyboard_alone(open_page, circles):
+    page = open_page()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.id") == "question"
+    give(page, circles)
+    page.wait_for_function("() => document.activeElement.id === 'question'")
+    card(page, "ready").wait_for()
+    page.keyboard.type("How many circles are there?")
+    page.keyboard.press("Enter")
+    turn = page.get_by_test_id("turn").first
+    ended(page, turn)
+    page.keyboard.press("Shift+Tab")
+    reached = set()
+    for _ in range(12):
+        reached.add(page.evaluate("() => document.activeElement.dataset.testid || document.activeElement.tagName"))
+        page.keyboard.press("Shift+Tab")
+    assert {"copy", "regenerate", "latency", "edit", "choose"} <= reached, reached
+
+
+def test_plain_http_on_a_local_network(browser, server, circles):
+    # The page as http://192.168.…: no secure context, hence no clipboard, no crypto.subtle, no crypto.randomUUID.
+    address, port = "192.168.77.7", server.url.rsplit(":", 1)[1]
+    insecure = browser.browser_type.launch(
+        executable_path=next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
+        chromium_sandbox=os.geteuid() != 0,
+        args=["--disable-gpu", f"--host-resolver-rules=MAP {address} 127.0.0.1"],
+    )
+    try:
+        page = insecure.new_page()
+        page.set_default_timeout(60_000)
+        wrong = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"http://{address}:{port}")
+        assert page.evaluate("() => [isSecureContext, !!navigator.clipboard, !!crypto.subtle]") == [False] * 3
+        give(page, circles)
+        card(page, "ready").wait_for()
+        turn = ask(page, "How many circles are there?")
+        answer = ended(page, turn)
+        # The old way to copy works from a click.
+        page.evaluate("() => document.addEventListener('copy', () => { window.copied = document.activeElement.value; })")
+        turn.get_by_test_id("copy").click()
+        page.wait_for_function("() => window.copied !== undefined")
+        assert page.evaluate("() => window.copied") == answer
+        # The same picture again: the hash is made without crypto.subtle.
+        page.get_by_test_id("new").click()
+        give(page, circles)
+        card(page, "ready").wait_for()
+        assert wrong == []
+    finally:
+        insecure.close()
+
+
+def fetch(url, **headers):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return answer.headers, answer.read()
+
+
+def test_it_is_small_and_soon_there(open_page, server):
+    _, index = fetch(server.url)
+    module = re.search(r"/glimpse-page-[0-9a-f]+_bg\.wasm", index.decode())[0]
+    headers, body = fetch(server.url + module)
+    assert len(gzip.compress(body, 9)) <= 350_000
+    assert "immutable" in headers["cache-control"]
+    headers, _ = fetch(server.url)
+    assert headers["cache-control"] == "no-cache"
+    page = open_page()
+    painted = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < 1000, painted
+
+
+def test_without_wasm_it_says_a_sentence(browser, server):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(server.url)
+    hint = page.locator(".boot-hint")
+    assert "WebAssembly" in hint.inner_text()
+    # It is kept back for a moment, for the many who need it not, and then shown without a script.
+    hint.evaluate("e => Promise.all(e.getAnimations().map((a) => a.finished))")
+    assert hint.evaluate("e => getComputedStyle(e).opacity") == "1"
+    context.close()
