@@ -262,3 +262,23 @@ def test_listening_to_everyone_without_a_key_is_said_loudly(binary, tmp_path):
         process.terminate()
         _, err = process.communicate(timeout=30)
     assert "ANYONE" in err and "--api-key-file" in err
+
+
+def test_the_page_comes_compressed_and_hashed_names_for_ever(server):
+    status, headers, body = get(server.url + "/", Accept_Encoding="identity")
+    assert status == 200 and headers["Cache-Control"] == "no-cache"
+    assert get(server.url + "/", If_None_Match=headers["ETag"])[0] == 304
+    names = {word for word in body.decode().replace("'", '"').split('"') if word.endswith((".js", ".wasm", ".css"))}
+    assert names, "the page was not built into this binary"
+    for name in names:
+        path = "/" + name.lstrip("./")
+        plain = get(server.url + path, Accept_Encoding="identity")
+        assert plain[0] == 200
+        if "-" in name:
+            assert "immutable" in plain[1]["Cache-Control"]
+        for encoding in ("br", "gzip"):
+            status, headers, body = get(server.url + path, Accept_Encoding=encoding)
+            if len(plain[2]) > 2000:
+                assert headers["Content-Encoding"] == encoding and len(body) < len(plain[2]) / 1.5
+        if path.endswith(".wasm"):
+            assert headers["Content-Type"] == "application/wasm"

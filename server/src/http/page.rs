@@ -14,13 +14,17 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rust_embed::{EmbeddedFile, RustEmbed};
 use sha2::{Digest, Sha256};
 
-#[derive(RustEmbed)]
-#[folder = "../dist"]
-#[allow_missing = true]
-struct Dist;
+/// A file of the page, as the build script lists them.
+struct Embedded {
+    name: &'static str,
+    plain: &'static [u8],
+    brotli: Option<&'static [u8]>,
+    gzip: Option<&'static [u8]>,
+}
+
+include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 /// Shown where the page would be, if it was not built.
 const NO_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Glimpse</title>\
@@ -28,49 +32,57 @@ const NO_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>G
 <p>This binary was built before the page was. Run <code>make serve</code>, which builds both; \
 the socket is at <code>/ws</code>.</p></html>";
 
-/// The encodings that files may be there in, best first.
-const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
-
 /// One file of the page.
 struct Asset {
-    kind: String,
-    /// As it is, then in each of [`ENCODINGS`] that there is.
-    plain: EmbeddedFile,
-    encoded: [Option<EmbeddedFile>; 2],
+    kind: &'static str,
+    file: &'static Embedded,
     etag: String,
     immutable: bool,
 }
 
-static ASSETS: LazyLock<HashMap<String, Asset>> = LazyLock::new(|| {
-    Dist::iter()
-        .filter(|path| !path.ends_with(".br") && !path.ends_with(".gz"))
-        .filter_map(|path| {
-            let plain = Dist::get(&path)?;
-            let kind = plain.metadata.mimetype().to_owned();
-            let text = kind.starts_with("text/") || kind.ends_with("javascript");
+static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
+    FILES
+        .iter()
+        .map(|file| {
             let asset = Asset {
-                kind: if text {
-                    format!("{kind}; charset=utf-8")
-                } else {
-                    kind
-                },
-                encoded: ENCODINGS.map(|(_, ending)| Dist::get(&format!("{path}.{ending}"))),
+                kind: kind(file.name),
                 etag: format!(
-                    "\"{}\"",
-                    BASE64_STANDARD.encode(&plain.metadata.sha256_hash()[..12])
+                    "W/\"{}\"",
+                    BASE64_STANDARD.encode(&Sha256::digest(file.plain)[..12])
                 ),
-                immutable: is_hashed(&path),
-                plain,
+                immutable: is_hashed(file.name),
+                file,
             };
-            Some((path.into_owned(), asset))
+            (file.name, asset)
         })
         .collect()
 });
 
 static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let index = Dist::get("index.html").map(|file| file.data.into_owned());
-    policy(&String::from_utf8_lossy(&index.unwrap_or_default()))
+    let index = ASSETS.get("index.html").map(|asset| asset.file.plain);
+    policy(&String::from_utf8_lossy(index.unwrap_or_default()))
 });
+
+/// The media type by the name's ending.
+fn kind(name: &str) -> &'static str {
+    match name.rsplit('.').next().unwrap_or_default() {
+        "html" => "text/html; charset=utf-8",
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "wasm" => "application/wasm",
+        "json" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "gif" => "image/gif",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
 
 /// `glimpse-0123456789abcdef.js` and the like: whose content never changes under its name.
 fn is_hashed(path: &str) -> bool {
@@ -136,10 +148,7 @@ pub async fn show(request: HttpRequest) -> HttpResponse {
         .headers()
         .get(IF_NONE_MATCH)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|tags| {
-            tags.split(',')
-                .any(|tag| tag.trim().trim_start_matches("W/") == asset.etag)
-        });
+        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim() == asset.etag));
     let mut response = if known {
         HttpResponse::NotModified()
     } else {
@@ -152,26 +161,22 @@ pub async fn show(request: HttpRequest) -> HttpResponse {
     if known {
         return response.finish();
     }
-    response.content_type(asset.kind.as_str());
+    response.content_type(asset.kind);
     let accepted = request
         .headers()
         .get(ACCEPT_ENCODING)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let mut file = &asset.plain;
-    for ((name, _), encoded) in ENCODINGS.iter().zip(&asset.encoded) {
+    for (name, encoded) in [("br", asset.file.brotli), ("gzip", asset.file.gzip)] {
         if let Some(encoded) = encoded
             && accepts(accepted, name)
         {
-            response.insert_header((CONTENT_ENCODING, *name));
-            file = encoded;
-            break;
+            return response
+                .insert_header((CONTENT_ENCODING, name))
+                .body(encoded);
         }
     }
-    match &file.data {
-        std::borrow::Cow::Borrowed(bytes) => response.body(*bytes),
-        std::borrow::Cow::Owned(bytes) => response.body(bytes.clone()),
-    }
+    response.body(asset.file.plain)
 }
 
 /// Whether an Accept-Encoding header takes this encoding: by its name, or by `*` if it is not named.
