@@ -75,6 +75,9 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
         decode_threads: std::thread::available_parallelism().map_or(1, usize::from),
         decode_memory: settings.limits.decode_memory.0,
         upload_memory: settings.limits.upload_memory.0,
+        max_sessions: usize::try_from(settings.access.max_connections)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(2),
     };
     let hub = Arc::new(Hub::new(Shared::new(engine, limits, options)?));
     let options = http::Options {

@@ -17,6 +17,8 @@ use crate::text::{Defaults, Turn};
 const RETRY_MS: f64 = 500.0;
 /// Conversations that one session may have; the one used longest ago goes.
 const MAX_CONVERSATIONS: usize = 256;
+/// What their histories may take together, in longest messages.
+const MAX_HISTORIES: usize = 4;
 
 /// Why a question is refused before it is queued.
 type Refused = (ErrorCode, String, Option<f64>);
@@ -406,6 +408,34 @@ impl State {
             answer: ask.answer,
             answer_ids,
         });
+        self.forget_long_histories();
+    }
+
+    /// Keeps what is remembered of all conversations within a few messages' worth, dropping those used longest ago.
+    fn forget_long_histories(&mut self) {
+        let most = MAX_HISTORIES * self.setup.limits.message_bytes as usize;
+        let bytes = |conversation: &Conversation| -> usize {
+            conversation
+                .history
+                .iter()
+                .map(|turn| {
+                    let ids = turn.answer_ids.as_ref().map_or(0, |ids| 4 * ids.len());
+                    turn.question.len() + turn.answer.len() + ids
+                })
+                .sum()
+        };
+        let mut held: usize = self.conversations.values().map(bytes).sum();
+        while held > most {
+            let oldest = self
+                .conversations
+                .iter()
+                .filter(|(_, conversation)| conversation.queue.is_empty())
+                .min_by_key(|(_, conversation)| conversation.used)
+                .map(|(id, conversation)| (id.clone(), bytes(conversation)));
+            let Some((id, freed)) = oldest else { return };
+            self.conversations.remove(&id);
+            held -= freed;
+        }
     }
 
     /// `cancel {request}`: one that is over or unknown is nothing to complain about, since the two may have crossed.

@@ -49,7 +49,23 @@ impl Hub {
         let tag = to_hex(&digest(&id)[..4]);
         let session = Session::new(id.clone(), tag, to_hex(&prefix), owner, self.shared.clone());
         let connection = session.connect(|id| self.welcome(id, None, None));
-        self.sessions.lock().insert(id, session);
+        let crowded = {
+            let mut sessions = self.sessions.lock();
+            sessions.insert(id, session);
+            if sessions.len() > self.shared.options.max_sessions {
+                let alone = sessions
+                    .values()
+                    .filter_map(|session| Some((session.alone_since()?, session)));
+                alone
+                    .min_by_key(|(since, _)| *since)
+                    .map(|(_, session)| session.id.clone())
+            } else {
+                None
+            }
+        };
+        if let Some(id) = crowded {
+            self.expire(&id);
+        }
         Ok(connection)
     }
 
@@ -101,6 +117,16 @@ impl Hub {
         self.end(&connection.session.id);
     }
 
+    /// Ends a session that its client left.
+    fn expire(&self, id: &str) {
+        self.end(id);
+        let mut expired = self.expired.lock();
+        expired.push_back(digest(id));
+        if expired.len() > MAX_EXPIRED {
+            expired.pop_front();
+        }
+    }
+
     fn end(&self, id: &str) {
         let session = self.sessions.lock().remove(id);
         if let Some(session) = session {
@@ -114,12 +140,7 @@ impl Hub {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             if session.is_expired(patience, now) {
-                self.end(&session.id);
-                let mut expired = self.expired.lock();
-                expired.push_back(digest(&session.id));
-                if expired.len() > MAX_EXPIRED {
-                    expired.pop_front();
-                }
+                self.expire(&session.id);
             } else {
                 session.tick(now);
             }

@@ -97,6 +97,7 @@ struct Sink(Weak<Session>);
 impl EventSink for Sink {
     fn event(&self, event: Event) {
         if let Some(session) = self.0.upgrade() {
+            session.log(&event);
             session.with(|state| state.event(event));
         }
     }
@@ -156,6 +157,46 @@ impl Session {
                 away: AtomicBool::new(true),
             }
         })
+    }
+
+    /// How each answer ended, for whoever runs the server: nothing of what was asked, said or shown.
+    fn log(&self, event: &Event) {
+        let session = &self.tag;
+        match event {
+            Event::Done {
+                request,
+                finish_reason,
+                usage,
+                timings,
+                ..
+            } => tracing::info!(
+                session,
+                request,
+                ?finish_reason,
+                prompt_tokens = usage.prompt_tokens,
+                cached_tokens = usage.cached_tokens,
+                completion_tokens = usage.completion_tokens,
+                first_token_ms = timings.first_token_ms,
+                total_ms = timings.total_ms,
+                "answered"
+            ),
+            Event::Failed { request, error } => {
+                tracing::warn!(session, request, code = %error.code, "a question failed");
+            }
+            Event::PictureFailed { error, .. } => {
+                tracing::warn!(session, code = %error.code, "a picture could not be looked at");
+            }
+            Event::Encoded {
+                timings, cached, ..
+            } => tracing::debug!(
+                session,
+                cached,
+                vision_ms = timings.vision_ms,
+                prefill_ms = timings.prefill_ms,
+                "looked at a picture"
+            ),
+            Event::Queued { .. } | Event::Started { .. } | Event::Token { .. } => {}
+        }
     }
 
     /// Changes the state, then does outside of the lock what that asks for, and wakes the connection. `None`: the
@@ -285,9 +326,15 @@ impl Session {
         self.inner.lock().state.is_busy()
     }
 
-    fn is_expired(&self, patience: Duration, now: Instant) -> bool {
+    /// Since when nobody is connected, if so.
+    fn alone_since(&self) -> Option<Instant> {
         let inner = self.inner.lock();
-        inner.connection.is_none() && now.saturating_duration_since(inner.alone_since) >= patience
+        inner.connection.is_none().then_some(inner.alone_since)
+    }
+
+    fn is_expired(&self, patience: Duration, now: Instant) -> bool {
+        self.alone_since()
+            .is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
     fn tick(self: &Arc<Self>, now: Instant) {

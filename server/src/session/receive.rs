@@ -115,7 +115,9 @@ impl State {
 
     /// Ends an upload, and each question that waits for it.
     pub(super) fn upload_failed(&mut self, upload: u32, code: ErrorCode, message: String) {
-        self.outcomes.insert(upload, Outcome::Failed(code));
+        if self.uploads.knows(upload) {
+            self.outcomes.insert(upload, Outcome::Failed(code));
+        }
         self.fail(wire::Error {
             upload: Some(upload),
             retry_after_ms: (code == ErrorCode::Busy).then_some(RETRY_MS),

@@ -33,6 +33,8 @@ pub struct Options {
     pub decode_memory: u64,
     /// The most memory that all files on their way take, in bytes.
     pub upload_memory: u64,
+    /// Sessions, connected or not: beyond, the one left alone longest goes.
+    pub max_sessions: usize,
 }
 
 /// How far the server's end is.

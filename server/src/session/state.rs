@@ -125,7 +125,9 @@ impl State {
                 sha256: None,
                 name: None,
             });
-            self.outcomes.insert(upload, Outcome::Failed(refusal.code));
+            if self.uploads.knows(upload) {
+                self.outcomes.insert(upload, Outcome::Failed(refusal.code));
+            }
         }
         self.fail(wire::Error {
             request,

@@ -1,0 +1,293 @@
+//! Questions, their conversations and their order.
+
+use super::*;
+
+#[test]
+fn a_question_may_come_before_its_picture() {
+    let rig = rig();
+    let file = picture(1);
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": file.len()}));
+    rig.ask("a", json!({"upload": 1}));
+    rig.connection.binary(&frame::encode(1, &file[..20]));
+    let before = rig.take();
+    assert_eq!(kind(&before[1]), "queued");
+    assert_eq!(before[1]["position"], Value::Null);
+    rig.no_command();
+    rig.connection.binary(&frame::encode(1, &file[20..]));
+    let look = rig.looked();
+    let ask = rig.asked();
+    assert_eq!(ask.picture, Some(look.key));
+    assert_eq!(look.pixels.size(), 8);
+    look.events.event(Event::Encoded {
+        key: look.key,
+        tokens: 3,
+        timings: wire::EncodeTimings::default(),
+        cached: false,
+    });
+    answer(&ask, FinishReason::Stop);
+    let messages = rig.take();
+    assert_eq!(
+        messages.iter().map(kind).collect::<Vec<_>>(),
+        [
+            "upload_received",
+            "image_ready",
+            "image_encoded",
+            "queued",
+            "started",
+            "token",
+            "token",
+            "done"
+        ]
+    );
+    assert_eq!(messages[0]["sha256"], codec::to_hex(&Sha256::digest(&file)));
+    assert_eq!(messages[1]["format"], "png");
+    assert_eq!(
+        (&messages[1]["width"], &messages[1]["height"]),
+        (&json!(6), &json!(4))
+    );
+    assert_eq!(
+        (&messages[5]["index"], &messages[6]["index"]),
+        (&json!(0), &json!(1))
+    );
+    let events: Vec<_> = messages
+        .iter()
+        .map(|m| m["event"].as_u64().unwrap())
+        .collect();
+    assert_eq!(events, (2..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn history_is_what_was_said() {
+    let rig = rig();
+    let turns = |job: &AskJob| -> Vec<(String, String)> {
+        job.history
+            .iter()
+            .map(|turn| (turn.question.clone(), turn.answer.clone()))
+            .collect()
+    };
+    let said = |question: &str| (format!("{question}?"), "An answer".to_owned());
+    let conversation = rig.answered("a", json!({}));
+    let on = json!({"conversation": conversation});
+    rig.ask("b", on.clone());
+    let job = rig.asked();
+    assert_eq!(turns(&job), [said("a")]);
+    assert_eq!(job.history[0].answer_ids, Some(vec![7, 8]));
+    // Cancelled, timed out or cut off: it stays.
+    answer(&job, FinishReason::Cancelled);
+    rig.ask("c", on.clone());
+    let job = rig.asked();
+    assert_eq!(turns(&job), [said("a"), said("b")]);
+    // Failed: it never happened.
+    failed(&job);
+    rig.ask("d", on.clone());
+    let job = rig.asked();
+    assert_eq!(turns(&job), [said("a"), said("b")]);
+    failed(&job);
+    // Given: it replaces what was, and keeps the tokens of what is unchanged.
+    let mut edit = on.clone();
+    edit["history"] = json!([
+        {"question": "a?", "answer": "An answer"},
+        {"question": "else", "answer": "other"}
+    ]);
+    rig.ask("e", edit);
+    let job = rig.asked();
+    assert_eq!(turns(&job), [said("a"), ("else".into(), "other".into())]);
+    assert_eq!(job.history[0].answer_ids, Some(vec![7, 8]));
+    assert_eq!(job.history[1].answer_ids, None);
+    failed(&job);
+    // That failed too, so even the edit never happened.
+    rig.ask("f", on.clone());
+    let job = rig.asked();
+    assert_eq!(turns(&job), [said("a"), said("b")]);
+    answer(&job, FinishReason::Length);
+    let mut anew = on;
+    anew["history"] = json!([]);
+    rig.ask("g", anew.clone());
+    let job = rig.asked();
+    assert_eq!(turns(&job), []);
+    answer(&job, FinishReason::Stop);
+    anew["history"] = Value::Null;
+    rig.ask("h", anew);
+    assert_eq!(turns(&rig.asked()), [said("g")]);
+}
+
+#[test]
+fn one_conversation_is_answered_in_order_and_others_beside_it() {
+    let rig = rig();
+    let conversation = rig.answered("a", json!({}));
+    let on = json!({"conversation": conversation});
+    for request in ["b", "c", "d"] {
+        rig.ask(request, on.clone());
+    }
+    rig.ask("other", json!({}));
+    let first = rig.asked();
+    assert_eq!(first.question, "b?");
+    let other = rig.asked();
+    assert_eq!(other.question, "other?");
+    rig.no_command();
+    let positions: Vec<_> = rig
+        .take()
+        .iter()
+        .map(|m| (m["request"].clone(), m["position"].clone()))
+        .collect();
+    assert_eq!(positions, [(json!("c"), json!(0)), (json!("d"), json!(1))]);
+    rig.send(json!({"type": "cancel", "request": "c"}));
+    let messages = rig.take();
+    assert_eq!(messages[0]["finish_reason"], "cancelled");
+    // The one behind it moves up.
+    assert_eq!(
+        (&messages[1]["request"], &messages[1]["position"]),
+        (&json!("d"), &json!(0))
+    );
+    answer(&first, FinishReason::Stop);
+    let last = rig.asked();
+    assert_eq!(last.question, "d?");
+    // In the order of asking, with what was said of it: nothing.
+    assert_eq!(last.history[2].question, "c?");
+    assert_eq!(last.history[2].answer, "");
+}
+
+#[test]
+fn the_queue_is_told_when_it_falls() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    for position in [None, Some(3), Some(3), Some(4), Some(1), Some(0)] {
+        job.events.event(Event::Queued {
+            request: job.request,
+            position,
+        });
+    }
+    let told: Vec<_> = rig.take().iter().map(|m| m["position"].clone()).collect();
+    assert_eq!(told, [Value::Null, json!(3), json!(1), json!(0)]);
+}
+
+#[test]
+fn what_cannot_be_asked() {
+    let rig = rig_with(|limits| {
+        limits.open_requests = 2;
+        limits.text_chars = 10;
+    });
+    let image = rig.image(1);
+    let other = rig.image(2);
+    let conversation = rig.answered("a", json!({"image": image}));
+    for (request, more, code) in [
+        ("r1", json!({"text": " \n"}), ErrorCode::EmptyText),
+        ("r2", json!({"text": "12345678901"}), ErrorCode::TextTooLong),
+        ("r3", json!({"image": "img_x"}), ErrorCode::UnknownImage),
+        ("r4", json!({"upload": 9}), ErrorCode::UnknownUpload),
+        (
+            "r5",
+            json!({"conversation": "conv_x"}),
+            ErrorCode::UnknownConversation,
+        ),
+        (
+            "r6",
+            json!({"conversation": conversation, "image": other}),
+            ErrorCode::ConversationHasImage,
+        ),
+        (
+            "r7",
+            json!({"conversation": conversation, "upload": 2}),
+            ErrorCode::ConversationHasImage,
+        ),
+        (
+            "r8",
+            json!({"sampling": {"temperature": -0.1}}),
+            ErrorCode::BadSampling,
+        ),
+        (
+            "r9",
+            json!({"sampling": {"max_new_tokens": 1_000_000}}),
+            ErrorCode::BadSampling,
+        ),
+    ] {
+        rig.ask(request, more);
+        assert_eq!(rig.refused(code)["request"], request);
+    }
+    // The same picture, under whatever name, is tolerated. Chinese counts by characters.
+    rig.answered(
+        "b",
+        json!({"conversation": conversation, "upload": 1, "text": "图里有几只猫呢朋友？"}),
+    );
+    rig.answered("c", json!({"conversation": conversation, "image": image}));
+    rig.ask("d", json!({}));
+    rig.ask("e", json!({}));
+    rig.ask("f", json!({}));
+    let busy = rig.refused(ErrorCode::Busy);
+    assert_eq!(busy["request"], "f");
+    assert!(busy["retry_after_ms"].is_number());
+    let (first, _second) = (rig.asked(), rig.asked());
+    answer(&first, FinishReason::Stop);
+    rig.take();
+    // So it may be tried again under the same id.
+    rig.answered("f", json!({}));
+}
+
+#[test]
+fn a_request_is_asked_once() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    rig.ask("a", json!({}));
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+    rig.ask("a", json!({"text": "something else"}));
+    // Without the id: the first goes on.
+    assert_eq!(
+        rig.refused(ErrorCode::DuplicateRequest).get("request"),
+        None
+    );
+    rig.no_command();
+    answer(&job, FinishReason::Stop);
+    rig.take();
+    rig.ask("a", json!({}));
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+    rig.no_command();
+}
+
+#[test]
+fn cancelling_reaches_the_engine_after_the_question() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    rig.send(json!({"type": "cancel", "request": "a"}));
+    rig.send(json!({"type": "cancel", "request": "unknown"}));
+    let job = rig.asked();
+    assert!(matches!(rig.command(), Command::Cancel { request } if request == job.request));
+    rig.no_command();
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+}
+
+#[test]
+fn a_conversation_is_forgotten_when_its_answers_are_over() {
+    let rig = rig();
+    let conversation = rig.answered("a", json!({}));
+    let on = json!({"conversation": conversation});
+    rig.ask("b", on.clone());
+    rig.ask("c", on.clone());
+    let job = rig.asked();
+    rig.take();
+    rig.send(json!({"type": "forget", "conversation": conversation}));
+    assert_eq!(rig.kinds(), ["done"]);
+    assert!(matches!(rig.command(), Command::Cancel { .. }));
+    answer(&job, FinishReason::Cancelled);
+    let kinds = rig.kinds();
+    assert_eq!(kinds[kinds.len() - 2..], ["done", "forgotten"]);
+    rig.ask("d", on);
+    rig.refused(ErrorCode::UnknownConversation);
+}
+
+#[test]
+fn what_is_remembered_is_bounded() {
+    let rig = rig_with(|limits| limits.message_bytes = 100_000);
+    let long = json!([{"question": "q", "answer": "x".repeat(90_000)}]);
+    let first = rig.answered("a", json!({"history": long}));
+    let second = rig.answered("b", json!({"history": long}));
+    for request in ["c", "d"] {
+        rig.answered(request, json!({"history": long}));
+    }
+    rig.answered("e", json!({"conversation": first}));
+    rig.answered("f", json!({"history": long}));
+    rig.ask("g", json!({"conversation": second}));
+    rig.refused(ErrorCode::UnknownConversation);
+    rig.answered("h", json!({"conversation": first}));
+}

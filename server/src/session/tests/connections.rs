@@ -1,0 +1,188 @@
+//! Connections that come, go, and do not read.
+
+use super::*;
+
+#[test]
+fn no_word_is_lost_with_the_connection() {
+    let mut rig = rig();
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    job.events.event(Event::Started {
+        request: job.request,
+    });
+    job.events.event(Event::Token {
+        request: job.request,
+        text: "one ".into(),
+    });
+    assert_eq!(rig.kinds(), ["started", "token"]);
+    assert!(!job.events.away());
+    rig.connection.detach();
+    assert!(job.events.away() && !job.events.stalled());
+    job.events.event(Event::Token {
+        request: job.request,
+        text: "two".into(),
+    });
+    let back = rig.resume(1).unwrap();
+    let messages = take(&back);
+    assert_eq!(
+        messages.iter().map(kind).collect::<Vec<_>>(),
+        ["welcome", "token", "token"]
+    );
+    assert_eq!(messages[0]["resumed"], true);
+    assert_eq!(
+        (&messages[1]["event"], &messages[2]["event"]),
+        (&json!(2), &json!(3))
+    );
+    assert!(!job.events.away());
+    // Taken over: the old connection neither hears nor is heard.
+    let second = rig.resume(3).unwrap();
+    assert!(matches!(back.next(), Outgoing::TakenOver));
+    back.text(
+        codec::decode(r#"{"type":"ask","request":"b","text":"?"}"#),
+        || Ok(()),
+    );
+    back.detach();
+    assert!(!job.events.away());
+    rig.no_command();
+    assert_eq!(take(&second).len(), 1);
+    rig.connection = second;
+    assert!(matches!(rig.resume(99), Err(Reason::Gap)));
+    rig.send(json!({"type": "ack", "event": 3}));
+    assert!(matches!(rig.resume(2), Err(Reason::Gap)));
+    assert!(matches!(rig.resume(3), Err(Reason::Unknown)));
+}
+
+#[test]
+fn resuming_takes_the_id_and_the_key() {
+    let rig = rig();
+    let resume = |session: &str, owner| {
+        let session = session.to_owned();
+        rig.hub
+            .resume(
+                &wire::Resume {
+                    session,
+                    last_event: 0,
+                },
+                owner,
+            )
+            .err()
+    };
+    assert_eq!(
+        resume("0123456789abcdef0123456789abcdef", None),
+        Some(Reason::Unknown)
+    );
+    assert_eq!(resume(rig.connection.id(), Some(1)), Some(Reason::Unknown));
+    assert_eq!(resume(rig.connection.id(), None), None);
+    assert_eq!(rig.connection.id().len(), 32);
+    assert!(!rig.connection.id().contains(rig.connection.tag()));
+}
+
+#[test]
+fn a_lonely_session_expires() {
+    let rig = rig();
+    let patience = Duration::from_secs(300);
+    rig.hub.tick(Instant::now() + 2 * patience);
+    assert_eq!(rig.hub.count(), (1, 1));
+    rig.connection.detach();
+    rig.hub.tick(Instant::now() + patience / 2);
+    assert_eq!(rig.hub.count(), (1, 0));
+    rig.hub.tick(Instant::now() + 2 * patience);
+    assert_eq!(rig.hub.count(), (0, 0));
+    assert!(matches!(rig.command(), Command::EndSession { .. }));
+    assert!(matches!(rig.resume(0), Err(Reason::Expired)));
+}
+
+#[test]
+fn an_ended_session_hears_nothing_more() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    rig.upload(1, b"12");
+    rig.hub.close(&rig.connection);
+    assert!(matches!(rig.connection.next(), Outgoing::Ended));
+    answer(&job, FinishReason::Stop);
+    rig.send(json!({"type": "ping"}));
+    rig.connection.detach();
+    assert!(job.events.away());
+    assert!(matches!(rig.command(), Command::EndSession { .. }));
+    assert!(matches!(rig.resume(0), Err(Reason::Unknown)));
+}
+
+#[test]
+fn a_slow_reader_stalls_its_answers_and_then_its_connection() {
+    let rig = rig_with(|limits| {
+        limits.outbox_bytes = 10_000;
+        limits.replay_bytes = 20_000;
+    });
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    let token = |count: usize| {
+        for _ in 0..count {
+            job.events.event(Event::Token {
+                request: job.request,
+                text: "x".repeat(100),
+            });
+        }
+    };
+    token(60);
+    assert!(job.events.stalled() && rig.connection.is_full());
+    rig.take();
+    assert!(!job.events.stalled() && !rig.connection.is_full());
+    token(200);
+    assert!(matches!(rig.connection.next(), Outgoing::TooSlow));
+}
+
+#[test]
+fn messages_that_are_refused_end_nothing_else() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    rig.asked();
+    rig.connection
+        .text(codec::decode(r#"{"type":"ask","request":"a"}"#), || Ok(()));
+    assert_eq!(rig.refused(ErrorCode::BadMessage).get("request"), None);
+    rig.connection
+        .text(codec::decode(r#"{"type":"ask","request":"b"}"#), || Ok(()));
+    assert_eq!(rig.refused(ErrorCode::BadMessage)["request"], "b");
+    rig.connection.text(
+        codec::decode(r#"{"type":"upload","upload":4,"bytes":-1}"#),
+        || Ok(()),
+    );
+    assert_eq!(rig.refused(ErrorCode::BadMessage)["upload"], 4);
+    // Its frames are on their way already.
+    rig.connection.binary(&frame::encode(4, b"x"));
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+    rig.connection
+        .text(codec::decode(r#"{"type":"hello"}"#), || Ok(()));
+    rig.refused(ErrorCode::HelloLate);
+    rig.send(json!({"type": "ack", "event": 1000}));
+    rig.refused(ErrorCode::BadMessage);
+    rig.send(json!({"type": "ping", "t": [1, "x"]}));
+    let pong = rig.only();
+    assert_eq!((&pong["t"], pong.get("event")), (&json!([1, "x"]), None));
+}
+
+#[test]
+fn nothing_is_taken_while_the_server_drains() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    rig.hub.shared.set_phase(Phase::Draining);
+    rig.ask("b", json!({}));
+    let refusal = rig.refused(ErrorCode::Draining);
+    assert!(refusal["retry_after_ms"].is_number());
+    answer(&job, FinishReason::Stop);
+    assert_eq!(rig.kinds().last().unwrap(), "done");
+}
+
+#[test]
+fn sessions_are_bounded_and_the_loneliest_goes() {
+    let rig = rig();
+    let second = rig.hub.open(None).unwrap();
+    let third = rig.hub.open(None).unwrap();
+    third.detach();
+    second.detach();
+    rig.hub.open(None).unwrap();
+    assert_eq!(rig.hub.count().0, 3);
+    assert!(matches!(third.next(), Outgoing::Ended));
+    assert!(!matches!(second.next(), Outgoing::Ended));
+}

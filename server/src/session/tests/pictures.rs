@@ -1,0 +1,181 @@
+//! Uploads, pictures, and forgetting them.
+
+use super::*;
+
+#[test]
+fn a_bad_picture_fails_each_question_that_waits_for_it() {
+    let rig = rig();
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.ask("a", json!({"upload": 1}));
+    rig.ask("b", json!({"upload": 1}));
+    rig.take();
+    rig.connection.binary(&frame::encode(1, b"hello"));
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut messages = vec![];
+    while messages.len() < 4 && Instant::now() < end {
+        messages.extend(rig.take());
+    }
+    assert_eq!(kind(&messages[0]), "upload_received");
+    for message in &messages[1..] {
+        assert_eq!(message["code"], "image_unsupported");
+    }
+    assert_eq!(messages[1]["image"], messages[0]["image"]);
+    let mut requests: Vec<_> = messages[2..]
+        .iter()
+        .map(|m| m["request"].as_str().unwrap())
+        .collect();
+    requests.sort_unstable();
+    assert_eq!(requests, ["a", "b"]);
+    rig.ask("c", json!({"upload": 1}));
+    rig.refused(ErrorCode::ImageUnsupported);
+    rig.no_command();
+}
+
+#[test]
+fn a_cancelled_upload_fails_its_questions() {
+    let rig = rig();
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.ask("a", json!({"upload": 1}));
+    rig.take();
+    rig.send(json!({"type": "cancel", "upload": 1}));
+    let messages = rig.take();
+    let codes: Vec<_> = messages
+        .iter()
+        .map(|m| m["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["upload_cancelled", "upload_cancelled"]);
+    assert_eq!(
+        (&messages[0]["upload"], &messages[1]["request"]),
+        (&json!(1), &json!("a"))
+    );
+    rig.connection.binary(&frame::encode(1, b"late"));
+    rig.send(json!({"type": "cancel", "upload": 1}));
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+    rig.send(json!({"type": "cancel", "upload": 2}));
+    rig.refused(ErrorCode::UnknownUpload);
+}
+
+#[test]
+fn a_picture_is_forgotten_when_it_is_freed() {
+    let rig = rig();
+    let image = rig.image(1);
+    rig.ask("a", json!({"image": image}));
+    let job = rig.asked();
+    rig.send(json!({"type": "forget", "image": image}));
+    assert!(matches!(rig.command(), Command::Cancel { request } if request == job.request));
+    let Command::Forget { done, .. } = rig.command() else {
+        panic!("the picture must be forgotten")
+    };
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+    answer(&job, FinishReason::Cancelled);
+    assert_eq!(rig.kinds().last().unwrap(), "done");
+    done();
+    let forgotten = rig.only();
+    assert_eq!(
+        (&forgotten["type"], &forgotten["image"]),
+        (&json!("forgotten"), &json!(image))
+    );
+    rig.ask("b", json!({"image": image}));
+    rig.refused(ErrorCode::ImageGone);
+    rig.send(json!({"type": "forget", "image": "img_x"}));
+    rig.refused(ErrorCode::UnknownImage);
+    // Sent again, it is a new picture.
+    assert_ne!(rig.image_again(2, 1), image);
+}
+
+#[test]
+fn the_picture_used_longest_ago_goes() {
+    let rig = rig_with(|limits| limits.images = 2);
+    let (first, second) = (rig.image(1), rig.image(2));
+    rig.answered("a", json!({"image": first}));
+    rig.upload(3, &picture(3));
+    assert!(matches!(rig.command(), Command::Forget { .. }));
+    rig.looked();
+    rig.take();
+    rig.ask("b", json!({"image": second}));
+    rig.refused(ErrorCode::ImageGone);
+    rig.answered("c", json!({"image": first}));
+}
+
+#[test]
+fn a_known_picture_is_not_sent_again() {
+    let rig = rig();
+    let image = rig.image(1);
+    let sha256 = codec::to_hex(&Sha256::digest(picture(1)));
+    rig.send(json!({"type": "upload", "upload": 2, "bytes": 1, "sha256": sha256}));
+    let messages = rig.take();
+    assert_eq!(
+        messages.iter().map(kind).collect::<Vec<_>>(),
+        ["upload_received", "image_ready"]
+    );
+    assert!(
+        messages
+            .iter()
+            .all(|m| m["image"] == image.as_str() && m["cached"] == true)
+    );
+    // Without its hash it is noticed at its end.
+    rig.upload(3, &picture(1));
+    assert_eq!(
+        rig.kinds(),
+        ["upload_accepted", "upload_received", "image_ready"]
+    );
+    rig.no_command();
+    rig.answered("a", json!({"upload": 3}));
+}
+
+#[test]
+fn an_upload_goes_on_after_a_resume() {
+    let mut rig = rig();
+    let file = picture(1);
+    let announce = json!({"type": "upload", "upload": 1, "bytes": file.len()});
+    rig.send(announce.clone());
+    rig.connection.binary(&frame::encode(1, &file[..30]));
+    rig.connection.detach();
+    // Nobody can send meanwhile, so it does not grow old.
+    rig.hub.tick(Instant::now() + Duration::from_secs(200));
+    rig.connection = rig.resume(0).unwrap();
+    rig.send(announce.clone());
+    let messages = rig.take();
+    assert_eq!(
+        messages.iter().map(kind).collect::<Vec<_>>(),
+        ["welcome", "upload_accepted"]
+    );
+    assert_eq!(messages[1]["received"], 30);
+    rig.connection.binary(&frame::encode(1, &file[30..]));
+    rig.looked();
+    assert_eq!(rig.kinds(), ["upload_received", "image_ready"]);
+    // It is over: the same announcement learns that nothing is left to send, another is refused and ends nothing.
+    rig.send(announce);
+    assert_eq!(rig.only()["received"], file.len());
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 3}));
+    assert_eq!(rig.refused(ErrorCode::UploadNumberUsed).get("upload"), None);
+}
+
+#[test]
+fn idle_uploads_and_waiting_questions_time_out() {
+    let rig = rig();
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.ask("a", json!({"upload": 1}));
+    rig.take();
+    rig.hub.tick(Instant::now() + Duration::from_secs(31));
+    let codes: Vec<_> = rig.take().iter().map(|m| m["code"].clone()).collect();
+    assert_eq!(codes, ["upload_timeout", "upload_timeout"]);
+
+    rig.ask("b", json!({}));
+    let conversation = {
+        let job = rig.asked();
+        job.events.event(Event::Queued {
+            request: job.request,
+            position: Some(0),
+        });
+        rig.only()["conversation"].clone()
+    };
+    rig.ask("c", json!({"conversation": conversation}));
+    rig.take();
+    rig.hub.tick(Instant::now() + Duration::from_secs(601));
+    let done = rig.only();
+    assert_eq!(
+        (&done["request"], &done["finish_reason"]),
+        (&json!("c"), &json!("timeout"))
+    );
+}
