@@ -1,7 +1,6 @@
 """GLM-4V in PyTorch: the published layers under the published tensor names, any sizes.
 
-One module serves training (bf16), evaluation and, in double precision, as the reference that other
-implementations are checked against. Parameter names equal the tensor names of the published folder.
+One module serves training (bf16) and evaluation. Parameter names equal the tensor names of the published folder.
 """
 import json
 import math
