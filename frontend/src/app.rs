@@ -45,10 +45,10 @@ fn Page(app: App) -> impl IntoView {
         <TopBar app />
         <main class:empty=empty class:dragging=app.dragging>
             <PicturePane app />
-            <section class="talk" aria-label=app.t(T::Conversation)>
+            <div class="talk">
                 <Conversation app />
                 <Composer app />
-            </section>
+            </div>
         </main>
         <Dialogs app />
         <Notices app />

@@ -106,7 +106,7 @@ def test_always_scaled_where_the_user_wants_it(open_page, photo, tmp_path):
     file.write_bytes(photo)
     page = open_page()
     page.get_by_test_id("settings").click()
-    page.get_by_text("Always").click()
+    page.get_by_text("Always", exact=True).click()
     page.keyboard.press("Escape")
     page.evaluate(
         """() => {

@@ -310,7 +310,7 @@ def test_markdown_is_drawn_safely_and_finished_blocks_are_left_alone(faked):
     for i, piece in enumerate(pieces):
         fake.send("token", request=message["request"], index=i, text=piece)
         if i == half:
-            page.wait_for_timeout(100)
+            page.wait_for_function("() => document.querySelector('[data-testid=answer]').children.length > 2")
             page.evaluate(
                 """() => {
                     window.touched = 0;
@@ -339,16 +339,31 @@ def test_a_long_answer_stays_smooth(faked):
 
     page, fake = faked(ask=streams)
     watch_long_tasks(page)
+    page.evaluate(
+        """() => {
+            const send = WebSocket.prototype.send;
+            WebSocket.prototype.send = function (data) { window.socket = this; return send.call(this, data); };
+        }"""
+    )
     # A busy machine may hold up a task that takes little by itself: one quiet run of three is proof.
     for attempt in range(3):
         page.evaluate("() => { window.long.length = 0; }")
         turn = ask(page, "A long one.")
         phase(page, turn, "thinking")
         request = fake.asks()[-1]["request"]
-        for i in range(4000):
-            fake.send("token", request=request, index=i, text=f"word{i}" + ("\n\n" if i % 50 == 49 else " "))
-            if i % 20 == 19:
-                page.wait_for_timeout(10)
+        # As fast as no model is, and by the page's own socket: a test's messages would not keep up.
+        page.evaluate(
+            """async ([request, event]) => {
+                for (let i = 0; i < 4000; i++) {
+                    const text = `word${i}` + (i % 50 == 49 ? '\\n\\n' : ' ');
+                    const message = {type: 'token', at: 1000, event: event + i, request, index: i, text};
+                    window.socket.dispatchEvent(new MessageEvent('message', {data: JSON.stringify(message)}));
+                    if (i % 10 === 9) await new Promise((done) => setTimeout(done, 8));
+                }
+            }""",
+            [request, fake.event + 1],
+        )
+        fake.event += 4000
         fake.done(fake.asks()[-1])
         text = ended(page, turn)
         assert "word0 " in text and "word3999" in text
