@@ -33,6 +33,7 @@ pub fn ask(app: App, text: &str, clicked: f64) -> bool {
     let turn = app.new_turn(text.to_owned(), clicked);
     app.turns.update(|turns| turns.push(turn));
     flush(app);
+    history::keep(app);
     true
 }
 
@@ -163,7 +164,7 @@ pub fn new_conversation(app: App) {
     stop(app);
     upload::drop_picture(app);
     app.suggestions.set(Vec::new());
-    app.kept.set_value(None);
+    history::set_kept(app, None);
     app.turns.set(Vec::new());
     app.conversation.set(None);
 }

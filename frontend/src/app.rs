@@ -7,6 +7,7 @@ use web_sys::{ClipboardEvent, DragEvent, FileList};
 use crate::{
     connection,
     dom::{self, Listener},
+    history,
     i18n::T,
     settings::Settings,
     state::App,
@@ -23,6 +24,7 @@ pub fn mount() {
     mount_to_body(move || view! { <Page app /> });
     upload::start(app);
     connection::start(app);
+    history::reopen(app);
     take_drops(app);
 }
 

@@ -32,6 +32,9 @@ const PONG_WITHIN: Duration = Duration::from_secs(2);
 /// Events are acknowledged at the latest after this many.
 const ACK_EVERY: u64 = 64;
 
+/// Where this tab keeps the server's key.
+const KEY: &str = "glimpse-key";
+
 #[derive(Default)]
 struct Net {
     socket: Option<WebSocket>,
@@ -53,7 +56,7 @@ struct Net {
 }
 
 thread_local! {
-    static NET: RefCell<Net> = RefCell::new(Net { key: stored_key(), ..Net::default() });
+    static NET: RefCell<Net> = RefCell::new(Net { key: dom::tab(KEY), ..Net::default() });
 }
 
 /// Opens the first connection and keeps watch from then on.
@@ -123,9 +126,7 @@ pub fn send_frame(frame: &js_sys::ArrayBuffer) -> bool {
 
 /// Tries with this key from now on, and keeps it for this tab.
 pub fn use_key(app: App, key: String) {
-    if let Ok(Some(storage)) = window().session_storage() {
-        let _ = storage.set_item("glimpse-key", &key);
-    }
+    dom::keep_tab(KEY, Some(&key));
     NET.with_borrow_mut(|net| {
         net.key = Some(key);
         net.not_before = 0.0;
@@ -142,14 +143,6 @@ pub fn again(app: App) {
     });
     app.link.set(Link::Lost);
     open(app);
-}
-
-fn stored_key() -> Option<String> {
-    window()
-        .session_storage()
-        .ok()??
-        .get_item("glimpse-key")
-        .ok()?
 }
 
 impl Net {

@@ -100,6 +100,21 @@ pub fn keep_local(key: &str, value: &str) {
     }
 }
 
+/// A small thing kept in this tab, over a reload.
+pub fn tab(key: &str) -> Option<String> {
+    window().session_storage().ok()??.get_item(key).ok()?
+}
+
+/// Keeps a small thing in this tab, or lets it go.
+pub fn keep_tab(key: &str, value: Option<&str>) {
+    if let Ok(Some(storage)) = window().session_storage() {
+        let _ = match value {
+            Some(value) => storage.set_item(key, value),
+            None => storage.remove_item(key),
+        };
+    }
+}
+
 /// `bytes` for people: `2.4 MB`.
 pub fn size(bytes: u64) -> String {
     match bytes {

@@ -11,6 +11,9 @@ use crate::{
     upload,
 };
 
+/// Where the tab keeps which conversation is open.
+const OPEN: &str = "glimpse-open";
+
 /// Keeps the conversation as it stands.
 pub fn keep(app: App) {
     if !app.settings.with_untracked(|s| s.keep) {
@@ -26,13 +29,18 @@ pub fn keep(app: App) {
     else {
         return;
     };
-    if turns.is_empty() {
+    let open = |turn: &Turn| turn.phase.with_untracked(TurnPhase::open);
+    let asking: Vec<_> = app.turns.with_untracked(|turns| {
+        let open = turns.iter().filter(|turn| open(turn));
+        open.map(|turn| turn.question.get_untracked()).collect()
+    });
+    if turns.is_empty() && asking.is_empty() {
         return;
     }
     let id = app.kept.get_value();
     let first = id.is_none();
     let id = id.unwrap_or_else(store::new_id);
-    app.kept.set_value(Some(id.clone()));
+    set_kept(app, Some(&id));
     let preview = upload::preview();
     let source = upload::source().filter(|_| first);
     spawn_local(async move {
@@ -42,6 +50,7 @@ pub fn keep(app: App) {
             name: picture.name,
             bytes: picture.bytes as f64,
             turns,
+            asking,
             preview,
         };
         // A browser that refuses storage has said so to its user; the page works without.
@@ -49,7 +58,8 @@ pub fn keep(app: App) {
     });
 }
 
-/// Opens a kept conversation: the picture is sent again, and the next question carries what was said.
+/// Opens a kept conversation: the picture is sent again, the next question carries what was said, and what had no whole
+/// answer is asked again.
 pub fn open(app: App, id: String) {
     let when = dom::now();
     spawn_local(async move {
@@ -71,6 +81,22 @@ pub fn open(app: App, id: String) {
             shown
         });
         app.turns.set(turns.collect());
-        app.kept.set_value(Some(id));
+        set_kept(app, Some(&id));
+        for question in kept.asking {
+            actions::ask(app, &question, when);
+        }
     });
+}
+
+/// Which conversation of the store is on the page; the tab knows it over a reload.
+pub fn set_kept(app: App, id: Option<&str>) {
+    app.kept.set_value(id.map(str::to_owned));
+    dom::keep_tab(OPEN, id);
+}
+
+/// After a reload: the conversation that was on the page, its open questions asked again.
+pub fn reopen(app: App) {
+    if let Some(id) = dom::tab(OPEN) {
+        open(app, id);
+    }
 }

@@ -27,6 +27,8 @@ pub struct Kept {
     pub name: String,
     pub bytes: f64,
     pub turns: Vec<wire::Turn>,
+    /// Questions that had no whole answer yet.
+    pub asking: Vec<String>,
     pub preview: Option<Blob>,
 }
 
@@ -90,6 +92,8 @@ pub async fn keep(kept: Kept, picture: Option<Blob>) -> Outcome<()> {
     set("bytes", &kept.bytes.into())?;
     let turns = serde_json::to_string(&kept.turns).unwrap_or_default();
     set("turns", &turns.into())?;
+    let asking = serde_json::to_string(&kept.asking).unwrap_or_default();
+    set("asking", &asking.into())?;
     if let Some(preview) = &kept.preview {
         set("preview", preview)?;
     }
@@ -131,6 +135,7 @@ fn read(record: &JsValue) -> Option<Kept> {
         name: get("name")?.as_string()?,
         bytes: get("bytes")?.as_f64()?,
         turns: serde_json::from_str(&get("turns")?.as_string()?).ok()?,
+        asking: serde_json::from_str(&get("asking")?.as_string()?).ok()?,
         preview: get("preview")?.dyn_into().ok(),
     })
 }

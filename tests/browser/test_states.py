@@ -436,8 +436,9 @@ def test_conversations_are_kept_and_cleared(faked):
     page, fake = faked()
     ended(page, ask(page, "How many?"))
     page.wait_for_timeout(500)
+    page.get_by_test_id("new").click()
     page.reload()
-    page.locator("[data-testid=server-state][data-light=good]").wait_for()
+    page.get_by_test_id("drop-zone").wait_for()
     page.get_by_test_id("history").click()
     page.get_by_test_id("kept").click()
     page.get_by_test_id("answer").get_by_text("There are three circles.").wait_for()
@@ -452,6 +453,27 @@ def test_conversations_are_kept_and_cleared(faked):
     assert {"type": "forget", "conversation": "c1"} in forgotten
     page.get_by_test_id("history").click()
     page.get_by_text("Nothing kept yet").wait_for()
+
+
+def test_a_reload_loses_nothing(faked):
+    def answers(fake, message):
+        fake.queued(message)
+        if len(fake.asks()) == 2:
+            fake.answer(message, "Half a", done=False)
+        else:
+            fake.answer(message, "A whole answer.")
+
+    page, fake = faked(ask=answers)
+    ended(page, ask(page, "First?"))
+    phase(page, ask(page, "Second?"), "streaming")
+    page.wait_for_timeout(500)
+    fake.event = 0
+    page.reload()
+    card(page, "ready").wait_for()
+    page.wait_for_function("() => document.querySelectorAll('[data-testid=turn][data-phase=done]').length === 2")
+    assert [t.inner_text() for t in page.get_by_test_id("answer").all()] == ["A whole answer."] * 2
+    last = fake.asks()[-1]
+    assert (last["text"], last["history"]) == ("Second?", [{"question": "First?", "answer": "A whole answer."}])
 
 
 def test_it_works_where_storage_is_refused(faked, browser, server, circles):
