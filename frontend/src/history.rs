@@ -1,7 +1,10 @@
 //! The conversation on the page and the one in the store: kept after each change, opened again later.
 
+use std::{cell::RefCell, collections::VecDeque};
+
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
+use web_sys::Blob;
 use wire::FinishReason;
 
 use crate::{
@@ -13,6 +16,11 @@ use crate::{
 
 /// Where the tab keeps which conversation is open.
 const OPEN: &str = "glimpse-open";
+
+thread_local! {
+    /// What is still to be kept, with its picture where that is not in the store yet.
+    static QUEUE: RefCell<VecDeque<(Kept, Option<Blob>)>> = RefCell::default();
+}
 
 /// Keeps the conversation as it stands.
 pub fn keep(app: App) {
@@ -43,19 +51,29 @@ pub fn keep(app: App) {
     set_kept(app, Some(&id));
     let preview = upload::preview();
     let source = upload::source().filter(|_| first);
-    spawn_local(async move {
-        let kept = Kept {
-            id,
-            at: dom::wall(),
-            name: picture.name,
-            bytes: picture.bytes as f64,
-            turns,
-            asking,
-            preview,
-        };
-        // A browser that refuses storage has said so to its user; the page works without.
-        let _ = store::keep(kept, source).await;
+    let kept = Kept {
+        id,
+        at: dom::wall(),
+        name: picture.name,
+        bytes: picture.bytes as f64,
+        turns,
+        asking,
+        preview,
+    };
+    // One after the other, so that what is older never overwrites what is newer.
+    let alone = QUEUE.with_borrow_mut(|queue| {
+        queue.push_back((kept, source));
+        queue.len() == 1
     });
+    if alone {
+        spawn_local(async {
+            while let Some((kept, source)) = QUEUE.with_borrow(|queue| queue.front().cloned()) {
+                // A browser that refuses storage has said so to its user; the page works without.
+                let _ = store::keep(kept, source).await;
+                QUEUE.with_borrow_mut(VecDeque::pop_front);
+            }
+        });
+    }
 }
 
 /// Opens a kept conversation: the picture is sent again, the next question carries what was said, and what had no whole
