@@ -2,6 +2,7 @@
 //!
 //! Data goes one way: [`http`] → [`session`] → [`engine`] → [`glm4v`] down, events up through one channel per session.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod device;

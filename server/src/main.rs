@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use glimpse::config::{Cli, Command, LogArgs, LogFormat};
 use glimpse::device::settle_threads;
-use glimpse::{generate, inspect, serve};
+use glimpse::{bench, generate, inspect, serve};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -32,6 +32,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
         Command::Inspect(args) => {
             if !inspect::run(&args)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Bench(args) => {
+            if !bench::run(&args)? {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -1,6 +1,7 @@
 //! The settings: every flag of the command line is a `GLIMPSE_` variable too; all are checked once, before anything
 //! starts.
 
+mod bench;
 mod limits;
 mod values;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::http::Network;
 
+pub use bench::{Before, BenchArgs};
 pub use limits::LimitArgs;
 pub use values::{Bytes, Device, Dtype, ImageDecoder, Quantize, Switch};
 
@@ -24,7 +26,8 @@ pub use values::{Bytes, Device, Dtype, ImageDecoder, Quantize, Switch};
   glimpse serve                           the demo checkpoint at http://127.0.0.1:8080
   glimpse serve --model ./glm-4v-9b       the published model
   glimpse generate --image cat.jpg --prompt 'How many cats?'
-  glimpse inspect --model ./glm-4v-9b     what it takes to run it"
+  glimpse inspect --model ./glm-4v-9b     what it takes to run it
+  glimpse bench                           how fast it is here"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -41,6 +44,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what a model folder holds, what it takes to run, and what is wrong with it.
     Inspect(InspectArgs),
+    /// Measure a server as its clients see it, with each optimisation on and off, and write a report.
+    Bench(Box<BenchArgs>),
 }
 
 /// How the log is written, to stderr.
@@ -311,47 +316,6 @@ pub struct InspectArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  glimpse bench                              before and after, on the demo checkpoint
-  glimpse bench --users 1,2,4,16,64 --duration 60
-  glimpse bench --out report --compare report/old.json")]
-pub struct BenchArgs {
-    /// A running server to measure [default: one started for this]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Rounds measured.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub runs: u32,
-    /// Cold starts measured.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub cold: u32,
-    /// A picture, or a folder of them [default: a generated 1920×1080 JPEG]
-    #[arg(long, value_name = "PATH")]
-    pub image: Option<PathBuf>,
-    #[arg(long, value_name = "TEXT", default_value = "What is in the picture?")]
-    pub prompt: String,
-    /// Users who ask at once, each after its last answer.
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
-    pub users: Vec<u32>,
-    /// Questions a second, whether or not answers keep up.
-    #[arg(long, value_name = "PER SECOND")]
-    pub rate: Option<f64>,
-    /// How long each load lasts.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = limits::seconds)]
-    pub duration: f64,
-    /// Where the report is written.
-    #[arg(long, value_name = "DIR", default_value = "bench-report")]
-    pub out: PathBuf,
-    /// Say what got slower since then; the exit status is 1 if something did.
-    #[arg(long, value_name = "OLD.json")]
-    pub compare: Option<PathBuf>,
-    #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub engine: EngineArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,0 +1,120 @@
+//! `--compare`: what got slower.
+
+use super::report::Report;
+use super::stats::Stage;
+
+/// A median may be so much slower before it counts …
+const MEDIAN: f64 = 1.10;
+/// … and a 95th percentile, which scatters more …
+const P95: f64 = 1.25;
+/// … if it is so much in milliseconds as well.
+const LEAST_MS: f64 = 0.2;
+
+/// Something that takes longer than it did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slower {
+    pub what: String,
+    pub old_ms: f64,
+    pub new_ms: f64,
+}
+
+/// Compares the servers of the same name, stage by stage, and loads of the same size.
+pub fn slower(old: &Report, new: &Report) -> Vec<Slower> {
+    let mut found = Vec::new();
+    let olds = || old.variants.iter().chain(&old.cold);
+    let news = new.variants.iter().chain(&new.cold);
+    let pairs = news.enumerate().filter_map(|(index, variant)| {
+        let cold = index >= new.variants.len();
+        let same = olds().enumerate().find(|(place, other)| {
+            other.name == variant.name && (*place >= old.variants.len()) == cold
+        })?;
+        let title = if cold { "cold start, " } else { "" };
+        Some((
+            format!("{title}{}", variant.name),
+            &same.1.samples,
+            &variant.samples,
+        ))
+    });
+    let loads = new.loads.iter().filter_map(|load| {
+        let same = old
+            .loads
+            .iter()
+            .find(|other| other.title() == load.title())?;
+        Some((load.title(), &same.samples, &load.samples))
+    });
+    for (title, before, after) in pairs.chain(loads) {
+        for stage in Stage::ALL {
+            let (Some(a), Some(b)) = (before.summary(*stage), after.summary(*stage)) else {
+                continue;
+            };
+            for (name, old_ms, new_ms, most) in [
+                ("median", a.median, b.median, MEDIAN),
+                ("p95", a.p95, b.p95, P95),
+            ] {
+                if new_ms > old_ms * most && new_ms - old_ms > LEAST_MS {
+                    found.push(Slower {
+                        what: format!("{title}: {}, {name}", stage.title()),
+                        old_ms,
+                        new_ms,
+                    });
+                }
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{Failures, Machine, Variant};
+    use super::super::stats::Samples;
+    use super::*;
+
+    fn report(first_token: &[f64]) -> Report {
+        let mut samples = Samples::default();
+        first_token
+            .iter()
+            .for_each(|ms| samples.add(Stage::FirstToken, *ms));
+        Report {
+            version: String::new(),
+            date: String::new(),
+            command: String::new(),
+            machine: Machine::default(),
+            model: wire::Model::default(),
+            picture: String::new(),
+            prompt: String::new(),
+            answer: None,
+            runs: 1,
+            variants: vec![Variant {
+                name: "everything on".into(),
+                flags: String::new(),
+                eager: true,
+                samples,
+                failures: Failures::default(),
+            }],
+            cold: vec![],
+            overhead: None,
+            loads: vec![],
+        }
+    }
+
+    #[test]
+    fn only_what_is_slower_is_told() {
+        let old = report(&[10.0, 10.0, 10.0]);
+        assert_eq!(slower(&old, &report(&[10.5, 10.5, 10.5])), []);
+        assert_eq!(slower(&old, &report(&[5.0, 5.0, 5.0])), []);
+        let found = slower(&old, &report(&[12.0, 12.0, 12.0]));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].what, "everything on: First token, median");
+        let found = slower(&old, &report(&[10.0, 10.0, 20.0]));
+        assert_eq!(found[0].what, "everything on: First token, p95");
+    }
+
+    #[test]
+    fn reports_come_back_from_their_files() {
+        let new = report(&[1.0, 2.0]);
+        let text = serde_json::to_string(&new).unwrap();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.variants[0].samples.of(Stage::FirstToken), [1.0, 2.0]);
+    }
+}

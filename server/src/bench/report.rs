@@ -1,0 +1,196 @@
+//! What a benchmark found: everything that the JSON file holds, and the tables and plots are made of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::client::Failure;
+use super::stats::Samples;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub version: String,
+    /// UTC, as `2026-01-31 12:00`.
+    pub date: String,
+    pub command: String,
+    pub machine: Machine,
+    pub model: wire::Model,
+    pub picture: String,
+    pub prompt: String,
+    /// The first answer: whoever reads the figures should see that it was one.
+    pub answer: Option<String>,
+    pub runs: u32,
+    /// The first is as it comes; the others have something switched off.
+    pub variants: Vec<Variant>,
+    pub cold: Vec<Variant>,
+    pub overhead: Option<Overhead>,
+    pub loads: Vec<Load>,
+}
+
+/// One server's rounds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Variant {
+    pub name: String,
+    pub flags: String,
+    /// Whether the picture was encoded before the question.
+    pub eager: bool,
+    pub samples: Samples,
+    pub failures: Failures,
+}
+
+impl Variant {
+    pub fn append(&mut self, other: Variant) {
+        self.samples.append(other.samples);
+        for (code, count) in other.failures.0 {
+            *self.failures.0.entry(code).or_default() += count;
+        }
+    }
+}
+
+/// How often something went wrong, by code.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Failures(pub BTreeMap<String, u64>);
+
+impl Failures {
+    pub fn add(&mut self, failure: &Failure) {
+        *self.0.entry(failure.code().to_owned()).or_default() += 1;
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}
+
+/// See [`super::overhead`]. All in milliseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Overhead {
+    pub alone: Vec<f64>,
+    pub beside_encoding: Vec<f64>,
+    pub together: Vec<f64>,
+    pub step: Vec<f64>,
+    pub per_token: Vec<f64>,
+    pub per_request: Vec<f64>,
+}
+
+/// A server under load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Load {
+    /// Closed loop.
+    pub users: Option<u32>,
+    /// Open loop.
+    pub rate: Option<f64>,
+    /// Until the last who had begun was answered.
+    pub seconds: f64,
+    pub answers: u64,
+    pub tokens: u64,
+    pub samples: Samples,
+    pub failures: Failures,
+    pub memory: Vec<Memory>,
+}
+
+impl Load {
+    pub fn title(&self) -> String {
+        match (self.users, self.rate) {
+            (Some(1), _) => "1 user".into(),
+            (Some(users), _) => format!("{users} users"),
+            (_, Some(rate)) => format!("{rate} a second"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// The server's memory at one time.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Memory {
+    pub seconds: f64,
+    pub resident_bytes: f64,
+    pub device_bytes: Option<f64>,
+}
+
+/// What it ran on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Machine {
+    pub processor: String,
+    pub cores: usize,
+    pub memory_gb: f64,
+    pub system: String,
+    /// Runnable threads, averaged over a minute, before the benchmark added its own: more than 0 means that something
+    /// else was running too.
+    pub load_before: f64,
+    pub load_after: f64,
+}
+
+impl Machine {
+    pub fn here() -> Self {
+        let field = |file: &str, name: &str| {
+            let text = fs::read_to_string(file).ok()?;
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            Some(
+                line.split_once([':', '='])?
+                    .1
+                    .trim()
+                    .trim_matches('"')
+                    .to_owned(),
+            )
+        };
+        let memory_kb = field("/proc/meminfo", "MemTotal")
+            .and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
+        Machine {
+            processor: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_gb: (memory_kb.unwrap_or(0.0) * 1024.0 / 1e9).round(),
+            system: field("/etc/os-release", "PRETTY_NAME").unwrap_or_else(|| "unknown".into()),
+            load_before: load(),
+            load_after: 0.0,
+        }
+    }
+}
+
+/// Runnable threads, averaged over the last minute.
+pub fn load() -> f64 {
+    fs::read_to_string("/proc/loadavg")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0)
+}
+
+/// The time in UTC, to the minute.
+pub fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let minutes = since.map_or(0, |since| since.as_secs() / 60);
+    let (year, month, day) = date((minutes / 1440) as i64);
+    format!(
+        "{year}-{month:02}-{day:02} {:02}:{:02}",
+        minutes / 60 % 24,
+        minutes % 60
+    )
+}
+
+/// Year, month and day of a number of days since 1970-01-01 (Howard Hinnant, chrono-compatible low-level date
+/// algorithms: `civil_from_days`, for days not before 1970).
+fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_the_calendars() {
+        assert_eq!(date(0), (1970, 1, 1));
+        assert_eq!(date(11_016), (2000, 2, 29));
+        assert_eq!(date(20_454), (2026, 1, 1));
+        assert_eq!(date(20_453), (2025, 12, 31));
+    }
+}

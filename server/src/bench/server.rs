@@ -1,0 +1,102 @@
+//! The server that is measured: started for it, or one that runs already.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::ms;
+
+/// Where a server is, and its process if it is ours, which ends with this.
+pub struct Server {
+    pub url: String,
+    child: Option<Child>,
+    /// When its process was started.
+    pub started: Instant,
+    /// From then until it listened, in ms.
+    pub listening_ms: f64,
+}
+
+impl Server {
+    /// One that runs already.
+    pub fn at(url: &str) -> Self {
+        Server {
+            url: url.to_owned(),
+            child: None,
+            started: Instant::now(),
+            listening_ms: 0.0,
+        }
+    }
+
+    /// Starts this same program as a server at a free port of this machine.
+    ///
+    /// # Errors
+    /// If it does not come up; its log says why.
+    pub fn start(flags: &[OsString]) -> Result<Self, String> {
+        let program = std::env::current_exe()
+            .map_err(|e| format!("this program's own file can't be found: {e}"))?;
+        let started = Instant::now();
+        let mut child = Command::new(program)
+            .args(["--log", "error", "serve", "--listen", "127.0.0.1:0"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("the server can't be started: {e}"))?;
+        let mut line = String::new();
+        let read = child.stdout.take().map(BufReader::new);
+        let read = read.map(|mut lines| lines.read_line(&mut line));
+        let listening_ms = ms(started, Instant::now());
+        let mut server = Server {
+            url: String::new(),
+            child: Some(child),
+            started,
+            listening_ms,
+        };
+        match (read, line.trim().strip_prefix("listening on http://")) {
+            (Some(Ok(_)), Some(address)) => {
+                server.url = format!("ws://{address}/ws");
+                Ok(server)
+            }
+            _ => Err("the server did not start: see above".into()),
+        }
+    }
+
+    /// What `/metrics` says; `None` if there is nothing to be had.
+    pub async fn metrics(&self) -> Option<String> {
+        let rest = self.url.strip_prefix("ws://")?;
+        let address = rest.split('/').next()?.to_owned();
+        let get = async {
+            let mut stream = TcpStream::connect(&address).await.ok()?;
+            let request =
+                format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.ok()?;
+            Some(answer)
+        };
+        tokio::time::timeout(Duration::from_secs(5), get)
+            .await
+            .ok()?
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It has nothing to lose, and nobody else is connected to it.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A metric's value in the text of `/metrics`, its labels included in the name.
+pub fn metric(text: &str, name: &str) -> Option<f64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .and_then(|value| value.trim().parse().ok())
+}

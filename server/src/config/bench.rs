@@ -1,0 +1,191 @@
+//! The settings of `glimpse bench`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Device, ModelArgs, limits};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse bench                                   before and after, on the demo checkpoint
+  glimpse bench --runs 10 --cold 1 --before all   quickly: everything on against everything off
+  glimpse bench --users 1,2,4,16,64 --duration 60
+  glimpse bench --runs 0 --cold 0 --users 2 --duration 14400    a soak: memory over four hours
+  glimpse bench --url ws://127.0.0.1:8080/ws --before none      a server that runs already
+  glimpse bench --out new --compare old/report.json
+  glimpse bench --model ./glm-4v-9b -- --cache-bytes 8GiB       what follows -- goes to glimpse serve")]
+pub struct BenchArgs {
+    /// A running server to measure [default: servers started for this]
+    #[arg(long, value_name = "URL", conflicts_with = "serve")]
+    pub url: Option<String>,
+    /// Rounds with each server: a picture, a question about it, and a second one.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub runs: u32,
+    /// Cold starts.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub cold: u32,
+    /// What to switch off for comparison, each in a server of its own beside the one with everything on. All of them
+    /// run at once and are measured in turn, so there must be memory for that many models.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "SWITCH,…",
+        default_values_t = [
+            Before::EagerEncode,
+            Before::PrefixCache,
+            Before::Warmup,
+            Before::ImageDecoder,
+            Before::MaxBatch,
+            Before::All
+        ]
+    )]
+    pub before: Vec<Before>,
+    /// A picture, or a folder of them [default: a generated 1920×1080 JPEG]
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
+    #[arg(long, value_name = "TEXT", default_value = "What is in the picture?")]
+    pub prompt: String,
+    /// The most tokens of an answer.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_new_tokens: u64,
+    /// Users at once, each asking again when answered (closed loop).
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub users: Vec<u32>,
+    /// Users who arrive each second, whether or not answers keep up (open loop). Latency counts from the time at which
+    /// each was due.
+    #[arg(long, value_name = "PER SECOND", value_delimiter = ',', value_parser = rate)]
+    pub rate: Vec<f64>,
+    /// How long each load lasts.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = limits::seconds)]
+    pub duration: f64,
+    /// Where report.md, report.json and report.html are written.
+    #[arg(long, value_name = "DIR", default_value = "bench-report")]
+    pub out: PathBuf,
+    /// Say what got slower since then; the exit status is 1 if something did.
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// More settings for the servers that are started.
+    #[arg(last = true, value_name = "SERVE OPTIONS")]
+    pub serve: Vec<OsString>,
+}
+
+/// An optimisation that is switched off for comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Before {
+    /// Nothing: measure as it is.
+    None,
+    EagerEncode,
+    PrefixCache,
+    Warmup,
+    ImageDecoder,
+    MaxBatch,
+    /// Every one of them.
+    All,
+}
+
+impl Before {
+    /// The switches of `glimpse serve` that do it.
+    pub fn flags(self) -> Vec<&'static str> {
+        const EACH: [Before; 5] = [
+            Before::EagerEncode,
+            Before::PrefixCache,
+            Before::Warmup,
+            Before::ImageDecoder,
+            Before::MaxBatch,
+        ];
+        match self {
+            Before::None => vec![],
+            Before::EagerEncode => vec!["--eager-encode", "off"],
+            Before::PrefixCache => vec!["--prefix-cache", "off"],
+            Before::Warmup => vec!["--warmup", "off"],
+            Before::ImageDecoder => vec!["--image-decoder", "portable"],
+            Before::MaxBatch => vec!["--max-batch", "1"],
+            Before::All => EACH.into_iter().flat_map(Before::flags).collect(),
+        }
+    }
+}
+
+impl ModelArgs {
+    /// The same settings as arguments of a command line.
+    pub fn flags(&self) -> Vec<OsString> {
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.map_or_else(String::new, |value| value.get_name().to_owned())
+        };
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |flag: &str, value: OsString| flags.extend([flag.into(), value]);
+        if let Some(model) = &self.model {
+            flag("--model", model.into());
+        }
+        if let Some(seed) = self.random_weights {
+            flag("--random-weights", seed.to_string().into());
+        }
+        if let Some(config) = &self.config {
+            flag("--config", config.into());
+        }
+        if self.device != Device::Auto {
+            flag("--device", self.device.to_string().into());
+        }
+        flag("--dtype", name(self.dtype.to_possible_value()).into());
+        flag("--quantize", name(self.quantize.to_possible_value()).into());
+        if let Some(threads) = self.threads {
+            flag("--threads", threads.to_string().into());
+        }
+        flags
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (1e-3..=1e4).contains(rate))
+        .ok_or_else(|| "must be a number from 0.001 to 10000".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Cli, Command, ServeArgs};
+    use super::*;
+    use clap::Parser;
+
+    fn serve(arguments: Vec<OsString>) -> Box<ServeArgs> {
+        let command = ["glimpse".into(), "serve".into()];
+        let cli = Cli::try_parse_from(command.into_iter().chain(arguments)).unwrap();
+        let Command::Serve(serve) = cli.command else {
+            panic!("serve was asked for")
+        };
+        serve
+    }
+
+    #[test]
+    fn a_model_is_passed_on_as_it_was_given() {
+        let given = [
+            "--random-weights",
+            "7",
+            "--config",
+            "big.json",
+            "--device",
+            "cpu",
+            "--dtype",
+            "bf16",
+            "--quantize",
+            "q4",
+            "--threads",
+            "3",
+        ];
+        let model = serve(given.iter().map(Into::into).collect()).model;
+        assert_eq!(model.flags(), given.map(OsString::from));
+    }
+
+    #[test]
+    fn everything_off_is_each_off() {
+        let off = serve(Before::All.flags().into_iter().map(Into::into).collect()).engine;
+        assert!(!off.eager_encode.is_on() && !off.prefix_cache.is_on() && !off.warmup.is_on());
+        assert_eq!(off.image_decoder, super::super::ImageDecoder::Portable);
+        assert_eq!(off.max_batch, 1);
+    }
+}
