@@ -81,6 +81,20 @@ impl Target {
     }
 }
 
+/// Free and total bytes of a device that has memory of its own.
+#[cfg(feature = "cuda")]
+pub fn device_memory(device: &Device) -> Option<(u64, u64)> {
+    let stream = device.as_cuda_device().ok()?.cuda_stream();
+    let (free, total) = stream.context().mem_get_info().ok()?;
+    Some((free as u64, total as u64))
+}
+
+/// Free and total bytes of a device that has memory of its own.
+#[cfg(not(feature = "cuda"))]
+pub fn device_memory(_device: &Device) -> Option<(u64, u64)> {
+    None
+}
+
 /// Settles how many threads compute, before the first of them starts: as many as this process may use.
 pub fn settle_threads(threads: Option<usize>) -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());

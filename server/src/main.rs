@@ -7,6 +7,7 @@ use glimpse::config::{Cli, Command, LogArgs, LogFormat};
 use glimpse::device::settle_threads;
 use glimpse::{bench, generate, inspect, serve};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 fn main() -> ExitCode {
     settle_memory();
@@ -50,6 +51,8 @@ fn log(settings: &LogArgs) -> Result<(), String> {
         .map_err(|problem| format!("--log {:?}: {problem}", settings.log))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Each stage tells when it begins and how long it took: see session::spans.
+        .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
         .with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => log.init(),

@@ -1,5 +1,376 @@
-//! The report as one HTML file.
-use super::report::Report;
-pub fn report(_report: &Report) -> String {
-    String::new()
+//! The report as one HTML file that needs nothing beside it.
+
+use std::fmt::Write;
+
+use super::markdown::{COLD, ROUND, SIDE_BY_SIDE, facts, list, number};
+use super::plot::{Fall, Line, Part, escape, lines, strips, waterfall};
+use super::report::{Report, Variant};
+use super::stats::{Samples, Stage, Summary};
+
+const STYLE: &str = include_str!("report.css");
+
+pub fn report(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = write_report(&mut out, report);
+    out
+}
+
+fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
+    write!(
+        out,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Glimpse: how long everything takes</title><style>{STYLE}</style><main>\
+         <header><h1>How long everything takes</h1><p>Glimpse {} · {} UTC</p></header>",
+        escape(&report.version),
+        escape(&report.date)
+    )?;
+    figures(out, report)?;
+    write!(out, "<dl>")?;
+    for (name, value) in facts(report) {
+        write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value))?;
+    }
+    write!(out, "</dl>")?;
+    rounds(out, report)?;
+    cold(out, report)?;
+    overhead(out, report)?;
+    loads(out, report)?;
+    write!(out, "<h2>What the stages are</h2><dl>")?;
+    for stage in Stage::ALL {
+        let meaning = escape(stage.meaning()).replace('`', "");
+        write!(out, "<dt>{}</dt><dd>{meaning}</dd>", stage.title())?;
+    }
+    write!(out, "</dl></main></html>")
+}
+
+/// The few numbers that one came for.
+fn figures(out: &mut String, report: &Report) -> std::fmt::Result {
+    let Some(first) = report.variants.first() else {
+        return Ok(());
+    };
+    write!(out, "<section class=\"figures\">")?;
+    for (stage, words) in [
+        (Stage::Upload, "until “received”"),
+        (Stage::FirstToken, "from question to first token"),
+        (Stage::Token, "a token"),
+        (Stage::Total, "from drop to last word"),
+    ] {
+        if let Some(s) = first.samples.summary(stage) {
+            write!(
+                out,
+                "<div><b>{}</b><i>ms</i><p>{words}</p><small>95% within {} ms</small></div>",
+                number(s.median),
+                number(s.p95)
+            )?;
+        }
+    }
+    write!(out, "</section>")
+}
+
+fn rounds(out: &mut String, report: &Report) -> std::fmt::Result {
+    let Some(first) = report.variants.first() else {
+        return Ok(());
+    };
+    write!(out, "<h2>Each stage, {} rounds</h2>", report.runs)?;
+    table(out, "Stage", &stage_rows(&first.samples, &ROUND))?;
+    failures(out, first)?;
+
+    write!(
+        out,
+        "<h2>Where the time goes</h2><p>Medians, from the picture’s drop to the answer’s last word. The question comes as \
+         soon as nothing more can be done without it.</p>"
+    )?;
+    let ends: Vec<&Variant> = match report.variants.last() {
+        Some(last) if report.variants.len() > 1 => vec![first, last],
+        _ => vec![first],
+    };
+    let falls: Vec<Fall> = ends.iter().map(|variant| fall(variant)).collect();
+    legend(out, &falls[0].parts)?;
+    figure(out, &waterfall("Where the time goes", &falls))?;
+
+    if report.variants.len() > 1 {
+        write!(
+            out,
+            "<h2>Before and after</h2><p>The same server with each optimisation switched off, alone and all together, \
+             measured in turn, round by round. Medians in milliseconds.</p>"
+        )?;
+        side_by_side(out, &report.variants)?;
+    }
+    write!(
+        out,
+        "<p class=\"key\"><span class=\"m\">median</span> <span class=\"p\">95th percentile</span></p>"
+    )?;
+    for stage in [
+        Stage::FirstToken,
+        Stage::NextFirstToken,
+        Stage::Token,
+        Stage::Pair,
+        Stage::Total,
+    ] {
+        let rows: Vec<(&str, &[f64])> = report
+            .variants
+            .iter()
+            .map(|v| (v.name.as_str(), v.samples.of(stage)))
+            .filter(|(_, values)| !values.is_empty())
+            .collect();
+        if !rows.is_empty() {
+            write!(out, "<h3>{}</h3>", stage.title())?;
+            figure(out, &strips(stage.title(), &rows))?;
+        }
+    }
+    Ok(())
+}
+
+/// The medians of a server's rounds, one after another.
+fn fall(variant: &Variant) -> Fall {
+    let ms = |stage| variant.samples.median(stage);
+    let look = [Stage::Vision, Stage::Prefill].map(ms);
+    let before = ms(Stage::Upload) + ms(Stage::Decode);
+    let between = |whole: f64| (whole - look[0] - look[1]).max(0.0);
+    // What is asked before the picture is encoded waits for that too.
+    let (waiting, first) = match variant.eager {
+        true => (between(ms(Stage::Look) - before), ms(Stage::FirstToken)),
+        false => (0.0, between(ms(Stage::FirstToken))),
+    };
+    let part = |name, ms, series| Part { name, ms, series };
+    Fall {
+        name: variant.name.clone(),
+        parts: vec![
+            part("upload", ms(Stage::Upload), 1),
+            part("decode and preprocess", ms(Stage::Decode) + waiting, 2),
+            part("vision tower", look[0], 3),
+            part("prefill of the picture", look[1], 4),
+            part("first token", first, 5),
+            part(
+                "rest of the answer",
+                (ms(Stage::Answer) - ms(Stage::FirstToken)).max(0.0),
+                6,
+            ),
+        ],
+        asked_ms: match variant.eager {
+            true => ms(Stage::Look),
+            false => before,
+        },
+    }
+}
+
+fn cold(out: &mut String, report: &Report) -> std::fmt::Result {
+    for cold in &report.cold {
+        let starts = cold.samples.of(Stage::Loaded).len();
+        write!(out, "<h2>{starts} cold starts, {}</h2>", escape(&cold.name))?;
+        table(out, "Stage", &stage_rows(&cold.samples, &COLD))?;
+        failures(out, cold)?;
+    }
+    Ok(())
+}
+
+fn overhead(out: &mut String, report: &Report) -> std::fmt::Result {
+    let Some(overhead) = &report.overhead else {
+        return Ok(());
+    };
+    write!(out, "<h2>What users cost each other</h2>")?;
+    let rows: Vec<(String, Summary)> = overhead
+        .rows()
+        .into_iter()
+        .map(|(title, summary)| (title.to_owned(), summary))
+        .collect();
+    table(out, "", &rows)?;
+    write!(out, "<h3>From one token to the next</h3>")?;
+    let rows: Vec<(&str, &[f64])> = [
+        ("one user alone", &overhead.alone[..]),
+        ("while another’s is encoded", &overhead.beside_encoding),
+        ("two users", &overhead.together),
+    ]
+    .into_iter()
+    .filter(|(_, values)| !values.is_empty())
+    .collect();
+    figure(out, &strips("From one token to the next", &rows))
+}
+
+fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.loads.is_empty() {
+        return Ok(());
+    }
+    write!(
+        out,
+        "<h2>Load</h2><p>Each question comes with a picture never seen before, and at once with it.</p><div class=\"wide\">\
+         <table><tr><th><th>answers<th>a minute<th>tokens/s<th>first word: median<th>p95<th>p99<th>last word: median\
+         <th>p95<th>p99<th>failed</tr>"
+    )?;
+    for load in &report.loads {
+        write!(
+            out,
+            "<tr><td>{}<td>{}<td>{:.1}<td>{:.1}",
+            load.title(),
+            load.answers,
+            load.answers as f64 * 60.0 / load.seconds,
+            load.tokens as f64 / load.seconds
+        )?;
+        for stage in [Stage::DropToFirst, Stage::Total] {
+            match load.samples.summary(stage) {
+                Some(s) => write!(
+                    out,
+                    "<td>{}<td>{}<td>{}",
+                    number(s.median),
+                    number(s.p95),
+                    number(s.p99)
+                )?,
+                None => write!(out, "<td>–<td>–<td>–")?,
+            }
+        }
+        match load.failures.total() {
+            0 => write!(out, "<td>0</tr>")?,
+            _ => write!(out, "<td>{}</tr>", escape(&list(&load.failures)))?,
+        }
+    }
+    write!(out, "</table></div>")?;
+
+    let closed: Vec<_> = report.loads.iter().filter(|l| l.users.is_some()).collect();
+    if closed.len() > 1 {
+        let line = |name: &str, series, stage, pick: fn(&Summary) -> f64| Line {
+            name: name.into(),
+            points: closed
+                .iter()
+                .filter_map(|load| {
+                    let summary = load.samples.summary(stage)?;
+                    Some((f64::from(load.users?), pick(&summary) / 1e3))
+                })
+                .collect(),
+            series,
+        };
+        write!(out, "<h3>Latency against users</h3>")?;
+        let all = [
+            line("first word, median", 5, Stage::DropToFirst, |s| s.median),
+            line("first word, p95", 4, Stage::DropToFirst, |s| s.p95),
+            line("last word, median", 1, Stage::Total, |s| s.median),
+            line("last word, p95", 3, Stage::Total, |s| s.p95),
+        ];
+        figure(
+            out,
+            &lines("Latency against users", "users at once", "s", &all, true),
+        )?;
+    }
+    let memory: Vec<Line> = report
+        .loads
+        .iter()
+        .enumerate()
+        .filter(|(_, load)| load.memory.len() > 1)
+        .flat_map(|(index, load)| {
+            let of = |name: String, pick: fn(&super::report::Memory) -> Option<f64>, series| Line {
+                name,
+                points: load
+                    .memory
+                    .iter()
+                    .filter_map(|point| Some((point.seconds, pick(point)? / 1e6)))
+                    .collect(),
+                series,
+            };
+            [
+                of(load.title(), |p| Some(p.resident_bytes), index % 6 + 1),
+                of(
+                    format!("{}, device", load.title()),
+                    |p| p.device_bytes,
+                    (index + 3) % 6 + 1,
+                ),
+            ]
+        })
+        .filter(|line| line.points.len() > 1)
+        .collect();
+    if !memory.is_empty() {
+        write!(out, "<h3>Memory over time</h3>")?;
+        figure(
+            out,
+            &lines("Memory over time", "seconds", "MB", &memory, false),
+        )?;
+    }
+    Ok(())
+}
+
+fn stage_rows(samples: &Samples, stages: &[Stage]) -> Vec<(String, Summary)> {
+    stages
+        .iter()
+        .filter_map(|stage| Some((stage.title().to_owned(), samples.summary(*stage)?)))
+        .collect()
+}
+
+fn table(out: &mut String, first: &str, rows: &[(String, Summary)]) -> std::fmt::Result {
+    write!(
+        out,
+        "<div class=\"wide\"><table><tr><th>{first}<th>median<th>p95<th>p99<th>max<th>n</tr>"
+    )?;
+    for (title, s) in rows {
+        let [median, p95, p99, max] = [s.median, s.p95, s.p99, s.max].map(number);
+        write!(
+            out,
+            "<tr><td>{}<td><b>{median}</b><td>{p95}<td>{p99}<td>{max}<td>{}</tr>",
+            escape(title),
+            s.n
+        )?;
+    }
+    write!(out, "</table></div>")
+}
+
+fn side_by_side(out: &mut String, variants: &[Variant]) -> std::fmt::Result {
+    write!(out, "<div class=\"wide\"><table><tr><th>")?;
+    for variant in variants {
+        write!(
+            out,
+            "<th title=\"{}\">{}",
+            escape(&variant.flags),
+            escape(&variant.name)
+        )?;
+    }
+    write!(out, "</tr>")?;
+    for stage in SIDE_BY_SIDE {
+        write!(out, "<tr><td>{}", stage.title())?;
+        let base = variants.first().and_then(|v| v.samples.summary(stage));
+        for variant in variants {
+            match (variant.samples.summary(stage), base) {
+                (Some(s), Some(base)) if s.median > base.median * 1.1 => {
+                    let times = s.median / base.median.max(1e-9);
+                    write!(
+                        out,
+                        "<td class=\"slow\">{} <small>×{times:.1}</small>",
+                        number(s.median)
+                    )?;
+                }
+                (Some(s), _) => write!(out, "<td>{}", number(s.median))?,
+                (None, _) => write!(out, "<td>–")?,
+            }
+        }
+        write!(out, "</tr>")?;
+    }
+    write!(out, "</table></div>")?;
+    for variant in &variants[1..] {
+        failures(out, variant)?;
+    }
+    Ok(())
+}
+
+fn failures(out: &mut String, variant: &Variant) -> std::fmt::Result {
+    match variant.failures.total() {
+        0 => Ok(()),
+        _ => write!(
+            out,
+            "<p class=\"failed\">Failed, {}: {}.</p>",
+            escape(&variant.name),
+            escape(&list(&variant.failures))
+        ),
+    }
+}
+
+fn legend(out: &mut String, parts: &[Part]) -> std::fmt::Result {
+    write!(out, "<p class=\"key\">")?;
+    for part in parts {
+        write!(
+            out,
+            "<span class=\"s{}\">{}</span> ",
+            part.series, part.name
+        )?;
+    }
+    write!(out, "</p>")
+}
+
+fn figure(out: &mut String, svg: &str) -> std::fmt::Result {
+    write!(out, "<figure>{svg}</figure>")
 }

@@ -1,1 +1,253 @@
-//! Plots.
+//! Plots, as SVG inside of the page: their colours and letters are its style sheet's.
+
+use std::fmt::Write;
+
+use super::markdown::number;
+use super::stats::Summary;
+
+const WIDTH: f64 = 860.0;
+/// Left of the plot, for names.
+const LEFT: f64 = 190.0;
+const RIGHT: f64 = 24.0;
+
+/// Escapes text for HTML and SVG.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+fn svg(height: f64, title: &str, body: &str) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{}\">{body}</svg>",
+        escape(title)
+    )
+}
+
+/// Round numbers from 0 to a little over `most`, some five of them.
+fn ticks(most: f64) -> Vec<f64> {
+    let rough = (most / 5.0).max(1e-9);
+    let power = 10.0_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= rough)
+        .unwrap_or(10.0 * power);
+    let count = (most / step).ceil() as usize;
+    (0..=count.max(1)).map(|n| n as f64 * step).collect()
+}
+
+fn text(out: &mut String, x: f64, y: f64, class: &str, content: &str) {
+    let _ = write!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{}</text>",
+        escape(content)
+    );
+}
+
+fn line(out: &mut String, from: (f64, f64), to: (f64, f64), class: &str) {
+    let _ = write!(
+        out,
+        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" class=\"{class}\"/>",
+        from.0, from.1, to.0, to.1
+    );
+}
+
+/// A scale along the bottom, in `unit`, and its grid. Returns where a value lies.
+fn scale(out: &mut String, most: f64, bottom: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
+    let ticks = ticks(most);
+    let full = ticks.last().copied().unwrap_or(1.0);
+    let place = move |value: f64| LEFT + value / full * (WIDTH - LEFT - RIGHT);
+    for tick in &ticks {
+        line(out, (place(*tick), 8.0), (place(*tick), bottom), "grid");
+        let label = format!("{}", (tick * 1e6).round() / 1e6);
+        text(out, place(*tick), bottom + 18.0, "tick", &label);
+    }
+    text(out, LEFT - 12.0, bottom + 18.0, "name", unit);
+    place
+}
+
+/// One row for each name: every value a dot, a line through the median, a lighter one at the 95th percentile.
+pub fn strips(title: &str, rows: &[(&str, &[f64])]) -> String {
+    const ROW: f64 = 34.0;
+    let bottom = 12.0 + ROW * rows.len() as f64;
+    let mut out = String::new();
+    let most = rows
+        .iter()
+        .flat_map(|(_, values)| values.iter().copied())
+        .fold(0.0, f64::max);
+    let place = scale(&mut out, most, bottom, "ms");
+    for (index, (name, values)) in rows.iter().enumerate() {
+        let middle = 12.0 + ROW * (index as f64 + 0.5);
+        let series = usize::from(index > 0) + 1;
+        text(&mut out, LEFT - 12.0, middle + 4.0, "name", name);
+        // Thousands of dots would only make the file large.
+        let stride = values.len().div_ceil(400).max(1);
+        for (n, value) in values.iter().step_by(stride).enumerate() {
+            // Spread by the golden ratio, so that neighbours do not hide each other.
+            let spread = (n as f64 * 0.618_034).fract() - 0.5;
+            let _ = write!(
+                out,
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.4\" class=\"dot s{series}\"/>",
+                place(*value),
+                middle + spread * (ROW - 14.0)
+            );
+        }
+        if let Some(s) = Summary::of(values) {
+            for (value, class) in [(s.median, "median"), (s.p95, "p95")] {
+                let (x, half) = (place(value), ROW / 2.0 - 5.0);
+                line(&mut out, (x, middle - half), (x, middle + half), class);
+            }
+        }
+    }
+    svg(bottom + 28.0, title, &out)
+}
+
+/// A part of a waterfall's row.
+pub struct Part {
+    pub name: &'static str,
+    pub ms: f64,
+    /// Which colour.
+    pub series: usize,
+}
+
+/// A row of a waterfall: what followed what, and when the question was asked.
+pub struct Fall {
+    pub name: String,
+    pub parts: Vec<Part>,
+    pub asked_ms: f64,
+}
+
+/// What follows what, one row for each server.
+pub fn waterfall(title: &str, falls: &[Fall]) -> String {
+    const ROW: f64 = 46.0;
+    let bottom = 22.0 + ROW * falls.len() as f64;
+    let mut out = String::new();
+    let total = |fall: &Fall| fall.parts.iter().map(|part| part.ms).sum::<f64>();
+    let most = falls.iter().map(total).fold(0.0, f64::max);
+    let place = scale(&mut out, most, bottom, "ms");
+    for (index, fall) in falls.iter().enumerate() {
+        let top = 26.0 + ROW * index as f64;
+        text(&mut out, LEFT - 12.0, top + 16.0, "name", &fall.name);
+        let mut from = 0.0;
+        for part in &fall.parts {
+            let (x, end) = (place(from), place(from + part.ms));
+            let _ = write!(
+                out,
+                "<rect x=\"{x:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"24\" class=\"bar s{}\"><title>{}: {} ms</title></rect>",
+                (end - x).max(0.5),
+                part.series,
+                escape(part.name),
+                number(part.ms)
+            );
+            from += part.ms;
+        }
+        let asked = place(fall.asked_ms);
+        line(&mut out, (asked, top - 5.0), (asked, top + 29.0), "asked");
+        text(&mut out, asked, top - 8.0, "mark", "asked");
+    }
+    svg(bottom + 28.0, title, &out)
+}
+
+/// A line of a chart.
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+    pub series: usize,
+}
+
+/// Lines over a common axis. `logarithmic`: doubling takes the same way everywhere along it.
+pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmic: bool) -> String {
+    const TOP: f64 = 16.0;
+    const BOTTOM: f64 = 276.0;
+    const START: f64 = 76.0;
+    const END: f64 = WIDTH - 150.0;
+    let mut out = String::new();
+    let all = || lines.iter().flat_map(|line| line.points.iter().copied());
+    let measure = |x: f64| if logarithmic { x.max(1e-9).log2() } else { x };
+    let (low, high) = all().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| {
+        (low.min(measure(x)), high.max(measure(x)))
+    });
+    let across = move |x: f64| START + (measure(x) - low) / (high - low).max(1e-9) * (END - START);
+    let ticks = ticks(all().map(|(_, y)| y).fold(0.0, f64::max));
+    let full = ticks.last().copied().unwrap_or(1.0);
+    let up = move |y: f64| BOTTOM - y / full * (BOTTOM - TOP);
+    for tick in &ticks {
+        line(&mut out, (START, up(*tick)), (END, up(*tick)), "grid");
+        let label = format!("{}", (tick * 1e6).round() / 1e6);
+        text(&mut out, START - 10.0, up(*tick) + 4.0, "name", &label);
+    }
+    let mut marks: Vec<f64> = if logarithmic {
+        all().map(|(x, _)| x).collect()
+    } else {
+        self::ticks(high)
+            .into_iter()
+            .filter(|x| (low..=high).contains(x))
+            .collect()
+    };
+    marks.sort_by(f64::total_cmp);
+    marks.dedup();
+    for mark in marks {
+        let label = format!("{}", (mark * 1e6).round() / 1e6);
+        text(&mut out, across(mark), BOTTOM + 20.0, "tick", &label);
+    }
+    text(&mut out, (START + END) / 2.0, BOTTOM + 40.0, "tick", x_unit);
+    text(&mut out, START - 10.0, TOP - 4.0, "name", y_unit);
+    let mut labels: Vec<(f64, &Line)> = Vec::new();
+    for one in lines {
+        let points: Vec<String> = one
+            .points
+            .iter()
+            .map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y)))
+            .collect();
+        let _ = write!(
+            out,
+            "<polyline points=\"{}\" class=\"line s{}\"/>",
+            points.join(" "),
+            one.series
+        );
+        if one.points.len() <= 12 {
+            for (x, y) in &one.points {
+                let _ = write!(
+                    out,
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" class=\"s{}\"/>",
+                    across(*x),
+                    up(*y),
+                    one.series
+                );
+            }
+        }
+        if let Some((_, y)) = one.points.last() {
+            labels.push((up(*y), one));
+        }
+    }
+    // Names at the lines' ends, moved apart where they would lie on each other.
+    labels.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut last = f64::MIN;
+    for (y, one) in labels {
+        let y = y.max(last + 16.0);
+        let class = format!("end s{}", one.series);
+        text(&mut out, END + 10.0, y + 4.0, &class, &one.name);
+        last = y;
+    }
+    svg(BOTTOM + 50.0, title, &out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_reach_the_end() {
+        assert_eq!(ticks(97.0), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+        assert_eq!(ticks(3.2).last(), Some(&4.0));
+        assert_eq!(ticks(0.0).len(), 2);
+    }
+
+    #[test]
+    fn names_from_outside_stay_text() {
+        let plot = strips("<b>", &[("a & <script>", &[1.0, 2.0])]);
+        assert!(plot.contains("a &amp; &lt;script&gt;") && !plot.contains("<script>"));
+    }
+}

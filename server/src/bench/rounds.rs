@@ -210,5 +210,7 @@ pub async fn cold_starts(
 pub fn start(flags: &[OsString], before: Before) -> Result<Server, String> {
     let off = before.flags().into_iter().map(OsString::from);
     let all: Vec<OsString> = flags.iter().cloned().chain(off).collect();
-    Server::start(&all)
+    let program = std::env::current_exe()
+        .map_err(|e| format!("this program's own file can't be found: {e}"))?;
+    Server::start(&program, &all)
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,13 +32,11 @@ impl Server {
         }
     }
 
-    /// Starts this same program as a server at a free port of this machine.
+    /// Starts a `glimpse` program as a server at a free port of this machine.
     ///
     /// # Errors
     /// If it does not come up; its log says why.
-    pub fn start(flags: &[OsString]) -> Result<Self, String> {
-        let program = std::env::current_exe()
-            .map_err(|e| format!("this program's own file can't be found: {e}"))?;
+    pub fn start(program: &Path, flags: &[OsString]) -> Result<Self, String> {
         let started = Instant::now();
         let mut child = Command::new(program)
             .args(["--log", "error", "serve", "--listen", "127.0.0.1:0"])

@@ -18,9 +18,11 @@ use super::queue::FairQueue;
 use super::sequence::{Next, Running, Sequence};
 use super::types::{AskJob, Event, EventSink, JobError, PictureJob, PictureKey};
 use super::{Command, Load, Settings};
+use crate::device::device_memory;
 use crate::glm4v::{Encoding, Entry, IMAGE, Model, expand, positions};
 use crate::image::Pixels;
 use crate::kernels::{Arena, Span};
+use crate::metrics::METRICS;
 use crate::text::{AnswerStream, Sampler, Tokenizer, prompt};
 
 pub struct Worker {
@@ -40,6 +42,8 @@ pub struct Worker {
     opening: Vec<u32>,
     pace: Pace,
     draining: bool,
+    /// When the device was last asked for its memory.
+    memory_told: Option<Instant>,
 }
 
 /// A picture that some session holds.
@@ -95,6 +99,7 @@ impl Worker {
             settings,
             load,
             draining: false,
+            memory_told: None,
         })
     }
 
@@ -293,6 +298,28 @@ impl Worker {
             self.forward();
         }
         self.look();
+        self.gauge();
+    }
+
+    /// Tells the metrics how it stands.
+    fn gauge(&mut self) {
+        /// How often the driver is asked, which takes longer than everything else here.
+        const PAUSE: Duration = Duration::from_secs(1);
+        let page = self.model.page_bytes() as u64;
+        METRICS.waiting.set(self.waiting.iter().count() as u64);
+        METRICS.running.set(self.slots.len() as u64);
+        let used = self.cache.used_pages() as u64;
+        METRICS.cache_used_bytes.set(used * page);
+        METRICS
+            .cache_size_bytes
+            .set(self.arena.pages() as u64 * page);
+        if self.memory_told.is_none_or(|at| at.elapsed() >= PAUSE) {
+            self.memory_told = Some(Instant::now());
+            if let Some((free, size)) = device_memory(self.model.device()) {
+                METRICS.device_memory_used_bytes.set(size - free);
+                METRICS.device_memory_size_bytes.set(size);
+            }
+        }
     }
 
     /// Ends requests wherever they are, keeping what was computed.
@@ -497,11 +524,12 @@ impl Worker {
                 .entries
                 .extend_from_slice(&sequence.entries[start..start + len]);
         }
-        self.pace.forward(
-            started.elapsed(),
-            ids.len(),
-            lens.iter().all(|len| *len == 1),
-        );
+        let (took, decode) = (started.elapsed(), lens.iter().all(|len| *len == 1));
+        self.pace.forward(took, ids.len(), decode);
+        METRICS.passes[slots.len().clamp(1, METRICS.passes.len()) - 1].add(1);
+        if decode {
+            METRICS.decode_step.observe(took.as_secs_f64());
+        }
         let mut results = vec![None; slots.len()];
         for (row, logits) in last.into_iter().zip(logits) {
             results[row] = Some(logits);

@@ -1,11 +1,10 @@
 //! `/metrics`, for Prometheus.
 
-use std::fmt::Write;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use wire::State;
 
 use super::socket::bearer;
+use crate::metrics::{METRICS, Text};
 use crate::session::{Guests, Hub};
 
 /// With API keys it takes one.
@@ -31,35 +30,52 @@ pub async fn show(
 }
 
 fn text(hub: &Hub) -> String {
-    let mut out = String::new();
-    let mut gauge = |name: &str, help: &str, value: f64| {
-        // Writing to a String can't fail.
-        let _ = write!(
-            out,
-            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
-        );
-    };
+    let mut out = Text::default();
+    let status = hub.shared.status().state;
+    let name = "glimpse_state";
+    out.head(name, "gauge", "1 for the state that the server is in.");
+    for (state, label) in [
+        (State::Loading, "loading"),
+        (State::Warming, "warming"),
+        (State::Ready, "ready"),
+        (State::Draining, "draining"),
+        (State::Failed, "failed"),
+    ] {
+        let label = format!("state=\"{label}\"");
+        out.sample(name, &label, f64::from(u8::from(status == state)));
+    }
+    let name = "glimpse_build_info";
+    out.head(name, "gauge", "1, with the version.");
+    let label = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    out.sample(name, &label, 1.0);
     let (sessions, connected) = hub.count();
-    let ready = hub.shared.status().state == State::Ready;
-    gauge(
-        "glimpse_ready",
-        "1 if questions are answered.",
-        f64::from(u8::from(ready)),
-    );
-    gauge(
+    out.gauge(
         "glimpse_sessions",
         "Sessions, with or without a connection.",
         sessions as f64,
     );
-    gauge(
+    out.gauge(
         "glimpse_connections",
         "Sessions with a connection.",
         connected as f64,
     );
-    gauge(
+    out.gauge(
         "glimpse_upload_buffer_bytes",
         "Memory of files on their way.",
         hub.shared.budget.used() as f64,
     );
-    out
+    if let Some(bytes) = resident_bytes() {
+        let name = "process_resident_memory_bytes";
+        out.gauge(name, "Resident memory of the process.", bytes);
+    }
+    METRICS.write(&mut out);
+    out.0
+}
+
+/// Memory of this process that is not swapped out.
+fn resident_bytes() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0)
 }

@@ -15,6 +15,7 @@ mod picture;
 mod receive;
 mod shared;
 pub mod socket;
+mod spans;
 mod state;
 mod talk;
 #[cfg(test)]
@@ -127,6 +128,7 @@ impl Session {
         Arc::new_cyclic(|me: &Weak<Session>| {
             let engine = shared.engine.clone();
             let setup = Setup {
+                tag: tag.clone(),
                 number,
                 scope: if shared.options.share_pictures {
                     0

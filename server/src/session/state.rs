@@ -10,9 +10,11 @@ use wire::{ErrorCode, Limits, ServerMessage};
 use super::codec::Refusal;
 use super::outbox::Outbox;
 use super::picture::{Pictures, Stage};
+use super::spans::Spans;
 use super::talk::{Ask, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
 use crate::engine::{AskJob, EventSink, PictureJob, PictureKey};
+use crate::metrics::METRICS;
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
@@ -39,6 +41,8 @@ pub enum Outcome {
 
 /// What a session is made with.
 pub struct Setup {
+    /// What the session is called in logs.
+    pub tag: String,
     /// The session's number in the engine.
     pub number: u64,
     /// For [`PictureKey::scope`].
@@ -63,6 +67,7 @@ pub struct State {
     pub(super) asks: HashMap<u64, Ask>,
     pub(super) requests: Requests,
     pub effects: VecDeque<Effect>,
+    spans: Spans,
     ids: u64,
     clock: u64,
 }
@@ -82,6 +87,7 @@ impl State {
             asks: HashMap::new(),
             requests: Requests::default(),
             effects: VecDeque::new(),
+            spans: Spans::new(setup.tag.clone()),
             ids: 0,
             clock: 0,
             setup,
@@ -105,6 +111,8 @@ impl State {
     }
 
     pub(super) fn send(&mut self, message: ServerMessage) {
+        METRICS.told(&message);
+        self.spans.told(&message);
         self.outbox.push(message);
     }
 
@@ -174,6 +182,7 @@ impl State {
         self.asks = HashMap::new();
         self.requests = Requests::default();
         self.effects = VecDeque::new();
+        self.spans.clear();
     }
 
     /// Whether a question is not answered yet.

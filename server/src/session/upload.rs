@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
 use super::codec::parse_sha256;
+use crate::metrics::METRICS;
 
 /// Progress is told after so many bytes …
 const PROGRESS_BYTES: u64 = 256 * 1024;
@@ -265,6 +266,7 @@ impl Uploads {
             return Piece::Stranger;
         };
         transfer.heard = now;
+        METRICS.upload_bytes.add(piece.len() as u64);
         let failure = if transfer.received() + piece.len() as u64 > transfer.bytes {
             Some((
                 ErrorCode::UploadLength,
