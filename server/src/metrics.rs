@@ -330,4 +330,6 @@ impl Text {
 }
 
 #[cfg(test)]
+pub mod check;
+#[cfg(test)]
 mod tests;

@@ -36,14 +36,20 @@ fn told_times_are_the_clients() {
         let sent = client.upload(&picture).await.unwrap();
         // Asked before the picture is looked at: that wait is told as such.
         let about = About::Upload(sent.upload);
-        let answer = client.ask(about, "What is in the picture?", 64).await.unwrap();
+        let answer = client
+            .ask(about, "What is in the picture?", 64)
+            .await
+            .unwrap();
         assert!(sum_error(&answer) <= TOLERANCE, "{:?}", answer.timings());
         let ready = client.image_ready().await.unwrap().timings;
         let (encoded_at, encoded) = client.image_encoded().await.unwrap();
         let t = encoded.timings;
         let told = ready.decode_ms + ready.preprocess_ms + t.queue_ms + t.vision_ms + t.prefill_ms;
         let seen = ms(sent.received, encoded_at);
-        assert!(error(told, seen) <= TOLERANCE, "{told} ms told, {seen} ms seen");
+        assert!(
+            error(told, seen) <= TOLERANCE,
+            "{told} ms told, {seen} ms seen"
+        );
         assert!(answer.timings().image_wait_ms >= 0.9 * (t.vision_ms + t.prefill_ms));
         assert!(ready.upload_ms <= ms(sent.started, sent.received));
 
@@ -52,7 +58,10 @@ fn told_times_are_the_clients() {
         let (mut total, mut first) = (f64::MAX, f64::MAX);
         let begun = Instant::now();
         for _ in 0..20 {
-            let answer = client.ask(about, "What is in the picture?", 64).await.unwrap();
+            let answer = client
+                .ask(about, "What is in the picture?", 64)
+                .await
+                .unwrap();
             let t = answer.timings();
             assert!(sum_error(&answer) <= TOLERANCE, "{t:?}");
             assert!(t.total_ms <= answer.total_ms(), "{t:?}");

@@ -62,7 +62,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let name = if model.demo {
         "the demo checkpoint"
     } else {
-        &model.name
+        model.name.as_str()
     };
     let mut facts = vec![
         ("Date", format!("{} UTC", report.date)),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +15,8 @@ use super::client::ms;
 pub struct Server {
     pub url: String,
     child: Option<Child>,
+    /// Kept open: who writes to a closed pipe dies of it.
+    stdout: Option<BufReader<ChildStdout>>,
     /// When its process was started.
     pub started: Instant,
     /// From then until it listened, in ms.
@@ -27,6 +29,7 @@ impl Server {
         Server {
             url: url.to_owned(),
             child: None,
+            stdout: None,
             started: Instant::now(),
             listening_ms: 0.0,
         }
@@ -45,13 +48,14 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|e| format!("the server can't be started: {e}"))?;
+        let mut stdout = child.stdout.take().map(BufReader::new);
         let mut line = String::new();
-        let read = child.stdout.take().map(BufReader::new);
-        let read = read.map(|mut lines| lines.read_line(&mut line));
+        let read = stdout.as_mut().map(|lines| lines.read_line(&mut line));
         let listening_ms = ms(started, Instant::now());
         let mut server = Server {
             url: String::new(),
             child: Some(child),
+            stdout,
             started,
             listening_ms,
         };
@@ -90,6 +94,7 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+        self.stdout = None;
     }
 }
 

@@ -29,7 +29,7 @@ pub async fn show(
         .body(text(&hub))
 }
 
-fn text(hub: &Hub) -> String {
+pub(super) fn text(hub: &Hub) -> String {
     let mut out = Text::default();
     let status = hub.shared.status().state;
     let name = "glimpse_state";

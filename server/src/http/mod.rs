@@ -5,6 +5,8 @@ mod metrics;
 mod page;
 mod proxy;
 mod socket;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 
 use std::net::SocketAddr;

@@ -130,7 +130,7 @@ impl Spans {
             .and_then(|id| self.requests.remove(id));
         match request {
             Some(request) => request.whole.in_scope(|| tracing::info!(code, "failed")),
-            None => tracing::info!(
+            None => tracing::debug!(
                 session,
                 code,
                 upload = error.upload,

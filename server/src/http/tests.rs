@@ -1,0 +1,69 @@
+//! What an operator is told, held against every state that a server can be in.
+
+use std::sync::mpsc;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use tokio::sync::watch;
+use wire::State;
+
+use super::{healthz, metrics, readyz};
+use crate::config::LimitArgs;
+use crate::engine::{Engine, Status};
+use crate::metrics::check::{conventions, parse};
+use crate::session::{Hub, Options, Phase, Shared};
+
+fn hub(state: State) -> web::Data<Hub> {
+    let (commands, _) = mpsc::channel();
+    let (_, status) = watch::channel(Status {
+        state,
+        ..Status::default()
+    });
+    let options = Options {
+        share_pictures: false,
+        image: crate::image::Options::default(),
+        decode_threads: 1,
+        decode_memory: 1 << 20,
+        upload_memory: 1 << 20,
+    };
+    let limits = LimitArgs::default().wire().unwrap();
+    let engine = Engine::stand_in(commands, status);
+    web::Data::new(Hub::new(Shared::new(engine, limits, options).unwrap()))
+}
+
+/// Whether it is alive, and whether it is ready.
+async fn health(hub: &web::Data<Hub>) -> [bool; 2] {
+    let answers = [healthz(hub.clone()).await, readyz(hub.clone()).await];
+    answers.map(|answer| answer.status() == StatusCode::OK)
+}
+
+#[actix_web::test]
+async fn health_is_told_as_it_is() {
+    for (state, expected) in [
+        (State::Loading, [true, false]),
+        (State::Warming, [true, false]),
+        (State::Ready, [true, true]),
+        (State::Failed, [false, false]),
+    ] {
+        let hub = hub(state);
+        assert_eq!(health(&hub).await, expected, "{state:?}");
+        hub.shared.set_phase(Phase::Draining);
+        // A server that drains is as alive as before, and takes no more.
+        assert_eq!(health(&hub).await, [expected[0], false], "draining");
+    }
+}
+
+#[test]
+fn metrics_keep_to_the_conventions_and_tell_the_state() {
+    for state in [State::Loading, State::Ready, State::Failed] {
+        let families = parse(&metrics::text(&hub(state))).unwrap();
+        conventions(&families).unwrap();
+        let states = &families["glimpse_state"].samples;
+        let is: Vec<_> = states
+            .iter()
+            .filter(|(_, _, value)| *value == 1.0)
+            .collect();
+        assert_eq!(is.len(), 1);
+        assert_eq!(is[0].1[0].1, format!("{state:?}").to_lowercase());
+    }
+}
