@@ -25,6 +25,7 @@ fn hub(state: State) -> web::Data<Hub> {
         decode_threads: 1,
         decode_memory: 1 << 20,
         upload_memory: 1 << 20,
+        max_sessions: 1,
     };
     let limits = LimitArgs::default().wire().unwrap();
     let engine = Engine::stand_in(commands, status);

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use tracing::{Span, debug_span, info_span};
+use tracing::{Span, debug_span};
 use wire::ServerMessage;
 
 /// One session's open spans.
@@ -58,7 +58,7 @@ impl Spans {
                     .or_insert_with(|| {
                         // The client chose the id: quoted, so that it can't pretend to be a line of its own.
                         let id = queued.request.as_str();
-                        let whole = info_span!(parent: None, "request", session, request = ?id);
+                        let whole = debug_span!(parent: None, "request", session, request = ?id);
                         let stage = debug_span!(parent: &whole, "queue");
                         Request {
                             whole,
@@ -73,20 +73,7 @@ impl Spans {
                 }
             }
             ServerMessage::Done(done) => {
-                if let Some(Request { whole, stage, .. }) = self.requests.remove(&done.request) {
-                    drop(stage);
-                    whole.in_scope(|| {
-                        tracing::info!(
-                            reason = ?done.finish_reason,
-                            prompt_tokens = done.usage.prompt_tokens,
-                            cached_tokens = done.usage.cached_tokens,
-                            completion_tokens = done.usage.completion_tokens,
-                            first_token_ms = done.timings.first_token_ms,
-                            total_ms = done.timings.total_ms,
-                            "answered"
-                        );
-                    });
-                }
+                self.requests.remove(&done.request);
             }
             ServerMessage::UploadAccepted(accepted) => {
                 let upload = accepted.upload;
@@ -116,33 +103,18 @@ impl Spans {
                     self.images.remove(image);
                 }
             }
-            ServerMessage::Error(error) => self.failed(error),
+            ServerMessage::Error(error) => {
+                if let Some(request) = &error.request {
+                    self.requests.remove(request);
+                }
+                if let Some(upload) = &error.upload {
+                    self.uploads.remove(upload);
+                }
+                if let Some(image) = &error.image {
+                    self.images.remove(image);
+                }
+            }
             _ => {}
-        }
-    }
-
-    fn failed(&mut self, error: &wire::Error) {
-        let session = self.tag.as_str();
-        let code = error.code.as_str();
-        let request = error
-            .request
-            .as_ref()
-            .and_then(|id| self.requests.remove(id));
-        match request {
-            Some(request) => request.whole.in_scope(|| tracing::info!(code, "failed")),
-            None => tracing::debug!(
-                session,
-                code,
-                upload = error.upload,
-                image = error.image,
-                "refused"
-            ),
-        }
-        if let Some(upload) = &error.upload {
-            self.uploads.remove(upload);
-        }
-        if let Some(image) = &error.image {
-            self.images.remove(image);
         }
     }
 }
@@ -210,8 +182,8 @@ mod tests {
         });
         let log = String::from_utf8(log.0.lock().clone()).unwrap();
         let lines: Vec<&str> = log.lines().collect();
-        // Four spans that begin and end, and what came of the question.
-        assert_eq!(lines.len(), 9, "{log}");
+        // Four spans that begin and end.
+        assert_eq!(lines.len(), 8, "{log}");
         for line in &lines {
             assert!(line.contains("session=\"0123abcd\""), "{line}");
             assert!(line.contains(r#"request="one\ntwo""#), "{line}");
