@@ -120,7 +120,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     for cold in &report.cold {
         let starts = cold.samples.of(Stage::Loaded).len();
-        writeln!(out, "\n## {starts} cold starts, {}\n", cold.name)?;
+        writeln!(out, "\n## Cold starts ({starts}), {}\n", cold.name)?;
         table(out, "Stage", &COLD, &cold.samples)?;
         errors(out, std::slice::from_ref(cold))?;
     }

@@ -91,7 +91,7 @@ fn standard() -> Result<Vec<u8>, String> {
     let mut pixels = Vec::with_capacity(WIDTH * HEIGHT * 3);
     for y in 0..HEIGHT {
         for x in 0..WIDTH {
-            let noise: i16 = random.random_range(-13..=13);
+            let noise: i16 = random.random_range(-20..=20);
             let colour = shape(x as f32, y as f32).unwrap_or([236, 232, 222]);
             pixels.extend(colour.map(|c| (i16::from(c) + noise).clamp(0, 255) as u8));
         }
@@ -103,7 +103,7 @@ fn standard() -> Result<Vec<u8>, String> {
         height: HEIGHT,
         format: PixelFormat::RGB,
     };
-    turbojpeg::compress(image, 90, Subsamp::Sub2x2)
+    turbojpeg::compress(image, 96, Subsamp::Sub2x2)
         .map(|file| file.to_vec())
         .map_err(|e| format!("the standard picture could not be made: {e}"))
 }

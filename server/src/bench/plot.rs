@@ -175,8 +175,9 @@ pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmi
     let up = move |y: f64| BOTTOM - y / full * (BOTTOM - TOP);
     for tick in &ticks {
         line(&mut out, (START, up(*tick)), (END, up(*tick)), "grid");
-        let label = format!("{}", (tick * 1e6).round() / 1e6);
-        text(&mut out, START - 10.0, up(*tick) + 4.0, "name", &label);
+        let unit = if *tick == full { y_unit } else { "" };
+        let label = format!("{} {unit}", (tick * 1e6).round() / 1e6);
+        text(&mut out, START - 10.0, up(*tick) + 4.0, "name", label.trim());
     }
     let mut marks: Vec<f64> = if logarithmic {
         all().map(|(x, _)| x).collect()
@@ -193,7 +194,6 @@ pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmi
         text(&mut out, across(mark), BOTTOM + 20.0, "tick", &label);
     }
     text(&mut out, (START + END) / 2.0, BOTTOM + 40.0, "tick", x_unit);
-    text(&mut out, START - 10.0, TOP - 4.0, "name", y_unit);
     let mut labels: Vec<(f64, &Line)> = Vec::new();
     for one in lines {
         let points: Vec<String> = one
