@@ -157,7 +157,11 @@ fn fall(variant: &Variant) -> Fall {
 fn cold(out: &mut String, report: &Report) -> std::fmt::Result {
     for cold in &report.cold {
         let starts = cold.samples.of(Stage::Loaded).len();
-        write!(out, "<h2>Cold starts ({starts}), {}</h2>", escape(&cold.name))?;
+        write!(
+            out,
+            "<h2>Cold starts ({starts}), {}</h2>",
+            escape(&cold.name)
+        )?;
         table(out, "Stage", &stage_rows(&cold.samples, &COLD))?;
         failures(out, cold)?;
     }

@@ -177,7 +177,13 @@ pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmi
         line(&mut out, (START, up(*tick)), (END, up(*tick)), "grid");
         let unit = if *tick == full { y_unit } else { "" };
         let label = format!("{} {unit}", (tick * 1e6).round() / 1e6);
-        text(&mut out, START - 10.0, up(*tick) + 4.0, "name", label.trim());
+        text(
+            &mut out,
+            START - 10.0,
+            up(*tick) + 4.0,
+            "name",
+            label.trim(),
+        );
     }
     let mut marks: Vec<f64> = if logarithmic {
         all().map(|(x, _)| x).collect()
