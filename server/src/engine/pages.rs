@@ -42,7 +42,7 @@ impl PagePool {
         }
     }
 
-    #[cfg(test)]
+    /// Pages with users.
     pub fn used(&self) -> usize {
         self.users.len() - self.free.len()
     }

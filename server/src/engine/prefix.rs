@@ -57,7 +57,6 @@ impl PrefixCache {
     }
 
     /// Pages in use, by running sequences or kept ones.
-    #[cfg(test)]
     pub fn used_pages(&self) -> usize {
         self.pool.used()
     }
