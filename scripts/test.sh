@@ -40,7 +40,9 @@ tests() {
     check "Build: server" cargo build --locked --release -p glimpse
     export GLIMPSE_BIN=$bin
     check "Tests: Rust" cargo test --locked --release --workspace --exclude glimpse-page --no-fail-fast
-    check "Tests: sockets and browser" "$VENV/bin/python" -m pytest tests
+    # Apart: Playwright leaves an event loop running, beside which others can't start theirs.
+    check "Tests: sockets and tools" "$VENV/bin/python" -m pytest tests --ignore tests/browser
+    check "Tests: browser" "$VENV/bin/python" -m pytest tests/browser
 }
 
 case ${1:-all} in
