@@ -35,6 +35,15 @@ pub fn folder(path: &Path) -> Folder {
     Folder::OnDisk(path.to_path_buf())
 }
 
+/// A folder's tokenizer.
+pub fn tokenizer(folder: &Folder) -> Result<Tokenizer, LoadError> {
+    Tokenizer::from_files(
+        &folder.file("tokenizer.model")?,
+        &folder.file("tokenizer_config.json")?,
+    )
+    .map_err(|e| LoadError(e.to_string()))
+}
+
 impl Checkpoint {
     /// What the command line asks for: a folder, random weights, or the demo.
     pub fn choose(args: &ModelArgs) -> Result<Self, LoadError> {
@@ -48,11 +57,7 @@ impl Checkpoint {
     /// Opens a folder in the published format and checks all of it.
     pub fn open(folder: &Folder) -> Result<Self, LoadError> {
         let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
-        let tokenizer = Tokenizer::from_files(
-            &folder.file("tokenizer.model")?,
-            &folder.file("tokenizer_config.json")?,
-        )
-        .map_err(|e| LoadError(e.to_string()))?;
+        let tokenizer = tokenizer(folder)?;
         let sampling = match folder.optional("generation_config.json")? {
             Some(bytes) => {
                 Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))?
@@ -95,7 +100,7 @@ impl Checkpoint {
         &self.weights
     }
 
-    /// Puts the weights on the device. `progress` hears elements loaded and elements in all.
+    /// Puts the weights on the device. `progress` hears bytes loaded, as stored, and bytes in all.
     pub fn load(
         &self,
         target: &Target,

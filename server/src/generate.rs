@@ -14,6 +14,7 @@ use crate::device::Target;
 use crate::glm4v::{Entry, Model, Prompt, expand, positions};
 use crate::image::{self, Picture};
 use crate::kernels::{Arena, PAGE, Span};
+use crate::loading::Loading;
 use crate::text::{AnswerStream, LogSoftmax, Sampler, SamplingParams, prompt};
 
 /// `--json`: all that others need to check an answer against the original.
@@ -84,9 +85,13 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
     }
     let sampling = sampling(args, &checkpoint)?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
+    let mut loading = Loading::default();
     let model = checkpoint
-        .load(&target, args.model.quantize, &mut |_, _| {})
+        .load(&target, args.model.quantize, &mut |done, total| {
+            loading.at(done, total)
+        })
         .map_err(|e| e.to_string())?;
+    loading.finish();
     let mut timings = Timings {
         load_ms: ms(started),
         ..Timings::default()

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::checkpoint::{DEMO, folder};
+use crate::checkpoint::{DEMO, folder, tokenizer};
 use crate::config::{InspectArgs, Quantize};
-use crate::glm4v::{Config, Folder, Part, Weights, format_of, tensors};
+use crate::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, tensors};
 use crate::kernels::{Arena, PAGE};
 
 #[derive(Serialize)]
@@ -20,6 +20,9 @@ struct Report {
     stored: Option<Stored>,
     memory: Vec<Memory>,
     problems: Vec<String>,
+    /// Neither weights nor a tokenizer, so the problems are only what is not there.
+    #[serde(skip)]
+    only_config: bool,
 }
 
 #[derive(Serialize)]
@@ -57,7 +60,8 @@ struct Format {
     parameters: usize,
 }
 
-/// Prints the report; the result says whether the folder can be served.
+/// Prints the report; the result says whether all that the folder holds is right. A folder with nothing but config.json
+/// is: it is there to be counted.
 ///
 /// # Errors
 /// A sentence for the user.
@@ -72,7 +76,7 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
     } else {
         print(&report);
     }
-    Ok(report.problems.is_empty())
+    Ok(report.problems.is_empty() || report.only_config)
 }
 
 fn report(folder: &Folder) -> Result<Report, String> {
@@ -93,11 +97,19 @@ fn report(folder: &Folder) -> Result<Report, String> {
     };
 
     let mut problems = Vec::new();
+    let mut only_config = true;
     for name in ["tokenizer.model", "tokenizer_config.json"] {
-        if let Err(e) = folder.file(name) {
-            problems.push(e.to_string());
+        match folder.file(name) {
+            Ok(_) => only_config = false,
+            Err(e) => problems.push(e.to_string()),
         }
     }
+    if problems.is_empty()
+        && let Err(e) = tokenizer(folder)
+    {
+        problems.push(e.to_string());
+    }
+    only_config &= !holds_weights(folder).map_err(|e| e.to_string())?;
     let (shards, wrong) = Weights::inspect(folder, &config).map_err(|e| e.to_string())?;
     problems.extend(wrong);
     let shard_count = shards.len();
@@ -170,8 +182,12 @@ fn report(folder: &Folder) -> Result<Report, String> {
         stored,
         memory,
         problems,
+        only_config,
     })
 }
+
+/// As many are printed: a config.json of other sizes makes every tensor wrong.
+const MOST_PROBLEMS: usize = 20;
 
 fn print(report: &Report) {
     let p = &report.parameters;
@@ -217,10 +233,12 @@ fn print(report: &Report) {
         0 => println!("  complete: it can be served"),
         n => {
             println!("  {n} thing{} wrong:", if n == 1 { "" } else { "s" });
-            report
-                .problems
-                .iter()
-                .for_each(|problem| println!("  - {problem}"));
+            for problem in report.problems.iter().take(MOST_PROBLEMS) {
+                println!("  - {problem}");
+            }
+            if n > MOST_PROBLEMS {
+                println!("  - and {} more: --json lists all", n - MOST_PROBLEMS);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod http;
 pub mod image;
 pub mod inspect;
 pub mod kernels;
+pub mod loading;
 pub mod metrics;
 pub mod serve;
 pub mod session;

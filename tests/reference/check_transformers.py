@@ -59,7 +59,9 @@ def main():
         vectors = load_file(folder / "goldens.safetensors")["vision"].double()
         x, positions = reference.embed(ids, vectors), reference.positions(ids)
         ours = reference.decode(x, positions)
-        theirs = glm(reference)(inputs_embeds=x[None], position_ids=torch.tensor([positions]), use_cache=False).logits[0]
+        # Without a mask it would take the picture's shared position for a row of sequences packed together.
+        theirs = glm(reference)(inputs_embeds=x[None], position_ids=torch.tensor([positions]),
+                                attention_mask=torch.ones(1, len(positions)), use_cache=False).logits[0]
         off = float((ours - theirs).abs().max())
         print(f"{folder.name}: {len(positions)} rows of logits, the largest difference is {off:.1e}")
         if off > TOLERANCE:

@@ -308,7 +308,8 @@ pub struct GenerateArgs {
 #[command(after_help = "Examples:
   glimpse inspect                            the demo checkpoint
   glimpse inspect --model ./glm-4v-9b --json
-A folder with nothing but config.json is enough for the counts.")]
+A folder with nothing but config.json is enough for the counts. The exit status is 1 if something is wrong with what
+the folder holds.")]
 pub struct InspectArgs {
     /// The checkpoint's folder [default: the embedded demo checkpoint]
     #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]

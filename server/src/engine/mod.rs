@@ -16,7 +16,7 @@ mod worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use wire::{ErrorCode, State};
@@ -28,6 +28,7 @@ use crate::config::Quantize;
 use crate::device::Target;
 use crate::glm4v::LoadError;
 use crate::kernels::PAGE;
+use crate::loading::Loading;
 
 /// How the engine works. Each optimisation has a switch that turns it off, for measuring.
 #[derive(Clone, Debug)]
@@ -284,10 +285,18 @@ fn prepare(
         s.model = described;
         s.sampling = checkpoint.sampling.clone();
     });
+    let (mut loading, since) = (Loading::default(), Instant::now());
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
+        loading.at(done, total);
         let progress = done as f64 / total.max(1) as f64;
         status.send_modify(|s| s.progress = Some(progress));
     })?;
+    loading.finish();
+    tracing::info!(
+        "loaded {} in {:.1} s",
+        checkpoint.name,
+        since.elapsed().as_secs_f64()
+    );
 
     // Enough for every slot to run a conversation to the model's end beside a picture being looked at; by default four
     // times that, where it takes no more than a quarter of the free memory.

@@ -23,6 +23,25 @@ pub enum FileBytes {
     Static(&'static [u8]),
 }
 
+impl FileBytes {
+    /// What was read of `range` need not stay in memory: the file has it. Without this a checkpoint would be there
+    /// twice once it is loaded, as pages of the files and as tensors.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        if let FileBytes::Mapped(map) = self {
+            // SAFETY: the map is shared and only read, so a page dropped here comes back from the file unchanged.
+            // Failing costs memory only.
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
+        }
+    }
+}
+
 impl Deref for FileBytes {
     type Target = [u8];
 
@@ -66,19 +85,26 @@ impl Folder {
     /// A file that the folder must have.
     pub fn file(&self, name: &str) -> Result<FileBytes, LoadError> {
         self.optional(name)?.ok_or_else(|| {
-            let place = match self {
-                Folder::OnDisk(folder) if !folder.is_dir() => {
-                    return LoadError(format!(
-                        "the model folder {} does not exist: give --model the folder that holds config.json and the \
-                         *.safetensors files",
-                        folder.display()
-                    ));
-                }
-                Folder::OnDisk(folder) => format!("the model folder {}", folder.display()),
-                Folder::Embedded(_) => "the embedded demo checkpoint".into(),
-            };
-            LoadError(format!("{name} is missing from {place}: download it again with all its files"))
+            LoadError(match self {
+                Folder::OnDisk(folder) if !folder.is_dir() => format!(
+                    "the model folder {} does not exist: give --model the folder that holds config.json and the \
+                     *.safetensors files",
+                    folder.display()
+                ),
+                _ => format!(
+                    "{name} is missing from {}: download it again with all its files",
+                    self.place()
+                ),
+            })
         })
+    }
+
+    /// What to call the place in a sentence.
+    pub fn place(&self) -> String {
+        match self {
+            Folder::OnDisk(folder) => format!("the model folder {}", folder.display()),
+            Folder::Embedded(_) => "the embedded demo checkpoint".into(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::tensors::{Part, TensorSpec};
 use super::weights::Weights;
 use crate::config::Quantize;
 
-/// What is told after each tensor: elements loaded, and elements in all.
+/// What is told after each tensor: bytes loaded, as stored, and bytes in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 pub struct Loader<'a> {
@@ -53,7 +53,9 @@ impl<'a> Loader<'a> {
     /// The tensor `transformer.{name}`.
     pub fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let tensor = self.weights.get(name, shape, self.dtype, self.device)?;
-        self.loaded += tensor.elem_count() as u64;
+        self.loaded += self
+            .weights
+            .tensor_bytes(&format!("transformer.{name}"), shape, self.dtype);
         (self.progress)(self.loaded, self.total);
         Ok(tensor)
     }

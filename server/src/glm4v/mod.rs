@@ -22,7 +22,7 @@ pub use linear::format_of;
 pub use loader::Progress;
 pub use tensors::{Part, TensorSpec, tensors};
 pub use vision::{Encoding, Step, VisionTower};
-pub use weights::Weights;
+pub use weights::{Weights, holds_weights};
 
 use crate::config::Quantize;
 use crate::kernels::{Arena, Plan, Span};
@@ -43,7 +43,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads everything in one type. `progress` hears elements loaded and elements in all.
+    /// Loads everything in one type. `progress` hears bytes loaded, as stored, and bytes in all.
     pub fn load<'a>(
         config: Config,
         weights: &'a Weights,
@@ -52,7 +52,7 @@ impl Model {
         device: &'a Device,
         progress: &'a mut Progress<'a>,
     ) -> Result<Self, LoadError> {
-        let total = tensors(&config).iter().map(|t| t.elements() as u64).sum();
+        let total = weights.bytes(&config, dtype);
         let mut loader = loader::Loader::new(weights, total, dtype, quantize, device, progress);
         Ok(Model {
             decoder: Decoder::load(&config, &mut loader)?,

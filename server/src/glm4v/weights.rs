@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Shape, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorInfo};
 
 use super::files::{FileBytes, Folder};
 use super::tensors::{IGNORED, TensorSpec, tensors};
@@ -30,12 +30,10 @@ pub struct Shard {
 impl Shard {
     fn open(folder: &Folder, name: &str) -> Result<Self, LoadError> {
         let bytes = folder.file(name)?;
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| {
-            LoadError(format!(
-                "{name} is no complete safetensors file ({e}; it has {} bytes): download it again",
-                bytes.len()
-            ))
-        })?;
+        // Checks all: every tensor's bytes lie in the file, one after the other, and are as many as its shape and type
+        // say.
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(name, &bytes, &e))?;
         let tensors = metadata
             .tensors()
             .into_iter()
@@ -50,7 +48,43 @@ impl Shard {
     }
 }
 
+/// Why a shard's header was refused: a file cut short is told by the first tensor that it lacks.
+fn unreadable(name: &str, bytes: &[u8], e: &SafeTensorError) -> LoadError {
+    LoadError(match first_lacking(bytes) {
+        Some((tensor, end)) => format!(
+            "{name} is cut off in the tensor {tensor}: it has {} bytes and needs {end}: download it again",
+            bytes.len()
+        ),
+        None => format!(
+            "{name} is not a valid safetensors file ({e}; it has {} bytes): download it again",
+            bytes.len()
+        ),
+    })
+}
+
+/// The first tensor of a readable header whose bytes end behind the file's, and where they end.
+fn first_lacking(bytes: &[u8]) -> Option<(String, u64)> {
+    let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let data_at = length.checked_add(8)?;
+    let header = bytes.get(8..usize::try_from(data_at).ok()?)?;
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    header
+        .into_iter()
+        .filter_map(|(name, info)| {
+            let end = info.get("data_offsets")?.get(1)?.as_u64()?;
+            Some((name, data_at.checked_add(end)?))
+        })
+        .filter(|(_, end)| *end > bytes.len() as u64)
+        .min_by_key(|(_, end)| *end)
+}
+
 const INDEX: &str = "model.safetensors.index.json";
+const ONE_FILE: &str = "model.safetensors";
+
+/// Whether there are any weights in the folder, complete or not.
+pub fn holds_weights(folder: &Folder) -> Result<bool, LoadError> {
+    Ok(folder.optional(INDEX)?.is_some() || folder.optional(ONE_FILE)?.is_some())
+}
 
 impl Weights {
     /// Opens every shard of the folder and compares all it holds with what `config` asks for.
@@ -94,7 +128,14 @@ impl Weights {
                 (names, Some(index))
             }
             // A checkpoint of one file needs no index.
-            None => (vec!["model.safetensors".to_string()], None),
+            None if folder.optional(ONE_FILE)?.is_some() => (vec![ONE_FILE.to_string()], None),
+            None => {
+                let problem = format!(
+                    "{INDEX} is missing from {}, and so is {ONE_FILE}: download the weights with their index",
+                    folder.place()
+                );
+                return Ok((vec![], vec![problem]));
+            }
         };
         let mut shards = Vec::new();
         let mut problems = Vec::new();
@@ -105,10 +146,17 @@ impl Weights {
             }
         }
         let specs = tensors(config);
-        let at: HashMap<&str, &Shard> = shards
-            .iter()
-            .flat_map(|shard| shard.tensors.keys().map(move |name| (name.as_str(), shard)))
-            .collect();
+        let mut at: HashMap<&str, &Shard> = HashMap::new();
+        for shard in &shards {
+            for name in shard.tensors.keys() {
+                if let Some(other) = at.insert(name, shard) {
+                    problems.push(format!(
+                        "{} and {} both hold the tensor {name}, where one was expected: download both again",
+                        other.name, shard.name
+                    ));
+                }
+            }
+        }
         for spec in &specs {
             let told = index.as_ref().and_then(|i| i.weight_map.get(&spec.name));
             match (at.get(spec.name.as_str()), told) {
@@ -147,6 +195,27 @@ impl Weights {
             }
         }
         Ok((shards, problems))
+    }
+
+    /// Bytes of what [`Self::get`] reads for a tensor, or makes up.
+    pub fn tensor_bytes(&self, name: &str, shape: &[usize], dtype: DType) -> u64 {
+        match self {
+            Weights::Stored(shards) => shards
+                .iter()
+                .find_map(|s| s.tensors.get(name))
+                .map_or(0, |t| (t.data_offsets.1 - t.data_offsets.0) as u64),
+            Weights::Random { .. } => {
+                (shape.iter().product::<usize>() * dtype.size_in_bytes()) as u64
+            }
+        }
+    }
+
+    /// Bytes of all tensors that `config` asks for.
+    pub fn bytes(&self, config: &Config, dtype: DType) -> u64 {
+        tensors(config)
+            .iter()
+            .map(|t| self.tensor_bytes(&t.name, &t.shape, dtype))
+            .sum()
     }
 
     /// Bytes on disk of all tensors.
@@ -223,15 +292,19 @@ fn stored(
     device: &Device,
 ) -> candle_core::Result<Tensor> {
     let (start, end) = info.data_offsets;
-    let bytes = &shard.bytes[shard.data_at + start..shard.data_at + end];
+    let range = shard.data_at + start..shard.data_at + end;
+    let bytes = shard
+        .bytes
+        .get(range.clone())
+        .ok_or_else(|| candle_core::Error::msg("the file got shorter"))?;
     let stored = match info.dtype {
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         _ => DType::BF16, // `check` let no other pass
     };
-    Tensor::from_raw_buffer(bytes, stored, &info.shape, &Device::Cpu)?
-        .to_dtype(dtype)?
-        .to_device(device)
+    let tensor = Tensor::from_raw_buffer(bytes, stored, &info.shape, &Device::Cpu)?;
+    shard.bytes.release(range);
+    tensor.to_dtype(dtype)?.to_device(device)
 }
 
 fn misshapen(name: &str, file: &str, expected: &[usize], found: &[usize]) -> String {
@@ -252,15 +325,7 @@ fn check(spec: &TensorSpec, shard: &Shard) -> Option<String> {
             shard.name, spec.name, info.dtype
         ));
     }
-    let end = shard.data_at + info.data_offsets.1;
-    (end > shard.bytes.len()).then(|| {
-        format!(
-            "{} is cut off in the tensor {}: it has {} bytes and needs {end}: download it again",
-            shard.name,
-            spec.name,
-            shard.bytes.len()
-        )
-    })
+    None
 }
 
 /// Normal values of deviation 0.02 for what multiplies, 1 ± 0.02 for the scales of norms.

@@ -25,8 +25,15 @@ pub struct Turn {
     pub answer_ids: Vec<u32>,
 }
 
+/// A file of tests/data.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data")
+        .join(name)
+}
+
 pub fn checkpoints() -> Vec<Golden> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/checkpoints");
+    let folder = data("checkpoints");
     let mut folders: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .map(|entry| entry.unwrap().path())

@@ -1,0 +1,82 @@
+//! Tells how far loading is: a bar with bytes and time left on a terminal, lines in the log elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+
+/// Between two lines in the log.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// How far loading is, in bytes as stored.
+pub struct Loading {
+    bar: Option<ProgressBar>,
+    started: Instant,
+    told: Instant,
+}
+
+impl Default for Loading {
+    fn default() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            let look = "loading {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            if let Ok(style) = ProgressStyle::with_template(look) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let now = Instant::now();
+        Loading {
+            bar,
+            started: now,
+            told: now,
+        }
+    }
+}
+
+impl Loading {
+    /// `done` bytes of `total` are on the device.
+    pub fn at(&mut self, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+        } else if self.told.elapsed() >= EVERY {
+            self.told = Instant::now();
+            let left = left(self.started.elapsed(), done, total);
+            tracing::info!(
+                "loading: {} of {}, {} s left",
+                HumanBytes(done),
+                HumanBytes(total),
+                left.as_secs()
+            );
+        }
+    }
+
+    /// Everything is on the device.
+    pub fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        tracing::debug!("loaded in {:.1} s", self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// What is left of the time, if the rest takes as long as what is done did.
+fn left(elapsed: Duration, done: u64, total: u64) -> Duration {
+    let rest = total.saturating_sub(done) as f64 / done.max(1) as f64;
+    Duration::try_from_secs_f64(elapsed.as_secs_f64() * rest).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_the_pace() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(left(minute, 1 << 30, 3 << 30), Duration::from_secs(120));
+        assert_eq!(left(minute, 5, 5), Duration::ZERO);
+        assert!(left(minute, 0, 28_000_000_000) > minute);
+        assert_eq!(left(Duration::MAX, 0, u64::MAX), Duration::MAX);
+    }
+}
