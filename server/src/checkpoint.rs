@@ -58,6 +58,14 @@ impl Checkpoint {
     pub fn open(folder: &Folder) -> Result<Self, LoadError> {
         let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
         let tokenizer = tokenizer(folder)?;
+        if tokenizer.vocab_size() > config.padded_vocab_size {
+            return Err(LoadError(format!(
+                "tokenizer.model and tokenizer_config.json have {} tokens where config.json's padded_vocab_size has \
+                 room for {}: check that they belong together",
+                tokenizer.vocab_size(),
+                config.padded_vocab_size
+            )));
+        }
         let sampling = match folder.optional("generation_config.json")? {
             Some(bytes) => {
                 Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))?

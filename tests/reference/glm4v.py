@@ -1,8 +1,8 @@
 """GLM-4V in plain PyTorch, in double precision: what Glimpse's numbers are checked against.
 
 Written from the published layers' description, for reading: no cache, no batching, no fused kernel, one picture at most.
-Every function takes the folder's tensors under their published names, widened to f64. Only the rotary angles are f32,
-as in the original.
+Every function takes the folder's tensors under their published names, widened to f64 (another type is for comparing).
+Only the rotary angles are f32, as in the original.
 """
 import json
 import math
@@ -18,14 +18,14 @@ INDEX = "model.safetensors.index.json"
 
 
 class Reference:
-    """A folder in the published format."""
+    """A folder in the published format, computed in `dtype`."""
 
-    def __init__(self, folder):
-        folder = Path(folder)
+    def __init__(self, folder, dtype=torch.float64):
+        folder, self.dtype = Path(folder), dtype
         self.config = json.loads((folder / "config.json").read_text())
         index = folder / INDEX
         files = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
-        self.tensors = {name: t.double() for file in files for name, t in load_file(folder / file).items()}
+        self.tensors = {name: t.to(dtype) for file in files for name, t in load_file(folder / file).items()}
 
     def get(self, name):
         return self.tensors[f"transformer.{name}"]
@@ -36,9 +36,9 @@ class Reference:
     # ------------------------------------------------------------ vision
 
     def pixels(self, picture):
-        """u8 [S, S, 3] to what the tower reads, f64 [3, S, S]; rounded to f32 once, as every implementation's are."""
+        """u8 [S, S, 3] to what the tower reads, [3, S, S]; rounded to f32 once, as every implementation's are."""
         x = (picture.float() / 255 - torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)
-        return x.permute(2, 0, 1).double()
+        return x.permute(2, 0, 1).to(self.dtype)
 
     def layer_norm(self, name, x, eps):
         return F.layer_norm(x, x.shape[-1:], self.get(f"{name}.weight"), self.get(f"{name}.bias"), eps)
@@ -105,7 +105,7 @@ class Reference:
         inv_freq = 1.0 / base ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
         angle = (torch.tensor(positions, dtype=torch.float32)[:, None] * inv_freq).double()[:, None]
         a, b = x[..., :size:2], x[..., 1:size:2]
-        turned = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1).flatten(-2)
+        turned = torch.stack([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1).flatten(-2).to(x.dtype)
         return torch.cat([turned, x[..., size:]], -1)
 
     def decode(self, x, positions):

@@ -88,7 +88,7 @@ fn a_missing_tensor() {
     let copy = Copy::new("missing");
     copy.header(FIRST, |header| {
         let words = header.remove(WORDS).unwrap();
-        header.insert("transformer.rotary_pos_emb.inv_freq".into(), words);
+        header.insert("transformer.embedding.words".into(), words);
     });
     copy.says(&[FIRST, WORDS, AGAIN]);
     // With no index to promise it.
@@ -287,4 +287,7 @@ fn a_tokenizer_that_is_none() {
         fs::write(copy.path(name), content).unwrap();
         copy.says(&[name]);
     }
+    let copy = Copy::new("tokenizer-of-another");
+    copy.config(|config| config["padded_vocab_size"] = 285.into());
+    copy.says(&["tokenizer.model", "286 tokens", "config.json", "285"]);
 }
