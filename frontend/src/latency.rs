@@ -158,7 +158,7 @@ fn Waterfall(app: App, title: T, spans: Vec<Span>) -> impl IntoView {
     let whole = spans.iter().map(|s| s.end).fold(1.0, f64::max);
     let percent = move |ms: f64| format!("{:.2}%", 100.0 * ms / whole);
     view! {
-        <h4>{app.t(title)}</h4>
+        <p class="panel-title">{app.t(title)}</p>
         <dl class="waterfall">
             {spans
                 .into_iter()

@@ -273,9 +273,10 @@ fn close(stack: &mut Vec<Node>, roots: &mut Vec<Node>) {
 }
 
 fn heading(level: HeadingLevel) -> &'static str {
-    // The page's own headings stand above those of an answer.
+    // The page's own stands above those of an answer.
     match level {
-        HeadingLevel::H1 | HeadingLevel::H2 => "h3",
+        HeadingLevel::H1 => "h2",
+        HeadingLevel::H2 => "h3",
         HeadingLevel::H3 => "h4",
         HeadingLevel::H4 => "h5",
         _ => "h6",
@@ -400,7 +401,7 @@ mod tests {
     fn blocks_and_marks() {
         assert_eq!(
             html(&nodes("# A\n\n- **b** `c`\n- d\n\n|x|y|\n|-|-:|\n|1|2|")),
-            "<h3>A</h3><ul><li><strong>b</strong> <code>c</code></li><li>d</li></ul>\
+            "<h2>A</h2><ul><li><strong>b</strong> <code>c</code></li><li>d</li></ul>\
              <div class=\"table\"><table><thead><tr><th>x</th><th class=\"right\">y</th></tr></thead>\
              <tr><td>1</td><td class=\"right\">2</td></tr></table></div>"
         );

@@ -324,9 +324,9 @@ def test_markdown_is_drawn_safely_and_finished_blocks_are_left_alone(faked):
     ended(page, turn)
     answer = turn.get_by_test_id("answer")
     counts = answer.evaluate(
-        "a => Object.fromEntries(['h3', 'strong', 'em', 'li', 'td', 'pre code', 'a', 'img', 'script'].map(t => [t, a.querySelectorAll(t).length]))"
+        "a => Object.fromEntries(['h2', 'strong', 'em', 'li', 'td', 'pre code', 'a', 'img', 'script'].map(t => [t, a.querySelectorAll(t).length]))"
     )
-    assert counts == {"h3": 1, "strong": 1, "em": 1, "li": 2, "td": 2, "pre code": 1, "a": 1, "img": 0, "script": 0}
+    assert counts == {"h2": 1, "strong": 1, "em": 1, "li": 2, "td": 2, "pre code": 1, "a": 1, "img": 0, "script": 0}
     assert answer.locator("a").get_attribute("rel") == "noopener noreferrer"
     assert "<script>alert(1)</script>" in answer.inner_text()
     assert page.evaluate("() => window.touched") == 0
