@@ -7,9 +7,11 @@ use std::collections::HashMap;
 pub struct Family {
     pub kind: String,
     helped: bool,
-    /// Name with suffix, labels, value.
-    pub samples: Vec<(String, Vec<(String, String)>, f64)>,
+    pub samples: Vec<Sample>,
 }
+
+/// Name with suffix, labels, value.
+pub type Sample = (String, Vec<(String, String)>, f64);
 
 fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
