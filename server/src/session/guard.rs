@@ -1,7 +1,4 @@
-//! Looks at the WebSocket frames' headers as their bytes come in, before anything is collected.
-//!
-//! The decoder behind it judges a frame when all of it is there; a frame that claims a gigabyte must end the connection
-//! at its header instead.
+//! A connection's incoming bytes, judged by [`FrameGuard`] before actix's decoder sees them.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -11,118 +8,10 @@ use std::task::{Context, Poll};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
-use actix_ws::CloseCode;
 use futures_util::Stream;
 use tokio::sync::Notify;
 
-/// The most bytes that a control frame may have (RFC 6455, 5.5).
-const MAX_CONTROL: u64 = 125;
-
-/// Walks over frames, given in pieces of any size.
-pub struct FrameGuard {
-    /// The most bytes of a message, over all its frames.
-    message_bytes: u64,
-    header: [u8; 14],
-    header_len: usize,
-    /// Bytes of the present frame's payload still to come.
-    payload: u64,
-    /// Bytes of the present message in frames before this one; `None` between messages.
-    message: Option<u64>,
-}
-
-impl FrameGuard {
-    pub fn new(message_bytes: u64) -> Self {
-        FrameGuard {
-            message_bytes,
-            header: [0; 14],
-            header_len: 0,
-            payload: 0,
-            message: None,
-        }
-    }
-
-    /// Reads on.
-    ///
-    /// # Errors
-    /// How many of the bytes are before the frame that may not be, and the code to close with.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, CloseCode)> {
-        let mut at = 0;
-        let mut good = 0;
-        while at < bytes.len() {
-            if self.payload > 0 {
-                let here = usize::try_from(self.payload)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len() - at);
-                self.payload -= here as u64;
-                at += here;
-                good = at;
-                continue;
-            }
-            self.header[self.header_len] = bytes[at];
-            self.header_len += 1;
-            at += 1;
-            if self.header_len >= 2 && self.header_len == self.needed() {
-                self.header_len = 0;
-                self.frame().map_err(|code| (good, code))?;
-                if self.payload == 0 {
-                    good = at;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The header's length, by its first two bytes.
-    fn needed(&self) -> usize {
-        let length = match self.header[1] & 0x7f {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        let mask = if self.header[1] & 0x80 != 0 { 4 } else { 0 };
-        2 + length + mask
-    }
-
-    /// Judges a whole header.
-    fn frame(&mut self) -> Result<(), CloseCode> {
-        let [first, second, ..] = self.header;
-        let length = match second & 0x7f {
-            126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
-            127 => self.header[2..10]
-                .iter()
-                .fold(0, |length, byte| (length << 8) | u64::from(*byte)),
-            short => u64::from(short),
-        };
-        let (last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
-        let masked = second & 0x80 != 0;
-        if reserved != 0 || !masked || length > u64::MAX >> 1 {
-            return Err(CloseCode::Protocol);
-        }
-        match opcode {
-            0x8..=0xa => {
-                if !last || length > MAX_CONTROL {
-                    return Err(CloseCode::Protocol);
-                }
-            }
-            0x0..=0x2 => {
-                let before = match (opcode, self.message) {
-                    (0, Some(before)) => before,
-                    (1 | 2, None) => 0,
-                    _ => return Err(CloseCode::Protocol),
-                };
-                // Every frame counts for a byte at least, so that empty ones come to an end too.
-                let message = before + length.max(1);
-                if length > self.message_bytes || message > self.message_bytes {
-                    return Err(CloseCode::Size);
-                }
-                self.message = (!last).then_some(message);
-            }
-            _ => return Err(CloseCode::Protocol),
-        }
-        self.payload = length;
-        Ok(())
-    }
-}
+use super::frames::{Breach, FrameGuard};
 
 /// A connection's incoming bytes, up to a frame that breaks the rules; what follows that is read and dropped.
 pub struct GuardedPayload {
@@ -131,10 +20,10 @@ pub struct GuardedPayload {
     verdict: Rc<Verdict>,
 }
 
-/// The code to close with, once a frame broke the rules.
+/// Whether a frame broke the rules.
 #[derive(Default)]
 pub struct Verdict {
-    code: Cell<Option<CloseCode>>,
+    breach: Cell<Option<Breach>>,
     message_bytes: Cell<u64>,
     notify: Notify,
 }
@@ -146,10 +35,10 @@ impl Verdict {
     }
 
     /// Waits until a frame broke the rules.
-    pub async fn given(&self) -> CloseCode {
+    pub async fn given(&self) -> Breach {
         loop {
-            if let Some(code) = self.code.get() {
-                return code;
+            if let Some(breach) = self.breach.get() {
+                return breach;
             }
             self.notify.notified().await;
         }
@@ -179,95 +68,19 @@ impl Stream for GuardedPayload {
             let Some(Ok(bytes)) = next else {
                 return Poll::Ready(next);
             };
-            if this.verdict.code.get().is_some() {
+            if this.verdict.breach.get().is_some() {
                 // Closing with bytes unread would reset the connection, and the client would never see why.
                 continue;
             }
             this.guard.message_bytes = this.verdict.message_bytes.get();
             match this.guard.read(&bytes) {
                 Ok(()) => return Poll::Ready(Some(Ok(bytes))),
-                Err((good, code)) => {
-                    this.verdict.code.set(Some(code));
+                Err((good, breach)) => {
+                    this.verdict.breach.set(Some(breach));
                     this.verdict.notify.notify_one();
                     return Poll::Ready(Some(Ok(bytes.slice(..good))));
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![first];
-        match payload.len() {
-            short @ 0..126 => frame.push(0x80 | short as u8),
-            middle @ 126..65_536 => {
-                frame.push(0x80 | 126);
-                frame.extend((middle as u16).to_be_bytes());
-            }
-            long => {
-                frame.push(0x80 | 127);
-                frame.extend((long as u64).to_be_bytes());
-            }
-        }
-        frame.extend([0; 4]);
-        frame.extend(payload);
-        frame
-    }
-
-    /// Reads all at once and byte by byte, which must agree.
-    fn read(bytes: &[u8]) -> Result<usize, (usize, CloseCode)> {
-        let whole = FrameGuard::new(100_000).read(bytes).map(|()| bytes.len());
-        let mut guard = FrameGuard::new(100_000);
-        let single = bytes
-            .iter()
-            .try_for_each(|byte| guard.read(&[*byte]))
-            .map_err(|(_, code)| code);
-        assert_eq!(whole.map(drop).map_err(|(_, code)| code), single);
-        whole
-    }
-
-    #[test]
-    fn good_frames_pass() {
-        let frames = [
-            frame(0x81, b"{}"),
-            frame(0x82, &[0; 65_540]),
-            frame(0x01, &[0; 200]),
-            frame(0x89, b"ping"),
-            frame(0x00, &[0; 300]),
-            frame(0x80, b""),
-            frame(0x88, b""),
-        ]
-        .concat();
-        assert_eq!(read(&frames), Ok(frames.len()));
-    }
-
-    #[test]
-    fn bad_frames_end_the_connection_after_what_was_good() {
-        let good = frame(0x81, b"{}");
-        let unmasked = vec![0x81, 2, b'{', b'}'];
-        let mut huge = vec![0x82, 0xff];
-        huge.extend((1u64 << 40).to_be_bytes());
-        huge.extend([0; 4]);
-        for (bad, code) in [
-            (unmasked, CloseCode::Protocol),
-            (frame(0xc1, b"{}"), CloseCode::Protocol),
-            (frame(0x83, b"{}"), CloseCode::Protocol),
-            (frame(0x80, b"{}"), CloseCode::Protocol),
-            (frame(0x09, b"{}"), CloseCode::Protocol),
-            (frame(0x89, &[0; 126]), CloseCode::Protocol),
-            (huge, CloseCode::Size),
-            (frame(0x81, &[b' '; 100_001]), CloseCode::Size),
-        ] {
-            let bytes = [good.clone(), bad].concat();
-            assert_eq!(read(&bytes), Err((good.len(), code)));
-        }
-        let parts = [frame(0x01, &[0; 60_000]), frame(0x80, &[0; 60_000])].concat();
-        assert!(matches!(read(&parts), Err((_, CloseCode::Size))));
-        let crumbs = [frame(0x01, b""), frame(0x00, b"").repeat(100_000)].concat();
-        assert!(matches!(read(&crumbs), Err((_, CloseCode::Size))));
     }
 }

@@ -7,6 +7,7 @@
 mod answer;
 pub mod codec;
 mod decode;
+pub mod frames;
 pub mod guard;
 mod guests;
 mod hub;

@@ -14,6 +14,7 @@ use futures_util::{FutureExt, Sink};
 use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
+use super::frames::Breach;
 use super::guard::Verdict;
 use super::state::{error, seconds};
 use super::{Connection, Guest, Hub, Outgoing, Owner, Phase, codec};
@@ -170,7 +171,7 @@ impl Socket {
                     Step::Room(ready.is_ok())
                 }
                 message = stream.recv(), if !full => Step::Read(message),
-                code = verdict.given() => Step::Verdict(code),
+                breach = verdict.given() => Step::Verdict(breach),
                 () = connection.changed() => Step::Again,
                 () = status.changed() => Step::Status,
                 () = sleep_until(deadline.into()) => Step::Time,
@@ -179,7 +180,7 @@ impl Socket {
                 Step::Room(true) => self.send_one(),
                 Step::Room(false) => Some(End::Lost),
                 Step::Read(message) => self.read(message),
-                Step::Verdict(code) => Some(self.judged(code)),
+                Step::Verdict(breach) => Some(self.judged(breach)),
                 Step::Again => None,
                 Step::Status => self.status(),
                 Step::Time => self.ping().await,
@@ -232,15 +233,15 @@ impl Socket {
     }
 
     /// Reads what came before the frame that broke the rules; then it is over.
-    fn judged(&mut self, code: CloseCode) -> End {
+    fn judged(&mut self, breach: Breach) -> End {
         while let Some(message) = self.stream.recv().now_or_never() {
             if let Some(end) = self.read(message) {
                 return end;
             }
         }
-        match code {
-            CloseCode::Size => too_big(),
-            _ => bad_frame(),
+        match breach {
+            Breach::Size => too_big(),
+            Breach::Protocol => bad_frame(),
         }
     }
 
@@ -381,7 +382,7 @@ enum Step {
     Room(bool),
     Read(Option<Result<AggregatedMessage, ProtocolError>>),
     /// A frame broke the rules.
-    Verdict(CloseCode),
+    Verdict(Breach),
     /// The session has something to say.
     Again,
     Status,
