@@ -111,6 +111,14 @@ impl Answer {
         self.tokens.windows(2).map(|pair| ms(pair[0], pair[1]))
     }
 
+    /// What a token took after the first, on average over the answer: single gaps are often 0, since what a busy machine
+    /// sends in two pieces is read as one.
+    pub fn per_token_ms(&self) -> Option<f64> {
+        let (first, last) = (*self.tokens.first()?, *self.tokens.last()?);
+        let gaps = self.tokens.len().checked_sub(1).filter(|gaps| *gaps > 0)?;
+        Some(ms(first, last) / gaps as f64)
+    }
+
     /// The conversation that it belongs to.
     pub fn conversation(&self) -> &str {
         self.done.as_ref().map_or("", |done| &done.conversation)

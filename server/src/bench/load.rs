@@ -54,9 +54,9 @@ impl Crowd {
         samples.add(Stage::Upload, ms(sent.started, sent.received));
         samples.add(Stage::DropToFirst, ms(due, first));
         samples.add(Stage::Total, ms(due, answer.finished));
-        answer
-            .gaps_ms()
-            .for_each(|gap| samples.add(Stage::Token, gap));
+        if let Some(token) = answer.per_token_ms() {
+            samples.add(Stage::Token, token);
+        }
         Ok(())
     }
 

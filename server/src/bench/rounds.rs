@@ -116,9 +116,9 @@ async fn round(
     samples.add(Stage::Vision, encoded.timings.vision_ms);
     samples.add(Stage::Prefill, encoded.timings.prefill_ms);
     samples.add(Stage::FirstToken, answer.first_token_ms());
-    answer
-        .gaps_ms()
-        .for_each(|gap| samples.add(Stage::Token, gap));
+    if let Some(token) = answer.per_token_ms() {
+        samples.add(Stage::Token, token);
+    }
     samples.add(Stage::Answer, answer.total_ms());
     samples.add(Stage::Total, ms(sent.started, answer.finished));
     let outside = answer.total_ms() - answer.timings().total_ms;

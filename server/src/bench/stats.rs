@@ -38,7 +38,7 @@ stages! {
     Prefill, "Prefill of the picture", "the picture's vectors into the KV cache (server)";
     Look, "Drop to ready for questions", "from `upload` to `image_encoded` (client)";
     FirstToken, "First token", "from `ask` to the first `token`, asked when nothing more happens without a question (client)";
-    Token, "Each further token", "from one `token` to the next (client)";
+    Token, "Each further token", "from the first `token` to the last, over their number, for each answer (client)";
     Answer, "Whole answer", "from `ask` to `done` (client)";
     Total, "Drop to last word", "from `upload` to `done` (client)";
     NextFirstToken, "First token of the next question", "in the same conversation (client)";
