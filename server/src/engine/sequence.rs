@@ -99,6 +99,11 @@ impl Sequence {
         self.times.started.map(|at| at.elapsed())
     }
 
+    /// There is no picture to wait for.
+    pub fn picture_was_ready(&mut self) {
+        self.times.picture = Some(self.times.received);
+    }
+
     /// The picture is there: from now on it waits for its turn.
     pub fn picture_ready(&mut self) {
         self.times.picture.get_or_insert_with(Instant::now);

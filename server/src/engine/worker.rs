@@ -275,7 +275,7 @@ impl Worker {
                 sequence.tell_position(None);
                 self.look_at(key);
             }
-            _ => sequence.picture_ready(),
+            _ => sequence.picture_was_ready(),
         }
         self.waiting.push(sequence.session, sequence);
         self.tell_positions();
