@@ -85,25 +85,36 @@ def test_a_thousand_sessions_cost_little_memory(serve):
     assert asyncio.run(run()) <= 64
 
 
-def test_a_thousand_sessions_do_not_disturb_two_that_stream(serve):
+def test_a_thousand_sessions_do_not_disturb_two_that_stream(serve, raw):
     """The 95th percentile of the time between tokens, with and without them, taken in turn: at most 1.1 times.
 
-    The least disturbed of several rounds is compared, since other work on the machine only ever adds.
+    The least disturbed of several rounds is compared, since other work on the machine only ever adds, and there are
+    more rounds where the machine is noisier. The crowd is bare sockets: a client library's own work for a thousand
+    connections, on the same two cores, would be measured instead of the server's.
     """
     server = serve()
     server.wait_ready()
+    asyncio.run(p95(server.ws))  # Nothing is measured for the first time.
+    alone, beside = [], []
+    for number in range(12):
+        alone.append(asyncio.run(p95(server.ws)))
+        sockets = [raw(server.port) for _ in range(SESSIONS)]
+        beside.append(asyncio.run(p95(server.ws)))
+        assert all(is_open(socket) for socket in sockets)
+        for socket in sockets:
+            socket.sock.close()
+        if number >= 2 and min(beside) <= 1.1 * min(alone):
+            break
+    assert min(beside) <= 1.1 * min(alone), f"{min(beside):.2f} ms beside a thousand, {min(alone):.2f} ms alone"
 
-    async def run():
-        alone, beside = [await p95(server.ws)], []
-        for _ in range(4):
-            sockets = await crowd(server.ws)
-            beside.append(await p95(server.ws))
-            await disperse(sockets)
-            alone.append(await p95(server.ws))
-        return min(alone), min(beside)
 
-    alone, beside = asyncio.run(run())
-    assert beside <= 1.1 * alone + 0.3, f"{beside:.2f} ms beside a thousand, {alone:.2f} ms alone"
+def is_open(socket) -> bool:
+    """It has its `welcome` waiting and no end after it."""
+    socket.sock.setblocking(False)
+    try:
+        return bool(socket.buffer or socket.sock.recv(1))
+    except BlockingIOError:
+        return False
 
 
 def test_everyone_of_64_gets_an_answer(serve):
