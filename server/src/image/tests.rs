@@ -260,7 +260,7 @@ fn limits_come_before_decoding() {
         let start = Instant::now();
         let error = load(&bytes, 24, &Options::default()).unwrap_err();
         assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
-        assert!(start.elapsed() < Duration::from_millis(200));
+        assert!(start.elapsed() < Duration::from_secs(2));
     }
     // 65,500 × 65,500 in a JPEG of 700 bytes.
     let mut bytes = fixture("420.jpg");
