@@ -108,11 +108,27 @@ impl Checkpoint {
         &self.weights
     }
 
+    /// How the weights are kept if `asked` is asked for.
+    ///
+    /// # Errors
+    /// The folder holds blocks already, of another kind.
+    pub fn quantize(&self, asked: Option<Quantize>) -> Result<Quantize, LoadError> {
+        match (self.config.stored_quantize(), asked) {
+            (Quantize::None, asked) => Ok(asked.unwrap_or(Quantize::None)),
+            (stored, Some(asked)) if asked != stored => Err(LoadError(format!(
+                "{} holds its weights in {stored}, but --quantize {asked} was asked for: leave --quantize away, or point \
+                 --model at the original folder",
+                self.name
+            ))),
+            (stored, _) => Ok(stored),
+        }
+    }
+
     /// Puts the weights on the device. `progress` hears bytes loaded, as stored, and bytes in all.
     pub fn load(
         &self,
         target: &Target,
-        quantize: Quantize,
+        quantize: Option<Quantize>,
         progress: &mut Progress<'_>,
     ) -> Result<Model, LoadError> {
         let mut progress = |done, total| progress(done, total);
@@ -120,7 +136,7 @@ impl Checkpoint {
             self.config.clone(),
             &self.weights,
             target.dtype,
-            quantize,
+            self.quantize(quantize)?,
             &target.device,
             &mut progress,
         )

@@ -131,7 +131,9 @@ impl ModelArgs {
             flag("--device", self.device.to_string().into());
         }
         flag("--dtype", name(self.dtype.to_possible_value()).into());
-        flag("--quantize", name(self.quantize.to_possible_value()).into());
+        if let Some(quantize) = self.quantize {
+            flag("--quantize", quantize.to_string().into());
+        }
         if let Some(threads) = self.threads {
             flag("--threads", threads.to_string().into());
         }

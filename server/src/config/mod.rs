@@ -101,9 +101,9 @@ pub struct ModelArgs {
     /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU.
     #[arg(long, env = "GLIMPSE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
-    /// Keep the weights in 8 or 4 bits.
-    #[arg(long, env = "GLIMPSE_QUANTIZE", value_enum, default_value_t = Quantize::None)]
-    pub quantize: Quantize,
+    /// Keep the weights in 8 or 4 bits [default: as the folder holds them]
+    #[arg(long, env = "GLIMPSE_QUANTIZE", value_enum)]
+    pub quantize: Option<Quantize>,
     /// Threads that compute [default: one per core]
     #[arg(long, env = "GLIMPSE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

@@ -44,7 +44,8 @@ pub struct Settings {
     /// Keep what was computed of a conversation for its next question.
     pub prefix_cache: bool,
     pub warmup: bool,
-    pub quantize: Quantize,
+    /// As the checkpoint holds the weights where nothing is asked for.
+    pub quantize: Option<Quantize>,
 }
 
 impl Default for Settings {
@@ -56,7 +57,7 @@ impl Default for Settings {
             eager_encode: true,
             prefix_cache: true,
             warmup: true,
-            quantize: Quantize::None,
+            quantize: None,
         }
     }
 }
@@ -279,7 +280,7 @@ fn prepare(
         max_positions: config.seq_length as u32,
         device: target.device_name(),
         dtype: target.dtype_name(),
-        quantization: format!("{:?}", settings.quantize).to_lowercase(),
+        quantization: checkpoint.quantize(settings.quantize)?.to_string(),
     };
     status.send_modify(|s| {
         s.model = described;

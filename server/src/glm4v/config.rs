@@ -1,6 +1,8 @@
 //! `config.json` of the published folder.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Quantize;
 
 /// The model's sizes and token ids, under the names of the published `config.json`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -44,6 +46,22 @@ pub struct Config {
     pub boi_token_id: u32,
     pub eoi_token_id: u32,
     pub vision_config: VisionConfig,
+    /// In folders that `glimpse quantize` wrote.
+    #[serde(default)]
+    pub quantization_config: Option<QuantizationConfig>,
+}
+
+/// `quantization_config`: how the folder holds the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantizationConfig {
+    /// [`QuantizationConfig::METHOD`]; other programs' are not read.
+    pub quant_method: String,
+    #[serde(default)]
+    pub quantize: Option<Quantize>,
+}
+
+impl QuantizationConfig {
+    pub const METHOD: &str = "glimpse";
 }
 
 /// `vision_config`.
@@ -169,6 +187,15 @@ impl Config {
         {
             return Err(format!("{name} is {value}; only {served} is served"));
         }
+        if let Some(q) = &self.quantization_config
+            && (q.quant_method != QuantizationConfig::METHOD || q.quantize.is_none())
+        {
+            return Err(format!(
+                "quantization_config is of the method {:?}; only folders that `glimpse quantize` wrote and the published \
+                 bf16 folder are served: use one of them, with --quantize",
+                q.quant_method
+            ));
+        }
         if !self
             .num_attention_heads
             .is_multiple_of(self.multi_query_group_num)
@@ -241,6 +268,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How the folder holds the weights.
+    pub fn stored_quantize(&self) -> Quantize {
+        let quantization = self.quantization_config.as_ref();
+        quantization
+            .and_then(|q| q.quantize)
+            .unwrap_or(Quantize::None)
     }
 
     /// The width of the fused query, key and value projection.

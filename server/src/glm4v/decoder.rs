@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::linear::Linear;
+use super::linear::{Embedding, Linear};
 use super::loader::Loader;
 use super::{Config, LoadError};
 use crate::kernels::{self, Arena, Plan, Rotary};
@@ -11,8 +11,7 @@ pub struct Decoder {
     heads: usize,
     eps: f64,
     rotary: Rotary,
-    /// [vocabulary, hidden]
-    embedding: Tensor,
+    embedding: Embedding,
     layers: Vec<Layer>,
     final_norm: Tensor,
     output: Linear,
@@ -35,7 +34,7 @@ impl Decoder {
             config.ffn_hidden_size,
             config.padded_vocab_size,
         );
-        let embedding = loader.get("embedding.word_embeddings.weight", &[v, h])?;
+        let embedding = loader.embedding("embedding.word_embeddings", v, h)?;
         let layers = (0..config.num_layers)
             .map(|i| {
                 let at = format!("encoder.layers.{i}");
@@ -61,7 +60,7 @@ impl Decoder {
             .collect::<Result<_, LoadError>>()?;
         let final_norm = loader.get("encoder.final_layernorm.weight", &[h])?;
         let output = if config.tie_word_embeddings {
-            Linear::new(embedding.clone(), None)
+            embedding.tied()
         } else {
             loader.linear("output_layer", v, h, false)?
         };
@@ -82,8 +81,7 @@ impl Decoder {
 
     /// The vectors of tokens: [ids, hidden].
     pub fn embed(&self, ids: &[u32]) -> candle_core::Result<Tensor> {
-        let ids = Tensor::new(ids, self.embedding.device())?;
-        self.embedding.index_select(&ids, 0)
+        self.embedding.forward(ids)
     }
 
     /// Runs `x` [rows, hidden] through all layers, its keys and values into `arena`; the result is [rows, hidden],

@@ -1,11 +1,19 @@
-//! A linear layer: dense, or with its weight in blocks of 4 or 8 bits.
+//! A linear layer and the token embedding: dense, or with the weight in blocks of 4 or 8 bits.
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{DType, Module, Result, Tensor};
+use std::sync::Arc;
 
-use super::tensors::{Part, TensorSpec};
-use crate::config::Quantize;
+use candle_core::quantized::QTensor;
+use candle_core::{DType, Result, Tensor};
+
 use crate::kernels;
+
+/// A matrix [out, in], as every weight of a product is stored.
+#[derive(Clone)]
+pub enum Weight {
+    Dense(Tensor),
+    /// In blocks along `in`; the format is the tensor's own.
+    Quantized(Arc<QTensor>),
+}
 
 /// x · weightᵀ + bias.
 pub struct Linear {
@@ -14,49 +22,16 @@ pub struct Linear {
     bias: Option<Tensor>,
 }
 
-enum Weight {
-    /// [out, in]
-    Dense(Tensor),
-    Quantized(QMatMul),
-}
-
-/// The format that a tensor's weights take, `None` where they stay plain: only the weights of products are quantized.
-/// Blocks of 256 where the row's length allows, else of 32.
-pub fn format_of(spec: &TensorSpec, quantize: Quantize) -> Option<GgmlDType> {
-    let [_, row] = spec.shape[..] else {
-        return None;
-    };
-    let table = spec.name.contains("embedding");
-    let product = match spec.part {
-        Part::DecoderLayers | Part::VisionLayers => true,
-        Part::Rest => !table,
-    };
-    if !product || !spec.name.ends_with(".weight") || row % 32 != 0 {
-        return None;
-    }
-    match quantize {
-        Quantize::None => None,
-        Quantize::Q8 => Some(GgmlDType::Q8_0),
-        Quantize::Q4 if row % 256 == 0 => Some(GgmlDType::Q4K),
-        Quantize::Q4 => Some(GgmlDType::Q4_0),
-    }
+/// The vectors of tokens.
+pub struct Embedding {
+    /// [vocabulary, hidden]
+    weight: Weight,
+    dtype: DType,
 }
 
 impl Linear {
-    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Linear {
-            weight: Weight::Dense(weight),
-            bias,
-        }
-    }
-
-    /// Quantizes `weight` [out, in].
-    pub fn quantized(weight: &Tensor, bias: Option<Tensor>, format: GgmlDType) -> Result<Self> {
-        let weight = QTensor::quantize(&weight.to_dtype(DType::F32)?, format)?;
-        Ok(Linear {
-            weight: Weight::Quantized(QMatMul::from_qtensor(weight)?),
-            bias,
-        })
+    pub fn new(weight: Weight, bias: Option<Tensor>) -> Self {
+        Linear { weight, bias }
     }
 
     /// `x` is [rows, in].
@@ -80,9 +55,29 @@ impl Linear {
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
             Weight::Dense(weight) => x.matmul(&weight.t()?),
-            Weight::Quantized(weight) => weight
-                .forward(&x.to_dtype(DType::F32)?)?
-                .to_dtype(x.dtype()),
+            Weight::Quantized(weight) => kernels::quantized_product(x, weight),
         }
+    }
+}
+
+impl Embedding {
+    /// `dtype` is what everything is computed in.
+    pub fn new(weight: Weight, dtype: DType) -> Self {
+        Embedding { weight, dtype }
+    }
+
+    /// The vectors of tokens: [ids, hidden].
+    pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Dense(weight) => weight.index_select(&Tensor::new(ids, weight.device())?, 0),
+            Weight::Quantized(weight) => weight
+                .embedding(&Tensor::new(ids, &weight.device())?)?
+                .to_dtype(self.dtype),
+        }
+    }
+
+    /// The output layer that shares this table.
+    pub fn tied(&self) -> Linear {
+        Linear::new(self.weight.clone(), None)
     }
 }

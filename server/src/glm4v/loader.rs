@@ -1,9 +1,12 @@
 //! Puts a checkpoint's tensors on the device, one at a time, and tells how far it is.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::LoadError;
-use super::linear::{Linear, format_of};
+use super::linear::{Embedding, Linear, Weight};
+use super::quantized::{self, format_of};
 use super::tensors::{Part, TensorSpec};
 use super::weights::Weights;
 use crate::config::Quantize;
@@ -50,14 +53,54 @@ impl<'a> Loader<'a> {
         self.dtype
     }
 
-    /// The tensor `transformer.{name}`.
+    /// The tensor `transformer.{name}`, plain.
     pub fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        let tensor = self.weights.get(name, shape, self.dtype, self.device)?;
-        self.loaded += self
-            .weights
-            .tensor_bytes(&format!("transformer.{name}"), shape, self.dtype);
+        let source = self.weights.source(name, shape)?;
+        let tensor = source
+            .tensor(self.dtype, self.device)
+            .map_err(|e| arranging(name, &e))?;
+        self.loaded += source.bytes(self.dtype);
         (self.progress)(self.loaded, self.total);
         Ok(tensor)
+    }
+
+    /// The weights `transformer.{name}.weight` [out, inp], one below the other; quantized where their format says so.
+    fn weight(&mut self, names: &[&str], out: usize, inp: usize) -> Result<Weight, LoadError> {
+        let spec = |name: &&str| TensorSpec {
+            name: format!("{name}.weight"),
+            shape: vec![out, inp],
+            part: Part::Rest,
+        };
+        let specs: Vec<_> = names.iter().map(spec).collect();
+        let first = &specs[0];
+        let Some(format) = format_of(first, self.quantize) else {
+            let mut parts = specs
+                .iter()
+                .map(|spec| self.get(&spec.name, &spec.shape))
+                .collect::<Result<Vec<_>, _>>()?;
+            let whole = match parts.len() {
+                1 => parts.remove(0),
+                _ => Tensor::cat(&parts, 0).map_err(|e| arranging(&first.name, &e))?,
+            };
+            return Ok(Weight::Dense(whole));
+        };
+        let mut parts = Vec::new();
+        for spec in &specs {
+            let source = self.weights.source(&spec.name, &spec.shape)?;
+            let (bytes, loaded) = (source.bytes(self.dtype), self.loaded);
+            let mut told = |done: f64| {
+                let now = loaded + (done * bytes as f64) as u64;
+                (self.progress)(now, self.total);
+            };
+            let blocks = source.blocks(format, &mut told);
+            parts.push(blocks.map_err(|e| arranging(&spec.name, &e))?);
+            told(1.0);
+            self.loaded += bytes;
+        }
+        let weight = quantized::weight(parts, format, (names.len() * out, inp), self.device);
+        weight
+            .map(|weight| Weight::Quantized(Arc::new(weight)))
+            .map_err(|e| arranging(&first.name, &e))
     }
 
     pub fn reshape(&self, tensor: Tensor, shape: &[usize]) -> Result<Tensor, LoadError> {
@@ -85,40 +128,27 @@ impl<'a> Loader<'a> {
         inp: usize,
         bias: bool,
     ) -> Result<Linear, LoadError> {
-        let weight = self.get(&format!("{name}.weight"), &[out, inp])?;
+        let weight = self.weight(&[name], out, inp)?;
         let bias = bias
             .then(|| self.get(&format!("{name}.bias"), &[out]))
             .transpose()?;
-        self.quantize(name, weight, bias)
+        Ok(Linear::new(weight, bias))
     }
 
     /// Several weights [out, inp] with the same input as one product.
     pub fn linears(&mut self, names: &[&str], out: usize, inp: usize) -> Result<Linear, LoadError> {
-        let weights = names
-            .iter()
-            .map(|name| self.get(&format!("{name}.weight"), &[out, inp]))
-            .collect::<Result<Vec<_>, _>>()?;
-        let weight = Tensor::cat(&weights, 0).map_err(|e| arranging(names[0], &e))?;
-        self.quantize(names[0], weight, None)
+        Ok(Linear::new(self.weight(names, out, inp)?, None))
     }
 
-    fn quantize(
-        &self,
+    /// The table `{name}.weight` [tokens, hidden].
+    pub fn embedding(
+        &mut self,
         name: &str,
-        weight: Tensor,
-        bias: Option<Tensor>,
-    ) -> Result<Linear, LoadError> {
-        let spec = TensorSpec {
-            name: format!("{name}.weight"),
-            shape: weight.dims().to_vec(),
-            part: Part::Rest,
-        };
-        match format_of(&spec, self.quantize) {
-            None => Ok(Linear::new(weight, bias)),
-            Some(format) => {
-                Linear::quantized(&weight, bias, format).map_err(|e| arranging(name, &e))
-            }
-        }
+        tokens: usize,
+        hidden: usize,
+    ) -> Result<Embedding, LoadError> {
+        let weight = self.weight(&[name], tokens, hidden)?;
+        Ok(Embedding::new(weight, self.dtype))
     }
 
     /// `{name}.weight` and `{name}.bias` as [2, n].
@@ -131,6 +161,6 @@ impl<'a> Loader<'a> {
 
 fn arranging(name: &str, e: &candle_core::Error) -> LoadError {
     LoadError(format!(
-        "{name} could not be arranged on the device ({e}): is there enough memory?"
+        "the tensor {name} could not be put on the device ({e}): is there enough memory?"
     ))
 }

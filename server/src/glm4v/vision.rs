@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::linear::Linear;
+use super::linear::{Linear, Weight};
 use super::loader::Loader;
 use super::{Config, LoadError, VisionConfig};
 use crate::kernels;
@@ -100,7 +100,7 @@ impl VisionTower {
         let (w, m, p) = (v.hidden_size, v.intermediate_size, v.patch_size);
         let patch = loader.get("vision.patch_embedding.proj.weight", &[w, 3, p, p])?;
         let patch = Linear::new(
-            loader.reshape(patch, &[w, 3 * p * p])?,
+            Weight::Dense(loader.reshape(patch, &[w, 3 * p * p])?),
             Some(loader.get("vision.patch_embedding.proj.bias", &[w])?),
         );
         let class = loader.get("vision.patch_embedding.cls_embedding", &[1, w])?;
@@ -274,7 +274,10 @@ impl Adapter {
         };
         let (boi, eoi) = (end("vision.boi")?, end("vision.eoi")?);
         Ok(Adapter {
-            conv: Linear::new(conv, Some(loader.get("vision.conv.bias", &[h])?)),
+            conv: Linear::new(
+                Weight::Dense(conv),
+                Some(loader.get("vision.conv.bias", &[h])?),
+            ),
             proj: loader.linear("vision.linear_proj.linear_proj", h, h, false)?,
             norm: loader.layer_norm("vision.linear_proj.norm1", h)?,
             gate_up: loader.linears(

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::DType;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorInfo};
 
 use super::files::{FileBytes, Folder};
+use super::quantized::{format_of, row_bytes};
+use super::source::{At, Random, Source};
 use super::tensors::{IGNORED, TensorSpec, tensors};
 use super::{Config, LoadError};
+use crate::config::Quantize;
 
 /// Where the weights come from.
 pub enum Weights {
     Stored(Vec<Shard>),
-    /// Full-size shapes with no checkpoint: norms near 1, everything else small, the same for the same seed.
+    /// Full-size shapes with no checkpoint.
     Random {
         seed: u64,
     },
@@ -21,9 +24,9 @@ pub enum Weights {
 /// A mapped safetensors file whose header has been read.
 pub struct Shard {
     pub name: String,
-    bytes: FileBytes,
+    pub(super) bytes: FileBytes,
     /// Where the tensors' data begins.
-    data_at: usize,
+    pub(super) data_at: usize,
     tensors: HashMap<String, TensorInfo>,
 }
 
@@ -164,7 +167,7 @@ impl Weights {
                     if let Some(told) = told.filter(|told| **told != shard.name) {
                         problems.push(format!("{INDEX} says that {} is in {told}, but {} holds it: download the index again", spec.name, shard.name));
                     }
-                    problems.extend(check(spec, shard));
+                    problems.extend(check(spec, shard, config.stored_quantize()));
                 }
                 (None, Some(told)) if !shards.iter().any(|s| s.name == *told) => {} // the shard's own problem
                 (None, Some(told)) => problems.push(format!("{told} lacks the tensor {} that {INDEX} promises: download it again", spec.name)),
@@ -197,24 +200,12 @@ impl Weights {
         Ok((shards, problems))
     }
 
-    /// Bytes of what [`Self::get`] reads for a tensor, or makes up.
-    pub fn tensor_bytes(&self, name: &str, shape: &[usize], dtype: DType) -> u64 {
-        match self {
-            Weights::Stored(shards) => shards
-                .iter()
-                .find_map(|s| s.tensors.get(name))
-                .map_or(0, |t| (t.data_offsets.1 - t.data_offsets.0) as u64),
-            Weights::Random { .. } => {
-                (shape.iter().product::<usize>() * dtype.size_in_bytes()) as u64
-            }
-        }
-    }
-
-    /// Bytes of all tensors that `config` asks for.
+    /// Bytes of all tensors that `config` asks for, as stored; as `dtype` has them where they are made up.
     pub fn bytes(&self, config: &Config, dtype: DType) -> u64 {
         tensors(config)
             .iter()
-            .map(|t| self.tensor_bytes(&t.name, &t.shape, dtype))
+            .filter_map(|t| self.find(&t.name, &t.shape))
+            .map(|source| source.bytes(dtype))
             .sum()
     }
 
@@ -245,66 +236,26 @@ impl Weights {
         types
     }
 
-    /// The tensor of this name on `device`, in `dtype` whatever the stored type.
-    pub fn get(
-        &self,
-        name: &str,
-        shape: impl Into<Shape>,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor, LoadError> {
-        let shape = shape.into();
+    /// Where the tensor `transformer.{name}` lies.
+    pub fn source(&self, name: &str, shape: &[usize]) -> Result<Source<'_>, LoadError> {
         let name = format!("transformer.{name}");
-        let tensor = match self {
-            Weights::Random { seed } => random(*seed, &name, &shape, dtype, device),
-            Weights::Stored(shards) => {
-                let found = shards
-                    .iter()
-                    .find_map(|s| s.tensors.get(&name).map(|info| (s, info)));
-                let Some((shard, info)) = found else {
-                    return Err(LoadError(format!(
-                        "the tensor {name} is missing from the checkpoint: download it again"
-                    )));
-                };
-                if info.shape != shape.dims() {
-                    return Err(LoadError(misshapen(
-                        &name,
-                        &shard.name,
-                        shape.dims(),
-                        &info.shape,
-                    )));
-                }
-                stored(shard, info, dtype, device)
-            }
-        };
-        tensor.map_err(|e| {
+        self.find(&name, shape).ok_or_else(|| {
             LoadError(format!(
-                "{name} could not be put on the device ({e}): is there enough memory?"
+                "the tensor {name} is missing from the checkpoint: download it again"
             ))
         })
     }
-}
 
-fn stored(
-    shard: &Shard,
-    info: &TensorInfo,
-    dtype: DType,
-    device: &Device,
-) -> candle_core::Result<Tensor> {
-    let (start, end) = info.data_offsets;
-    let range = shard.data_at + start..shard.data_at + end;
-    let bytes = shard
-        .bytes
-        .get(range.clone())
-        .ok_or_else(|| candle_core::Error::msg("the file got shorter"))?;
-    let stored = match info.dtype {
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        _ => DType::BF16, // `check` let no other pass
-    };
-    let tensor = Tensor::from_raw_buffer(bytes, stored, &info.shape, &Device::Cpu)?;
-    shard.bytes.release(range);
-    tensor.to_dtype(dtype)?.to_device(device)
+    fn find(&self, name: &str, shape: &[usize]) -> Option<Source<'_>> {
+        let at = match self {
+            Weights::Random { seed } => At::Random(Random::new(*seed, name)),
+            Weights::Stored(shards) => shards
+                .iter()
+                .find_map(|s| s.tensors.get(name).map(|info| At::Stored(s, info)))?,
+        };
+        let shape = shape.to_vec();
+        Some(Source { shape, at })
+    }
 }
 
 fn misshapen(name: &str, file: &str, expected: &[usize], found: &[usize]) -> String {
@@ -313,46 +264,27 @@ fn misshapen(name: &str, file: &str, expected: &[usize], found: &[usize]) -> Str
     )
 }
 
-/// What is wrong with a stored tensor.
-fn check(spec: &TensorSpec, shard: &Shard) -> Option<String> {
+/// What is wrong with a stored tensor; `quantize` is how config.json says that the folder holds weights.
+fn check(spec: &TensorSpec, shard: &Shard, quantize: Quantize) -> Option<String> {
     let info = shard.tensors.get(&spec.name)?;
-    if info.shape != spec.shape {
-        return Some(misshapen(&spec.name, &shard.name, &spec.shape, &info.shape));
+    let (name, file, stored) = (&spec.name, &shard.name, info.dtype);
+    if let Some(format) = format_of(spec, quantize) {
+        let expected = [spec.shape[0], row_bytes(format, spec.shape[1])];
+        return (stored != Dtype::U8 || info.shape != expected).then(|| {
+            format!(
+                "{file}: the tensor {name} is stored as {stored:?} of shape {:?} where config.json's quantization_config \
+                 asks for blocks of {format:?}, U8 of shape {expected:?}: run `glimpse quantize` on the original again",
+                info.shape
+            )
+        });
     }
-    if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+    if info.shape != spec.shape {
+        return Some(misshapen(name, file, &spec.shape, &info.shape));
+    }
+    if !matches!(stored, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
         return Some(format!(
-            "{}: the tensor {} is stored as {:?}; f32, f16 and bf16 are served: use the published weights",
-            shard.name, spec.name, info.dtype
+            "{file}: the tensor {name} is stored as {stored:?}; f32, f16 and bf16 are served: use the published weights"
         ));
     }
     None
-}
-
-/// Normal values of deviation 0.02 for what multiplies, 1 ± 0.02 for the scales of norms.
-fn random(
-    seed: u64,
-    name: &str,
-    shape: &Shape,
-    dtype: DType,
-    device: &Device,
-) -> candle_core::Result<Tensor> {
-    let norm = name.ends_with("norm.weight") || name.ends_with("norm1.weight");
-    let mean = if norm { 1f32 } else { 0f32 };
-    if device.is_cuda() {
-        return Tensor::randn(mean, 0.02, shape, device)?.to_dtype(dtype);
-    }
-    use rand::{RngExt, SeedableRng};
-    // The name decides too, so that the order of loading does not matter (FNV-1a).
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-    });
-    let mut rng = rand::rngs::StdRng::seed_from_u64(seed ^ hash);
-    let values: Vec<f32> = (0..shape.elem_count())
-        .map(|_| {
-            // The sum of four uniforms is close enough to normal, and cheap.
-            let sum: f32 = (0..4).map(|_| rng.random::<f32>()).sum();
-            mean + (sum - 2.0) * 0.02 * 1.732
-        })
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)
 }

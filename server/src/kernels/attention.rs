@@ -381,7 +381,7 @@ impl CustomOp2 for PagedAttention {
                 );
             }
         }
-        let out_ptr = Shared(out.as_mut_ptr());
+        let out_ptr = cpu::Shared::new(&mut out);
         let run = |(span, row, start, len, kv): &(&Span, usize, usize, usize, usize)| {
             let (span, row, start, len, kv) = (*span, *row, *start, *len, *kv);
             let m = len * group; // rows of the product: queries × heads of the group
@@ -488,7 +488,7 @@ impl CustomOp1 for VisionAttention {
         let data = cpu::as_f32(qkv, ql)?;
         let queries = self.rows.len();
         let mut out = vec![0f32; queries * hidden];
-        let out_ptr = Shared(out.as_mut_ptr());
+        let out_ptr = cpu::Shared::new(&mut out);
         let scale = 1.0 / (size as f32).sqrt();
         const BLOCK: usize = 96;
         let blocks = queries.div_ceil(BLOCK);
@@ -633,22 +633,6 @@ fn multiply(
             false,
             gemm::Parallelism::None,
         )
-    }
-}
-
-/// A pointer to results that tasks write in disjoint pieces.
-struct Shared(*mut f32);
-
-// SAFETY: every use takes a disjoint piece.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// # Safety
-    /// The piece is inside the allocation, and nobody else reads or writes it meanwhile.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
-        // SAFETY: the caller's.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
     }
 }
 

@@ -144,6 +144,42 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Results that tasks write in disjoint pieces.
+pub struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    results: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: every use takes a disjoint piece.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub fn new(results: &'a mut [f32]) -> Self {
+        Shared {
+            start: results.as_mut_ptr(),
+            len: results.len(),
+            results: std::marker::PhantomData,
+        }
+    }
+
+    /// # Safety
+    /// Nobody else reads or writes the piece meanwhile.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: it is inside, and otherwise the caller's.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+
+    /// Where the results from `at` on begin.
+    pub fn at(&self, at: usize) -> *mut f32 {
+        assert!(at <= self.len);
+        // SAFETY: it is inside.
+        unsafe { self.start.add(at) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,197 @@
+//! One tensor of a checkpoint where it lies: in a mapped shard, or made up.
+
+use std::ops::Range;
+
+use candle_core::quantized::{GgmlDType, QuantizedType};
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, TensorInfo};
+
+use super::quantized;
+use super::weights::Shard;
+
+/// A tensor of the right shape, not yet read.
+pub struct Source<'a> {
+    pub(super) shape: Vec<usize>,
+    pub(super) at: At<'a>,
+}
+
+pub(super) enum At<'a> {
+    Stored(&'a Shard, &'a TensorInfo),
+    Random(Random),
+}
+
+impl Source<'_> {
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The bytes that its reading takes, as stored; as `dtype` has them where they are made up.
+    pub fn bytes(&self, dtype: DType) -> u64 {
+        match &self.at {
+            At::Stored(_, info) => (info.data_offsets.1 - info.data_offsets.0) as u64,
+            At::Random(_) => (self.elements() * dtype.size_in_bytes()) as u64,
+        }
+    }
+
+    /// On `device`, in `dtype` whatever the stored type.
+    pub fn tensor(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        match &self.at {
+            At::Stored(shard, info) => {
+                let stored = match info.dtype {
+                    Dtype::F32 => DType::F32,
+                    Dtype::F16 => DType::F16,
+                    Dtype::BF16 => DType::BF16,
+                    other => candle_core::bail!("stored as {other:?}"),
+                };
+                let bytes = shard.data(info)?;
+                let tensor = Tensor::from_raw_buffer(bytes, stored, &self.shape, &Device::Cpu)?;
+                shard.release(info, 0..bytes.len());
+                tensor.to_dtype(dtype)?.to_device(device)
+            }
+            At::Random(random) if device.is_cuda() => {
+                let shape = self.shape.as_slice();
+                Tensor::randn(random.mean, Random::DEVIATION, shape, device)?.to_dtype(dtype)
+            }
+            At::Random(random) => {
+                const PIECE: usize = 1 << 14;
+                let mut values = vec![0f32; self.elements()];
+                values
+                    .par_chunks_mut(PIECE)
+                    .enumerate()
+                    .for_each(|(i, piece)| random.values(i * PIECE, piece));
+                Tensor::from_vec(values, self.shape.as_slice(), &Device::Cpu)?.to_dtype(dtype)
+            }
+        }
+    }
+
+    /// In blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it is.
+    pub fn blocks(
+        &self,
+        format: GgmlDType,
+        mut done: impl FnMut(f64),
+    ) -> candle_core::Result<Box<dyn QuantizedType>> {
+        let count = self.elements();
+        match &self.at {
+            At::Stored(shard, info) => {
+                let bytes = shard.data(info)?;
+                if info.dtype == Dtype::U8 {
+                    let blocks = quantized::from_stored(bytes, format)?;
+                    shard.release(info, 0..bytes.len());
+                    return Ok(blocks);
+                }
+                let size = bytes.len() / count.max(1);
+                let read = |at: usize, out: &mut [f32]| {
+                    widen(&bytes[at * size..][..out.len() * size], info.dtype, out);
+                };
+                let mut released = 0;
+                quantized::quantize(format, count, read, |at| {
+                    shard.release(info, released * size..at * size);
+                    released = at;
+                    done(at as f64 / count as f64);
+                })
+            }
+            At::Random(random) => {
+                let read = |at: usize, out: &mut [f32]| random.values(at, out);
+                quantized::quantize(format, count, read, |at| done(at as f64 / count as f64))
+            }
+        }
+    }
+}
+
+/// Stored values as f32.
+fn widen(bytes: &[u8], stored: Dtype, out: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+        for (bytes, value) in bytes.as_chunks::<N>().0.iter().zip(out) {
+            *value = read(*bytes);
+        }
+    }
+    match stored {
+        Dtype::BF16 => each(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+        Dtype::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+        _ => each(bytes, out, f32::from_le_bytes),
+    }
+}
+
+/// Made-up values: of deviation 0.02 around 0, around 1 for the scales of norms; the same for the same seed and name.
+pub(super) struct Random {
+    seed: u64,
+    mean: f32,
+}
+
+impl Random {
+    const DEVIATION: f32 = 0.02;
+
+    pub fn new(seed: u64, name: &str) -> Self {
+        let norm = name.ends_with("norm.weight") || name.ends_with("norm1.weight");
+        // The name decides too, so that the order of loading does not matter (FNV-1a).
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
+        Random {
+            seed: seed ^ hash,
+            mean: if norm { 1.0 } else { 0.0 },
+        }
+    }
+
+    /// The values from `at` on; each stands alone, so that threads can make them in any order.
+    fn values(&self, at: usize, out: &mut [f32]) {
+        for (i, value) in (at as u64..).zip(out) {
+            // SplitMix64 of the place.
+            let mut z = self
+                .seed
+                .wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            // The sum of four uniforms is close enough to normal, and cheap: its deviation is 1/√3.
+            let sum: u64 = (0..4).map(|part| (z >> (16 * part)) & 0xffff).sum();
+            let normal = (sum as f32 / 65_536.0 - 2.0) * 1.732;
+            *value = self.mean + normal * Self::DEVIATION;
+        }
+    }
+}
+
+impl Shard {
+    fn data(&self, info: &TensorInfo) -> candle_core::Result<&[u8]> {
+        self.bytes
+            .get(self.range(info, 0..info.data_offsets.1 - info.data_offsets.0))
+            .ok_or_else(|| candle_core::Error::msg("the file got shorter"))
+    }
+
+    /// A part of a tensor has been read.
+    fn release(&self, info: &TensorInfo, part: Range<usize>) {
+        self.bytes.release(self.range(info, part));
+    }
+
+    fn range(&self, info: &TensorInfo, part: Range<usize>) -> Range<usize> {
+        let start = self.data_at + info.data_offsets.0;
+        start + part.start..start + part.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_up_values_are_normal_and_the_same_from_anywhere() {
+        let random = Random::new(7, "transformer.vision.boi");
+        let mut all = vec![0f32; 100_000];
+        random.values(0, &mut all);
+        let mut part = [0f32; 100];
+        random.values(4_321, &mut part);
+        assert_eq!(part, all[4_321..4_421]);
+        let n = all.len() as f32;
+        let mean = all.iter().sum::<f32>() / n;
+        let deviation = (all.iter().map(|x| x * x).sum::<f32>() / n).sqrt();
+        assert!(
+            mean.abs() < 3e-4 && (deviation - 0.02).abs() < 2e-4,
+            "{mean} {deviation}"
+        );
+        let mut norm = [0f32; 8];
+        Random::new(7, "a.norm1.weight").values(0, &mut norm);
+        assert!(norm.iter().all(|x| (x - 1.0).abs() < 0.1));
+    }
+}
