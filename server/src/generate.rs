@@ -11,7 +11,7 @@ use wire::FinishReason;
 use crate::checkpoint::Checkpoint;
 use crate::config::{GenerateArgs, ImageDecoder};
 use crate::device::Target;
-use crate::glm4v::{Entry, Model, Prompt, expand, positions};
+use crate::glm4v::{Model, Prompt, expand, positions};
 use crate::image::{self, Picture};
 use crate::kernels::{Arena, PAGE, Span};
 use crate::loading::Loading;
@@ -85,7 +85,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
     }
     let sampling = sampling(args, &checkpoint)?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
-    let mut loading = Loading::default();
+    let mut loading = Loading::new("loading");
     let model = checkpoint
         .load(&target, args.model.quantize, &mut |done, total| {
             loading.at(done, total)
@@ -208,7 +208,7 @@ fn answer(
         .transpose()?;
     model.device().synchronize()?;
     timings.vision_ms = ms(asked);
-    let x = embed(model, &entries, vectors.as_ref())?;
+    let x = model.embed(&entries, vectors.as_ref())?;
     let pages = (entries.len() + most).div_ceil(PAGE);
     let solo = Solo {
         model,
@@ -313,22 +313,4 @@ impl Shown {
             let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
         }
     }
-}
-
-/// The decoder's input for a whole prompt: tokens' vectors, and the picture's in their place.
-fn embed(
-    model: &Model,
-    entries: &[Entry],
-    vectors: Option<&Tensor>,
-) -> candle_core::Result<Tensor> {
-    let Some(vectors) = vectors else {
-        return model.decoder.embed(entries);
-    };
-    let begin = entries
-        .iter()
-        .position(|e| *e == model.config.boi_token_id)
-        .unwrap_or(0);
-    let before = model.decoder.embed(&entries[..begin])?;
-    let after = model.decoder.embed(&entries[begin + vectors.dim(0)?..])?;
-    Tensor::cat(&[&before, vectors, &after], 0)
 }

@@ -1,10 +1,11 @@
 //! `glimpse inspect`: what a folder holds, what it takes to run it, and what is wrong with it.
 
+use candle_core::DType;
 use serde::Serialize;
 
 use crate::checkpoint::{DEMO, folder, tokenizer};
 use crate::config::{InspectArgs, Quantize};
-use crate::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, tensors};
+use crate::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, row_bytes, tensors};
 use crate::kernels::{Arena, PAGE};
 
 #[derive(Serialize)]
@@ -43,12 +44,13 @@ struct Stored {
 /// What it takes to run with a choice of `--quantize`.
 #[derive(Serialize)]
 struct Memory {
-    quantize: &'static str,
+    quantize: String,
     /// On a card (bf16 where not quantized) and on the CPU (f32 where not quantized).
     cuda_weight_bytes: u64,
     cpu_weight_bytes: u64,
-    /// One conversation to the model's end, on a card.
-    conversation_bytes: u64,
+    /// The cache of one conversation to the model's end.
+    cuda_conversation_bytes: u64,
+    cpu_conversation_bytes: u64,
     formats: Vec<Format>,
 }
 
@@ -120,57 +122,59 @@ fn report(folder: &Folder) -> Result<Report, String> {
         shards: shard_count,
     });
 
-    let page = Arena::page_bytes(
-        config.num_layers,
-        config.multi_query_group_num,
-        config.kv_channels,
-        candle_core::DType::BF16,
-    );
-    let conversation = config.max_entries().div_ceil(PAGE) * page;
-    let memory = [
-        ("none", Quantize::None),
-        ("q8", Quantize::Q8),
-        ("q4", Quantize::Q4),
-    ]
-    .map(|(name, quantize)| {
-        let mut formats: Vec<Format> = Vec::new();
-        let (mut cuda, mut cpu) = (0, 0);
-        for spec in &specs {
-            let format = format_of(spec, quantize);
-            let elements = spec.elements();
-            let bytes = |plain: u64| match format {
-                Some(f) => (elements / f.block_size() * f.type_size()) as u64,
-                None => elements as u64 * plain,
-            };
-            cuda += bytes(2);
-            cpu += bytes(4);
-            let part = match spec.part {
-                Part::DecoderLayers => "decoder layers",
-                Part::VisionLayers => "vision layers",
-                Part::Rest => "rest",
-            };
-            let format = format.map_or_else(|| "plain".into(), |f| format!("{f:?}").to_lowercase());
-            match formats
-                .iter_mut()
-                .find(|f| f.part == part && f.format == format)
-            {
-                Some(known) => known.parameters += elements,
-                None => formats.push(Format {
-                    part,
-                    format,
-                    parameters: elements,
-                }),
+    let conversation = |dtype| {
+        let (layers, heads) = (config.num_layers, config.multi_query_group_num);
+        let page = Arena::page_bytes(layers, heads, config.kv_channels, dtype);
+        (config.max_entries().div_ceil(PAGE) * page) as u64
+    };
+    // What is stored in blocks stays in them.
+    let choices = match config.stored_quantize() {
+        Quantize::None => vec![Quantize::None, Quantize::Q8, Quantize::Q4],
+        stored => vec![stored],
+    };
+    let memory = choices
+        .into_iter()
+        .map(|quantize| {
+            let mut formats: Vec<Format> = Vec::new();
+            let (mut cuda, mut cpu) = (0, 0);
+            for spec in &specs {
+                let format = format_of(spec, quantize);
+                let elements = spec.elements();
+                let bytes = |plain: u64| match format {
+                    Some(f) => (elements / spec.shape[1] * row_bytes(f, spec.shape[1])) as u64,
+                    None => elements as u64 * plain,
+                };
+                cuda += bytes(2);
+                cpu += bytes(4);
+                let part = match spec.part {
+                    Part::DecoderLayers => "decoder layers",
+                    Part::VisionLayers => "vision layers",
+                    Part::Rest => "rest",
+                };
+                let format =
+                    format.map_or_else(|| "plain".into(), |f| format!("{f:?}").to_lowercase());
+                match formats
+                    .iter_mut()
+                    .find(|f| f.part == part && f.format == format)
+                {
+                    Some(known) => known.parameters += elements,
+                    None => formats.push(Format {
+                        part,
+                        format,
+                        parameters: elements,
+                    }),
+                }
             }
-        }
-        Memory {
-            quantize: name,
-            cuda_weight_bytes: cuda,
-            cpu_weight_bytes: cpu,
-            conversation_bytes: conversation as u64,
-            formats,
-        }
-    })
-    .into();
+            Memory {
+                quantize: quantize.to_string(),
+                cuda_weight_bytes: cuda,
+                cpu_weight_bytes: cpu,
+                cuda_conversation_bytes: conversation(DType::BF16),
+                cpu_conversation_bytes: conversation(DType::F32),
+                formats,
+            }
+        })
+        .collect();
     Ok(Report {
         name: folder.name(),
         model_type: "GLM-4V".into(),
@@ -211,14 +215,17 @@ fn print(report: &Report) {
         ),
         None => println!("  stored          no weights here"),
     }
-    println!("  memory          --quantize     card        CPU   one whole conversation");
+    println!(
+        "  memory          --quantize   on a card: weights, a whole conversation   on the CPU"
+    );
     for m in &report.memory {
         println!(
-            "                  {:<10} {:>9}  {:>9}  {:>9}",
+            "                  {:<10} {:>16} {:>11} {:>22} {:>11}",
             m.quantize,
             gib(m.cuda_weight_bytes),
+            gib(m.cuda_conversation_bytes),
             gib(m.cpu_weight_bytes),
-            gib(m.conversation_bytes)
+            gib(m.cpu_conversation_bytes)
         );
         for f in m.formats.iter().filter(|f| f.format != "plain") {
             println!(

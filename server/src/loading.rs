@@ -10,16 +10,19 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// How far loading is, in bytes as stored.
 pub struct Loading {
+    what: &'static str,
     bar: Option<ProgressBar>,
     started: Instant,
     told: Instant,
 }
 
-impl Default for Loading {
-    fn default() -> Self {
+impl Loading {
+    /// `what` is done: "loading".
+    pub fn new(what: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
-            let look = "loading {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            let look = "{msg} {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            bar.set_message(what);
             if let Ok(style) = ProgressStyle::with_template(look) {
                 bar.set_style(style);
             }
@@ -27,14 +30,13 @@ impl Default for Loading {
         });
         let now = Instant::now();
         Loading {
+            what,
             bar,
             started: now,
             told: now,
         }
     }
-}
 
-impl Loading {
     /// `done` bytes of `total` are on the device.
     pub fn at(&mut self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
@@ -44,7 +46,8 @@ impl Loading {
             self.told = Instant::now();
             let left = left(self.started.elapsed(), done, total);
             tracing::info!(
-                "loading: {} of {}, {} s left",
+                "{}: {} of {}, {} s left",
+                self.what,
                 HumanBytes(done),
                 HumanBytes(total),
                 left.as_secs()

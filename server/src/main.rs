@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use glimpse::config::{Cli, Command, LogArgs, LogFormat};
 use glimpse::device::settle_threads;
-use glimpse::{bench, generate, inspect, serve};
+use glimpse::{bench, generate, inspect, quantize, serve};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -35,6 +35,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
             if !inspect::run(&args)? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Quantize(args) => {
+            settle_threads(args.threads.map(usize::from));
+            quantize::run(&args)?;
         }
         Command::Bench(args) => {
             if !bench::run(&args)? {

@@ -244,9 +244,32 @@ fn a_config_that_cannot_be() {
         ),
         (
             serde_json::json!({"vision_config": null}),
-            &["VisionConfig"],
+            &["without a vision_config"],
         ),
-        (serde_json::json!({"num_layers": "two"}), &["two"]),
+        (
+            serde_json::json!({"num_layers": "two"}),
+            &[
+                "num_layers must be a whole number",
+                "\"two\"",
+                "as published",
+            ],
+        ),
+        (
+            serde_json::json!({"rope_ratio": [1]}),
+            &["rope_ratio must be a number", "sequence"],
+        ),
+        (
+            serde_json::json!({"vision_config": {"image_size": 1120}}),
+            &["vision_config: missing field `patch_size`"],
+        ),
+        (
+            serde_json::json!({"vision_config": 5}),
+            &["vision_config must be an object", "`5`"],
+        ),
+        (
+            serde_json::json!({"eos_token_id": "<|user|>"}),
+            &["eos_token_id", "a token id or a list of token ids"],
+        ),
         (serde_json::json!({"hidden_size": 0}), &["hidden_size is 0"]),
         (
             serde_json::json!({"hidden_size": 1u64 << 60}),
@@ -274,6 +297,14 @@ fn a_config_that_cannot_be() {
     let copy = Copy::new("no-json");
     fs::write(copy.path("config.json"), "{\"num_layers\": ").unwrap();
     copy.says(&["config.json", "not valid JSON", AGAIN]);
+    let copy = Copy::new("generation");
+    fs::write(copy.path("generation_config.json"), r#"{"top_p": "most"}"#).unwrap();
+    copy.says(&[
+        "generation_config.json",
+        "top_p must be a number",
+        "\"most\"",
+        "again",
+    ]);
 }
 
 #[test]
@@ -282,6 +313,7 @@ fn a_tokenizer_that_is_none() {
         ("tokenizer.model", "no base64 at all\n"),
         ("tokenizer_config.json", "{}"),
         ("tokenizer_config.json", "["),
+        ("tokenizer_config.json", r#"{"added_tokens_decoder": []}"#),
     ] {
         let copy = Copy::new("tokenizer");
         fs::write(copy.path(name), content).unwrap();

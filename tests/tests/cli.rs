@@ -2,34 +2,11 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use glimpse::image;
 use serde_json::Value;
-use support::{checkpoints, data};
-
-/// GLIMPSE_BIN, or where cargo puts it.
-fn binary() -> PathBuf {
-    let built = || data("../../target/release/glimpse");
-    let path = std::env::var_os("GLIMPSE_BIN").map_or_else(built, PathBuf::from);
-    assert!(
-        path.is_file(),
-        "there is no {}: cargo build --release -p glimpse, or set GLIMPSE_BIN",
-        path.display()
-    );
-    path
-}
-
-fn glimpse(arguments: &[&str]) -> Output {
-    let clean = std::env::vars().filter(|(name, _)| !name.starts_with("GLIMPSE_"));
-    Command::new(binary())
-        .args(arguments)
-        .env_clear()
-        .envs(clean)
-        .output()
-        .unwrap()
-}
+use support::{checkpoints, data, glimpse};
 
 #[track_caller]
 fn json(output: &Output) -> Value {

@@ -1,6 +1,7 @@
 """How many held-out questions the model answers exactly, by kind and language, with Wilson 95% bounds.
 
 `python evaluate.py --model ..` runs the PyTorch model; `--url ws://127.0.0.1:8080/ws` asks a running server.
+`--save DIR` writes pictures and questions for others to ask (server/examples/agreement.rs does).
 In PyTorch an answer is right if every one of its tokens (stop token included) is the likeliest one after
 the right ones before it: exactly when greedy decoding gives it. Over the wire the text itself is compared.
 """
@@ -184,10 +185,23 @@ async def ask_server(url: str, scenes, tally: Tally, each: int, kinds) -> None:
                     await ws.send(json.dumps({"type": "forget", "image": image}))
 
 
+def save(out: Path, scenes, each: int, kinds) -> None:
+    """Writes the same pictures and questions for others to ask: picture files, and a line of questions.jsonl for each."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "questions.jsonl", "w") as lines:
+        for number, (kind, lang) in enumerate((k, l) for k in kinds for l in ("en", "zh") for _ in range(each)):
+            scene = draw(scenes, kind, lang, full=True)
+            name = f"{number}.{scene.media.split('/')[1]}"
+            (out / name).write_bytes(scene.full)
+            turns = [dict(question=t.question, answer=t.answer) for t in scene.conversations[0]]
+            print(json.dumps(dict(image=name, kind=kind, lang=lang, turns=turns), ensure_ascii=False), file=lines)
+
+
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--model", type=Path, default=Path(".."), help="published folder")
     a.add_argument("--url", help="a running server's socket, instead of PyTorch")
+    a.add_argument("--save", type=Path, help="ask nobody: write pictures and questions into this folder")
     a.add_argument("--each", type=int, default=300, help="questions of each kind and language")
     a.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="which kinds; all")
     a.add_argument("--rounds", type=int, nargs="*", default=[], help="also ask in these rounds of one conversation")
@@ -196,6 +210,8 @@ def main() -> None:
     a.add_argument("--report", type=Path, help="also write the tables and some wrong answers here")
     a = a.parse_args()
     from scenes import Generator
+    if a.save:
+        return save(a.save, Generator(a.seed, "heldout"), a.each, a.kinds)
     parts = []
     if a.url:
         tally = Tally()

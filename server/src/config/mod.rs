@@ -44,6 +44,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what a model folder holds, what it takes to run, and what is wrong with it.
     Inspect(InspectArgs),
+    /// Write a folder's weights in 8 or 4 bits, once, so that they need not be quantized at every start.
+    Quantize(QuantizeArgs),
     /// Measure a server as its clients see it, with each optimisation on and off, and write a report.
     Bench(Box<BenchArgs>),
 }
@@ -321,15 +323,21 @@ pub struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  glimpse quantize --model ./glm-4v-9b --quantize q4 --out ./glm-4v-9b-q4")]
+  glimpse quantize --model ./glm-4v-9b --quantize q4 --out ./glm-4v-9b-q4
+  glimpse serve --model ./glm-4v-9b-q4")]
 pub struct QuantizeArgs {
-    #[arg(long, value_name = "DIR")]
+    /// The folder as published
+    #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]
     pub model: PathBuf,
-    #[arg(long, value_enum)]
+    /// 8 or 4 bits: q8 or q4
+    #[arg(long, env = "GLIMPSE_QUANTIZE", value_enum)]
     pub quantize: Quantize,
-    /// The folder to write.
+    /// The folder to write; it must be new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Threads that quantize [default: one per core]
+    #[arg(long, env = "GLIMPSE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
 }
 
 #[cfg(test)]

@@ -286,7 +286,7 @@ fn prepare(
         s.model = described;
         s.sampling = checkpoint.sampling.clone();
     });
-    let (mut loading, since) = (Loading::default(), Instant::now());
+    let (mut loading, since) = (Loading::new("loading"), Instant::now());
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
         loading.at(done, total);
         let progress = done as f64 / total.max(1) as f64;
@@ -294,6 +294,7 @@ fn prepare(
     })?;
     loading.finish();
     tracing::info!(
+        bytes = model.weight_bytes(),
         "loaded {} in {:.1} s",
         checkpoint.name,
         since.elapsed().as_secs_f64()

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Quantize;
+use crate::json;
 
 /// The model's sizes and token ids, under the names of the published `config.json`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -62,6 +63,13 @@ pub struct QuantizationConfig {
 
 impl QuantizationConfig {
     pub const METHOD: &str = "glimpse";
+
+    pub fn new(quantize: Quantize) -> Self {
+        QuantizationConfig {
+            quant_method: Self::METHOD.into(),
+            quantize: Some(quantize),
+        }
+    }
 }
 
 /// `vision_config`.
@@ -86,7 +94,7 @@ pub struct VisionConfig {
 
 /// One id or several.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a token id or a list of token ids")]
 pub enum TokenIds {
     One(u32),
     Many(Vec<u32>),
@@ -125,24 +133,25 @@ fn gelu() -> String {
 
 impl Config {
     /// Reads `config.json` and checks that this program can serve what it describes. The error is a sentence.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
-        let value: serde_json::Value = serde_json::from_slice(json)
-            .map_err(|e| format!("config.json is not valid JSON ({e}): download it again"))?;
+    pub fn parse(file: &[u8]) -> Result<Self, String> {
+        let value: serde_json::Value =
+            json::read(file).map_err(|what| format!("config.json is {what}: download it again"))?;
         let model_type = value.get("model_type").and_then(|v| v.as_str());
-        if model_type.is_some_and(|t| t != "chatglm") || value.get("vision_config").is_none() {
+        let lacks_vision = value.get("vision_config").is_none_or(|v| v.is_null());
+        if model_type.is_some_and(|t| t != "chatglm") || lacks_vision {
             return Err(format!(
                 "config.json describes a model of type {:?}{}, but this program serves GLM-4V (type \"chatglm\" with a \
                  vision_config): point --model at a GLM-4V folder",
                 model_type.unwrap_or("none"),
-                if value.get("vision_config").is_none() {
+                if lacks_vision {
                     " without a vision_config"
                 } else {
                     ""
                 },
             ));
         }
-        let config: Config = serde_json::from_value(value)
-            .map_err(|e| format!("config.json lacks something or has it in the wrong form ({e}): use the file as published"))?;
+        let config: Config = json::from_value(value)
+            .map_err(|what| format!("config.json: {what}: use the file as published"))?;
         config
             .check()
             .map_err(|what| format!("config.json: {what}"))?;

@@ -10,6 +10,7 @@ use crate::kernels;
 /// A matrix [out, in], as every weight of a product is stored.
 #[derive(Clone)]
 pub enum Weight {
+    /// In the type that is computed in; on the CPU, which computes in f32, also in 16 bits.
     Dense(Tensor),
     /// In blocks along `in`; the format is the tensor's own.
     Quantized(Arc<QTensor>),
@@ -54,7 +55,7 @@ impl Linear {
 
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
-            Weight::Dense(weight) => x.matmul(&weight.t()?),
+            Weight::Dense(weight) => kernels::product(x, weight),
             Weight::Quantized(weight) => kernels::quantized_product(x, weight),
         }
     }
@@ -69,7 +70,9 @@ impl Embedding {
     /// The vectors of tokens: [ids, hidden].
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
         match &self.weight {
-            Weight::Dense(weight) => weight.index_select(&Tensor::new(ids, weight.device())?, 0),
+            Weight::Dense(weight) => weight
+                .index_select(&Tensor::new(ids, weight.device())?, 0)?
+                .to_dtype(self.dtype),
             Weight::Quantized(weight) => weight
                 .embedding(&Tensor::new(ids, &weight.device())?)?
                 .to_dtype(self.dtype),

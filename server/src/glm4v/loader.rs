@@ -16,16 +16,20 @@ pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 pub struct Loader<'a> {
     weights: &'a Weights,
+    /// What the weights of products are kept in where they are not quantized.
+    kept: DType,
     dtype: DType,
     quantize: Quantize,
     device: &'a Device,
     loaded: u64,
     total: u64,
+    weight_bytes: u64,
     progress: &'a mut Progress<'a>,
 }
 
 impl<'a> Loader<'a> {
-    /// Everything is loaded in one type, `dtype`: parts stored in different types can't meet in an operation.
+    /// Everything is computed in one type, `dtype`, except on the CPU, whose arithmetic is f32: there `dtype` says how the
+    /// weights of products are kept. So parts stored in different types can't meet in an operation.
     pub fn new(
         weights: &'a Weights,
         total: u64,
@@ -36,11 +40,13 @@ impl<'a> Loader<'a> {
     ) -> Self {
         Loader {
             weights,
-            dtype,
+            kept: dtype,
+            dtype: if device.is_cpu() { DType::F32 } else { dtype },
             quantize,
             device,
             loaded: 0,
             total,
+            weight_bytes: 0,
             progress,
         }
     }
@@ -49,17 +55,28 @@ impl<'a> Loader<'a> {
         self.device
     }
 
+    /// What everything is computed in.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
-    /// The tensor `transformer.{name}`, plain.
+    /// Bytes on the device so far.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// The tensor `transformer.{name}`, in the type that is computed in.
     pub fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        self.plain(name, shape, self.dtype)
+    }
+
+    fn plain(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, LoadError> {
         let source = self.weights.source(name, shape)?;
         let tensor = source
-            .tensor(self.dtype, self.device)
+            .tensor(dtype, self.device)
             .map_err(|e| arranging(name, &e))?;
-        self.loaded += source.bytes(self.dtype);
+        self.loaded += source.bytes(self.kept);
+        self.weight_bytes += (tensor.elem_count() * dtype.size_in_bytes()) as u64;
         (self.progress)(self.loaded, self.total);
         Ok(tensor)
     }
@@ -76,7 +93,7 @@ impl<'a> Loader<'a> {
         let Some(format) = format_of(first, self.quantize) else {
             let mut parts = specs
                 .iter()
-                .map(|spec| self.get(&spec.name, &spec.shape))
+                .map(|spec| self.plain(&spec.name, &spec.shape, self.kept))
                 .collect::<Result<Vec<_>, _>>()?;
             let whole = match parts.len() {
                 1 => parts.remove(0),
@@ -87,7 +104,7 @@ impl<'a> Loader<'a> {
         let mut parts = Vec::new();
         for spec in &specs {
             let source = self.weights.source(&spec.name, &spec.shape)?;
-            let (bytes, loaded) = (source.bytes(self.dtype), self.loaded);
+            let (bytes, loaded) = (source.bytes(self.kept), self.loaded);
             let mut told = |done: f64| {
                 let now = loaded + (done * bytes as f64) as u64;
                 (self.progress)(now, self.total);
@@ -97,10 +114,10 @@ impl<'a> Loader<'a> {
             told(1.0);
             self.loaded += bytes;
         }
-        let weight = quantized::weight(parts, format, (names.len() * out, inp), self.device);
-        weight
-            .map(|weight| Weight::Quantized(Arc::new(weight)))
-            .map_err(|e| arranging(&first.name, &e))
+        let weight = quantized::weight(parts, format, (names.len() * out, inp), self.device)
+            .map_err(|e| arranging(&first.name, &e))?;
+        self.weight_bytes += weight.storage_size_in_bytes() as u64;
+        Ok(Weight::Quantized(Arc::new(weight)))
     }
 
     pub fn reshape(&self, tensor: Tensor, shape: &[usize]) -> Result<Tensor, LoadError> {

@@ -16,15 +16,16 @@ mod weights;
 
 use candle_core::{DType, Device, Tensor};
 
-pub use config::{Config, TokenIds, VisionConfig};
+pub use config::{Config, QuantizationConfig, TokenIds, VisionConfig};
 pub use decoder::Decoder;
 pub use entries::{Entry, IMAGE, Prompt, expand, positions};
 pub use files::{FileBytes, Folder};
 pub use loader::Progress;
 pub use quantized::{format_of, row_bytes};
+pub use source::Source;
 pub use tensors::{Part, TensorSpec, tensors};
 pub use vision::{Encoding, Step, VisionTower};
-pub use weights::{Weights, holds_weights};
+pub use weights::{INDEX, Shard, Weights, holds_weights};
 
 use crate::config::Quantize;
 use crate::kernels::{Arena, Plan, Span};
@@ -42,10 +43,12 @@ pub struct Model {
     pub decoder: Decoder,
     dtype: DType,
     device: Device,
+    weight_bytes: u64,
 }
 
 impl Model {
-    /// Loads everything in one type. `progress` hears bytes loaded, as stored, and bytes in all.
+    /// Everything is computed in `dtype`, except on the CPU, which computes in f32 and keeps the weights of products in
+    /// `dtype`. `progress` hears bytes loaded, as stored, and bytes in all.
     pub fn load<'a>(
         config: Config,
         weights: &'a Weights,
@@ -59,8 +62,9 @@ impl Model {
         Ok(Model {
             decoder: Decoder::load(&config, &mut loader)?,
             vision: VisionTower::load(&config, &mut loader)?,
+            weight_bytes: loader.weight_bytes(),
+            dtype: loader.dtype(),
             config,
-            dtype,
             device: device.clone(),
         })
     }
@@ -69,17 +73,9 @@ impl Model {
         &self.device
     }
 
+    /// What everything is computed in, the KV cache too.
     pub fn dtype(&self) -> DType {
         self.dtype
-    }
-
-    /// The type of the KV cache: the CPU's kernels compute in f32, so that is what it holds there.
-    fn cache_dtype(&self) -> DType {
-        if self.device.is_cpu() {
-            DType::F32
-        } else {
-            self.dtype
-        }
     }
 
     /// Bytes of a page of this model's cache.
@@ -89,7 +85,7 @@ impl Model {
             c.num_layers,
             c.multi_query_group_num,
             c.kv_channels,
-            self.cache_dtype(),
+            self.dtype,
         )
     }
 
@@ -100,9 +96,32 @@ impl Model {
             c.num_layers,
             c.multi_query_group_num,
             c.kv_channels,
-            self.cache_dtype(),
+            self.dtype,
             &self.device,
         )
+    }
+
+    /// Bytes of the weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// The decoder's input for a whole prompt: tokens' vectors, and the picture's in their place.
+    pub fn embed(
+        &self,
+        entries: &[Entry],
+        vectors: Option<&Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        let Some(vectors) = vectors else {
+            return self.decoder.embed(entries);
+        };
+        let begin = entries
+            .iter()
+            .position(|e| *e == self.config.boi_token_id)
+            .unwrap_or(0);
+        let before = self.decoder.embed(&entries[..begin])?;
+        let after = self.decoder.embed(&entries[begin + vectors.dim(0)?..])?;
+        Tensor::cat(&[&before, vectors, &after], 0)
     }
 
     /// Runs new entries through the decoder: `x` [rows, hidden], as many rows as `spans` and `positions` say.

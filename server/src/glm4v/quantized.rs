@@ -21,13 +21,13 @@ pub fn format_of(spec: &TensorSpec, quantize: Quantize) -> Option<GgmlDType> {
     };
     // Of the embeddings only the tokens' is large.
     let quantized = !spec.name.contains("embedding") || spec.name.ends_with(WORDS);
-    if !quantized || !spec.name.ends_with(".weight") || row % 32 != 0 {
+    if !quantized || !spec.name.ends_with(".weight") || !row.is_multiple_of(32) {
         return None;
     }
     match quantize {
         Quantize::None => None,
         Quantize::Q8 => Some(GgmlDType::Q8_0),
-        Quantize::Q4 if row % 256 == 0 => Some(GgmlDType::Q4K),
+        Quantize::Q4 if row.is_multiple_of(256) => Some(GgmlDType::Q4K),
         Quantize::Q4 => Some(GgmlDType::Q4_0),
     }
 }
@@ -85,7 +85,7 @@ pub fn from_stored(bytes: &[u8], format: GgmlDType) -> candle_core::Result<Box<d
     if !bytes.len().is_multiple_of(format.type_size()) {
         candle_core::bail!("{} bytes are no whole blocks of {format:?}", bytes.len())
     }
-    if bytes.as_ptr().addr() % 2 == 0 {
+    if bytes.as_ptr().addr().is_multiple_of(2) {
         return Ok(format.from_data(Cow::Borrowed(bytes)));
     }
     // candle reads blocks only from an even address.
@@ -96,6 +96,15 @@ pub fn from_stored(bytes: &[u8], format: GgmlDType) -> candle_core::Result<Box<d
     Ok(format.from_data(Cow::Borrowed(bytes)))
 }
 
+/// The bytes of blocks.
+pub fn bytes(blocks: Box<dyn QuantizedType>) -> candle_core::Result<Vec<u8>> {
+    let format = blocks.dtype();
+    let count = blocks.storage_size_in_bytes() / format.type_size() * format.block_size();
+    Ok(QTensor::new(QStorage::Cpu(blocks), count)?
+        .data()?
+        .into_owned())
+}
+
 /// Blocks on the CPU, one after the other, as one weight [rows, row] on `device`.
 pub fn weight(
     mut parts: Vec<Box<dyn QuantizedType>>,
@@ -103,16 +112,12 @@ pub fn weight(
     (rows, row): (usize, usize),
     device: &Device,
 ) -> candle_core::Result<QTensor> {
-    let flat = |part: Box<dyn QuantizedType>| {
-        let blocks = part.storage_size_in_bytes() / format.type_size();
-        QTensor::new(QStorage::Cpu(part), blocks * format.block_size())
-    };
     let storage = match (parts.pop(), device.is_cpu()) {
         (Some(whole), true) if parts.is_empty() => QStorage::Cpu(whole),
         (last, _) => {
             let mut bytes = Vec::new();
             for part in parts.into_iter().chain(last) {
-                bytes.extend_from_slice(&flat(part)?.data()?);
+                bytes.extend(self::bytes(part)?);
             }
             match device.is_cpu() {
                 true => QStorage::Cpu(from_stored(&bytes, format)?),

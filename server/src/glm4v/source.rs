@@ -66,6 +66,31 @@ impl Source<'_> {
         }
     }
 
+    /// The stored type, if it is stored.
+    pub fn stored_dtype(&self) -> Option<Dtype> {
+        match &self.at {
+            At::Stored(_, info) => Some(info.dtype),
+            At::Random(_) => None,
+        }
+    }
+
+    /// Its bytes in the file.
+    pub fn stored(&self) -> candle_core::Result<&[u8]> {
+        match &self.at {
+            At::Stored(shard, info) => shard.data(info),
+            At::Random(_) => candle_core::bail!("it is made up"),
+        }
+    }
+
+    /// The bytes of [`Self::blocks`].
+    pub fn quantized(
+        &self,
+        format: GgmlDType,
+        done: impl FnMut(f64),
+    ) -> candle_core::Result<Vec<u8>> {
+        quantized::bytes(self.blocks(format, done)?)
+    }
+
     /// In blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it is.
     pub fn blocks(
         &self,

@@ -51,6 +51,17 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// The tensor, if this shard holds it.
+    pub fn source(&self, spec: &TensorSpec) -> Option<Source<'_>> {
+        let info = self.tensors.get(&spec.name)?;
+        Some(Source {
+            shape: spec.shape.clone(),
+            at: At::Stored(self, info),
+        })
+    }
+}
+
 /// Why a shard's header was refused: a file cut short is told by the first tensor that it lacks.
 fn unreadable(name: &str, bytes: &[u8], e: &SafeTensorError) -> LoadError {
     LoadError(match first_lacking(bytes) {
@@ -81,7 +92,8 @@ fn first_lacking(bytes: &[u8]) -> Option<(String, u64)> {
         .min_by_key(|(_, end)| *end)
 }
 
-const INDEX: &str = "model.safetensors.index.json";
+/// Which shard holds which tensor.
+pub const INDEX: &str = "model.safetensors.index.json";
 const ONE_FILE: &str = "model.safetensors";
 
 /// Whether there are any weights in the folder, complete or not.
@@ -207,6 +219,14 @@ impl Weights {
             .filter_map(|t| self.find(&t.name, &t.shape))
             .map(|source| source.bytes(dtype))
             .sum()
+    }
+
+    /// The files, none where the weights are made up.
+    pub fn shards(&self) -> &[Shard] {
+        match self {
+            Weights::Stored(shards) => shards,
+            Weights::Random { .. } => &[],
+        }
     }
 
     /// Bytes on disk of all tensors.

@@ -1,27 +1,38 @@
-//! Products with weights in blocks of 4 or 8 bits, without widening the whole weight.
+//! Products with weights that are kept in fewer bits than is computed with, without widening the whole weight.
 //!
-//! The formats are ggml's. On the CPU a weight is widened in pieces that stay in the cache, and the product itself is
-//! made in f32: what comes out is what a product with the widened weight gives.
+//! Blocks of 4 or 8 bits are ggml's. On the CPU a weight is widened in pieces that stay in the cache, and the product itself
+//! is made in f32: what comes out is what a product with the widened weight gives.
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{
-    CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, backend::BackendStorage, bail,
+    CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor,
+    backend::BackendStorage, bail,
 };
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::cpu;
 
+/// x · weightᵀ: `x` is [rows, in], `weight` [out, in], in `x`'s type or, on the CPU, in 16 bits; the result [rows, out] in
+/// `x`'s type.
+pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    if x.dtype() == weight.dtype() {
+        return x.matmul(&weight.t()?);
+    }
+    x.apply_op2_no_bwd(weight, &NarrowProduct)
+}
+
 /// x · weightᵀ: `x` is [rows, in], `weight` [out, in] in blocks, the result [rows, out] in `x`'s type.
 pub fn quantized_product(x: &Tensor, weight: &QTensor) -> Result<Tensor> {
     if x.device().is_cpu() {
-        return x.apply_op1_no_bwd(&Product(weight));
+        return x.apply_op1_no_bwd(&QuantizedProduct(weight));
     }
     x.to_dtype(DType::F32)?
         .apply_op1_no_bwd(weight)?
         .to_dtype(x.dtype())
 }
 
-/// A block of weights, as ggml lays it out.
+/// Weights as they are kept, in blocks of one or more.
 trait Format {
     /// Weights in a block.
     const LEN: usize;
@@ -29,7 +40,22 @@ trait Format {
 
     /// Writes the weights of a block of [`Self::BYTES`] bytes.
     fn widen(block: &[u8], out: &mut [f32]);
+
+    /// Writes the weights of whole blocks.
+    #[inline(always)]
+    fn widen_all(blocks: &[u8], out: &mut [f32]) {
+        let blocks = blocks.chunks_exact(Self::BYTES);
+        for (block, out) in blocks.zip(out.chunks_exact_mut(Self::LEN)) {
+            Self::widen(block, out);
+        }
+    }
 }
+
+/// bf16, one by one.
+struct Bf16;
+
+/// f16, one by one.
+struct F16;
 
 /// A scale, and 32 whole numbers of 8 bits.
 struct Q8_0;
@@ -47,6 +73,27 @@ fn half(low: u8, high: u8) -> f32 {
     // The exponent's offset is made good by a factor of 2^112.
     let size = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
     if bits & 0x8000 == 0 { size } else { -size }
+}
+
+impl Format for Bf16 {
+    const LEN: usize = 1;
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    fn widen(block: &[u8], out: &mut [f32]) {
+        out[0] = f32::from_bits(u32::from(u16::from_ne_bytes([block[0], block[1]])) << 16);
+    }
+}
+
+impl Format for F16 {
+    const LEN: usize = 1;
+    const BYTES: usize = 2;
+
+    #[inline(always)]
+    fn widen(block: &[u8], out: &mut [f32]) {
+        let [low, high] = u16::from_ne_bytes([block[0], block[1]]).to_le_bytes();
+        out[0] = half(low, high);
+    }
 }
 
 impl Format for Q8_0 {
@@ -108,44 +155,83 @@ impl Format for Q4K {
     }
 }
 
-struct Product<'a>(&'a QTensor);
+struct QuantizedProduct<'a>(&'a QTensor);
 
-impl CustomOp1 for Product<'_> {
+impl CustomOp1 for QuantizedProduct<'_> {
     fn name(&self) -> &'static str {
         "quantized-product"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, k) = layout.shape().dims2()?;
-        let (n, width) = self.0.shape().dims2()?;
-        if width != k {
-            bail!("a product of rows of {k} with a weight of rows of {width}")
-        }
+        let sizes = sizes(layout.shape(), self.0.shape())?;
         let (data, weight) = (cpu::as_f32(x, layout)?, self.0.data()?);
-        let mut out = vec![0f32; rows * n];
-        match self.0.dtype() {
-            GgmlDType::Q8_0 => product::<Q8_0>((rows, n, k), &data, &weight, &mut out),
-            GgmlDType::Q4_0 => product::<Q4_0>((rows, n, k), &data, &weight, &mut out),
-            GgmlDType::Q4K => product::<Q4K>((rows, n, k), &data, &weight, &mut out),
+        let out = match self.0.dtype() {
+            GgmlDType::Q8_0 => multiply::<Q8_0>(sizes, &data, &weight),
+            GgmlDType::Q4_0 => multiply::<Q4_0>(sizes, &data, &weight),
+            GgmlDType::Q4K => multiply::<Q4K>(sizes, &data, &weight),
             other => bail!("no CPU kernel for weights in {other:?}"),
-        }
-        Ok((cpu::from_f32(out, x.dtype())?, Shape::from((rows, n))))
+        };
+        let shape = Shape::from((sizes.0, sizes.1));
+        Ok((cpu::from_f32(out, x.dtype())?, shape))
     }
+}
+
+struct NarrowProduct;
+
+impl CustomOp2 for NarrowProduct {
+    fn name(&self) -> &'static str {
+        "narrow-product"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let sizes = sizes(xl.shape(), wl.shape())?;
+        let Some((from, to)) = wl.contiguous_offsets() else {
+            bail!("expected a contiguous weight")
+        };
+        let data = cpu::as_f32(x, xl)?;
+        // SAFETY: both are 16 bits without padding.
+        let bytes =
+            |first: *const u8| unsafe { std::slice::from_raw_parts(first, (to - from) * 2) };
+        let out = match weight {
+            CpuStorage::BF16(w) => {
+                let w: &[bf16] = &w[from..to];
+                multiply::<Bf16>(sizes, &data, bytes(w.as_ptr().cast()))
+            }
+            CpuStorage::F16(w) => {
+                let w: &[f16] = &w[from..to];
+                multiply::<F16>(sizes, &data, bytes(w.as_ptr().cast()))
+            }
+            other => bail!("no CPU kernel for weights in {:?}", cpu::dtype_of(other)),
+        };
+        let shape = Shape::from((sizes.0, sizes.1));
+        Ok((cpu::from_f32(out, x.dtype())?, shape))
+    }
+}
+
+/// Rows of x, columns of the result, and what is summed over.
+fn sizes(x: &Shape, weight: &Shape) -> Result<(usize, usize, usize)> {
+    let ((rows, k), (n, width)) = (x.dims2()?, weight.dims2()?);
+    if width != k {
+        bail!("a product of rows of {k} with a weight of rows of {width}")
+    }
+    Ok((rows, n, k))
 }
 
 /// Up to so many rows, each weight is used as it is widened; more are worth a product of blocks.
 const FEW: usize = 4;
 
-/// out [rows, n] = x [rows, k] · weightᵀ, `weight` [n, k] in blocks.
-fn product<F: Format>(
-    (rows, n, k): (usize, usize, usize),
-    x: &[f32],
-    weight: &[u8],
-    out: &mut [f32],
-) {
+/// x [rows, k] · weightᵀ as [rows, n]; `weight` is [n, k].
+fn multiply<F: Format>((rows, n, k): (usize, usize, usize), x: &[f32], weight: &[u8]) -> Vec<f32> {
+    let mut result = vec![0f32; rows * n];
     let row_bytes = k / F::LEN * F::BYTES;
-    assert!(x.len() >= rows * k && weight.len() == n * row_bytes && out.len() == rows * n);
-    let out = cpu::Shared::new(out);
+    assert!(x.len() >= rows * k && weight.len() == n * row_bytes);
+    let out = cpu::Shared::new(&mut result);
     // Each task makes some columns of the result.
     let columns = if rows <= FEW { 16 } else { PANEL };
     let task = |task: usize| {
@@ -175,22 +261,29 @@ fn product<F: Format>(
     } else {
         (0..tasks).into_par_iter().for_each(task);
     }
+    result
 }
 
 /// One row of a weight times each of `rows` ≤ [`FEW`] rows of x.
 #[inline(always)]
 fn dot<F: Format>(rows: usize, k: usize, x: &[f32], weight: &[u8]) -> [f32; FEW] {
+    const PIECE: usize = 256;
     let mut sums = [[0f32; 16]; FEW];
-    let mut wide = [0f32; 256];
-    let wide = &mut wide[..F::LEN];
-    for (b, block) in weight.chunks_exact(F::BYTES).enumerate() {
-        F::widen(block, wide);
+    let mut wide = [0f32; PIECE];
+    let pieces = weight.chunks(PIECE / F::LEN * F::BYTES);
+    for (from, piece) in (0..k).step_by(PIECE).zip(pieces) {
+        let wide = &mut wide[..PIECE.min(k - from)];
+        F::widen_all(piece, wide);
+        let (wide, wide_rest) = wide.as_chunks::<16>();
         for (r, lanes) in sums.iter_mut().take(rows).enumerate() {
-            let x = &x[r * k + b * F::LEN..][..F::LEN];
-            for (w, x) in wide.as_chunks::<16>().0.iter().zip(x.as_chunks::<16>().0) {
+            let (x, x_rest) = x[r * k + from..][..PIECE.min(k - from)].as_chunks::<16>();
+            for (w, x) in wide.iter().zip(x) {
                 for ((lane, w), x) in lanes.iter_mut().zip(w).zip(x) {
                     *lane = w.mul_add(*x, *lane);
                 }
+            }
+            for ((lane, w), x) in lanes.iter_mut().zip(wide_rest).zip(x_rest) {
+                *lane = w.mul_add(*x, *lane);
             }
         }
     }
@@ -217,14 +310,10 @@ fn panel<F: Format>(
             .chunks_exact(row_bytes)
             .zip(wide.chunks_exact_mut(depth))
         {
-            let blocks = row[from / F::LEN * F::BYTES..].chunks_exact(F::BYTES);
+            let blocks = &row[from / F::LEN * F::BYTES..][..depth / F::LEN * F::BYTES];
             cpu::vectorized(
                 #[inline(always)]
-                || {
-                    for (block, wide) in blocks.zip(wide.chunks_exact_mut(F::LEN)) {
-                        F::widen(block, wide);
-                    }
-                },
+                || F::widen_all(blocks, wide),
             );
         }
         // SAFETY: x has `rows` rows of k, `wide` a row of `depth` for each column, and `out` rows of n, of which tasks
@@ -287,6 +376,27 @@ mod tests {
                 // Of sums of k products near 1/2.
                 let bar = 2e-6 * (k as f64).sqrt();
                 assert!(off < bar, "{format:?} {rows}×{k}×{n}: off by {off}");
+            }
+        }
+    }
+
+    /// 16-bit weights, of any width.
+    #[test]
+    fn a_product_with_a_narrow_weight_is_that_with_the_same_weight_in_f32() {
+        let device = Device::Cpu;
+        for dtype in [DType::BF16, DType::F16] {
+            for (rows, n, k) in [(1, 3, 1), (2, 37, 147), (FEW, 130, 513), (33, 65, 1025)] {
+                let weight = Tensor::randn(0f32, 0.5, (n, k), &device).unwrap();
+                let weight = weight.to_dtype(dtype).unwrap();
+                let x = Tensor::randn(0f32, 1.0, (rows, k), &device).unwrap();
+                let got = product(&x, &weight).unwrap();
+                let exact = product(&x, &weight.to_dtype(DType::F32).unwrap()).unwrap();
+                let off = (got - exact).unwrap().abs().unwrap().max_all().unwrap();
+                let off = off.to_scalar::<f32>().unwrap();
+                assert!(
+                    off < 4e-6 * (k as f32).sqrt(),
+                    "{dtype:?} {rows}×{k}×{n}: {off}"
+                );
             }
         }
     }

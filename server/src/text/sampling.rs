@@ -63,7 +63,7 @@ impl Defaults {
             max_new_tokens: Option<u64>,
         }
         let wrong = |problem: String| TextError::file("generation_config.json", problem);
-        let config: Config = serde_json::from_slice(file).map_err(|e| wrong(e.to_string()))?;
+        let config: Config = crate::json::read(file).map_err(wrong)?;
         let params = SamplingParams {
             temperature: if config.do_sample {
                 config.temperature.unwrap_or(1.0)

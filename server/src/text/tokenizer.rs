@@ -208,7 +208,7 @@ fn read_specials(file: &[u8]) -> Result<HashMap<String, u32>, TextError> {
         content: String,
     }
     let wrong = |problem: String| TextError::file(CONFIG_FILE, problem);
-    let config: Config = serde_json::from_slice(file).map_err(|e| wrong(e.to_string()))?;
+    let config: Config = crate::json::read(file).map_err(wrong)?;
     let mut specials = HashMap::new();
     for (id, token) in config.added_tokens_decoder {
         let id = id.parse().ok().filter(|&id| id <= MAX_ID);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -32,8 +33,10 @@ pub fn data(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// Those of tests/data, or of the folder that GLIMPSE_CHECKPOINTS names.
 pub fn checkpoints() -> Vec<Golden> {
-    let folder = data("checkpoints");
+    let folder =
+        std::env::var_os("GLIMPSE_CHECKPOINTS").map_or_else(|| data("checkpoints"), PathBuf::from);
     let mut folders: Vec<_> = std::fs::read_dir(&folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
         .map(|entry| entry.unwrap().path())
@@ -74,4 +77,27 @@ impl Golden {
         let rows = self.tensors[name].to_dtype(DType::F32).unwrap();
         rows.to_vec2().unwrap()
     }
+}
+
+/// GLIMPSE_BIN, or where cargo puts it.
+fn binary() -> PathBuf {
+    let built = || data("../../target/release/glimpse");
+    let path = std::env::var_os("GLIMPSE_BIN").map_or_else(built, PathBuf::from);
+    assert!(
+        path.is_file(),
+        "there is no {}: cargo build --release -p glimpse, or set GLIMPSE_BIN",
+        path.display()
+    );
+    path
+}
+
+/// The built binary, run to its end without this machine's settings.
+pub fn glimpse(arguments: &[&str]) -> Output {
+    let clean = std::env::vars().filter(|(name, _)| !name.starts_with("GLIMPSE_"));
+    Command::new(binary())
+        .args(arguments)
+        .env_clear()
+        .envs(clean)
+        .output()
+        .unwrap()
 }
