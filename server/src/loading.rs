@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Between two lines in the log.
 const EVERY: Duration = Duration::from_secs(5);
@@ -20,12 +20,14 @@ impl Loading {
     /// `what` is done: "loading".
     pub fn new(what: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(0);
             let look = "{msg} {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-            bar.set_message(what);
+            // The look first: setting anything else draws.
+            let bar = ProgressBar::hidden();
             if let Ok(style) = ProgressStyle::with_template(look) {
                 bar.set_style(style);
             }
+            bar.set_message(what);
+            bar.set_draw_target(ProgressDrawTarget::stderr());
             bar
         });
         let now = Instant::now();

@@ -20,6 +20,9 @@ pub fn run(settings: &ServeArgs) -> io::Result<()> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let checkpoint =
         Checkpoint::choose(&settings.model).map_err(|problem| invalid(problem.to_string()))?;
+    checkpoint
+        .quantize(settings.model.quantize)
+        .map_err(|problem| invalid(problem.to_string()))?;
     let (device, dtype) = (settings.model.device, settings.model.dtype);
     let engine = Engine::start(engine_settings(settings), move || {
         Ok((checkpoint, Target::choose(device, dtype)?))

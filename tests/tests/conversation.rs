@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use glimpse::checkpoint::{Checkpoint, folder};
+use glimpse::checkpoint::{Checkpoint, DEMO, folder};
 use glimpse::config::{Device, Dtype};
 use glimpse::device::Target;
 use glimpse::engine::{AskJob, Engine, Event, EventSink, PictureJob, PictureKey, Settings};
+use glimpse::glm4v::Folder;
 use glimpse::image;
 use glimpse::text::{Defaults, SamplingParams, Turn};
 use parking_lot::Mutex;
-use support::{Golden, checkpoints};
+use support::{Golden, checkpoints, data};
 use wire::{FinishReason, State, Usage};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,11 +43,10 @@ struct Answer {
     finish: FinishReason,
 }
 
-fn start(golden: &Golden) -> Engine {
-    let path = golden.folder.clone();
+fn start(model: Folder) -> Engine {
     let engine = Engine::start(Settings::default(), move || {
         let target = Target::choose(Device::Cpu, Dtype::F32)?;
-        Ok((Checkpoint::open(&folder(&path))?, target))
+        Ok((Checkpoint::open(&model)?, target))
     })
     .unwrap();
     let since = Instant::now();
@@ -60,8 +60,12 @@ fn start(golden: &Golden) -> Engine {
 impl Client {
     /// A session that shows the checkpoint's picture.
     fn new(engine: &Engine, golden: &Golden) -> Self {
+        Self::showing(engine, &golden.picture())
+    }
+
+    fn showing(engine: &Engine, file: &[u8]) -> Self {
         let size = engine.status().borrow().model.image_size;
-        let picture = image::load(&golden.picture(), size, &image::Options::default()).unwrap();
+        let picture = image::load(file, size, &image::Options::default()).unwrap();
         let (sender, events) = channel();
         let session = engine.next_id();
         let client = Client {
@@ -127,7 +131,7 @@ impl Client {
 #[test]
 fn turns_from_the_cache_equal_the_reference_and_the_conversation_sent_whole() {
     for golden in checkpoints() {
-        let engine = start(&golden);
+        let engine = start(folder(&golden.folder));
         let client = Client::new(&engine, &golden);
         let mut history = Vec::new();
         for expected in &golden.conversation {
@@ -159,7 +163,7 @@ fn an_answer_ends_with_the_models_positions() {
         .into_iter()
         .find(|g| g.name() == "one-group-f32")
         .unwrap();
-    let engine = start(&golden);
+    let engine = start(folder(&golden.folder));
     let client = Client::new(&engine, &golden);
     let positions = 160;
     let entries = positions + golden.rows("vision").len() as u64 - 3;
@@ -174,4 +178,62 @@ fn an_answer_ends_with_the_models_positions() {
         answer.finish == FinishReason::Length
     });
     assert!(ends.count() > 0, "every answer stopped of itself");
+}
+
+/// What the sample pictures promise, and the prompts that users try first.
+#[test]
+fn the_demo_answers_as_promised() {
+    let engine = start(DEMO);
+    let samples = data("../../public/samples");
+    let list = std::fs::read(samples.join("samples.json")).unwrap();
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&list).unwrap();
+    let show = |file: &str| Client::showing(&engine, &std::fs::read(samples.join(file)).unwrap());
+    for sample in &list {
+        let client = show(sample["file"].as_str().unwrap());
+        let questions = sample["questions"].as_array().unwrap();
+        for (question, answer) in questions.iter().zip(sample["answers"].as_array().unwrap()) {
+            for language in ["en", "zh"] {
+                let said = client.ask(&[], question[language].as_str().unwrap(), 64);
+                assert_eq!(said.text, answer[language].as_str().unwrap());
+            }
+        }
+    }
+    for (file, question, answer, then, second) in [
+        ("animals.jpg", "图里有几只猫?", "3", "那有几只狗？", "1"),
+        (
+            "animals.jpg",
+            "How many cats?",
+            "3",
+            "And how many dogs?",
+            "1",
+        ),
+        (
+            "sign.jpg",
+            "提取文字，不要解释",
+            "OPEN",
+            "这张照片是谁拍的?",
+            "从图片里看不出是谁拍的。",
+        ),
+        (
+            "chinese-sign.jpg",
+            "提取文字，不要解释",
+            "欢迎光临",
+            "有没有猫？",
+            "没有。",
+        ),
+    ] {
+        let client = show(file);
+        let first = client.ask(&[], question, 64);
+        assert_eq!(first.text, answer, "{file}: {question}");
+        let history = [Turn {
+            question: question.into(),
+            answer: first.text,
+            answer_ids: Some(first.ids),
+        }];
+        assert_eq!(
+            client.ask(&history, then, 64).text,
+            second,
+            "{file}: {then}"
+        );
+    }
 }

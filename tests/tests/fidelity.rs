@@ -95,7 +95,11 @@ struct Off {
 /// pieces of `piece` entries.
 fn check(golden: &Golden, dtype: DType, piece: usize) -> Off {
     let model = load(golden, dtype);
-    let name = format!("{} in {dtype:?}, pieces of {piece}", golden.name());
+    let pieces = match piece {
+        usize::MAX => "whole".into(),
+        n => format!("pieces of {n}"),
+    };
+    let name = format!("{} in {dtype:?}, {pieces}", golden.name());
     let size = model.config.vision_config.image_size as u32;
     let picture = image::load(&golden.picture(), size, &image::Options::default()).unwrap();
     let seen = model.vision.encode(&picture.pixels.to_f32_chw()).unwrap();
