@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use glimpse::config::{Cli, Command, LogArgs, LogFormat};
 use glimpse::device::settle_threads;
+use glimpse::http::Ended;
 use glimpse::{bench, generate, inspect, quantize, serve};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
@@ -15,17 +17,34 @@ fn main() -> ExitCode {
     match log(&cli.log).and_then(|()| run(cli.command)) {
         Ok(code) => code,
         Err(problem) => {
-            eprintln!("glimpse: {problem}");
+            tell(&format!("glimpse: {problem}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// How `serve` exits when the device is lost: EX_TEMPFAIL of sysexits.h, "try again".
+const DEVICE_LOST: u8 = 75;
+
+/// A line on stderr; one that can't be written (a full disk) is no reason to panic.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn run(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Serve(args) => {
             settle_threads(args.model.threads.map(usize::from));
-            serve::run(&args).map_err(|problem| problem.to_string())?;
+            match serve::run(&args).map_err(|problem| problem.to_string())? {
+                Ended::Asked => {}
+                Ended::Lost => {
+                    tell(
+                        "glimpse: the device is lost, and only a new process can get it back: start again (a supervisor \
+                         does on status 75; see docs/operations.md)",
+                    );
+                    return Ok(ExitCode::from(DEVICE_LOST));
+                }
+            }
         }
         Command::Generate(args) => {
             settle_threads(args.model.threads.map(usize::from));
@@ -56,6 +75,8 @@ fn log(settings: &LogArgs) -> Result<(), String> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Each stage tells when it begins and how long it took: see session::spans.
+        // A log that can't be written (a full disk) must not end the server, as saying so on stderr would.
+        .log_internal_errors(false)
         .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
         .with_writer(std::io::stderr);
     match settings.log_format {

@@ -1,6 +1,6 @@
 //! `glimpse serve`: puts the settings, the engine, the sessions and the routes together.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{AccessArgs, EngineArgs, ImageDecoder, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
-use crate::http::{self, Access, Proxies};
+use crate::http::{self, Access, Ended, Proxies};
 use crate::image;
 use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
 
-/// Serves until SIGTERM or Ctrl-C. It listens at once, while the model loads.
+/// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
 ///
 /// # Errors
 /// Settings that contradict each other, a checkpoint with something missing, or an address that can't be had.
-pub fn run(settings: &ServeArgs) -> io::Result<()> {
+pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let checkpoint =
         Checkpoint::choose(&settings.model).map_err(|problem| invalid(problem.to_string()))?;
@@ -55,7 +55,7 @@ fn engine_settings(settings: &ServeArgs) -> engine::Settings {
 ///
 /// # Errors
 /// Those of [`run`].
-pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
+pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
     let limits = settings.limits.wire().map_err(invalid)?;
     let access = access(&settings.access).map_err(invalid)?;
     let guests = guests(&settings.access).map_err(invalid)?;
@@ -93,7 +93,8 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<()> {
     };
     actix_web::rt::System::new().block_on(async {
         http::serve(hub, options, |address| {
-            println!("listening on {scheme}://{address}");
+            // Nobody may be there to read it, which is no reason to panic.
+            let _ = writeln!(io::stdout(), "listening on {scheme}://{address}");
         })
         .await
         .map_err(|problem| {

@@ -137,7 +137,7 @@ mod tests {
             "{}",
             file.len()
         );
-        let (width, height, _) = image::probe(&file).unwrap();
+        let (width, height, _) = image::probe(&file, image::Decoder::default()).unwrap();
         assert_eq!((width as usize, height as usize), (WIDTH, HEIGHT));
     }
 

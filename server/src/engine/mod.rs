@@ -3,6 +3,11 @@
 //! A picture is encoded and the opening of its conversation computed into the cache before any question exists. Up to
 //! `max_batch` questions are answered in one forward pass, and join and leave it between tokens.
 
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod faults;
+mod guard;
 mod pace;
 mod pages;
 mod prefix;
@@ -84,6 +89,11 @@ pub enum Command {
         key: PictureKey,
         done: Box<dyn FnOnce() + Send>,
     },
+    /// The same for a conversation: what of it still waits or runs is cancelled.
+    ForgetConversation {
+        conversation: u64,
+        done: Box<dyn FnOnce() + Send>,
+    },
     /// Cancels everything of the session and frees its caches.
     EndSession {
         session: u64,
@@ -131,7 +141,12 @@ impl Load {
     }
 
     pub(crate) fn leave(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        // Never below none: a count gone wrong must not refuse everyone for ever.
+        let _ = self
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+                open.checked_sub(1)
+            });
     }
 
     /// An answer held its slot this long.
@@ -168,7 +183,7 @@ impl Engine {
                         s.error = Some(error);
                     });
                 };
-                let worker = match prepare(settings, load, open, &status_out) {
+                let mut worker = match prepare(settings, load, open, &status_out) {
                     Ok(worker) => worker,
                     Err(error) => return failed(error.0),
                 };
@@ -176,7 +191,16 @@ impl Engine {
                     s.state = State::Ready;
                     s.progress = None;
                 });
-                worker.run(&inbox);
+                if let Err(lost) = worker.run(&inbox) {
+                    tracing::error!(error = %lost, "the device is lost");
+                    // First, so that nothing new comes while the rest is refused.
+                    status_out.send_modify(|s| {
+                        s.state = State::Failed;
+                        s.error = Some(lost);
+                        s.lost = true;
+                    });
+                    worker.refuse_all(&inbox);
+                }
             })?;
         Ok(engine)
     }
@@ -216,7 +240,7 @@ impl Engine {
             State::Failed => {
                 return Err(JobError::new(
                     ErrorCode::WorkerFailed,
-                    "The model could not be loaded: the server's log says why.",
+                    "The model is not running: the server's log says why.",
                 ));
             }
         }
@@ -232,6 +256,14 @@ impl Engine {
     pub fn forget(&self, key: PictureKey, done: impl FnOnce() + Send + 'static) {
         self.send(Command::Forget {
             key,
+            done: Box::new(done),
+        });
+    }
+
+    /// Frees what is kept of a conversation, then calls `done`; its unanswered questions are cancelled before.
+    pub fn forget_conversation(&self, conversation: u64, done: impl FnOnce() + Send + 'static) {
+        self.send(Command::ForgetConversation {
+            conversation,
             done: Box::new(done),
         });
     }

@@ -27,6 +27,8 @@ pub struct Cached {
 struct Stored {
     /// `None`: the beginning of every conversation about the picture, up to the picture's end.
     session: Option<u64>,
+    /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
+    conversation: Option<u64>,
     picture: Option<PictureKey>,
     cached: Cached,
     last_used: u64,
@@ -117,32 +119,41 @@ impl PrefixCache {
     }
 
     /// Keeps a sequence that ran, for the next question of its conversation.
-    pub fn keep(&mut self, namespace: Namespace, cached: Cached) {
-        if self.conversations {
-            self.store(Some(namespace.session), namespace.picture, cached);
-        } else {
-            self.pool.release(&cached.pages);
+    pub fn keep(&mut self, namespace: Namespace, conversation: u64, cached: Cached) {
+        if !self.conversations {
+            return self.pool.release(&cached.pages);
         }
+        self.store(Stored {
+            session: Some(namespace.session),
+            conversation: Some(conversation),
+            picture: namespace.picture,
+            cached,
+            last_used: 0,
+        });
     }
 
     /// Keeps the beginning of every conversation about a picture.
     pub fn keep_picture(&mut self, picture: PictureKey, cached: Cached) {
-        self.store(None, Some(picture), cached);
+        self.store(Stored {
+            session: None,
+            conversation: None,
+            picture: Some(picture),
+            cached,
+            last_used: 0,
+        });
     }
 
-    fn store(&mut self, session: Option<u64>, picture: Option<PictureKey>, cached: Cached) {
+    fn store(&mut self, new: Stored) {
         self.clock += 1;
         // What the new sequence begins with needs no place of its own.
         self.drop_where(|s| {
-            s.session == session
-                && s.picture == picture
-                && cached.entries.starts_with(&s.cached.entries)
+            s.session == new.session
+                && s.picture == new.picture
+                && new.cached.entries.starts_with(&s.cached.entries)
         });
         self.stored.push(Stored {
-            session,
-            picture,
-            cached,
             last_used: self.clock,
+            ..new
         });
     }
 
@@ -172,6 +183,10 @@ impl PrefixCache {
 
     pub fn forget_picture(&mut self, picture: PictureKey) {
         self.drop_where(|s| s.picture == Some(picture));
+    }
+
+    pub fn forget_conversation(&mut self, conversation: u64) {
+        self.drop_where(|s| s.conversation == Some(conversation));
     }
 
     pub fn forget_session(&mut self, session: u64) {
@@ -232,7 +247,7 @@ mod tests {
         let reused = cached.entries.len();
         cache.grow(&mut cached.pages, entries.len()).unwrap();
         cached.entries = entries.to_vec();
-        cache.keep(namespace, cached);
+        cache.keep(namespace, 1, cached);
         reused
     }
 
@@ -255,6 +270,27 @@ mod tests {
         cache.forget_session(1);
         assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
         cache.drop_where(|_| true);
+        assert_eq!(cache.used_pages(), 0);
+    }
+
+    #[test]
+    fn a_forgotten_conversation_leaves_what_others_share_with_it() {
+        let arena = arena(16);
+        let mut cache = PrefixCache::new(16, true);
+        let first: Vec<Entry> = (0..2 * PAGE as Entry + 10).collect();
+        let branch: Vec<Entry> = (0..PAGE as Entry).chain(500..510).collect();
+        run(&mut cache, TALK, &first, &arena);
+        let mut other = cache.begin(TALK, &branch, &arena).unwrap();
+        assert_eq!(other.entries.len(), PAGE);
+        cache.grow(&mut other.pages, branch.len()).unwrap();
+        other.entries = branch.clone();
+        cache.keep(TALK, 2, other);
+        assert_eq!(cache.used_pages(), 4);
+        cache.forget_conversation(1);
+        assert_eq!(cache.used_pages(), 2);
+        assert_eq!(run(&mut cache, TALK, &first, &arena), PAGE);
+        cache.forget_conversation(1);
+        cache.forget_conversation(2);
         assert_eq!(cache.used_pages(), 0);
     }
 

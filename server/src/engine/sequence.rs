@@ -13,6 +13,7 @@ use crate::text::{AnswerStream, Sampler};
 /// A question and what has been generated for it. While it waits it holds no slot and no page.
 pub struct Sequence {
     pub session: u64,
+    pub conversation: u64,
     pub request: u64,
     pub picture: Option<PictureKey>,
     pub events: Arc<dyn EventSink>,
@@ -26,6 +27,8 @@ pub struct Sequence {
     max_new_tokens: usize,
     sampler: Sampler,
     stream: AnswerStream,
+    /// It ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a step.
+    pub suspect: bool,
     /// The queue position last told.
     pub told: Option<Option<usize>>,
     /// `Usage::cached_tokens`, from the first time that it ran.
@@ -60,8 +63,10 @@ impl Sequence {
     ) -> Self {
         Sequence {
             session: job.session,
+            conversation: job.conversation,
             request: job.request,
             picture: job.picture,
+            suspect: false,
             events: job.events,
             deadline: job.deadline,
             prompt_entries: prompt.entries.len(),

@@ -13,11 +13,17 @@ use crate::config::{Device, Dtype};
 use crate::image::{self, Pixels};
 use crate::text::{SamplingParams, Turn};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn start(settings: Settings) -> Engine {
+pub(super) fn start(settings: Settings) -> Engine {
+    start_with(settings, || {})
+}
+
+/// The same; `prepare` is called on the worker's thread.
+pub(super) fn start_with(settings: Settings, prepare: impl FnOnce() + Send + 'static) -> Engine {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny.config.json");
     let engine = Engine::start(settings, move || {
+        prepare();
         Ok((
             Checkpoint::random(&config, 7)?,
             Target::choose(Device::Cpu, Dtype::F32)?,
@@ -33,21 +39,28 @@ fn start(settings: Settings) -> Engine {
 }
 
 /// A session: it hears its events through a channel.
-struct Client {
-    session: u64,
+pub(super) struct Client {
+    pub session: u64,
     engine: Engine,
-    sink: Arc<Sink>,
+    pub sink: Arc<Sink>,
     events: Receiver<Event>,
 }
 
-struct Sink {
+pub(super) struct Sink {
     events: Mutex<Sender<Event>>,
     stalled: AtomicBool,
     away: AtomicBool,
+    /// The next event of this kind panics.
+    pub panics: Mutex<Option<fn(&Event) -> bool>>,
 }
 
 impl EventSink for Sink {
     fn event(&self, event: Event) {
+        let struck = {
+            let mut panics = self.panics.lock().unwrap();
+            panics.is_some_and(|kind| kind(&event)) && panics.take().is_some()
+        };
+        assert!(!struck, "a fault, for the test");
         let _ = self.events.lock().unwrap().send(event);
     }
 
@@ -62,23 +75,24 @@ impl EventSink for Sink {
 
 /// What came of a question.
 #[derive(Debug, Default)]
-struct Answer {
+pub(super) struct Answer {
     text: String,
-    ids: Vec<u32>,
-    usage: Usage,
+    pub ids: Vec<u32>,
+    pub usage: Usage,
     timings: wire::AnswerTimings,
     positions: Vec<Option<usize>>,
-    finish: Option<FinishReason>,
-    error: Option<JobError>,
+    pub finish: Option<FinishReason>,
+    pub error: Option<JobError>,
 }
 
 impl Client {
-    fn new(engine: &Engine) -> Self {
+    pub fn new(engine: &Engine) -> Self {
         let (sender, events) = channel();
         let sink = Sink {
             events: Mutex::new(sender),
             stalled: false.into(),
             away: false.into(),
+            panics: Mutex::new(None),
         };
         Client {
             session: engine.next_id(),
@@ -89,7 +103,7 @@ impl Client {
     }
 
     /// A picture of one shade.
-    fn show(&self, shade: u8) -> PictureKey {
+    pub fn show(&self, shade: u8) -> PictureKey {
         let key = PictureKey {
             scope: self.session,
             sha256: [shade; 32],
@@ -103,7 +117,7 @@ impl Client {
         key
     }
 
-    fn encoded(&self) -> bool {
+    pub fn encoded(&self) -> bool {
         loop {
             if let Event::Encoded { cached, .. } = self.next() {
                 return cached;
@@ -111,13 +125,13 @@ impl Client {
         }
     }
 
-    fn next(&self) -> Event {
+    pub fn next(&self) -> Event {
         self.events
             .recv_timeout(PATIENCE)
             .expect("the engine fell silent")
     }
 
-    fn ask(
+    pub fn ask(
         &self,
         picture: Option<PictureKey>,
         history: &[Turn],
@@ -128,7 +142,7 @@ impl Client {
             .unwrap()
     }
 
-    fn ask_until(
+    pub fn ask_until(
         &self,
         picture: Option<PictureKey>,
         history: &[Turn],
@@ -139,6 +153,7 @@ impl Client {
         let request = self.engine.next_id();
         self.engine.ask(AskJob {
             session: self.session,
+            conversation: self.session,
             request,
             picture,
             history: history.to_vec(),
@@ -155,7 +170,7 @@ impl Client {
     }
 
     /// Waits for the end of `request`; events of others are passed over.
-    fn answer(&self, request: u64) -> Answer {
+    pub fn answer(&self, request: u64) -> Answer {
         let mut answer = Answer::default();
         loop {
             match self.next() {
@@ -321,6 +336,24 @@ fn a_picture_is_looked_at_once_and_forgotten_on_demand() {
     freed.recv_timeout(PATIENCE).unwrap();
     let answer = client.answer(client.ask(Some(key), &[], "what?", 4));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
+}
+
+/// Each client here has one conversation, which bears its session's number.
+#[test]
+fn a_forgotten_conversation_is_computed_anew() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let first = client.answer(client.ask(None, &[], "what was it again?", 8));
+    assert_eq!(first.usage.cached_tokens, 0);
+    let again = client.answer(client.ask(None, &[], "what was it again?", 8));
+    assert!(again.usage.cached_tokens > 0);
+    let running = client.ask(None, &[], "what was it again?", 480);
+    let (done, freed) = channel();
+    engine.forget_conversation(client.session, move || done.send(()).unwrap());
+    freed.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(client.answer(running).finish, Some(FinishReason::Cancelled));
+    let anew = client.answer(client.ask(None, &[], "what was it again?", 8));
+    assert_eq!((anew.usage.cached_tokens, anew.ids), (0, first.ids));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct PictureJob {
 /// A question to answer.
 pub struct AskJob {
     pub session: u64,
+    /// Unique in the server too: what [`super::Engine::forget_conversation`] frees.
+    pub conversation: u64,
     /// Unique in the server ([`super::Engine::next_id`]).
     pub request: u64,
     /// A picture given to the engine before; `None` is a conversation without one.
@@ -139,4 +141,6 @@ pub struct Status {
     pub sampling: crate::text::Defaults,
     /// Why it failed, when it did.
     pub error: Option<String>,
+    /// It failed because the device is lost while serving: a new process may get it back.
+    pub lost: bool,
 }

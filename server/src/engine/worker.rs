@@ -4,7 +4,6 @@
 //! a picture waits, a slice of looking at it. With nobody decoding the slices follow each other without a break.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use wire::{EncodeTimings, ErrorCode, FinishReason};
 
+use super::guard::{Fault, catch, guarded, lost, panicked};
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
 use super::queue::FairQueue;
@@ -42,6 +42,8 @@ pub struct Worker {
     opening: Vec<u32>,
     pace: Pace,
     draining: bool,
+    /// Panics since the last turn that came to its end.
+    panics: usize,
     /// When the device was last asked for its memory.
     memory_told: Option<Instant>,
 }
@@ -99,12 +101,16 @@ impl Worker {
             settings,
             load,
             draining: false,
+            panics: 0,
             memory_told: None,
         })
     }
 
     /// Serves commands until every handle is gone or the engine shuts down.
-    pub fn run(mut self, commands: &Receiver<Command>) {
+    ///
+    /// # Errors
+    /// If the device is lost, what it said: nothing more can be computed, and what is open has to be refused.
+    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), String> {
         /// How often paused answers are looked at again when nothing else happens.
         const PAUSED: Duration = Duration::from_millis(20);
         loop {
@@ -115,25 +121,84 @@ impl Worker {
             } else if self.waiting.is_empty() {
                 match commands.recv() {
                     Ok(command) => Some(command),
-                    Err(_) => return,
+                    Err(_) => return Ok(()),
                 }
             } else {
                 match commands.recv_timeout(PAUSED) {
                     Ok(command) => Some(command),
                     Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
             };
             if let Some(command) = command {
-                self.command(command);
+                self.take(command);
                 while let Ok(command) = commands.try_recv() {
-                    self.command(command);
+                    self.take(command);
                 }
             }
-            self.turn();
-            if self.draining && self.slots.is_empty() && self.waiting.is_empty() {
-                return;
+            let fault = match catch(|| self.turn()) {
+                Ok(Ok(())) => None,
+                Ok(Err(fault)) => Some(fault),
+                // Not in work on the model, which is guarded for itself.
+                Err(what) => Some(Fault::Panic(what)),
+            };
+            match fault {
+                None => self.panics = 0,
+                Some(Fault::Job(_)) => {}
+                Some(Fault::Lost(what)) => return Err(what),
+                Some(Fault::Panic(what)) => self.recover(&what)?,
             }
+            if self.draining && self.slots.is_empty() && self.waiting.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A command, whose panic ends it alone.
+    fn take(&mut self, command: Command) {
+        let asked = match &command {
+            Command::Ask(job) => Some((job.request, job.events.clone())),
+            _ => None,
+        };
+        let Err(what) = catch(|| self.command(command)) else {
+            return;
+        };
+        tracing::error!(panic = %what, "the worker panicked over a command");
+        if let Some((request, events)) = asked {
+            self.waiting.take_where(|s| s.request == request);
+            self.load.leave();
+            let error = panicked();
+            let _ = catch(|| events.event(Event::Failed { request, error }));
+        }
+    }
+
+    /// Refuses all that is open, and what still comes: the device is lost.
+    pub fn refuse_all(&mut self, commands: &Receiver<Command>) {
+        self.fail_all(&lost());
+        for (key, picture) in std::mem::take(&mut self.pictures) {
+            for (_, events) in picture.told {
+                let error = lost();
+                let _ = catch(|| events.event(Event::PictureFailed { key, error }));
+            }
+        }
+        while let Ok(command) = commands.try_recv() {
+            match command {
+                Command::Ask(job) => {
+                    self.load.leave();
+                    let (request, error) = (job.request, lost());
+                    let _ = catch(|| job.events.event(Event::Failed { request, error }));
+                }
+                Command::Forget { done, .. } | Command::ForgetConversation { done, .. } => done(),
+                _ => {}
+            }
+        }
+    }
+
+    fn fail_all(&mut self, error: &JobError) {
+        let running = std::mem::take(&mut self.slots);
+        let waiting = self.waiting.take_where(|_| true);
+        for sequence in running.into_iter().map(|r| r.sequence).chain(waiting) {
+            let _ = catch(|| self.fail(sequence, error.clone()));
         }
     }
 
@@ -146,6 +211,11 @@ impl Worker {
             }
             Command::Forget { key, done } => {
                 self.drop_picture(key, None);
+                done();
+            }
+            Command::ForgetConversation { conversation, done } => {
+                self.end_where(FinishReason::Cancelled, |s| s.conversation == conversation);
+                self.cache.forget_conversation(conversation);
                 done();
             }
             Command::EndSession { session } => {
@@ -281,7 +351,7 @@ impl Worker {
         self.tell_positions();
     }
 
-    fn turn(&mut self) {
+    fn turn(&mut self) -> Result<(), Fault> {
         let now = Instant::now();
         if self
             .waiting
@@ -292,13 +362,14 @@ impl Worker {
             self.end_where(FinishReason::Timeout, |s| s.deadline <= now);
         }
         self.yield_slots();
-        self.fill_slots();
+        self.fill_slots()?;
         self.tell_positions();
         if !self.slots.is_empty() {
-            self.forward();
+            self.forward()?;
         }
-        self.look();
+        self.look()?;
         self.gauge();
+        Ok(())
     }
 
     /// Tells the metrics how it stands.
@@ -337,8 +408,9 @@ impl Worker {
     }
 
     fn finish(&mut self, running: Running, reason: FinishReason) {
+        let sequence = &running.sequence;
         self.cache
-            .keep(running.sequence.namespace(), running.cached);
+            .keep(sequence.namespace(), sequence.conversation, running.cached);
         self.load.leave();
         if let Some(took) = running.sequence.running_for() {
             self.load.answered(took);
@@ -363,27 +435,41 @@ impl Worker {
                 || (wanted && self.slots.len() == self.settings.max_batch && events.away())
             {
                 let Running { sequence, cached } = self.slots.remove(i);
-                self.cache.keep(sequence.namespace(), cached);
+                self.cache
+                    .keep(sequence.namespace(), sequence.conversation, cached);
                 self.waiting.push(sequence.session, sequence);
             }
         }
     }
 
     fn is_ready(&self, sequence: &Sequence) -> bool {
-        !sequence.events.stalled()
-            && sequence
-                .picture
-                .is_none_or(|key| self.cache.has_picture(key))
+        is_ready(&self.cache, sequence)
     }
 
-    fn fill_slots(&mut self) {
+    /// The next that may have a slot. While a suspect waits it is next, and alone.
+    fn next_sequence(&mut self) -> Option<Sequence> {
+        if self.slots.iter().any(|r| r.sequence.suspect) {
+            return None;
+        }
+        let suspects = self
+            .waiting
+            .iter()
+            .any(|s| s.suspect && is_ready(&self.cache, s));
+        if suspects && !self.slots.is_empty() {
+            return None;
+        }
+        let Worker { waiting, cache, .. } = self;
+        let ready = |s: &Sequence| s.suspect == suspects && is_ready(cache, s);
+        waiting
+            .pop(|s| ready(s) && !s.events.away())
+            .or_else(|| waiting.pop(ready))
+    }
+
+    fn fill_slots(&mut self) -> Result<(), Fault> {
         while self.slots.len() < self.settings.max_batch {
-            let mut waiting = std::mem::take(&mut self.waiting);
-            let next = waiting
-                .pop(|s| self.is_ready(s) && !s.events.away())
-                .or_else(|| waiting.pop(|s| self.is_ready(s)));
-            self.waiting = waiting;
-            let Some(mut sequence) = next else { break };
+            let Some(mut sequence) = self.next_sequence() else {
+                break;
+            };
             sequence.picture_ready();
             if let Some(key) = sequence.picture {
                 self.cache.touch_picture(key);
@@ -392,15 +478,22 @@ impl Worker {
                 .cache
                 .begin(sequence.namespace(), &sequence.entries, &self.arena)
             {
-                Ok(cached) => {
-                    sequence.start(cached.entries.len());
-                    self.slots.push(Running { sequence, cached });
-                }
-                Err(e) => self.fail(sequence, job_error(&e)),
+                Ok(cached) => match catch(|| sequence.start(cached.entries.len())) {
+                    Ok(()) => self.slots.push(Running { sequence, cached }),
+                    Err(what) => {
+                        tracing::error!(panic = %what, "the worker panicked over a beginning");
+                        self.cache.release(cached);
+                        self.fail(sequence, panicked());
+                    }
+                },
+                Err(e) => match Fault::from(e) {
+                    Fault::Job(error) => self.fail(sequence, error),
+                    fault => return Err(fault),
+                },
             }
         }
         if self.slots.len() == self.settings.max_batch {
-            return;
+            return Ok(());
         }
         // A picture whose encoding was dropped to make room is looked at again.
         let missing: Vec<_> = self
@@ -410,6 +503,7 @@ impl Worker {
             .filter(|key| !self.cache.has_picture(*key))
             .collect();
         missing.into_iter().for_each(|key| self.look_at(key));
+        Ok(())
     }
 
     fn tell_positions(&mut self) {
@@ -421,7 +515,7 @@ impl Worker {
     }
 
     /// One forward pass for every slot: a token for those that decode, a piece of the prompt for the others.
-    fn forward(&mut self) {
+    fn forward(&mut self) -> Result<(), Fault> {
         let decoding = self.slots.iter().any(Running::is_decoding);
         let piece = if decoding {
             self.pace.prefill_rows()
@@ -429,20 +523,34 @@ impl Worker {
             Pace::WHOLE
         };
         let all: Vec<usize> = (0..self.slots.len()).collect();
-        let result = match self.pass(&all, piece) {
+        let mut results = Vec::with_capacity(all.len());
+        match self.pass(&all, piece) {
+            Ok(logits) => results.extend(logits.into_iter().map(Ok)),
             // One of several failed: each alone, so that the fault stays with its own.
-            Err(_) if self.slots.len() > 1 => all
-                .iter()
-                .map(|i| self.pass(&[*i], piece).map(|mut logits| logits.remove(0)))
-                .collect(),
-            Err(error) => vec![Err(error)],
-            Ok(logits) => logits.into_iter().map(Ok).collect::<Vec<_>>(),
-        };
-        for (i, result) in result.into_iter().enumerate().rev() {
+            Err(Fault::Job(_)) if all.len() > 1 => {
+                for i in all {
+                    match self.pass(&[i], piece) {
+                        Ok(mut logits) => results.push(Ok(logits.remove(0))),
+                        Err(Fault::Job(error)) => results.push(Err(error)),
+                        Err(fault) => return Err(fault),
+                    }
+                }
+            }
+            Err(Fault::Job(error)) => results.push(Err(error)),
+            Err(fault) => return Err(fault),
+        }
+        for (i, result) in results.into_iter().enumerate().rev() {
             let eos = self.model.config.eos_token_id.as_slice();
+            let sequence = &mut self.slots[i].sequence;
+            sequence.suspect = false;
             let next = match result {
                 Ok(None) => continue,
-                Ok(Some(mut logits)) => self.slots[i].sequence.accept(&mut logits, eos),
+                Ok(Some(mut logits)) => {
+                    catch(|| sequence.accept(&mut logits, eos)).unwrap_or_else(|what| {
+                        tracing::error!(panic = %what, "the worker panicked over a token");
+                        Err(panicked())
+                    })
+                }
                 Err(error) => Err(error),
             };
             match next {
@@ -458,11 +566,12 @@ impl Worker {
                 }
             }
         }
+        Ok(())
     }
 
     /// Computes the next entries of some slots, at most `piece` each. For each slot, the scores of its next token once
     /// all its entries are computed.
-    fn pass(&mut self, slots: &[usize], piece: usize) -> Result<Vec<Option<Vec<f32>>>, JobError> {
+    fn pass(&mut self, slots: &[usize], piece: usize) -> Result<Vec<Option<Vec<f32>>>, Fault> {
         let started = Instant::now();
         let mut ids = Vec::new();
         let mut spans = Vec::new();
@@ -473,17 +582,14 @@ impl Worker {
             let len = piece.min(sequence.entries.len() - start);
             let new = &sequence.entries[start..start + len];
             if new.contains(&IMAGE) {
-                return Err(JobError::new(
-                    ErrorCode::Internal,
-                    "The picture left the cache while it was needed: ask again.",
-                )
-                .retry_after(0.0));
+                let message = "The picture left the cache while it was needed: ask again.";
+                return Err(Fault::Job(
+                    JobError::new(ErrorCode::Internal, message).retry_after(0.0),
+                ));
             }
             ids.extend_from_slice(new);
             places.extend_from_slice(&positions(&sequence.entries[..start + len], start));
-            self.cache
-                .grow(&mut cached.pages, start + len)
-                .map_err(|e| job_error(&e))?;
+            self.cache.grow(&mut cached.pages, start + len)?;
             spans.push(Span {
                 start,
                 len,
@@ -502,21 +608,15 @@ impl Worker {
         let lens: Vec<usize> = spans.iter().map(|s| s.len).collect();
         let (model, arena) = (&self.model, &self.arena);
         let logits = guarded(|| {
+            #[cfg(test)]
+            super::faults::strike("answer", &ids)?;
             let hidden = model.forward(model.decoder.embed(&ids)?, spans, &places, arena)?;
             if last.is_empty() {
                 model.device().synchronize().map(|()| vec![])
             } else {
                 model.logits(&hidden, &last)
             }
-        });
-        let logits = match logits {
-            Ok(logits) => logits,
-            Err(Fault::Error(e)) => return Err(job_error(&e)),
-            Err(Fault::Panic(what)) => {
-                self.recover()?;
-                return Err(panicked(&what));
-            }
-        };
+        })?;
         for (i, len) in slots.iter().zip(&lens) {
             let Running { sequence, cached } = &mut self.slots[*i];
             let start = cached.entries.len();
@@ -537,15 +637,43 @@ impl Worker {
         Ok(results)
     }
 
-    /// After a panic nothing in the cache is trusted: it starts anew, and running answers are computed again.
-    fn recover(&mut self) -> Result<(), JobError> {
-        self.looking = None;
+    /// After a panic nothing in the cache is trusted: it starts anew, and what ran is computed again. What ran alone is
+    /// the cause and fails; of several, each runs alone next, so that the cause is found.
+    ///
+    /// # Errors
+    /// If that can't be done: the device's memory is not to be had.
+    fn recover(&mut self, what: &str) -> Result<(), String> {
+        /// Panics in a row that no single job can be blamed for, before everything open is given up.
+        const MOST: usize = 8;
+        tracing::error!(panic = %what, "the worker panicked and starts its cache anew");
+        self.panics += 1;
+        if self.panics > MOST {
+            self.fail_all(&panicked());
+            self.panics = 0;
+        }
+        let running = std::mem::take(&mut self.slots);
+        let alone = running.len() == 1;
+        for mut sequence in running.into_iter().map(|running| running.sequence) {
+            if alone {
+                let _ = catch(|| self.fail(sequence, panicked()));
+            } else {
+                sequence.suspect = true;
+                self.waiting.push(sequence.session, sequence);
+            }
+        }
+        self.renew_cache().map_err(|e| e.to_string())
+    }
+
+    /// An empty cache. Encoded pictures are looked at again when they are needed, one being looked at at once.
+    fn renew_cache(&mut self) -> candle_core::Result<()> {
+        if let Some(looking) = self.looking.take() {
+            self.line.push_front(looking.key);
+        }
         let pages = self.arena.pages();
         self.cache = PrefixCache::new(pages, self.settings.prefix_cache);
-        self.arena = self.model.arena(pages).map_err(|e| job_error(&e))?;
-        for running in &mut self.slots {
-            running.cached = Cached::default();
-        }
+        // The old memory goes before the new is taken: the device has no room for both.
+        self.arena = self.model.arena(1)?;
+        self.arena = self.model.arena(pages)?;
         Ok(())
     }
 
@@ -556,39 +684,47 @@ impl Worker {
     }
 
     /// A slice of looking at a picture: about as long as a decode step while others decode, else a whole stage.
-    fn look(&mut self) {
+    fn look(&mut self) -> Result<(), Fault> {
         let decoding = self.slots.iter().any(Running::is_decoding);
         if self.looking.is_some() {
-            self.look_on(decoding);
+            self.look_on(decoding)
         } else if let Some(key) = self.next_picture() {
             self.line.retain(|k| *k != key);
-            self.begin_looking(key);
+            self.begin_looking(key)
+        } else {
+            Ok(())
         }
     }
 
-    fn begin_looking(&mut self, key: PictureKey) {
+    fn begin_looking(&mut self, key: PictureKey) -> Result<(), Fault> {
         let Some(picture) = self.pictures.get(&key) else {
-            return;
+            return Ok(());
         };
         let started = Instant::now();
         let pixels = picture.pixels.clone();
         let vision = &self.model.vision;
-        match guarded(|| vision.start(&pixels.to_f32_chw())) {
+        let begun = guarded(|| {
+            #[cfg(test)]
+            super::faults::strike("picture", &[])?;
+            vision.start(&pixels.to_f32_chw())
+        });
+        match begun {
             Ok(encoding) => {
                 self.looking = Some(Looking {
                     key,
                     started,
                     vision_ms: 0.0,
                     stage: Stage::Vision(encoding),
-                })
+                });
+                Ok(())
             }
             Err(fault) => self.looking_failed(key, fault),
         }
     }
 
-    fn look_on(&mut self, decoding: bool) {
+    fn look_on(&mut self, decoding: bool) -> Result<(), Fault> {
         let Some(mut looking) = self.looking.take() else {
-            return;
+            return Ok(());
         };
         let started = Instant::now();
         let key = looking.key;
@@ -641,8 +777,10 @@ impl Worker {
                 let places = positions(&entries[..start + len], start);
                 let grown = self.cache.grow(&mut cached.pages, start + len);
                 let (model, arena) = (&self.model, &self.arena);
-                let done = grown.map_err(Fault::Error).and_then(|()| {
+                let done = grown.map_err(Fault::from).and_then(|()| {
                     guarded(|| {
+                        #[cfg(test)]
+                        super::faults::strike("picture", &[])?;
                         let span = Span {
                             start,
                             len,
@@ -667,12 +805,13 @@ impl Worker {
                     .extend_from_slice(&entries[start..start + len]);
                 if cached.entries.len() < entries.len() {
                     self.looking = Some(looking);
-                    return;
+                    return Ok(());
                 }
                 let cached = std::mem::take(cached);
                 self.looked(key, cached, looking.started, looking.vision_ms);
             }
         }
+        Ok(())
     }
 
     fn looked(&mut self, key: PictureKey, cached: Cached, started: Instant, vision_ms: f64) {
@@ -701,11 +840,20 @@ impl Worker {
         }
     }
 
-    fn looking_failed(&mut self, key: PictureKey, fault: Fault) {
+    /// Ends a picture's encoding and whoever waits for it; a panic in it costs the others their cache, no more.
+    fn looking_failed(&mut self, key: PictureKey, fault: Fault) -> Result<(), Fault> {
         self.looking = None;
         let error = match fault {
-            Fault::Error(e) => job_error(&e),
-            Fault::Panic(what) => self.recover().err().unwrap_or_else(|| panicked(&what)),
+            Fault::Job(error) => error,
+            Fault::Lost(_) => return Err(fault),
+            Fault::Panic(what) => {
+                tracing::error!(panic = %what, "the worker panicked over a picture and starts its cache anew");
+                for Running { sequence, .. } in std::mem::take(&mut self.slots) {
+                    self.waiting.push(sequence.session, sequence);
+                }
+                self.renew_cache().map_err(|e| Fault::Lost(e.to_string()))?;
+                panicked()
+            }
         };
         if let Some(picture) = self.pictures.remove(&key) {
             for (_, events) in picture.told {
@@ -718,6 +866,7 @@ impl Worker {
         for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
             self.fail(sequence, error.clone());
         }
+        Ok(())
     }
 
     /// Runs everything once that will be served, so that the first user is as fast as the tenth.
@@ -767,48 +916,9 @@ impl Worker {
     }
 }
 
-enum Fault {
-    Error(candle_core::Error),
-    Panic(String),
-}
-
-/// Runs a piece of work on the model so that a panic in it stays with its job.
-fn guarded<T>(work: impl FnOnce() -> candle_core::Result<T>) -> Result<T, Fault> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(Fault::Error),
-        Err(panic) => {
-            let what = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
-                .unwrap_or_else(|| "unknown".into());
-            Err(Fault::Panic(what))
-        }
-    }
-}
-
-fn job_error(e: &candle_core::Error) -> JobError {
-    let what = e.to_string();
-    let lower = what.to_lowercase();
-    if lower.contains("out of memory") || lower.contains("out_of_memory") {
-        let message = "The device has no memory left for this: try again when others are done, or serve with a smaller --cache-bytes.";
-        return JobError::new(ErrorCode::OutOfMemory, message).retry_after(1000.0);
-    }
-    tracing::error!(error = %what, "the worker failed");
-    JobError::new(
-        ErrorCode::WorkerFailed,
-        "The worker failed in the middle of this; it goes on with the next. Try again.",
-    )
-    .retry_after(0.0)
-}
-
-fn panicked(what: &str) -> JobError {
-    tracing::error!(panic = %what, "the worker panicked and recovered");
-    JobError::new(
-        ErrorCode::WorkerFailed,
-        "The worker failed in the middle of this and has recovered. Try again.",
-    )
-    .retry_after(0.0)
+/// Whether nothing but a slot is missing.
+fn is_ready(cache: &PrefixCache, sequence: &Sequence) -> bool {
+    !sequence.events.stalled() && sequence.picture.is_none_or(|key| cache.has_picture(key))
 }
 
 fn gone() -> JobError {

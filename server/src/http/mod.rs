@@ -36,7 +36,16 @@ pub struct Options {
     pub tls: Option<rustls::ServerConfig>,
 }
 
-/// Serves until SIGTERM or Ctrl-C, then lets running answers finish.
+/// Why serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// SIGTERM or Ctrl-C.
+    Asked,
+    /// The device is lost: only a new process may get it back.
+    Lost,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then lets running answers finish; or until the device is lost.
 ///
 /// `bound` is told the address, which is news if port 0 was asked for.
 ///
@@ -46,7 +55,7 @@ pub async fn serve(
     hub: Arc<Hub>,
     options: Options,
     bound: impl FnOnce(SocketAddr),
-) -> std::io::Result<()> {
+) -> std::io::Result<Ended> {
     let access = Arc::new(options.access);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
     let server = HttpServer::new(move || {
@@ -81,15 +90,25 @@ pub async fn serve(
     let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests));
     bound(address);
 
-    let signalled = signalled().await;
-    if let Err(problem) = &signalled {
-        tracing::error!(%problem, "signals can't be heard: shutting down");
-    }
+    let ended = tokio::select! {
+        signalled = signalled() => {
+            if let Err(problem) = &signalled {
+                tracing::error!(%problem, "signals can't be heard: shutting down");
+            }
+            Ended::Asked
+        }
+        () = lost(&hub) => Ended::Lost,
+    };
     let patience = options.drain;
-    tracing::info!(
-        ?patience,
-        "shutting down: running answers finish, new ones are refused"
-    );
+    match ended {
+        Ended::Asked => tracing::info!(
+            ?patience,
+            "shutting down: running answers finish, new ones are refused"
+        ),
+        Ended::Lost => {
+            tracing::error!("shutting down: the device is lost, a new process is needed")
+        }
+    }
     hub.shared.set_phase(Phase::Draining);
     let finish = async {
         if !hub.finish(patience).await {
@@ -105,7 +124,16 @@ pub async fn serve(
     ticking.abort();
     // The connections' close frames leave meanwhile.
     handle.stop(true).await;
-    serving.await.map_err(std::io::Error::other)?
+    serving.await.map_err(std::io::Error::other)??;
+    Ok(ended)
+}
+
+/// Waits until the device is lost, if it ever is.
+async fn lost(hub: &Hub) {
+    let mut status = hub.shared.engine.status();
+    if status.wait_for(|status| status.lost).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Waits for SIGTERM or Ctrl-C.

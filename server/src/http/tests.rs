@@ -1,24 +1,29 @@
 //! What an operator is told, held against every state that a server can be in.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web;
 use tokio::sync::watch;
 use wire::State;
 
-use super::{healthz, metrics, readyz};
+use super::{Access, Ended, Proxies, healthz, metrics, readyz};
 use crate::config::LimitArgs;
 use crate::engine::{Engine, Status};
 use crate::metrics::check::{conventions, parse};
-use crate::session::{Hub, Options, Phase, Shared};
+use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
 
 fn hub(state: State) -> web::Data<Hub> {
-    let (commands, _) = mpsc::channel();
     let (_, status) = watch::channel(Status {
         state,
         ..Status::default()
     });
+    hub_of(status)
+}
+
+fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
+    let (commands, _) = mpsc::channel();
     let options = Options {
         share_pictures: false,
         image: crate::image::Options::default(),
@@ -30,6 +35,29 @@ fn hub(state: State) -> web::Data<Hub> {
     let limits = LimitArgs::default().wire().unwrap();
     let engine = Engine::stand_in(commands, status);
     web::Data::new(Hub::new(Shared::new(engine, limits, options).unwrap()))
+}
+
+/// A server whose device is lost ends by itself, so that a supervisor starts another.
+#[actix_web::test]
+async fn a_lost_device_ends_the_server() {
+    let (tell, status) = watch::channel(Status::default());
+    let hub = hub_of(status).into_inner();
+    let options = super::Options {
+        listen: ([127, 0, 0, 1], 0).into(),
+        threads: 1,
+        drain: Duration::from_secs(60),
+        access: Access::new(&[], &[], Proxies::new(Vec::new())).unwrap(),
+        guests: Guests::new(Vec::new(), GuestLimits::default(), 10, false),
+        tls: None,
+    };
+    let serving = super::serve(hub, options, |_| {
+        tell.send_modify(|status| {
+            status.state = State::Failed;
+            status.lost = true;
+        });
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(30), serving).await;
+    assert_eq!(ended.unwrap().unwrap(), Ended::Lost);
 }
 
 /// Whether it is alive, and whether it is ready.

@@ -114,14 +114,15 @@ pub struct Picture {
     pub preprocess_ms: f64,
 }
 
-/// Width, height (as stored: not upright) and format, from the header alone.
+/// Width, height (as stored: not upright) and format, from the header alone, as `decoder` reads it: so that what is
+/// judged by them is what will be decoded.
 ///
 /// # Errors
 /// [`ImageError::Unsupported`] for what is no picture, [`ImageError::Broken`] for a header that can't be read.
-pub fn probe(bytes: &[u8]) -> Result<(u32, u32, Format), ImageError> {
+pub fn probe(bytes: &[u8], decoder: Decoder) -> Result<(u32, u32, Format), ImageError> {
     let format = Format::of(bytes)?;
-    let (width, height) = guarded(format, || match format {
-        Format::Jpeg => jpeg::dimensions(bytes),
+    let (width, height) = guarded(format, || match (format, decoder) {
+        (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
         _ => others::dimensions(bytes, format),
     })?;
     Ok((width, height, format))
@@ -134,7 +135,7 @@ pub fn probe(bytes: &[u8]) -> Result<(u32, u32, Format), ImageError> {
 /// # Errors
 /// [`ImageError`]; one bad picture has no effect on any other.
 pub fn load(bytes: &[u8], size: u32, options: &Options) -> Result<Picture, ImageError> {
-    let (width, height, format) = probe(bytes)?;
+    let (width, height, format) = probe(bytes, options.decoder)?;
     if width == 0 || height == 0 {
         return Err(ImageError::broken(format, "it has no pixels"));
     }

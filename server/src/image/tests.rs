@@ -127,7 +127,7 @@ fn size_is_of_the_upright_picture() {
     ] {
         let picture = load(&fixture(name), 14, &options(raw)).unwrap();
         assert_eq!((picture.width, picture.height), expected, "{name} {raw}");
-        assert_eq!(probe(&fixture(name)).unwrap().0, 30);
+        assert_eq!(probe(&fixture(name), Decoder::default()).unwrap().0, 30);
     }
 }
 
@@ -141,8 +141,19 @@ fn formats_are_told_by_their_bytes() {
         ("rgb.bmp", "bmp"),
         ("lzw.tif", "tiff"),
     ] {
-        assert_eq!(probe(&fixture(name)).unwrap().2.as_str(), expected);
+        let (_, _, format) = probe(&fixture(name), Decoder::default()).unwrap();
+        assert_eq!(format.as_str(), expected);
     }
+}
+
+/// Of an arithmetic-coded JPEG libjpeg-turbo reads the header and Rust's decoder does not: so it tells who was asked.
+#[test]
+fn the_portable_decoder_reads_headers_itself() {
+    let mut bytes = fixture("420.jpg");
+    let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]);
+    bytes[frame.unwrap() + 1] = 0xc9;
+    assert!(probe(&bytes, Decoder::TurboJpeg).is_ok());
+    assert!(probe(&bytes, Decoder::Portable).is_err());
 }
 
 #[test]

@@ -203,9 +203,11 @@ impl State {
             }
         }
         let id = self.new_id("conv");
+        let number = (self.setup.next_number)();
         self.conversations.insert(
             id.clone(),
             Conversation {
+                number,
                 picture: None,
                 history: Vec::new(),
                 queue: VecDeque::new(),
@@ -236,12 +238,13 @@ impl State {
                 return;
             };
             let Some(&number) = conversation.queue.front() else {
-                if conversation.leaving {
-                    self.conversations.remove(id);
-                    self.send(ServerMessage::Forgotten(Forgotten {
-                        conversation: Some(id.to_owned()),
-                        image: None,
-                    }));
+                if conversation.leaving
+                    && let Some(gone) = self.conversations.remove(id)
+                {
+                    self.effects.push_back(Effect::ForgetConversation {
+                        number: gone.number,
+                        id: id.to_owned(),
+                    });
                 }
                 return;
             };
@@ -279,6 +282,7 @@ impl State {
         let Some(conversation) = self.conversations.get_mut(&ask.conversation) else {
             return;
         };
+        let number_of_conversation = conversation.number;
         ask.stage = AskStage::Given;
         let history = ask
             .history
@@ -295,6 +299,7 @@ impl State {
         };
         self.effects.push_back(Effect::Ask(Box::new(AskJob {
             session: self.setup.number,
+            conversation: number_of_conversation,
             request: number,
             picture,
             history,
@@ -513,6 +518,14 @@ impl State {
             }
         }
         self.advance(id);
+    }
+
+    /// What the engine held of a conversation is freed.
+    pub fn conversation_freed(&mut self, id: &str) {
+        self.send(ServerMessage::Forgotten(Forgotten {
+            conversation: Some(id.to_owned()),
+            image: None,
+        }));
     }
 
     /// What the engine tells.

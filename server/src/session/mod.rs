@@ -279,6 +279,14 @@ impl Session {
                     }
                 });
             }
+            Effect::ForgetConversation { number, id } => {
+                let session = Arc::downgrade(self);
+                engine.forget_conversation(number, move || {
+                    if let Some(session) = session.upgrade() {
+                        session.with(|state| state.conversation_freed(&id));
+                    }
+                });
+            }
         }
     }
 

@@ -111,6 +111,11 @@ impl Shared {
                 "The model is still loading: ask again in a moment.",
             )
             .retry_after(LOADING_RETRY_MS)),
+            ServerState::Failed if status.lost => Err(JobError::new(
+                ErrorCode::WorkerFailed,
+                "The device failed and the server has to start anew: ask again when it is back.",
+            )
+            .retry_after(DRAINING_RETRY_MS)),
             ServerState::Failed => Err(JobError::new(
                 ErrorCode::WorkerFailed,
                 format!(
@@ -124,12 +129,13 @@ impl Shared {
 
     /// Decodes a file on the threads for that and tells the session.
     pub(super) fn decode(&self, session: &Arc<Session>, image: String, file: File) {
-        let memory = image::probe(file.bytes()).map_or(0, |(width, height, _)| {
+        let options = self.options.image;
+        let probed = image::probe(file.bytes(), options.decoder);
+        let memory = probed.map_or(0, |(width, height, _)| {
             (u64::from(width) * u64::from(height)).min(self.limits.image_pixels)
                 * DECODE_BYTES_PER_PIXEL
         });
         let session = Arc::downgrade(session);
-        let options = self.options.image;
         let status = self.engine.status();
         self.pool.submit(memory, move || {
             // A session that ended in the meantime costs nothing more.
@@ -151,7 +157,7 @@ fn load(
     status: &watch::Receiver<Status>,
     options: &image::Options,
 ) -> Result<image::Picture, ImageError> {
-    image::probe(file.bytes())?;
+    image::probe(file.bytes(), options.decoder)?;
     let size = loop {
         let status = status.borrow();
         if status.model.image_size > 0 || status.state == ServerState::Failed {

@@ -31,6 +31,11 @@ pub enum Effect {
         key: PictureKey,
         image: String,
     },
+    /// The same of a conversation, then tell [`State::conversation_freed`].
+    ForgetConversation {
+        number: u64,
+        id: String,
+    },
 }
 
 /// What came of an upload.

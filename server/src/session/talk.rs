@@ -20,6 +20,8 @@ pub enum PictureName {
 
 /// A conversation about at most one picture.
 pub struct Conversation {
+    /// Its number in the engine.
+    pub number: u64,
     pub picture: Option<PictureName>,
     pub history: Vec<Turn>,
     /// Unanswered questions in order of arrival; the first may be with the engine.
