@@ -32,6 +32,9 @@ audit: ## look the dependencies up in the advisory database (needs github.com)
 bench: server ## measure the server under load
 	$(GLIMPSE) bench $(ARGS)
 
+fuzz: ## fuzz what strangers can send: four times ten minutes
+	@scripts/fuzz.sh
+
 page: ## build the page into dist/
 	@scripts/setup.sh page
 	@scripts/page.sh
@@ -45,4 +48,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test lint audit bench page server clean
+.PHONY: help serve test lint audit bench fuzz page server clean

@@ -1,6 +1,6 @@
 //! Text frames: what is understood says the same when it is written and read again.
 #![no_main]
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../server/src/session/codec.rs"]
 mod codec;

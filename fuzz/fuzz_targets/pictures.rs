@@ -1,6 +1,6 @@
 //! Pictures of every format: pixels of the right size or an error, with either decoder.
 #![no_main]
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../server/src/image/mod.rs"]
 mod image;

@@ -1,6 +1,6 @@
 //! Any text: its tokens spell it, and none of them is a control token.
 #![no_main]
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../server/src/text/mod.rs"]
 mod text;

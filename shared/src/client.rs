@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A text frame from a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientMessage {
     Hello(Hello),
@@ -20,6 +21,7 @@ pub const CLIENT_TYPES: [&str; 7] = ["hello", "upload", "ask", "cancel", "forget
 
 /// Only as the first message; optional where the server asks for no key.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Hello {
     /// An API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,13 +32,16 @@ pub struct Hello {
 
 /// Goes on with an earlier session after its last seen `event`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Resume {
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub session: String,
     pub last_event: u64,
 }
 
 /// Announces a picture; its bytes follow in binary frames ([`crate::frame`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Upload {
     /// The client's number for this upload, used once in a session.
     pub upload: u32,
@@ -44,6 +49,7 @@ pub struct Upload {
     pub bytes: u64,
     /// Lower-case hex of the whole file; known to the session, it is answered without any bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(regex(pattern = "^[0-9a-f]{64}$")))]
     pub sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -51,18 +57,22 @@ pub struct Upload {
 
 /// A question.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ask {
     /// The client's id for the question, unique in the session, 1–128 bytes.
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub request: String,
     pub text: String,
     /// Goes on with a conversation; without it a new one starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub conversation: Option<String>,
     /// The picture, by the number of its upload (from the moment that was sent) …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<u32>,
     /// … or by the id that `upload_received` gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub image: Option<String>,
     /// Replaces what the server remembers of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +83,7 @@ pub struct Ask {
 
 /// A question and its answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Turn {
     pub question: String,
     pub answer: String,
@@ -80,33 +91,41 @@ pub struct Turn {
 
 /// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sampling {
     /// 0–2; 0 is greedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(min = 0, max = 2)))]
     pub temperature: Option<f64>,
     /// Over 0, at most 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(max = 1), extend("exclusiveMinimum" = 0)))]
     pub top_p: Option<f64>,
     /// 0 is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u64>,
     /// Over 0, at most 2; 1 is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(max = 2), extend("exclusiveMinimum" = 0)))]
     pub repetition_penalty: Option<f64>,
     /// At least 1, at most `limits.max_new_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub max_new_tokens: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// At most 8 strings of at most 64 characters; the answer ends before the first that appears.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(max = 8), inner(length(max = 64))))]
     pub stop: Option<Vec<String>>,
 }
 
 /// Ends a request or an upload: exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cancel {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub request: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<u32>,
@@ -114,21 +133,26 @@ pub struct Cancel {
 
 /// Frees a conversation or a picture now: exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Forget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub conversation: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub image: Option<String>,
 }
 
 /// This event and all before it may be forgotten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ack {
     pub event: u64,
 }
 
 /// Answered by `pong` with the same `t`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ping {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub t: Option<serde_json::Value>,

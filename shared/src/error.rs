@@ -7,6 +7,7 @@ macro_rules! codes {
         /// What went wrong. With `request` an error ends that request, with `upload` that upload, with `image` the
         /// picture is unusable; with none it speaks of the message just read and ends nothing.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode { $(#[doc = $meaning] $variant,)* }
 

@@ -6,6 +6,8 @@
 pub mod client;
 pub mod error;
 pub mod frame;
+#[cfg(test)]
+mod schemas;
 pub mod server;
 
 pub use client::{

@@ -6,6 +6,7 @@ use crate::ErrorCode;
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerEnvelope {
     /// Milliseconds since the session's start, on the server's monotonic clock.
     pub at: f64,
@@ -59,6 +60,7 @@ impl ServerEnvelope {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
     Welcome(Box<Welcome>),
@@ -93,6 +95,7 @@ impl ServerMessage {
 
 /// What the server is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     #[default]
@@ -103,7 +106,9 @@ pub enum State {
     Failed,
 }
 
+/// The first message on every connection; a `hello` is answered by one more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Welcome {
     /// The session's id: whoever has it can resume the session, so keep it as a secret.
     pub session: String,
@@ -122,6 +127,7 @@ pub struct Welcome {
 
 /// Why a session could not be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     Expired,
@@ -129,7 +135,9 @@ pub enum Reason {
     Gap,
 }
 
+/// What answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Model {
     pub name: String,
     /// The embedded demo checkpoint: it knows generated scenes, not photographs.
@@ -145,27 +153,47 @@ pub struct Model {
 
 /// What a session may do; refused beyond, never clamped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Limits {
+    /// A text frame's, and a binary frame's bytes.
     pub message_bytes: u64,
+    /// Of a question, in Unicode code points.
     pub text_chars: u64,
+    /// Of a file.
     pub upload_bytes: u64,
+    /// Width × height, as the file's header says.
     pub image_pixels: u64,
+    /// Uploads that are not complete.
     pub open_uploads: u64,
+    /// Pictures held; the one used longest ago goes.
     pub images: u64,
+    /// Of all files held.
     pub session_image_bytes: u64,
+    /// Questions without `done` or `error`.
     pub open_requests: u64,
+    /// Of an answer.
     pub max_new_tokens: u64,
+    /// Keep no more than so many bytes beyond the last `received`.
     pub upload_window: u64,
+    /// Unsent, at which answers pause.
     pub outbox_bytes: u64,
+    /// Sent and not acknowledged, kept for a resume.
     pub replay_bytes: u64,
+    /// A session without a connection is kept for so long.
     pub resume_seconds: f64,
+    /// Without a sign of life (a pong to the server's ping is one) the connection closes with 4002.
     pub idle_seconds: f64,
+    /// An upload without a byte ends with `upload_timeout`.
     pub upload_idle_seconds: f64,
+    /// From `ask` to the end of the answer.
     pub request_seconds: f64,
+    /// A client that does not read for so long is closed with 4008.
     pub stall_seconds: f64,
 }
 
+/// After `welcome`, and whenever the server's state changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     pub state: State,
     /// 0–1 while loading.
@@ -173,14 +201,18 @@ pub struct Status {
     pub progress: Option<f64>,
 }
 
+/// The bytes may come, from `received` on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadAccepted {
     pub upload: u32,
     /// The offset of the client's next byte.
     pub received: u64,
 }
 
+/// Every 256 KiB or 100 ms while bytes come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadProgress {
     pub upload: u32,
     /// The offset of the client's next byte.
@@ -189,6 +221,7 @@ pub struct UploadProgress {
 
 /// At the last byte, before any decoding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadReceived {
     pub upload: u32,
     pub image: String,
@@ -200,6 +233,7 @@ pub struct UploadReceived {
 
 /// The picture is decoded and scaled to the model's size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImageReady {
     pub image: String,
     /// In pixels, upright.
@@ -212,7 +246,9 @@ pub struct ImageReady {
     pub cached: bool,
 }
 
+/// What the picture's way to its pixels took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImageTimings {
     pub upload_ms: f64,
     pub decode_ms: f64,
@@ -221,6 +257,7 @@ pub struct ImageTimings {
 
 /// The model has looked: a question now costs only its own tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ImageEncoded {
     pub image: String,
     /// Cache entries that the picture takes in the decoder.
@@ -230,14 +267,18 @@ pub struct ImageEncoded {
     pub cached: bool,
 }
 
+/// What looking at the picture took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EncodeTimings {
     pub queue_ms: f64,
     pub vision_ms: f64,
     pub prefill_ms: f64,
 }
 
+/// The question is taken. Sent again when its position falls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Queued {
     pub request: String,
     pub conversation: String,
@@ -245,13 +286,16 @@ pub struct Queued {
     pub position: Option<u64>,
 }
 
+/// The question has a slot: its prompt is computed now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Started {
     pub request: String,
 }
 
 /// A piece of the answer: always valid UTF-8; joined, the pieces are the answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Token {
     pub request: String,
     /// 0, 1, 2 … without gaps.
@@ -259,7 +303,9 @@ pub struct Token {
     pub text: String,
 }
 
+/// The answer is over; nothing of this request follows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Done {
     pub request: String,
     pub conversation: String,
@@ -269,6 +315,7 @@ pub struct Done {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model said that it is done, or a stop string appeared.
@@ -280,7 +327,9 @@ pub enum FinishReason {
     Timeout,
 }
 
+/// How many tokens it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Usage {
     /// The picture's vectors included.
     pub prompt_tokens: u64,
@@ -294,6 +343,7 @@ pub struct Usage {
 /// `image_wait_ms + queue_ms + prefill_ms + decode_ms = total_ms`; `first_token_ms` runs from the receipt of `ask` to
 /// the first piece of text leaving.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AnswerTimings {
     pub image_wait_ms: f64,
     pub queue_ms: f64,
@@ -306,6 +356,7 @@ pub struct AnswerTimings {
 
 /// The bytes, pixels and caches of it are freed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Forgotten {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
@@ -313,7 +364,9 @@ pub struct Forgotten {
     pub image: Option<String>,
 }
 
+/// Something was refused or failed; `request`, `upload` or `image` say what ends by it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Error {
     pub code: ErrorCode,
     /// What happened and what to do.
@@ -331,7 +384,9 @@ pub struct Error {
     pub retry_after_ms: Option<f64>,
 }
 
+/// The answer to `ping`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pong {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub t: Option<serde_json::Value>,

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Fuzzes what strangers can send, with AddressSanitizer and coverage (libFuzzer, through cargo-fuzz).
+#   scripts/fuzz.sh                    every target for ten minutes
+#   scripts/fuzz.sh pictures 60        one target for so many seconds
+# What is found lies in fuzz/artifacts and becomes a test; what was learnt, in fuzz/corpus, is gone on from next time.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+CARGO_FUZZ=0.13.2
+have clang || install_packages clang llvm
+cargo_tool cargo-fuzz $CARGO_FUZZ cargo-fuzz
+
+# The sanitizer's flags are for nightly compilers; the stable one has all that they need, and takes them if told to.
+export RUSTC_BOOTSTRAP=1
+# libjpeg-turbo, the one parser written in C, is looked into as well. Its assembly can't be.
+export CC=clang CFLAGS="-fsanitize=address,fuzzer-no-link -g -O1"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
+
+seeds() {
+    case $1 in
+        pictures) echo tests/pixels/fixtures ;;
+        *) echo "fuzz/seeds/$1" ;;
+    esac
+}
+
+for target in ${1:-frames messages pictures tokenizer}; do
+    say "Fuzzing $target for ${2:-600} s"
+    mkdir -p "fuzz/corpus/$target"
+    cargo fuzz run "$target" "fuzz/corpus/$target" "$(seeds "$target")" -- \
+        -max_total_time="${2:-600}" -timeout=20 -rss_limit_mb=4096 -max_len=65536 -print_final_stats=1
+done
