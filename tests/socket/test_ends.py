@@ -1,7 +1,10 @@
 """How servers, connections and patience end."""
 
 import json
+import os
+import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -179,3 +182,54 @@ def test_a_kill_loses_nothing_that_the_client_kept(serve, connect, scene):
     back.ask("b", "What colour are they?", image=image, history=said)
     back.done("b")
     assert back.answer("b")
+
+
+def test_a_full_disk_stops_nothing(binary, connect, scene):
+    """Nothing is written but the log; where that can't be, the server serves on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with open("/dev/full", "w") as full:
+        command = [binary, "--log", "trace", "serve", "--listen", f"127.0.0.1:{port}"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
+    try:
+        client, end = None, time.monotonic() + 60
+        while client is None:
+            try:
+                client = connect(f"ws://127.0.0.1:{port}/ws")
+            except OSError:
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(0.1)
+        client.until("status", lambda m: m["state"] == "ready")
+        client.upload(1, b"no picture")
+        client.error("image_unsupported")
+        client.ask("a", "How many circles are there?", image=client.image(2, scene()))
+        client.done("a")
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_model_folder_that_changes_underneath(serve, connect, scene, tmp_path):
+    """Once it is loaded the folder is not read any more: cut short, overwritten or gone, answers stay the same."""
+    folder = tmp_path / "model"
+    shutil.copytree(ROOT / "models/demo", folder, ignore=shutil.ignore_patterns("train"))
+    server = serve("--model", str(folder))
+    server.wait_ready()
+    client = connect(server.ws)
+    image = client.image(1, scene())
+    client.ask("a", "How many circles are there?", image=image)
+    client.done("a")
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert str(folder) not in maps, "the weights are still mapped: a file cut short would end the process"
+    for number, file in enumerate(sorted(folder.iterdir())):
+        if number % 3 == 0:
+            file.unlink()
+        elif number % 3 == 1:
+            os.truncate(file, 0)
+        else:
+            file.write_bytes(os.urandom(1000))
+    fresh = connect(server.ws)
+    fresh.ask("a", "How many circles are there?", image=fresh.image(1, scene()))
+    fresh.done("a")
+    assert fresh.answer("a") == client.answer("a")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -193,3 +194,27 @@ def test_forget_says_when_it_is_gone(connect, scene):
     for what in ({"image": "img_none"}, {"conversation": "conv_none"}):
         client.send(type="forget", **what)
         client.until("error", lambda m: m["code"].startswith("unknown_"))
+
+
+def test_a_forgotten_conversation_frees_its_memory(serve, connect):
+    """What `forgotten` says is so: the cache's pages are free again."""
+    server = serve()
+    server.wait_ready()
+
+    def used() -> float:
+        with urllib.request.urlopen(server.url + "/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("glimpse_cache_used_bytes"))
+
+    client = connect(server.ws)
+    before = used()
+    client.ask("a", "Tell me something long. " * 40)
+    conversation = client.done("a")["conversation"]
+    assert used() > before
+    client.send(type="forget", conversation=conversation)
+    client.until("forgotten")
+    end = time.monotonic() + 10
+    # The gauge is told after the command, in the worker's own time.
+    while used() > before and time.monotonic() < end:
+        time.sleep(0.02)
+    assert used() == before
