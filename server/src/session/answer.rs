@@ -154,6 +154,7 @@ impl State {
                 received: now,
                 deadline: now + seconds(limits.request_seconds),
                 stage: AskStage::Waiting,
+                started: false,
                 told: None,
                 index: 0,
                 answer: String::new(),
@@ -330,9 +331,23 @@ impl State {
             })
             .copied()
             .collect();
+        let ahead = self.ahead(id);
         for (place, number) in waiting.into_iter().enumerate() {
-            self.queued(number, (!pending).then_some(place as u64));
+            self.queued(number, (!pending).then_some(ahead + place as u64));
         }
+    }
+
+    /// How many answers end before the conversation's next turn: none once its question with the engine has started.
+    fn ahead(&self, id: &str) -> u64 {
+        let queue = self.conversations.get(id).map(|it| &it.queue);
+        let given = queue
+            .into_iter()
+            .flatten()
+            .filter_map(|number| self.asks.get(number))
+            .find(|ask| ask.stage == AskStage::Given);
+        given
+            .filter(|ask| !ask.started)
+            .map_or(0, |ask| 1 + ask.told.flatten().unwrap_or(0))
     }
 
     /// Sends `queued` at first, and when the position falls.
@@ -540,11 +555,16 @@ impl State {
             Event::PictureFailed { key, error } => self.not_encoded(&key, error),
             Event::Queued { request, position } => {
                 self.queued(request, position.map(|place| place as u64));
+                if let Some(ask) = self.asks.get(&request) {
+                    self.tell_positions(&ask.conversation.clone());
+                }
             }
             Event::Started { request } => {
-                if let Some(ask) = self.asks.get(&request) {
-                    let request = ask.request.clone();
+                if let Some(ask) = self.asks.get_mut(&request) {
+                    ask.started = true;
+                    let (request, conversation) = (ask.request.clone(), ask.conversation.clone());
                     self.send(ServerMessage::Started(Started { request }));
+                    self.tell_positions(&conversation);
                 }
             }
             Event::Token { request, text } => {

@@ -111,9 +111,19 @@ fn fields<T: DeserializeOwned>(kind: &str, object: Map<String, Value>) -> Result
     serde_json::from_value(Value::Object(object)).map_err(|error| {
         Refusal::new(
             ErrorCode::BadMessage,
-            format!("The {kind} was not understood: {error}."),
+            format!("The {kind} was not understood: {}.", brief(&error)),
         )
     })
+}
+
+/// What serde says, which may quote all of what it was given.
+fn brief(error: &serde_json::Error) -> String {
+    const MOST: usize = 200;
+    let said = error.to_string();
+    match said.char_indices().nth(MOST) {
+        None => said,
+        Some((end, _)) => format!("{}…", &said[..end]),
+    }
 }
 
 /// Apart from the other fields, so that a negative `top_k` is as much a `bad_sampling` as a negative temperature.
@@ -126,7 +136,7 @@ fn sampling(value: Option<Value>) -> Result<Option<wire::Sampling>, Refusal> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(object)) => serde_json::from_value(Value::Object(object))
             .map(Some)
-            .map_err(|error| refuse(error.to_string())),
+            .map_err(|error| refuse(brief(&error))),
         Some(_) => Err(refuse("they must be an object".into())),
     }
 }

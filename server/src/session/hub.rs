@@ -85,8 +85,10 @@ impl Hub {
             Ok(connection) => Ok(connection),
             Err(Some(Gap::Future)) => Err(Reason::Gap),
             Err(Some(Gap::Lost)) => {
-                // Nobody can ever resume it.
-                self.end(&session.id);
+                // Nobody can ever resume it, unless someone still has it.
+                if session.alone_since().is_some() {
+                    self.end(&session.id);
+                }
                 Err(Reason::Gap)
             }
             Err(None) => Err(Reason::Expired),
@@ -112,9 +114,11 @@ impl Hub {
         }))
     }
 
-    /// Ends a connection's session at once.
+    /// Ends a connection's session at once, unless another connection has taken it over.
     pub fn close(&self, connection: &Connection) {
-        self.end(&connection.session.id);
+        if connection.session.end_as(connection.generation) {
+            self.sessions.lock().remove(&connection.session.id);
+        }
     }
 
     /// Ends a session that its client left.
@@ -137,12 +141,13 @@ impl Hub {
     /// Ends what took too long: sessions without a connection, uploads without bytes. Call it every second or so.
     pub fn tick(&self, now: Instant) {
         let patience = seconds(self.shared.limits.resume_seconds);
+        let short = self.shared.budget.was_short();
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             if session.is_expired(patience, now) {
                 self.expire(&session.id);
             } else {
-                session.tick(now);
+                session.tick(short, now);
             }
         }
     }

@@ -28,7 +28,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use wire::{ClientMessage, ServerMessage};
 
@@ -271,6 +271,7 @@ impl Session {
                 }
             }
             Effect::Cancel(number) => engine.cancel(number),
+            Effect::End => engine.end_session(self.number),
             Effect::Forget { key, image } => {
                 let session = Arc::downgrade(self);
                 engine.forget(key, move || {
@@ -348,14 +349,33 @@ impl Session {
             .is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
-    fn tick(self: &Arc<Self>, now: Instant) {
+    /// `short`: memory for uploads ran out since the last time.
+    fn tick(self: &Arc<Self>, short: bool, now: Instant) {
         let connected = self.is_connected();
-        self.with(|state| state.tick(connected, now));
+        self.with(|state| {
+            state.tick(connected, now);
+            if short && !connected {
+                state.shed();
+            }
+        });
     }
 
     /// Ends the session: answers are cancelled, pictures dropped. Once is enough.
-    fn end(&self) {
-        let mut inner = self.inner.lock();
+    fn end(self: &Arc<Self>) {
+        self.finish(self.inner.lock());
+    }
+
+    /// The same, but only if the connection of that `generation` still has it; whether it did.
+    fn end_as(self: &Arc<Self>, generation: u64) -> bool {
+        let inner = self.inner.lock();
+        let mine = inner.generation == generation;
+        if mine {
+            self.finish(inner);
+        }
+        mine
+    }
+
+    fn finish(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
         if inner.ended {
             return;
         }
@@ -365,9 +385,11 @@ impl Session {
         }
         // Everything the session holds goes now, not with its last `Arc`.
         inner.state.clear();
+        // Behind what the engine is being told of the session just now.
+        inner.state.effects.push_back(Effect::End);
         drop(inner);
         self.away.store(true, Ordering::Relaxed);
-        self.shared.engine.end_session(self.number);
+        self.settle();
     }
 }
 

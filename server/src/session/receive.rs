@@ -24,6 +24,7 @@ impl State {
     pub fn announce(&mut self, upload: &Upload, now: Instant) {
         let number = upload.upload;
         if !self.uploads.knows(number)
+            && self.uploads.has_room(number)
             && let Some(sha256) = upload.sha256.as_deref().and_then(parse_sha256)
             && let Some(picture) = self.pictures.by_sha256(&sha256)
         {

@@ -17,7 +17,7 @@ use crate::text::Defaults;
 /// What a client is told to wait while the model loads.
 const LOADING_RETRY_MS: f64 = 1000.0;
 /// And while the server shuts down: the next one may be up by then.
-const DRAINING_RETRY_MS: f64 = 3000.0;
+pub(super) const DRAINING_RETRY_MS: f64 = 3000.0;
 /// Bytes per pixel while a picture is decoded: as decoded, and as RGB.
 const DECODE_BYTES_PER_PIXEL: u64 = 7;
 
@@ -83,8 +83,10 @@ impl Shared {
 
     /// Tells when the status may have changed.
     pub fn watch(&self) -> StatusWatch {
+        let mut engine = self.engine.status();
+        engine.mark_unchanged();
         StatusWatch {
-            engine: self.engine.status(),
+            engine,
             phase: self.phase.subscribe(),
         }
     }
@@ -178,8 +180,9 @@ pub struct StatusWatch {
 impl StatusWatch {
     /// Returns after the next change; never, if there can be none any more.
     pub async fn changed(&mut self) {
+        // An engine that is gone changes no more; the server's own end is still to come.
         let changed = tokio::select! {
-            changed = self.engine.changed() => changed,
+            Ok(()) = self.engine.changed() => Ok(()),
             changed = self.phase.changed() => changed,
         };
         if changed.is_err() {

@@ -16,6 +16,7 @@ use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::frames::Breach;
 use super::guard::Verdict;
+use super::shared::{DRAINING_RETRY_MS, StatusWatch};
 use super::state::{error, seconds};
 use super::{Connection, Guest, Hub, Outgoing, Owner, Phase, codec};
 use crate::engine::JobError;
@@ -92,13 +93,16 @@ impl Socket {
             let error = JobError::new(
                 ErrorCode::Draining,
                 "The server is shutting down: connect again in a moment.",
-            );
+            )
+            .retry_after(DRAINING_RETRY_MS);
             return leave(ws, &mut stream, End::Refuse(error, close::DRAINING)).await;
         }
         let (guest, owner, hello) = match admit(&hub, entry, &mut stream, &verdict).await {
             Ok(admitted) => admitted,
             Err(end) => return leave(ws, &mut stream, end).await,
         };
+        // From before the welcome, so that no change after it is missed.
+        let status = hub.shared.watch();
         let connection = match hub.open(owner) {
             Ok(connection) => connection,
             Err(problem) => {
@@ -129,7 +133,7 @@ impl Socket {
             socket.first = false;
             socket.hello(hello);
         }
-        let end = socket.run().await;
+        let end = socket.run(status).await;
         tracing::debug!(
             session = socket.connection.tag(),
             ?end,
@@ -142,8 +146,7 @@ impl Socket {
         leave(socket.ws, &mut socket.stream, end).await;
     }
 
-    async fn run(&mut self) -> End {
-        let mut status = self.hub.shared.watch();
+    async fn run(&mut self, mut status: StatusWatch) -> End {
         loop {
             if self.text.is_none() {
                 match self.connection.next() {

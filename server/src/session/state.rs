@@ -26,6 +26,8 @@ pub enum Effect {
     Picture(PictureJob),
     Ask(Box<AskJob>),
     Cancel(u64),
+    /// The session is over.
+    End,
     /// Free what the engine holds of a picture, then tell [`State::freed`].
     Forget {
         key: PictureKey,
@@ -85,7 +87,7 @@ impl State {
                 setup.limits.outbox_bytes,
                 setup.limits.replay_bytes,
             ),
-            uploads: Uploads::new(setup.budget.clone()),
+            uploads: Uploads::new(setup.budget.clone(), setup.limits.upload_window),
             outcomes: HashMap::new(),
             pictures: Pictures::default(),
             conversations: HashMap::new(),
@@ -176,11 +178,16 @@ impl State {
         self.expire_asks(now);
     }
 
+    /// Gives back the memory of uploads that are on their way: resumed, they begin again.
+    pub fn shed(&mut self) {
+        self.uploads.restart();
+    }
+
     /// Drops all that the session holds.
     pub fn clear(&mut self) {
         let (now, limits) = (Instant::now(), &self.setup.limits);
         self.outbox = Outbox::new(now, limits.outbox_bytes, limits.replay_bytes);
-        self.uploads = Uploads::new(self.setup.budget.clone());
+        self.uploads = Uploads::new(self.setup.budget.clone(), limits.upload_window);
         self.outcomes = HashMap::new();
         self.pictures = Pictures::default();
         self.conversations = HashMap::new();

@@ -44,6 +44,8 @@ pub struct Ask {
     pub received: Instant,
     pub deadline: Instant,
     pub stage: AskStage,
+    /// The engine is at it.
+    pub started: bool,
     /// The position that the client was told.
     pub told: Option<Option<u64>>,
     /// The next piece's number.

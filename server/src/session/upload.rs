@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use wire::{ErrorCode, Limits, Upload};
 use super::codec::parse_sha256;
 use crate::metrics::METRICS;
 
-/// Progress is told after so many bytes …
+/// Progress is told after so many bytes, or half a small window …
 const PROGRESS_BYTES: u64 = 256 * 1024;
 /// … or so much time, whichever comes first.
 const PROGRESS_TIME: Duration = Duration::from_millis(100);
@@ -24,6 +24,7 @@ const MAX_STRANGERS: usize = 256;
 pub struct Budget {
     used: AtomicUsize,
     most: usize,
+    short: AtomicBool,
 }
 
 impl Budget {
@@ -31,6 +32,7 @@ impl Budget {
         Arc::new(Budget {
             used: AtomicUsize::new(0),
             most: usize::try_from(bytes).unwrap_or(usize::MAX),
+            short: AtomicBool::new(false),
         })
     }
 
@@ -39,12 +41,21 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Whether something was refused since this was last asked.
+    pub fn was_short(&self) -> bool {
+        self.short.swap(false, Ordering::Relaxed)
+    }
+
     fn take(&self, bytes: usize) -> bool {
-        self.used
+        let taken = self
+            .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= self.most)
-            })
-            .is_ok()
+            });
+        if taken.is_err() {
+            self.short.store(true, Ordering::Relaxed);
+        }
+        taken.is_ok()
     }
 }
 
@@ -155,12 +166,15 @@ pub struct Uploads {
     /// Every number announced so far, and what was announced.
     used: HashMap<u32, (u64, Option<[u8; 32]>)>,
     strangers: HashSet<u32>,
+    /// Progress is told after so many bytes.
+    progress_bytes: u64,
 }
 
 impl Uploads {
-    pub fn new(budget: Arc<Budget>) -> Self {
+    pub fn new(budget: Arc<Budget>, upload_window: u64) -> Self {
         Uploads {
             budget,
+            progress_bytes: PROGRESS_BYTES.min(upload_window / 2),
             open: HashMap::new(),
             used: HashMap::new(),
             strangers: HashSet::new(),
@@ -236,6 +250,20 @@ impl Uploads {
         Announced::Accepted { received: 0 }
     }
 
+    /// Whether a number may still be announced: it was before, or the session has some left.
+    pub fn has_room(&self, number: u32) -> bool {
+        self.used.contains_key(&number) || self.used.len() < MAX_NUMBERS
+    }
+
+    /// Drops what has come of every open upload.
+    pub fn restart(&mut self) {
+        for transfer in self.open.values_mut() {
+            transfer.file = File::new(self.budget.clone());
+            transfer.hash = Sha256::new();
+            transfer.told = 0;
+        }
+    }
+
     /// Marks a number as used without an upload: refused, or answered from what the session has.
     pub fn close(&mut self, upload: &Upload) {
         self.open.remove(&upload.upload);
@@ -290,7 +318,7 @@ impl Uploads {
         transfer.hash.update(piece);
         let received = transfer.received();
         if received < transfer.bytes {
-            if received - transfer.told < PROGRESS_BYTES
+            if received - transfer.told < self.progress_bytes
                 && now.duration_since(transfer.told_at) < PROGRESS_TIME
             {
                 return Piece::Nothing;
@@ -379,7 +407,7 @@ mod tests {
     }
 
     fn uploads() -> Uploads {
-        Uploads::new(Budget::new(2 << 20))
+        Uploads::new(Budget::new(2 << 20), 1 << 20)
     }
 
     fn code(announced: Announced) -> Option<ErrorCode> {
@@ -479,7 +507,7 @@ mod tests {
 
     #[test]
     fn open_uploads_and_memory_are_bounded() {
-        let (mut uploads, now) = (Uploads::new(Budget::new(4)), Instant::now());
+        let (mut uploads, now) = (Uploads::new(Budget::new(4), 1 << 20), Instant::now());
         uploads.announce(&upload(1, 10), &limits(), now);
         uploads.announce(&upload(2, 10), &limits(), now);
         assert_eq!(

@@ -130,14 +130,14 @@ fn one_conversation_is_answered_in_order_and_others_beside_it() {
         .iter()
         .map(|m| (m["request"].clone(), m["position"].clone()))
         .collect();
-    assert_eq!(positions, [(json!("c"), json!(0)), (json!("d"), json!(1))]);
+    assert_eq!(positions, [(json!("c"), json!(1)), (json!("d"), json!(2))]);
     rig.send(json!({"type": "cancel", "request": "c"}));
     let messages = rig.take();
     assert_eq!(messages[0]["finish_reason"], "cancelled");
     // The one behind it moves up.
     assert_eq!(
         (&messages[1]["request"], &messages[1]["position"]),
-        (&json!("d"), &json!(0))
+        (&json!("d"), &json!(1))
     );
     answer(&first, FinishReason::Stop);
     let last = rig.asked();
@@ -300,4 +300,39 @@ fn what_is_remembered_is_bounded() {
     rig.ask("g", json!({"conversation": second}));
     rig.refused(ErrorCode::UnknownConversation);
     rig.answered("h", json!({"conversation": first}));
+}
+
+#[test]
+fn a_follow_up_is_told_its_place_behind_the_question_before() {
+    let rig = rig();
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    let queued = |position| {
+        job.events.event(Event::Queued {
+            request: job.request,
+            position: Some(position),
+        });
+    };
+    queued(5);
+    let conversation = rig.only()["conversation"].clone();
+    rig.ask("b", json!({"conversation": conversation}));
+    assert_eq!(rig.only()["position"], 6);
+    queued(2);
+    let told: Vec<_> = rig.take().iter().map(|m| m["position"].clone()).collect();
+    assert_eq!(told, [json!(2), json!(3)]);
+    job.events.event(Event::Started {
+        request: job.request,
+    });
+    let messages = rig.take();
+    assert_eq!(messages[0]["type"], "started");
+    assert_eq!(messages[1]["position"], 0);
+    rig.no_command();
+}
+
+#[test]
+fn what_is_quoted_back_is_short() {
+    let rig = rig();
+    rig.send(json!({"type": "upload", "upload": "\u{200b}".repeat(100_000), "bytes": 1}));
+    let message = rig.refused(ErrorCode::BadMessage)["message"].to_string();
+    assert!(message.len() < 2_000, "{}", message.len());
 }

@@ -48,6 +48,7 @@ fn no_word_is_lost_with_the_connection() {
     rig.connection = second;
     assert!(matches!(rig.resume(99), Err(Reason::Gap)));
     rig.send(json!({"type": "ack", "event": 3}));
+    rig.connection.detach();
     assert!(matches!(rig.resume(2), Err(Reason::Gap)));
     assert!(matches!(rig.resume(3), Err(Reason::Unknown)));
 }
@@ -185,4 +186,31 @@ fn sessions_are_bounded_and_the_loneliest_goes() {
     assert_eq!(rig.hub.count().0, 3);
     assert!(matches!(third.next(), Outgoing::Ended));
     assert!(!matches!(second.next(), Outgoing::Ended));
+}
+
+#[test]
+fn only_its_own_connection_closes_a_session() {
+    let rig = rig();
+    let Ok(taken) = rig.resume(0) else {
+        panic!("the session is there");
+    };
+    // The connection that was taken over says goodbye: the session is no longer its own.
+    rig.hub.close(&rig.connection);
+    assert!(taken.is_current());
+    rig.no_command();
+    rig.hub.close(&taken);
+    assert_eq!(rig.hub.count(), (0, 0));
+    assert!(matches!(rig.command(), Command::EndSession { .. }));
+}
+
+#[test]
+fn a_resume_that_comes_too_late_ends_no_session_in_use() {
+    let rig = rig();
+    rig.answered("a", json!({}));
+    rig.send(json!({"type": "ack", "event": 2}));
+    assert!(matches!(rig.resume(0), Err(Reason::Gap)));
+    assert!(rig.connection.is_current());
+    rig.connection.detach();
+    assert!(matches!(rig.resume(0), Err(Reason::Gap)));
+    assert_eq!(rig.hub.count(), (0, 0));
 }

@@ -18,6 +18,8 @@ use super::*;
 use crate::config::LimitArgs;
 use crate::engine::{AskJob, Command, Engine, JobError, PictureJob, Status};
 
+const UPLOAD_MEMORY: u64 = 1 << 22;
+
 struct Rig {
     hub: Arc<Hub>,
     commands: Receiver<Command>,
@@ -52,7 +54,7 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
         image: crate::image::Options::default(),
         decode_threads: 1,
         decode_memory: 1 << 30,
-        upload_memory: 1 << 30,
+        upload_memory: UPLOAD_MEMORY,
         max_sessions: 3,
     };
     let engine = Engine::stand_in(commands_in, watch);

@@ -179,3 +179,56 @@ fn idle_uploads_and_waiting_questions_time_out() {
         (&json!("c"), &json!("timeout"))
     );
 }
+
+#[test]
+fn a_lonely_upload_gives_its_memory_to_others_and_begins_again() {
+    let rig = rig_with(|limits| limits.upload_bytes = 1 << 31);
+    let budget = rig.hub.shared.budget.clone();
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.connection.binary(&frame::encode(1, b"hel"));
+    rig.take();
+    assert_eq!(budget.used(), 3);
+    rig.connection.detach();
+    rig.hub.tick(Instant::now());
+    assert_eq!(budget.used(), 3);
+
+    // Somebody else needs all of it.
+    let other = rig.hub.open(None).unwrap();
+    let send = |message: Value| other.text(codec::decode(&message.to_string()), || Ok(()));
+    send(json!({"type": "upload", "upload": 1, "bytes": 1 << 30}));
+    let piece = frame::encode(1, &vec![0; frame::MAX_PAYLOAD]);
+    while budget.used() + frame::MAX_PAYLOAD <= UPLOAD_MEMORY as usize {
+        other.binary(&piece);
+        take(&other);
+    }
+    other.binary(&piece);
+    assert_eq!(take(&other).last().unwrap()["code"], "busy");
+    rig.hub.tick(Instant::now());
+    assert_eq!(budget.used(), 0);
+
+    let Ok(again) = rig.resume(0) else {
+        panic!("the session is there");
+    };
+    let send = |message: Value| again.text(codec::decode(&message.to_string()), || Ok(()));
+    send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    assert_eq!(take(&again).last().unwrap()["received"], 0);
+    again.binary(&frame::encode(1, b"hello"));
+    let received = &take(&again)[0];
+    assert_eq!(received["type"], "upload_received");
+    let sha256: [u8; 32] = Sha256::digest(b"hello").into();
+    assert_eq!(received["sha256"], codec::to_hex(&sha256));
+}
+
+#[test]
+fn numbers_run_out_for_known_pictures_too() {
+    let rig = rig();
+    rig.image(1);
+    let sha256: [u8; 32] = Sha256::digest(picture(1)).into();
+    let mut last = Value::Null;
+    for number in 2..=65_537 {
+        let hash = codec::to_hex(&sha256);
+        rig.send(json!({"type": "upload", "upload": number, "bytes": 1, "sha256": hash}));
+        last = rig.take().remove(0);
+    }
+    assert_eq!(last["code"], "too_many_uploads", "{last}");
+}
