@@ -84,8 +84,10 @@ pub enum Command {
     Cancel {
         request: u64,
     },
-    /// Frees everything of the picture in the caches; `done` is called when it is freed.
+    /// Frees what the session has of the picture in the caches, and the picture itself once no session holds it;
+    /// `done` is called when that is freed.
     Forget {
+        session: u64,
         key: PictureKey,
         done: Box<dyn FnOnce() + Send>,
     },
@@ -183,9 +185,11 @@ impl Engine {
                         s.error = Some(error);
                     });
                 };
-                let mut worker = match prepare(settings, load, open, &status_out) {
-                    Ok(worker) => worker,
-                    Err(error) => return failed(error.0),
+                let prepared = guard::catch(|| prepare(settings, load, open, &status_out));
+                let mut worker = match prepared {
+                    Ok(Ok(worker)) => worker,
+                    Ok(Err(error)) => return failed(error.0),
+                    Err(panic) => return failed(format!("loading the model panicked ({panic})")),
                 };
                 status_out.send_modify(|s| {
                     s.state = State::Ready;
@@ -237,24 +241,23 @@ impl Engine {
                 )
                 .retry_after(1000.0));
             }
-            State::Failed => {
-                return Err(JobError::new(
-                    ErrorCode::WorkerFailed,
-                    "The model is not running: the server's log says why.",
-                ));
-            }
+            State::Failed => return Err(not_running()),
         }
         self.load.enter()?;
-        self.send(Command::Ask(job));
-        Ok(())
+        self.commands.send(Command::Ask(job)).map_err(|_| {
+            self.load.leave();
+            not_running()
+        })
     }
 
     pub fn cancel(&self, request: u64) {
         self.send(Command::Cancel { request });
     }
 
-    pub fn forget(&self, key: PictureKey, done: impl FnOnce() + Send + 'static) {
+    /// Lets go of a session's picture, then calls `done`.
+    pub fn forget(&self, session: u64, key: PictureKey, done: impl FnOnce() + Send + 'static) {
         self.send(Command::Forget {
+            session,
             key,
             done: Box::new(done),
         });
@@ -295,6 +298,13 @@ impl Engine {
             load,
         }
     }
+}
+
+fn not_running() -> JobError {
+    JobError::new(
+        ErrorCode::WorkerFailed,
+        "The model is not running: the server's log says why.",
+    )
 }
 
 fn prepare(
@@ -338,9 +348,17 @@ fn prepare(
     let least = settings.max_batch * conversation + model.config.image_tokens().div_ceil(PAGE) + 2;
     let page_bytes = model.page_bytes() as u64;
     let pages = match settings.cache_bytes {
-        Some(bytes) => usize::try_from(bytes / page_bytes)
-            .unwrap_or(usize::MAX)
-            .max(least),
+        Some(bytes) => {
+            let pages = usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);
+            if pages < least {
+                tracing::warn!(
+                    asked = bytes,
+                    taken = least as u64 * page_bytes,
+                    "--cache-bytes is too little for --max-batch conversations beside a picture: the least is taken"
+                );
+            }
+            pages.max(least)
+        }
         None => ((target.free_memory() / 4 / page_bytes) as usize).clamp(least, 4 * least),
     };
     tracing::info!(

@@ -185,6 +185,11 @@ impl PrefixCache {
         self.drop_where(|s| s.picture == Some(picture));
     }
 
+    /// What the session's own conversations about the picture left.
+    pub fn forget_talk(&mut self, session: u64, picture: PictureKey) {
+        self.drop_where(|s| s.session == Some(session) && s.picture == Some(picture));
+    }
+
     pub fn forget_conversation(&mut self, conversation: u64) {
         self.drop_where(|s| s.conversation == Some(conversation));
     }

@@ -108,13 +108,17 @@ impl Client {
             scope: self.session,
             sha256: [shade; 32],
         };
+        self.show_as(key, shade);
+        key
+    }
+
+    pub fn show_as(&self, key: PictureKey, shade: u8) {
         self.engine.picture(PictureJob {
             session: self.session,
             key,
             pixels: picture(shade),
             events: self.sink.clone(),
         });
-        key
     }
 
     pub fn encoded(&self) -> bool {
@@ -332,10 +336,51 @@ fn a_picture_is_looked_at_once_and_forgotten_on_demand() {
     client.show(3);
     assert!(client.encoded());
     let (done, freed) = channel();
-    engine.forget(key, move || done.send(()).unwrap());
+    engine.forget(client.session, key, move || done.send(()).unwrap());
     freed.recv_timeout(PATIENCE).unwrap();
     let answer = client.answer(client.ask(Some(key), &[], "what?", 4));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
+}
+
+/// As with `--share-pictures`: both sessions hold the same one.
+#[test]
+fn a_shared_picture_stays_while_anyone_holds_it() {
+    let engine = start(Settings::default());
+    let (one, other) = (Client::new(&engine), Client::new(&engine));
+    let key = PictureKey {
+        scope: 0,
+        sha256: [9; 32],
+    };
+    one.show_as(key, 9);
+    assert!(!one.encoded());
+    other.show_as(key, 9);
+    assert!(other.encoded());
+    let first = one.answer(one.ask(Some(key), &[], "what?", 4));
+    assert_eq!(first.error, None);
+    let (done, freed) = channel();
+    engine.forget(one.session, key, move || done.send(()).unwrap());
+    freed.recv_timeout(PATIENCE).unwrap();
+    let answer = other.answer(other.ask(Some(key), &[], "what?", 4));
+    assert_eq!((answer.error, answer.ids), (None, first.ids));
+    let (done, freed) = channel();
+    engine.forget(other.session, key, move || done.send(()).unwrap());
+    freed.recv_timeout(PATIENCE).unwrap();
+    let answer = other.answer(other.ask(Some(key), &[], "what?", 4));
+    assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
+}
+
+#[test]
+fn megabytes_of_history_are_refused_unread() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let turn = Turn {
+        question: "word ".repeat(1 << 20),
+        ..Turn::default()
+    };
+    let since = Instant::now();
+    let answer = client.answer(client.ask(None, &[turn], "what?", 4));
+    assert_eq!(answer.error.unwrap().code, ErrorCode::ContextFull);
+    assert!(since.elapsed() < Duration::from_millis(500));
 }
 
 /// Each client here has one conversation, which bears its session's number.

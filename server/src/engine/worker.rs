@@ -25,6 +25,10 @@ use crate::kernels::{Arena, Span};
 use crate::metrics::METRICS;
 use crate::text::{AnswerStream, Sampler, Tokenizer, prompt};
 
+/// Bytes of text for each of the model's positions, beyond which a conversation is refused unread, so that nobody's
+/// answer waits for somebody's megabytes: no text that is one takes so few tokens.
+const MOST_BYTES: usize = 32;
+
 pub struct Worker {
     model: Model,
     tokenizer: Arc<Tokenizer>,
@@ -52,9 +56,15 @@ pub struct Worker {
 struct Picture {
     pixels: Arc<Pixels>,
     since: Instant,
-    /// Who wants to hear that it is encoded: session, and its events.
-    told: Vec<(u64, Arc<dyn EventSink>)>,
-    holders: Vec<u64>,
+    holders: Vec<Holder>,
+}
+
+/// A session that holds a picture.
+struct Holder {
+    session: u64,
+    events: Arc<dyn EventSink>,
+    /// It waits to hear that the picture is encoded.
+    waits: bool,
 }
 
 /// A picture being looked at.
@@ -176,9 +186,9 @@ impl Worker {
     pub fn refuse_all(&mut self, commands: &Receiver<Command>) {
         self.fail_all(&lost());
         for (key, picture) in std::mem::take(&mut self.pictures) {
-            for (_, events) in picture.told {
+            for holder in picture.holders {
                 let error = lost();
-                let _ = catch(|| events.event(Event::PictureFailed { key, error }));
+                let _ = catch(|| holder.events.event(Event::PictureFailed { key, error }));
             }
         }
         while let Ok(command) = commands.try_recv() {
@@ -209,8 +219,8 @@ impl Worker {
             Command::Cancel { request } => {
                 self.end_where(FinishReason::Cancelled, |s| s.request == request)
             }
-            Command::Forget { key, done } => {
-                self.drop_picture(key, None);
+            Command::Forget { session, key, done } => {
+                self.drop_picture(key, session);
                 done();
             }
             Command::ForgetConversation { conversation, done } => {
@@ -222,7 +232,7 @@ impl Worker {
                 self.end_where(FinishReason::Cancelled, |s| s.session == session);
                 let keys: Vec<_> = self.pictures.keys().copied().collect();
                 for key in keys {
-                    self.drop_picture(key, Some(session));
+                    self.drop_picture(key, session);
                 }
                 self.cache.forget_session(session);
             }
@@ -240,13 +250,16 @@ impl Worker {
         let picture = self.pictures.entry(key).or_insert_with(|| Picture {
             pixels,
             since: Instant::now(),
-            told: Vec::new(),
             holders: Vec::new(),
         });
-        if !picture.holders.contains(&session) {
-            picture.holders.push(session);
-        }
-        if self.cache.has_picture(key) {
+        let encoded = self.cache.has_picture(key);
+        picture.holders.retain(|holder| holder.session != session);
+        picture.holders.push(Holder {
+            session,
+            events: events.clone(),
+            waits: !encoded,
+        });
+        if encoded {
             let tokens = self.model.config.image_tokens();
             events.event(Event::Encoded {
                 key,
@@ -256,7 +269,6 @@ impl Worker {
             });
             return;
         }
-        picture.told.push((session, events));
         if self.settings.eager_encode {
             self.look_at(key);
         }
@@ -270,25 +282,26 @@ impl Worker {
         }
     }
 
-    /// Drops a picture for one session, or for all.
-    fn drop_picture(&mut self, key: PictureKey, session: Option<u64>) {
+    /// Drops a picture for one session; entirely, if no other holds it.
+    fn drop_picture(&mut self, key: PictureKey, session: u64) {
         let Some(picture) = self.pictures.get_mut(&key) else {
             return;
         };
-        if let Some(session) = session {
-            picture.holders.retain(|s| *s != session);
-            picture.told.retain(|(s, _)| *s != session);
-            if !picture.holders.is_empty() {
-                return;
+        picture.holders.retain(|holder| holder.session != session);
+        if picture.holders.is_empty() {
+            self.pictures.remove(&key);
+            self.line.retain(|k| *k != key);
+            if self.looking.as_ref().is_some_and(|l| l.key == key) {
+                self.stop_looking();
             }
+            self.cache.forget_picture(key);
+        } else {
+            self.cache.forget_talk(session, key);
         }
-        self.pictures.remove(&key);
-        self.line.retain(|k| *k != key);
-        if self.looking.as_ref().is_some_and(|l| l.key == key) {
-            self.stop_looking();
-        }
-        self.cache.forget_picture(key);
-        for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
+        let orphans = self
+            .waiting
+            .take_where(|s| s.session == session && s.picture == Some(key));
+        for sequence in orphans {
             self.fail(sequence, gone());
         }
     }
@@ -310,6 +323,22 @@ impl Worker {
             self.load.leave();
             events.event(Event::Failed { request, error })
         };
+        let texts = job
+            .history
+            .iter()
+            .flat_map(|turn| [&turn.question, &turn.answer])
+            .chain([&job.question]);
+        let bytes: usize = texts.map(String::len).sum();
+        if bytes > MOST_BYTES * c.seq_length {
+            return refuse(JobError::new(
+                ErrorCode::ContextFull,
+                format!(
+                    "The conversation has {bytes} bytes, which the model's {} positions can't hold: start a new \
+                     conversation, or send a shorter history.",
+                    c.seq_length
+                ),
+            ));
+        }
         let ids = match prompt(
             &self.tokenizer,
             &job.history,
@@ -825,8 +854,9 @@ impl Worker {
             prefill_ms: started.elapsed().as_secs_f64() * 1e3 - vision_ms,
         };
         let tokens = self.model.config.image_tokens();
-        for (_, events) in picture.told.drain(..) {
-            events.event(Event::Encoded {
+        for holder in picture.holders.iter_mut().filter(|holder| holder.waits) {
+            holder.waits = false;
+            holder.events.event(Event::Encoded {
                 key,
                 tokens,
                 timings,
@@ -856,8 +886,9 @@ impl Worker {
             }
         };
         if let Some(picture) = self.pictures.remove(&key) {
-            for (_, events) in picture.told {
-                events.event(Event::PictureFailed {
+            // Those too that heard of it long ago: it had left the cache and can't be had again.
+            for holder in picture.holders {
+                holder.events.event(Event::PictureFailed {
                     key,
                     error: error.clone(),
                 });

@@ -274,7 +274,7 @@ impl Session {
             Effect::End => engine.end_session(self.number),
             Effect::Forget { key, image } => {
                 let session = Arc::downgrade(self);
-                engine.forget(key, move || {
+                engine.forget(self.number, key, move || {
                     if let Some(session) = session.upgrade() {
                         session.with(|state| state.freed(&image));
                     }

@@ -312,12 +312,20 @@ impl State {
     pub(super) fn not_encoded(&mut self, key: &PictureKey, failure: JobError) {
         if let Some(picture) = self.pictures.by_key(key) {
             let image = picture.id.clone();
-            self.picture_failed(
-                &image,
-                failure.code,
-                failure.message,
-                failure.retry_after_ms,
-            );
+            let JobError {
+                code,
+                message,
+                retry_after_ms,
+            } = failure;
+            self.picture_failed(&image, code, message, retry_after_ms);
+            // The engine has dropped it: asking about it again leads nowhere.
+            if let Some(picture) = self.pictures.get_mut(&image) {
+                picture.stage = Stage::Failed {
+                    code,
+                    message: "The picture could not be looked at: upload it again.".into(),
+                    retry_after_ms: None,
+                };
+            }
         }
     }
 

@@ -206,7 +206,7 @@ impl Sampler {
             temperature: params.temperature,
             top_p: params.top_p,
             top_k: usize::try_from(params.top_k).unwrap_or(usize::MAX),
-            penalty: params.repetition_penalty as f32,
+            penalty: (params.repetition_penalty as f32).max(f32::MIN_POSITIVE),
             // A fresh `RandomState` has random keys: what it makes of anything is a seed.
             rng: StdRng::seed_from_u64(
                 params
@@ -234,8 +234,10 @@ impl Sampler {
                 if let Some(logit) = logits.get_mut(id as usize) {
                     *logit = if *logit < 0.0 {
                         *logit * self.penalty
+                    } else if logit.is_finite() {
+                        (*logit / self.penalty).min(f32::MAX)
                     } else {
-                        *logit / self.penalty
+                        *logit
                     };
                 }
             }
