@@ -166,7 +166,9 @@ fn out_of_memory_leaks_nothing() {
         match answer.error {
             None => good += 1,
             Some(error) => {
-                assert_eq!(error.code, ErrorCode::OutOfMemory);
+                // Its picture may have failed before the question came.
+                let codes = [ErrorCode::OutOfMemory, ErrorCode::ImageGone];
+                assert!(codes.contains(&error.code), "{error}");
                 failed += 1;
             }
         }

@@ -464,3 +464,14 @@ fn a_token_takes_a_fifth_of_a_millisecond() {
         }
     }
 }
+
+#[test]
+fn the_smallest_penalty_keeps_scores_finite() {
+    let params = SamplingParams {
+        repetition_penalty: 1e-60,
+        ..PLAIN
+    };
+    let mut sampler = Sampler::new(&params, &[0, 1, 2]);
+    let mut logits = [3.0, 0.0, f32::NEG_INFINITY, 1.0];
+    assert_eq!(sampler.sample(&mut logits).unwrap(), 0);
+}
