@@ -40,6 +40,8 @@ tests() {
     check "Build: server" cargo build --locked --release -p glimpse
     export GLIMPSE_BIN=$bin
     check "Tests: Rust" cargo test --locked --release --workspace --exclude glimpse-page --no-fail-fast
+    # Apart, and without optimisation: a page's dependencies are many, and its units take no time.
+    check "Tests: page's units" cargo test --locked --profile quick -p glimpse-page
     # Apart: Playwright leaves an event loop running, beside which others can't start theirs.
     check "Tests: sockets and tools" "$VENV/bin/python" -m pytest tests --ignore tests/browser
     check "Tests: browser" "$VENV/bin/python" -m pytest tests/browser

@@ -1,7 +1,9 @@
 //! What the user does: ask, stop, start anew.
 
+use std::time::Duration;
+
 use leptos::prelude::*;
-use wire::{Ask, Cancel, ClientMessage, FinishReason, Forget};
+use wire::{Ask, Cancel, ClientMessage, FinishReason, Forget, State};
 
 use crate::{
     connection, history,
@@ -37,10 +39,14 @@ pub fn ask(app: App, text: &str, clicked: f64) -> bool {
     true
 }
 
-/// Sends every question that can be sent now. A conversation has no name before its first `queued`: until then its
-/// later questions wait.
+/// Sends every question that can be sent now; a server that loads, or is on its way out, takes none. A conversation has no
+/// name before its first `queued`: until then its later questions wait.
 pub fn flush(app: App) {
-    if !connection::online() {
+    let takes_none = matches!(
+        app.server.get_untracked(),
+        State::Loading | State::Warming | State::Draining
+    );
+    if takes_none || !connection::online() {
         return;
     }
     let turns = app.turns.get_untracked();
@@ -110,6 +116,12 @@ fn again(turn: Turn) {
     turn.answer.set(String::new());
     turn.ask.set_value(None);
     turn.phase.set(TurnPhase::Unsent);
+}
+
+/// The server takes no question for a while: this one waits, and is sent by itself.
+pub fn wait(app: App, turn: Turn, ms: f64) {
+    turn.phase.set(TurnPhase::Unsent);
+    set_timeout(move || flush(app), Duration::from_millis(ms as u64));
 }
 
 /// Stops every answer of the conversation.

@@ -5,7 +5,7 @@ use std::{cell::RefCell, time::Duration};
 
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{CloseEvent, MessageEvent, WebSocket};
+use web_sys::{CloseEvent, MessageEvent, PageTransitionEvent, WebSocket};
 use wire::{
     Ack, ClientMessage, Hello, Ping, Resume, ServerEnvelope, ServerMessage, Welcome, close,
 };
@@ -79,7 +79,14 @@ pub fn start(app: App) {
         }
     })
     .forever();
-    Listener::new(&window, "pageshow", move |_| probe(app)).forever();
+    // Back from the browser's cache of pages: what was closed on leaving is opened again.
+    Listener::new(&window, "pageshow", move |event| {
+        let event: PageTransitionEvent = event.unchecked_into();
+        if event.persisted() && !online() {
+            again(app);
+        }
+    })
+    .forever();
     // Leaving for good frees the server at once.
     Listener::new(&window, "pagehide", |_| {
         NET.with_borrow_mut(|net| {
@@ -195,7 +202,7 @@ fn open(app: App) {
     set_timeout(
         move || {
             let late = NET.with_borrow(|net| net.generation == generation && !net.greeted);
-            if late && matches!(app.link.get_untracked(), Link::Connecting | Link::Lost) {
+            if late {
                 lost(app, generation, None);
             }
         },
@@ -242,7 +249,7 @@ fn lost(app: App, generation: u64, event: Option<CloseEvent>) {
     }
     if !matches!(
         app.link.get_untracked(),
-        Link::Connecting | Link::Refused(_)
+        Link::Connecting | Link::Refused { .. }
     ) {
         app.link.set(Link::Lost);
     }

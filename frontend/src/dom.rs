@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen::{JsCast, closure::Closure};
-use web_sys::{Event, EventTarget, HtmlTextAreaElement};
+use web_sys::{Clipboard, Event, EventTarget, HtmlTextAreaElement};
 
 /// The page's monotonic clock, in milliseconds; `Event::time_stamp` is on the same.
 pub fn now() -> f64 {
@@ -47,12 +47,22 @@ impl Drop for Listener {
     }
 }
 
-/// Puts `text` on the clipboard, by the old way where the page is not a secure context.
-pub fn copy(text: &str) {
-    if window().is_secure_context() {
-        let _ = window().navigator().clipboard().write_text(text);
-        return;
-    }
+/// Puts `text` on the clipboard and tells whether that worked; by the old way where the page is not a secure context,
+/// or where the browser refuses the new one.
+pub fn copy(text: String, told: impl FnOnce(bool) + 'static) {
+    let clipboard = js_sys::Reflect::get(&window().navigator(), &"clipboard".into());
+    let Some(clipboard) = clipboard.ok().and_then(|c| c.dyn_into::<Clipboard>().ok()) else {
+        return told(copy_selected(&text));
+    };
+    let written = clipboard.write_text(&text);
+    wasm_bindgen_futures::spawn_local(async move {
+        let written = wasm_bindgen_futures::JsFuture::from(written).await.is_ok();
+        told(written || copy_selected(&text));
+    });
+}
+
+/// The old way to copy: what is selected.
+fn copy_selected(text: &str) -> bool {
     let copied = || -> Option<bool> {
         let document = document();
         let area: HtmlTextAreaElement =
@@ -78,7 +88,7 @@ pub fn copy(text: &str) {
         }
         done
     };
-    copied();
+    copied().unwrap_or(false)
 }
 
 #[wasm_bindgen]

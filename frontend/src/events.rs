@@ -5,7 +5,6 @@ use wire::{ErrorCode, ServerMessage};
 
 use crate::{
     actions, connection, dom,
-    i18n::T,
     state::{App, Failure, Link, PicturePhase, Turn, TurnPhase},
     upload,
 };
@@ -18,6 +17,7 @@ pub fn apply(app: App, message: ServerMessage, at: f64, when: f64) {
         ServerMessage::Status(status) => {
             app.server.set(status.state);
             app.progress.set(status.progress);
+            actions::flush(app);
         }
         ServerMessage::UploadAccepted(m) => upload::accepted(app, m.upload, m.received),
         ServerMessage::UploadProgress(m) => upload::progress(app, m.upload, m.received),
@@ -155,12 +155,18 @@ fn failed(app: App, error: wire::Error) {
         retry_after_ms: error.retry_after_ms,
     };
     if let Some(turn) = error.request.as_deref().and_then(|r| app.turn(r)) {
+        if matches!(failure.code, ErrorCode::Loading | ErrorCode::Draining) {
+            return actions::wait(app, turn, failure.retry_after_ms.unwrap_or(1_000.0));
+        }
         let gone = matches!(
             failure.code,
             ErrorCode::UnknownConversation | ErrorCode::ImageGone | ErrorCode::UnknownImage
         );
         if gone {
             app.conversation.set(None);
+        }
+        if matches!(failure.code, ErrorCode::ImageGone | ErrorCode::UnknownImage) {
+            upload::lost(app);
         }
         app.say_aloud(&failure.message);
         turn.phase.set(TurnPhase::Failed(failure));
@@ -190,9 +196,12 @@ fn failed(app: App, error: wire::Error) {
     match failure.code {
         // Told again, and better, by the close that follows.
         ErrorCode::Unauthorized => {}
-        ErrorCode::Draining => app.say(app.text(T::Draining), false),
+        ErrorCode::Draining => app.server.set(wire::State::Draining),
         ErrorCode::Busy | ErrorCode::RateLimited if !connection::online() => {
-            app.link.set(Link::Refused(failure.message));
+            app.link.set(Link::Refused {
+                why: failure.message,
+                until: dom::now() + failure.retry_after_ms.unwrap_or_default(),
+            });
         }
         _ => app.say(failure.message, true),
     }

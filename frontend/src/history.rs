@@ -91,7 +91,7 @@ pub fn open(app: App, id: String) {
             return;
         };
         actions::new_conversation(app);
-        upload::open_blob(app, picture, kept.name, when);
+        upload::open_blob(app, picture, kept.name, when, kept.preview);
         let turns = kept.turns.into_iter().map(|turn| {
             let shown = app.new_turn(turn.question, when);
             shown.answer.set(turn.answer);

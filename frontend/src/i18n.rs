@@ -91,7 +91,7 @@ macro_rules! texts {
 texts! {
     Title = "Glimpse: ask a picture", "Glimpse：问一张图片";
     Tagline = "Ask a picture anything.", "给它一张图，问它一句话。";
-    Lead = "Drop one in. It is being looked at while you type.", "拖进来就行。你打字的时候，它已经在看了。";
+    Lead = "It is being looked at while you type.", "你打字的时候，它已经在看了。";
     Drop = "Drop a picture here", "把图片拖到这里";
     DropNow = "Let go: I'm looking", "松手吧，我来看";
     OrPaste = "or paste one, or", "也可以粘贴，或者";
@@ -115,6 +115,7 @@ texts! {
     NoPreview = "Your browser can't show this kind of file; the server may still read it.", "浏览器显示不了这种文件，服务器也许能读。";
     Pixels = "{} × {} pixels", "{} × {} 像素";
     Unsent = "Waiting for the connection…", "等待连接……";
+    WaitingModel = "Waiting for the model…", "等待模型……";
     Sent = "Sent", "已发送";
     WaitingPicture = "Waiting for the picture…", "等图片……";
     QueuedNext = "You're next", "下一个就是你";
@@ -130,13 +131,20 @@ texts! {
     Cancel = "Cancel", "取消";
     Copy = "Copy", "复制";
     Copied = "Copied", "已复制";
+    NotCopied = "The browser did not let me copy. Select the text and copy it by hand.", "浏览器不允许复制，请选中文字手动复制。";
     TryAgain = "Try again", "再试一次";
+    NextTry = "Next try in {} s.", "{} 秒后重试。";
     RetryIn = "Try again in {} s.", "{} 秒后可再试。";
     FirstWord = "first word {}", "首字 {}";
-    WordsPerSecond = "{} tokens/s", "{} 词/秒";
+    WordsPerSecond = "{} tokens/s", "{} 词元/秒";
     Total = "{} in all", "共 {}";
     Connecting = "Connecting…", "连接中……";
     Lost = "Connection lost. Coming back by itself…", "连接断了，正在自动恢复……";
+    Reconnecting = "Reconnecting…", "重新连接中……";
+    KeyNeeded = "Key needed", "需要密钥";
+    Full = "Busy", "繁忙";
+    Elsewhere = "Open in another tab", "在另一个标签页中";
+    Updated = "Updated", "已更新";
     Back = "Back again. Nothing was lost.", "恢复了，一个字都没丢。";
     NeedsKey = "This server asks for a key.", "这个服务器需要密钥。";
     WrongKey = "That key was not accepted.", "密钥不对。";
@@ -148,7 +156,8 @@ texts! {
     Loading = "The model is loading", "模型正在加载";
     Warming = "The model is warming up", "模型正在热身";
     LoadingHint = "You can add a picture and ask already; it starts as soon as the model is there.", "可以先放图、先提问，模型一好就开始。";
-    Draining = "The server is restarting. This page comes back by itself.", "服务器正在重启，页面会自动恢复。";
+    Leaving = "The server is restarting.", "服务器正在重启。";
+    Draining = "This page comes back by itself.", "页面会自动恢复。";
     ServerFailed = "The model could not be loaded. The server's log says why.", "模型加载失败，原因见服务器日志。";
     DemoTitle = "Demo checkpoint", "演示模型";
     DemoKnows = "It knows generated scenes: shapes, everyday things as emoji, colours, counts, positions, and short printed text in English and Chinese. It does not know photographs.", "它只认识生成的画面：几何图形、表情符号里的日常物品、颜色、数量、位置，以及简短的中英文印刷文字。它不认识照片。";
@@ -183,7 +192,7 @@ texts! {
     ClockNote = "Server times are placed by clocks joined to ± {}.", "服务器时间按对时放置，误差 ± {}。";
     ClockUnknown = "The clocks are not joined yet: server times are placed by their arrival.", "尚未对时：服务器时间按到达时刻放置。";
     Session = "First word this session: median {}, p95 {} ({} answers)", "本次会话首字：中位 {}，p95 {}（{} 个回答）";
-    Tokens = "{} tokens in ({} from the cache), {} out", "输入 {} 词元（{} 来自缓存），输出 {}";
+    Tokens = "{} tokens in ({} from the cache), {} out at {} per second", "输入 {} 词元（{} 来自缓存），输出 {}，每秒 {}";
     CopyJson = "Copy as JSON", "复制为 JSON";
     Conversation = "Conversation", "对话";
     SuggestWhat = "What is in the picture?", "图里有啥？";

@@ -1,6 +1,6 @@
 //! Where the time went: for each answer a small waterfall, from the user's own click.
 
-use leptos::prelude::*;
+use leptos::{html::Div, prelude::*};
 
 use crate::{
     dom,
@@ -186,6 +186,13 @@ fn Waterfall(app: App, title: T, spans: Vec<Span>) -> impl IntoView {
 #[component]
 pub fn Latency(app: App, turn: Turn) -> impl IntoView {
     let opened = RwSignal::new(false);
+    let place = NodeRef::<Div>::new();
+    // All of it is to be seen, once it is asked for.
+    Effect::new(move |_| {
+        if let Some(panel) = place.get() {
+            panel.scroll_into_view_with_bool(false);
+        }
+    });
     let line = move || {
         turn.times.with(|times| {
             let drawn = times.drawn.or(times.first)?;
@@ -201,7 +208,7 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
                     parts.push(app.filled(T::Total, &[&dom::duration(done - times.clicked)]));
                 }
             }
-            Some(parts.join(" · "))
+            Some(parts)
         })
     };
     let panel = move || {
@@ -223,11 +230,20 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
         let usage = times.usage.map(|u| {
             let numbers =
                 [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
-            app.filled(T::Tokens, &[&numbers[0], &numbers[1], &numbers[2]])
+            let speed = times.timings.map_or(0.0, |t| t.tokens_per_second);
+            app.filled(
+                T::Tokens,
+                &[
+                    &numbers[0],
+                    &numbers[1],
+                    &numbers[2],
+                    &format!("{speed:.0}"),
+                ],
+            )
         });
         let copied = times.clone();
         view! {
-            <div class="latency-panel" data-testid="latency-panel">
+            <div class="latency-panel" data-testid="latency-panel" node_ref=place>
                 {times.picture.map(|p| view! { <Waterfall app title=T::PicturePart spans=picture(&p) /> })}
                 <Waterfall app title=T::AnswerPart spans=answer(&times) />
                 <p>{clock}</p>
@@ -237,8 +253,7 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
                     class="quiet"
                     data-testid="copy-json"
                     on:click=move |_| {
-                        dom::copy(&json(app, turn, &copied));
-                        app.say(app.text(T::Copied), false);
+                        app.copy(json(app, turn, &copied));
                     }
                 >
                     {app.t(T::CopyJson)}
@@ -256,7 +271,13 @@ pub fn Latency(app: App, turn: Turn) -> impl IntoView {
                     aria-expanded=move || opened.get().to_string()
                     on:click=move |_| opened.update(|o| *o = !*o)
                 >
-                    {line}
+                    {move || line().map(|parts| {
+                        let last = parts.len() - 1;
+                        let part = |(i, text)| view! {
+                            <span class="part">{text} {(i < last).then_some(" ·")}</span> " "
+                        };
+                        parts.into_iter().enumerate().map(part).collect_view()
+                    })}
                 </button>
                 {move || opened.get().then(panel)}
             </div>

@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn nothing_dangerous_comes_out() {
         let out = html(&nodes(
-            "<script>alert(1)</script>\n\na <b>c</b> [x](javascript:alert(1)) ![y](http://z/w.png) [q](https://q/)",
+            "<script>alert(1)</script>\n\na <b>c</b> [x](javascript:alert(1)) ![y](http://z/w.png) [q](https://q/) [m](mailto:a@b.c) [f](file:///x) [r](/y)",
         ));
         assert!(
             !out.contains("<script")
@@ -423,6 +423,8 @@ mod tests {
                 && !out.contains("img")
         );
         assert!(out.contains("href=\"https://q/\" rel=\"noopener noreferrer\""));
+        assert!(out.contains("href=\"mailto:a@b.c\""));
+        assert!(!out.contains("file:") && !out.contains("/y"));
     }
 
     /// What stands on the page after each change.

@@ -68,3 +68,32 @@ impl Settings {
         (sampling != Sampling::default()).then_some(sampling)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_chosen_is_sent_and_within_what_the_server_allows() {
+        assert_eq!(Settings::default().sampling(4096), None);
+        let chosen = Settings {
+            temperature: Some(0.0),
+            max_new_tokens: Some(9000),
+            ..Settings::default()
+        };
+        let sampling = chosen.sampling(4096).unwrap();
+        assert_eq!(sampling.temperature, Some(0.0));
+        assert_eq!(sampling.max_new_tokens, Some(4096));
+        assert_eq!(sampling.top_p, None);
+    }
+
+    #[test]
+    fn settings_of_an_older_page_are_read() {
+        let read: Settings = serde_json::from_str(r#"{"scaling": "always", "gone": 1}"#).unwrap();
+        let wanted = Settings {
+            scaling: Scaling::Always,
+            ..Settings::default()
+        };
+        assert_eq!(read, wanted);
+    }
+}

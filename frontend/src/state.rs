@@ -6,7 +6,12 @@ use wire::{
     Usage,
 };
 
-use crate::{clock::Offset, i18n::Lang, settings::Settings, view::Open};
+use crate::{
+    clock::Offset,
+    i18n::{Lang, T},
+    settings::Settings,
+    view::Open,
+};
 
 /// The connection to the server.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +23,11 @@ pub enum Link {
     Lost,
     /// The server asks for a key; `true`: the one given was wrong.
     NeedsKey(bool),
-    /// The server refused for now and said why.
-    Refused(String),
+    /// The server refused for now and said why, and until when (page's clock, milliseconds).
+    Refused {
+        why: String,
+        until: f64,
+    },
     /// Another tab took the session over.
     TakenOver,
     /// The server speaks another protocol: the page is out of date.
@@ -326,6 +334,16 @@ impl App {
     /// Lets a screen reader say it.
     pub fn say_aloud(&self, text: &str) {
         self.said.set(text.to_owned());
+    }
+
+    /// Copies `text` and says how that went.
+    pub fn copy(self, text: String) {
+        crate::dom::copy(text, move |copied| {
+            self.say(
+                self.text(if copied { T::Copied } else { T::NotCopied }),
+                !copied,
+            );
+        });
     }
 
     /// Shows it for a while.

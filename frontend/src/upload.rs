@@ -112,11 +112,11 @@ fn post(command: Command) {
 /// Takes a picture from the user: `when` is the time of the drop, the change or the paste.
 pub fn open(app: App, file: File, when: f64) {
     let name = file.name();
-    open_blob(app, file.into(), name, when);
+    open_blob(app, file.into(), name, when, None);
 }
 
-/// Takes a picture from anywhere.
-pub fn open_blob(app: App, blob: Blob, name: String, when: f64) {
+/// Takes a picture from anywhere, with its reduced copy where there is one already.
+pub fn open_blob(app: App, blob: Blob, name: String, when: f64, preview: Option<Blob>) {
     drop_picture(app);
     let bytes = blob.size() as u64;
     let id = app.number();
@@ -128,7 +128,9 @@ pub fn open_blob(app: App, blob: Blob, name: String, when: f64) {
         sent: 0,
         speed: None,
         phase: PicturePhase::Received,
-        preview: None,
+        preview: preview
+            .as_ref()
+            .and_then(|copy| Url::create_object_url_with_blob(copy).ok()),
         unseen: false,
         size: None,
         upload: None,
@@ -150,7 +152,7 @@ pub fn open_blob(app: App, blob: Blob, name: String, when: f64) {
             source: blob.clone(),
             body: blob.clone(),
             scaling: side.is_some(),
-            preview: None,
+            preview: preview.clone(),
             number: None,
             generation: u.generation,
             length: bytes,
@@ -176,7 +178,9 @@ pub fn open_blob(app: App, blob: Blob, name: String, when: f64) {
     } else {
         announce(app, None);
     }
-    post(Command::Preview(id, blob));
+    if preview.is_none() {
+        post(Command::Preview(id, blob));
+    }
 }
 
 /// To how many pixels of its shorter side the picture is scaled before it is sent, if at all.
@@ -287,11 +291,27 @@ pub fn resume(app: App) {
     }
 }
 
+/// The server has the picture no longer: when it is asked about again, it is sent again.
+pub fn lost(app: App) {
+    UPLOADS.with_borrow_mut(|u| {
+        u.known.clear();
+        if let Some(current) = u.current.as_mut() {
+            (current.number, current.finished) = (None, false);
+        }
+    });
+    app.picture.update(|picture| {
+        if let Some(picture) = picture {
+            (picture.upload, picture.image) = (None, None);
+        }
+    });
+}
+
 /// Sends the picture once more if the server has it no longer.
 pub fn revive(app: App) {
     let gone = app.picture.with_untracked(|p| {
         p.as_ref().is_some_and(|p| {
-            matches!(&p.phase, PicturePhase::Failed(f) if f.code != ErrorCode::ImageUnsupported)
+            let refused = matches!(&p.phase, PicturePhase::Failed(f) if f.code != ErrorCode::ImageUnsupported);
+            refused || p.upload.is_none() && p.image.is_none()
         })
     });
     if gone {
@@ -531,10 +551,9 @@ fn replied(app: App, reply: Reply) {
             let Ok(url) = Url::create_object_url_with_blob(&blob) else {
                 return;
             };
-            UPLOADS.with_borrow_mut(|u| {
-                if let Some(current) = u.current.as_mut().filter(|c| c.picture == picture) {
-                    current.preview = Some(blob);
-                }
+            let first = UPLOADS.with_borrow_mut(|u| {
+                let current = u.current.as_mut().filter(|c| c.picture == picture);
+                current.is_some_and(|current| current.preview.replace(blob).is_none())
             });
             let mut old = Some(url.clone());
             app.with_picture(picture, |p| {
@@ -549,6 +568,10 @@ fn replied(app: App, reply: Reply) {
                     },
                     Duration::from_secs(2),
                 );
+            }
+            if first {
+                // The conversation may have been kept without it.
+                crate::history::keep(app);
             }
         }
         Reply::Unseen(picture) => app.with_picture(picture, |p| p.unseen = true),

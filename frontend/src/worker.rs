@@ -263,9 +263,14 @@ async fn smaller(blob: &Blob, side: u32) -> Result<Option<Blob>, JsValue> {
         return Ok(None);
     }
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    let bitmap: ImageBitmap = JsFuture::from(scope.create_image_bitmap_with_blob(blob)?)
-        .await?
-        .dyn_into()?;
+    // The pixels as they stand in the file: the server applies no colour profile either.
+    let options = web_sys::ImageBitmapOptions::new();
+    options.set_color_space_conversion(web_sys::ColorSpaceConversion::None);
+    let bitmap: ImageBitmap = JsFuture::from(
+        scope.create_image_bitmap_with_blob_and_image_bitmap_options(blob, &options)?,
+    )
+    .await?
+    .dyn_into()?;
     let (width, height) = (bitmap.width(), bitmap.height());
     let shorter = width.min(height);
     if shorter <= side {

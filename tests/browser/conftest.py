@@ -1,8 +1,11 @@
 """The page in a real browser, served by the real binary: what `make serve` runs is what is tested."""
 
+import json
+
 import pytest
 
-from driving import DESKTOP, picture
+from driving import DESKTOP, card, give, picture
+from fake import Fake
 
 
 @pytest.fixture
@@ -37,3 +40,34 @@ def open_page(browser, server):
 @pytest.fixture(scope="session")
 def circles():
     return {"name": "circles.png", "mimeType": "image/png", "buffer": picture()}
+
+
+@pytest.fixture
+def faked(browser, server, circles):
+    """Opens the page on a fake server, with a picture given if asked for."""
+    contexts, wrong = [], []
+
+    def faked(with_picture=True, locale="en-US", tolerate=("WebSocket",), settings=None, routes=None, **answers):
+        context = browser.new_context(viewport=DESKTOP, locale=locale)
+        contexts.append(context)
+        if settings:
+            context.add_init_script(f"localStorage.setItem('glimpse-settings', JSON.stringify({json.dumps(settings)}))")
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda m: wrong.append(m.text)
+                if m.type == "error" and not any(t in m.text for t in tolerate) else None)
+        for url, answer in (routes or {}).items():
+            context.route(url, answer)
+        fake = Fake(page, **answers)
+        page.goto(server.url)
+        if with_picture:
+            page.locator("[data-testid=server-state][data-light=good]").wait_for()
+            give(page, circles)
+            card(page, "ready").wait_for()
+        return page, fake
+
+    yield faked
+    for context in contexts:
+        context.close()
+    assert not wrong, wrong

@@ -1,11 +1,14 @@
 """What the browser tests do with the page."""
 
 import io
+import time
+from importlib import resources
 
 from PIL import Image, ImageDraw
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 
 
 def picture(width=640, height=480, circles=3, colour="red", ground="white", format="PNG", **options):
@@ -24,6 +27,23 @@ def picture(width=640, height=480, circles=3, colour="red", ground="white", form
 def give(page, file):
     """Chooses a picture."""
     page.get_by_test_id("file-input").set_input_files(file)
+
+
+def bring(page, how, *names, data=None):
+    """Drops or pastes files of these names onto the page."""
+    page.evaluate(
+        """([how, names, bytes]) => {
+            const data = new DataTransfer();
+            const type = (name) => name.endsWith('.txt') ? 'text/plain' : 'image/png';
+            for (const name of names) data.items.add(new File([new Uint8Array(bytes)], name, {type: type(name)}));
+            const options = {bubbles: true, cancelable: true};
+            if (how === 'paste')
+                document.body.dispatchEvent(new ClipboardEvent('paste', {...options, clipboardData: data}));
+            else for (const kind of how === 'drop' ? ['dragenter', 'dragover', 'drop'] : [how])
+                document.body.dispatchEvent(new DragEvent(kind, {...options, dataTransfer: data}));
+        }""",
+        [how, names, list(picture() if data is None else data)],
+    )
 
 
 def card(page, phase):
@@ -51,6 +71,14 @@ def ended(page, turn, phase="done"):
     return turn.get_by_test_id("answer").inner_text()
 
 
+def violations(page):
+    """What axe-core finds wrong on the page."""
+    if not page.evaluate("() => !!window.axe"):
+        page.evaluate(AXE)
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [f"{v['id']}: {[n['target'] for n in v['nodes']]}" for v in found["violations"]]
+
+
 def watch_long_tasks(page):
     """From now on, `window.long` holds how long each task took that held the main thread for over 50 ms."""
     page.evaluate(
@@ -60,3 +88,16 @@ def watch_long_tasks(page):
                 .observe({type: 'longtask'});
         }"""
     )
+
+
+def phase(page, turn, name):
+    """Waits for a turn to be in a phase."""
+    page.wait_for_function("([t, p]) => t.dataset.phase === p", arg=[turn.element_handle(), name])
+
+
+def until(page, true, seconds=30):
+    """Waits for `true()`, with the page's events going on."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"still not true after {seconds} s"
+        page.wait_for_timeout(20)

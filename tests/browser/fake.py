@@ -1,6 +1,7 @@
 """A server of a test's own, in the page's WebSocket: for what a healthy server does seldom."""
 
 import json
+import time
 
 LIMITS = {
     "message_bytes": 131072, "text_chars": 8000, "upload_bytes": 33554432, "image_pixels": 120000000,
@@ -28,6 +29,10 @@ class Fake:
         self.sockets = []
         self.event = 0
         self.session = "s1"
+        self.began = time.monotonic()
+        # The picture's bytes as they came, and what the fake says of its size.
+        self.picture = bytearray()
+        self.size = (640, 480)
         page.route_web_socket("**/ws", self.connected)
 
     @property
@@ -42,7 +47,7 @@ class Fake:
         if kind not in ("welcome", "pong", "status", "upload_accepted", "upload_progress"):
             self.event += 1
             fields["event"] = self.event
-        self.socket.send(json.dumps({"type": kind, "at": 1000.0, **fields}))
+        self.socket.send(json.dumps({"type": kind, "at": 1e3 * (time.monotonic() - self.began), **fields}))
 
     def welcome(self, **fields):
         defaults = {"session": self.session, "protocol": "glimpse.v1", "state": "ready", "model": MODEL, "limits": LIMITS}
@@ -50,6 +55,7 @@ class Fake:
 
     def heard(self, message):
         if isinstance(message, bytes):
+            self.picture += message[4:]
             kind, message = "frame", {"bytes": len(message) - 4, "upload": int.from_bytes(message[:4], "big")}
         else:
             message = json.loads(message)
@@ -61,23 +67,27 @@ class Fake:
             answer(message) if kind not in self.answers else answer(self, message)
 
     def on_hello(self, message):
-        self.welcome()
+        self.welcome(**({"resumed": True} if message.get("resume") else {}))
 
     def on_ping(self, message):
         self.send("pong", t=message["t"])
 
     def on_upload(self, message):
         self.bytes = message["bytes"]
+        self.picture.clear()
         self.send("upload_accepted", upload=message["upload"], received=0)
 
     def on_frame(self, message):
         self.bytes -= message["bytes"]
         if self.bytes == 0:
-            self.send("upload_received", upload=message["upload"], image="i1", bytes=1, sha256="0" * 64)
+            self.received(message)
             self.ready()
 
+    def received(self, message):
+        self.send("upload_received", upload=message["upload"], image="i1", bytes=1, sha256="0" * 64)
+
     def ready(self):
-        self.send("image_ready", image="i1", width=640, height=480, format="png",
+        self.send("image_ready", image="i1", width=self.size[0], height=self.size[1], format="png",
                   timings={"upload_ms": 1, "decode_ms": 2, "preprocess_ms": 1})
         self.send("image_encoded", image="i1", tokens=1602, timings={"queue_ms": 0, "vision_ms": 90, "prefill_ms": 40})
 
@@ -108,5 +118,9 @@ class Fake:
     def fail(self, message, code, text, **fields):
         self.send("error", code=code, message=text, request=message["request"], **fields)
 
+    def heard_of(self, kind):
+        """What the page has said of this type."""
+        return [m for m in self.said if m["type"] == kind]
+
     def asks(self):
-        return [m for m in self.said if m["type"] == "ask"]
+        return self.heard_of("ask")

@@ -1,15 +1,17 @@
-"""Every state of the page as a picture: python tests/browser/screenshots.py http://127.0.0.1:8080 OUT
+"""Every state of the page as a picture: python tests/browser/screenshots.py http://127.0.0.1:8080 OUT [STATE…]
 
 The page comes from a running server; what that server would say is played, so that each state stands still.
 """
 
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from driving import DESKTOP, PHONE, ask, card, ended, give, picture
+from driving import DESKTOP, PHONE, ask, bring, card, ended, give, phase, picture
 from fake import MODEL, Fake
 
 FILE = {"name": "circles.jpg", "mimeType": "image/jpeg", "buffer": picture(1600, 1200, 3, "#c8402f", "#e3ead9", "JPEG")}
@@ -31,9 +33,9 @@ circles = ["red"] * 3
 Nothing else is in it."""
 
 
-def asked(page, text, phase):
+def asked(page, text, name):
     turn = ask(page, text)
-    page.wait_for_function("([t, p]) => t.dataset.phase === p", arg=[turn.element_handle(), phase])
+    phase(page, turn, name)
     return turn
 
 
@@ -53,7 +55,7 @@ def upload_half(fake, message):
 def only_looks(fake, message):
     fake.bytes -= message["bytes"]
     if fake.bytes == 0:
-        fake.send("upload_received", upload=message["upload"], image="i1", bytes=1, sha256="0" * 64)
+        fake.received(message)
 
 
 def needs_key(fake, message):
@@ -66,11 +68,30 @@ def too_busy(fake, message):
     fake.socket.close(code=4429)
 
 
-def drag(page, fake):
-    page.evaluate(
-        """() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'x.png', {type: 'image/png'}));
-                   document.body.dispatchEvent(new DragEvent('dragenter', {dataTransfer: data, bubbles: true})); }"""
-    )
+def wrong_key(page, fake):
+    page.locator("#key").fill("wrong")
+    page.locator("[data-testid=key-form] button").click()
+    page.get_by_text("not accepted").or_(page.get_by_text("密钥不对")).wait_for()
+
+
+def slowly(fake, message):
+    """An answer that takes the time that it says."""
+    time.sleep(0.04)
+    fake.queued(message)
+    fake.send("started", request=message["request"])
+    time.sleep(0.03)
+    for i, word in enumerate("There are three red circles in a row.".split(" ")):
+        fake.tokens(message["request"], ("" if i == 0 else " ") + word, first=i)
+        time.sleep(0.02)
+    fake.done(message)
+
+
+def looks(fake, message):
+    fake.bytes -= message["bytes"]
+    if fake.bytes == 0:
+        fake.received(message)
+        time.sleep(0.15)
+        fake.ready()
 
 
 def broken(fake, message):
@@ -80,9 +101,34 @@ def broken(fake, message):
 
 def loses(page, fake):
     asked(page, "What is in the picture?", "streaming")
-    page.route_web_socket("**/ws", lambda socket: None)
+    fake.answers["hello"] = lambda f, m: None
     fake.socket.close(code=1011)
     page.get_by_test_id("lost").wait_for()
+
+
+def comes_back(page, fake):
+    fake.socket.close(code=1011)
+    page.get_by_test_id("notice").wait_for()
+
+
+def without_connection(page, fake):
+    fake.answers["hello"] = lambda f, m: None
+    fake.socket.close(code=1011)
+    page.get_by_test_id("lost").wait_for()
+    give(page, FILE)
+    card(page, "received").wait_for()
+    asked(page, "What is in the picture?", "unsent")
+
+
+def closed(code):
+    return lambda page, fake: fake.socket.close(code=code)
+
+
+def edited(page, fake):
+    turn = ask(page, "How many circles are there?")
+    ended(page, turn)
+    turn.hover()
+    turn.get_by_test_id("edit").click()
 
 
 def opened(page, fake):
@@ -100,34 +146,67 @@ def dialog(name):
     return show
 
 
-# Name: what the server says, whether a picture is given and ready, and what is done then.
+# Name: what the server says, up to which phase a picture is given, and what is done then.
 STATES = {
     "empty": ({}, None, None),
     "demo": ({"hello": lambda f, m: f.welcome(model=DEMO)}, None, None),
-    "dragging": ({}, None, drag),
+    "demo-ready": ({"hello": lambda f, m: f.welcome(model=DEMO)}, "ready", None),
+    "dragging": ({}, None, lambda p, f: bring(p, "dragenter", "x.png")),
+    "received": ({}, None, without_connection),
     "uploading": ({"upload": upload_half, "frame": lambda f, m: None}, "uploading", None),
     "looking": ({"frame": only_looks}, "looking", None),
     "ready": ({}, "ready", None),
+    "several": ({}, None, lambda p, f: bring(p, "drop", "first.png", "second.png")),
+    "no-preview": ({}, None, lambda p, f: give(p, {"name": "IMG_2031.heic", "mimeType": "image/heic", "buffer": b"x" * 5000})),
     "picture-failed": ({"upload": broken, "frame": lambda f, m: None}, "failed", None),
     "queued": ({"ask": lambda f, m: f.queued(m, 3)}, "ready", lambda p, f: asked(p, "How many?", "queued")),
     "waiting": ({"ask": lambda f, m: f.queued(m, None)}, "ready", lambda p, f: asked(p, "How many?", "waiting")),
+    "thinking": (with_answer(lambda f, m: f.send("started", request=m["request"])), "ready",
+                 lambda p, f: asked(p, "How many?", "thinking")),
     "streaming": (with_answer(lambda f, m: f.answer(m, LONG[:200], done=False)), "ready",
                   lambda p, f: asked(p, "What is in the picture?", "streaming")),
     "answered": (with_answer(lambda f, m: f.answer(m, LONG)), "ready", lambda p, f: asked(p, "What is in it?", "done")),
     "stopped": (with_answer(lambda f, m: f.answer(m, LONG[:90], "cancelled")), "ready",
                 lambda p, f: asked(p, "What is in it?", "stopped")),
+    "timeout": (with_answer(lambda f, m: f.answer(m, LONG[:90], "timeout")), "ready",
+                lambda p, f: asked(p, "What is in it?", "timeout")),
     "cut": (with_answer(lambda f, m: f.answer(m, LONG[:90], "length")), "ready",
             lambda p, f: asked(p, "What is in it?", "length")),
     "failed": (with_answer(lambda f, m: f.fail(m, "busy", "The queue is full: 64 questions wait already.", retry_after_ms=4000)),
                "ready", lambda p, f: asked(p, "What is in it?", "failed")),
-    "latency": ({}, "ready", opened),
+    "editing": ({}, "ready", edited),
+    "latency": ({"ask": slowly, "frame": looks}, "ready", opened),
     "loading": ({"hello": lambda f, m: (f.welcome(state="loading"), f.send("status", state="loading", progress=0.42))}, None, None),
+    "warming": ({"hello": lambda f, m: f.welcome(state="warming")}, None, None),
+    "draining": ({"hello": lambda f, m: f.welcome(state="draining")}, None, None),
+    "server-failed": ({"hello": lambda f, m: f.welcome(state="failed")}, None, None),
     "lost": (with_answer(lambda f, m: f.answer(m, LONG[:90], done=False)), "ready", loses),
+    "back": ({}, "ready", comes_back),
+    "taken-over": ({}, "ready", closed(4001)),
+    "outdated": ({"hello": lambda f, m: f.welcome(protocol="glimpse.v2")}, None, None),
     "key": ({"hello": needs_key}, None, None),
+    "wrong-key": ({"hello": needs_key}, None, wrong_key),
     "busy": ({"hello": too_busy}, None, None),
     "settings": ({}, "ready", dialog("settings")),
     "history": ({}, "ready", dialog("history")),
 }
+
+
+def show(page, url, name):
+    """Brings a page to this state."""
+    answers, upto, act = STATES[name]
+    fake = Fake(page, **answers)
+    fake.size = (1600, 1200)
+    page.goto(url)
+    page.get_by_test_id("server-state").wait_for()
+    page.get_by_test_id("sample").first.wait_for()
+    page.wait_for_timeout(300)
+    if upto:
+        give(page, FILE)
+        card(page, upto).wait_for()
+    if act:
+        act(page, fake)
+    page.wait_for_timeout(400)
 
 
 def main(url, out, only):
@@ -135,28 +214,18 @@ def main(url, out, only):
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            chromium_sandbox=os.geteuid() != 0, args=["--disable-gpu"],
         )
         for size, viewport in (("desktop", DESKTOP), ("phone", PHONE)):
             for scheme in ("light", "dark"):
-                for name, (answers, phase, act) in STATES.items():
-                    if only and name not in only:
-                        continue
+                for name in only or STATES:
                     context = browser.new_context(
-                        viewport=viewport, color_scheme=scheme, has_touch=size == "phone", reduced_motion="reduce",
-                        locale="zh-CN" if (size, scheme) == ("phone", "light") else "en-US",
+                        viewport=viewport, color_scheme=scheme, has_touch=size == "phone", is_mobile=size == "phone",
+                        reduced_motion="reduce", locale="zh-CN" if (size, scheme) == ("phone", "light") else "en-US",
                     )
                     page = context.new_page()
-                    fake = Fake(page, **answers)
-                    page.goto(url)
-                    page.get_by_test_id("server-state").wait_for()
-                    page.wait_for_timeout(400)
-                    if phase:
-                        give(page, FILE)
-                        card(page, phase).wait_for()
-                    if act:
-                        act(page, fake)
-                    page.wait_for_timeout(500)
+                    show(page, url, name)
                     page.screenshot(path=out / f"{name}-{size}-{scheme}.png")
                     context.close()
         browser.close()

@@ -1,8 +1,10 @@
 """A picture in, words out."""
 
+import json
 import re
+import urllib.request
 
-from driving import PHONE, ask, card, ended, give, picture
+from driving import PHONE, ask, bring, card, ended, give, picture
 
 
 def test_a_picture_is_answered(open_page, circles):
@@ -145,21 +147,58 @@ def test_new_conversation(open_page, circles):
 def test_dropped_and_pasted(open_page, circles):
     page = open_page()
     for how in ("drop", "paste"):
-        page.evaluate(
-            """async ([how, bytes]) => {
-                const data = new DataTransfer();
-                data.items.add(new File([new Uint8Array(bytes)], how + '.png', {type: 'image/png'}));
-                if (how === 'drop') {
-                    for (const kind of ['dragenter', 'dragover', 'drop'])
-                        document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}));
-                } else {
-                    document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}));
-                }
-            }""",
-            [how, list(circles["buffer"])],
-        )
+        bring(page, how, f"{how}.png", data=circles["buffer"])
         card(page, "ready").wait_for()
         assert f"{how}.png" in page.get_by_test_id("picture-card").inner_text()
+
+
+def test_a_sample_shows_what_to_ask(open_page, server):
+    with urllib.request.urlopen(f"{server.url}/samples/samples.json", timeout=10) as answer:
+        samples = json.load(answer)
+    page = open_page()
+    buttons = page.get_by_test_id("sample")
+    buttons.first.wait_for()
+    assert [b.locator("img").get_attribute("alt") for b in buttons.all()] == [s["alt"]["en"] for s in samples]
+    buttons.first.click()
+    suggestions = page.get_by_test_id("suggestion")
+    suggestions.first.wait_for()
+    assert [s.inner_text() for s in suggestions.all()] == [q["en"] for q in samples[0]["questions"]]
+    suggestions.first.click()
+    turn = page.get_by_test_id("turn").first
+    turn.wait_for()
+    assert ended(page, turn).startswith(samples[0]["answers"][0]["en"])
+    assert suggestions.count() == 0
+
+
+def test_several_files_and_a_new_picture_in_a_conversation(open_page, circles):
+    page = open_page()
+    bring(page, "drop", "first.png", "second.png")
+    page.get_by_text("One picture at a time").first.wait_for()
+    card(page, "ready").wait_for()
+    assert "first.png" in page.get_by_test_id("picture-card").inner_text()
+    ended(page, ask(page, "How many circles are there?"))
+    # A new picture starts a new conversation; what is no picture changes nothing.
+    bring(page, "drop", "notes.txt", data=b"words")
+    page.get_by_text("That is not a picture").first.wait_for()
+    assert page.get_by_test_id("turn").count() == 1
+    bring(page, "drop", "third.png", data=picture(circles=2))
+    card(page, "ready").wait_for()
+    assert page.get_by_test_id("turn").count() == 0
+    assert re.search(r"\b(2|two)\b", ended(page, ask(page, "How many circles are there?")), re.I)
+
+
+def test_the_camera_on_a_phone(open_page):
+    page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
+    page.evaluate(
+        """() => {
+            const click = HTMLInputElement.prototype.click;
+            HTMLInputElement.prototype.click = function () { window.capture = this.getAttribute('capture'); return click.call(this); };
+        }"""
+    )
+    for button, capture in (("camera", "environment"), ("choose", None)):
+        with page.expect_file_chooser():
+            page.get_by_test_id(button).click()
+        assert page.evaluate("() => window.capture") == capture
 
 
 def test_the_demo_says_what_it_is(open_page):

@@ -1,17 +1,20 @@
 """The main thread stays free, whatever is dropped on it."""
 
 import io
+import time
 
 import pytest
 from PIL import Image, ImageDraw
 
-from driving import ask, card, give, picture, watch_long_tasks
+from driving import ask, card, give, picture, until, watch_long_tasks
+from fake import LIMITS
+
 
 @pytest.fixture(scope="module")
 def photo():
     """48 megapixels and about 20 MB, as a phone would write it: with a thumbnail in its metadata."""
     width, height = 8000, 6000
-    noise = Image.effect_noise((2000, 1500), 60).convert("RGB").resize((width, height), Image.NEAREST)
+    noise = Image.effect_noise((4000, 3000), 44).convert("RGB").resize((width, height), Image.NEAREST)
     draw = ImageDraw.Draw(noise)
     for i in range(3):
         x = 1600 + 2400 * i
@@ -27,23 +30,45 @@ def photo():
     out = io.BytesIO()
     noise.save(out, "JPEG", quality=88, exif=b"Exif\0\0" + tiff + thumbnail)
     data = out.getvalue()
-    assert len(data) > 12_000_000
+    assert len(data) > 20_000_000
     return data
 
 
 LOOK = """() => {
     window.marks = {};
-    document.querySelector('input[type=file]').addEventListener('change', (e) => { window.marks = {dropped: e.timeStamp}; });
+    document.querySelector('input[type=file]').addEventListener('change', (e) => { window.marks = {dropped: e.timeStamp, widths: []}; });
     const look = () => {
         const now = performance.now();
         const name = document.querySelector('.file .name');
         if (window.marks.dropped && name && name.innerText === 'photo.jpg') {
             window.marks.received ??= now - window.marks.dropped;
-            if (document.querySelector('[data-testid=preview]')) window.marks.preview ??= now - window.marks.dropped;
+            const preview = document.querySelector('[data-testid=preview]');
+            if (preview?.naturalWidth > 0) window.marks.widths.push(preview.naturalWidth);
+            if (preview?.naturalWidth > 160) window.marks.preview ??= now - window.marks.dropped;
         }
         requestAnimationFrame(look);
     };
     look();
+}"""
+
+
+# The answer goes on and on: more words for the question asked last, through the page's own socket. And what is sent is
+# watched: how much the browser held back at the most.
+STREAM = """() => {
+    const send = WebSocket.prototype.send;
+    window.held = 0;
+    WebSocket.prototype.send = function (data) {
+        const sent = send.call(this, data);
+        if (typeof data !== 'string') window.held = Math.max(window.held, this.bufferedAmount);
+        else if (data.includes('"ask"')) [window.socket, window.request] = [this, JSON.parse(data).request];
+        return sent;
+    };
+    let index = 1000;
+    setInterval(() => {
+        if (!window.request) return;
+        const message = {type: 'token', at: 0, request: window.request, index: index++, text: 'word '};
+        window.socket.dispatchEvent(new MessageEvent('message', {data: JSON.stringify(message)}));
+    }, 5);
 }"""
 
 
@@ -52,23 +77,37 @@ def test_a_great_photo_while_an_answer_streams(open_page, circles, photo, tmp_pa
     file.write_bytes(photo)
     page = open_page()
     watch_long_tasks(page)
-    # A busy machine may hold up a task that takes little by itself: one quiet run of three is proof.
-    for attempt in range(3):
+    page.evaluate(STREAM)
+    # A busy machine may hold up a task that takes little by itself: the best of five drops is proof. How busy it is, an
+    # ordinary decoder tells.
+    long, received, preview = [], [], []
+    for attempt in range(5):
+        began = time.monotonic()
+        Image.open(file).load()
+        allowed = max(2000, 4 * 1e3 * (time.monotonic() - began))
         give(page, circles)
         card(page, "ready").wait_for()
         page.evaluate(LOOK)
         page.evaluate("() => { window.long.length = 0; }")
-        ask(page, "What is in the picture?")
+        turn = ask(page, "What is in the picture?")
+        turn.get_by_text("word word word").wait_for()
         give(page, str(file))
         page.wait_for_function("() => window.marks.preview")
         card(page, "ready").wait_for()
-        long, marks = page.evaluate("() => [window.long, window.marks]")
-        if not long and marks["received"] <= 100 and marks["preview"] <= 2000:
+        marks = page.evaluate("() => window.marks")
+        long.append(page.evaluate("() => window.long"))
+        received.append(marks["received"])
+        preview.append(marks["preview"] / allowed)
+        if [] in long and min(received) <= 100 and min(preview) <= 1:
             break
         page.get_by_test_id("new").click()
-    assert not long
-    assert marks["received"] <= 100
-    assert marks["preview"] <= 2000
+    assert [] in long, long
+    assert min(received) <= 100, received
+    assert min(preview) <= 1, preview
+    # The camera's own thumbnail stood there first.
+    assert marks["widths"][0] == 160
+    # A "stop" would not have been stuck behind the picture.
+    assert page.evaluate("() => window.held") <= 256 * 1024
     # The whole photo is never handed to an <img>.
     assert page.evaluate("() => [...document.images].every((i) => i.naturalWidth <= 1280)")
 
@@ -101,23 +140,14 @@ def test_the_same_picture_is_not_sent_again(open_page, circles):
     assert page.evaluate("() => window.sent") > once
 
 
-def test_always_scaled_where_the_user_wants_it(open_page, photo, tmp_path):
-    file = tmp_path / "photo.jpg"
-    file.write_bytes(photo)
-    page = open_page()
-    page.get_by_test_id("settings").click()
-    page.get_by_text("Always", exact=True).click()
-    page.keyboard.press("Escape")
-    page.evaluate(
-        """() => {
-            window.sent = 0;
-            const send = WebSocket.prototype.send;
-            WebSocket.prototype.send = function (data) {
-                if (typeof data !== 'string') window.sent += data.byteLength;
-                return send.call(this, data);
-            };
-        }"""
-    )
-    give(page, str(file))
-    card(page, "ready").wait_for(timeout=60_000)
-    assert page.evaluate("() => window.sent") < len(photo) / 4
+def test_no_more_is_sent_than_the_server_has_room_for_and_stop_is_not_late(faked):
+    limits = {**LIMITS, "upload_window": 2 * 65536}
+    page, fake = faked(with_picture=False, hello=lambda f, m: f.welcome(limits=limits), frame=lambda f, m: None)
+    page.locator("[data-testid=server-state][data-light=good]").wait_for()
+    give(page, {"name": "big.bmp", "mimeType": "image/bmp", "buffer": picture(format="BMP")})
+    until(page, lambda: len(fake.picture) == 2 * 65536)
+    page.wait_for_timeout(300)
+    assert len(fake.picture) <= 2 * 65536
+    page.get_by_test_id("new").click()
+    until(page, lambda: fake.heard_of("cancel"))
+    assert fake.heard_of("cancel") == [{"type": "cancel", "upload": fake.heard_of("upload")[0]["upload"]}]

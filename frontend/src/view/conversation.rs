@@ -8,10 +8,10 @@ use super::{
     icon::{AGAIN, COPY, EDIT, Icon},
 };
 use crate::{
-    actions, dom,
+    actions,
     i18n::T,
     latency::Latency,
-    state::{App, Picture, PicturePhase, Turn, TurnPhase},
+    state::{App, Link, Picture, PicturePhase, Turn, TurnPhase},
 };
 
 /// Nearer to the end than this, the view follows it.
@@ -93,6 +93,9 @@ fn TurnView(app: App, turn: Turn, grown: Callback<()>) -> impl IntoView {
     let editing = RwSignal::new(None::<String>);
     let phase = turn.phase;
     let waiting = move || match phase.get() {
+        TurnPhase::Unsent if app.link.get() == Link::Online => {
+            Some(app.filled(T::WaitingModel, &[]))
+        }
         TurnPhase::Unsent => Some(app.filled(T::Unsent, &[])),
         TurnPhase::Sent => Some(app.filled(T::Sent, &[])),
         TurnPhase::Queued(None) => Some(app.filled(T::WaitingPicture, &[])),
@@ -135,10 +138,7 @@ fn TurnView(app: App, turn: Turn, grown: Callback<()>) -> impl IntoView {
                             data-testid="copy"
                             aria-label=app.t(T::Copy)
                             title=app.t(T::Copy)
-                            on:click=move |_| {
-                                dom::copy(&turn.answer.get_untracked());
-                                app.say(app.text(T::Copied), false);
-                            }
+                            on:click=move |_| app.copy(turn.answer.get_untracked())
                         >
                             <Icon path=COPY />
                         </button>

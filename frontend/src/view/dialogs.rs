@@ -4,7 +4,7 @@ use leptos::{html::Dialog, prelude::*};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::Url;
 
-use super::icon::{CLOSE, Icon, TRASH};
+use super::icon::{CLOSE, IMAGE, Icon, TRASH};
 use crate::{
     actions, history,
     i18n::{Lang, T},
@@ -214,10 +214,8 @@ fn History(app: App) -> impl IntoView {
 
 #[component]
 fn KeptLine(app: App, one: Kept, gone: impl Fn() + Copy + 'static) -> impl IntoView {
-    let title = one
-        .turns
-        .first()
-        .map_or_else(|| one.name.clone(), |turn| turn.question.clone());
+    let asked = one.turns.first().map(|turn| &turn.question);
+    let title = asked.or(one.asking.first()).unwrap_or(&one.name).to_owned();
     let image = one
         .preview
         .as_ref()
@@ -244,7 +242,10 @@ fn KeptLine(app: App, one: Kept, gone: impl Fn() + Copy + 'static) -> impl IntoV
                     history::open(app, opened.clone());
                 }
             >
-                {image.map(|url| view! { <img src=url alt="" width="56" height="42" /> })}
+                {match image {
+                    Some(url) => view! { <img class="thumb" src=url alt="" width="56" height="42" /> }.into_any(),
+                    None => view! { <span class="thumb placeholder"><Icon path=IMAGE /></span> }.into_any(),
+                }}
                 <span class="title">{title}</span>
                 <small>{when}</small>
             </button>

@@ -64,9 +64,15 @@ fn Buttons(app: App, input: NodeRef<Input>, first: bool) -> impl IntoView {
             <Icon path=IMAGE />
             {app.t(label)}
         </button>
-        <button class="quiet camera" data-testid="camera" on:click=move |_| choose(input, true)>
+        <button
+            class="quiet camera"
+            data-testid="camera"
+            title=app.t(T::Camera)
+            aria-label=app.t(T::Camera)
+            on:click=move |_| choose(input, true)
+        >
             <Icon path=CAMERA />
-            {app.t(T::Camera)}
+            <span class="camera-text">{app.t(T::Camera)}</span>
         </button>
     }
 }
@@ -149,7 +155,7 @@ fn Samples(app: App) -> impl IntoView {
                     let lang = app.lang.get_untracked();
                     app.suggestions
                         .set(sample.questions.iter().map(|q| q.of(lang)).collect());
-                    upload::open_blob(app, blob, sample.file, when);
+                    upload::open_blob(app, blob, sample.file, when, None);
                     super::focus_question();
                 }
                 Err(_) => app.say(app.text(T::Unreadable), true),

@@ -18,7 +18,7 @@ pub fn TopBar(app: App) -> impl IntoView {
     let light = move || match (app.link.get(), app.server.get()) {
         (Link::Online, State::Ready) => "good",
         (Link::Online, State::Failed)
-        | (Link::Refused(_) | Link::NeedsKey(_) | Link::TakenOver | Link::Outdated, _) => "bad",
+        | (Link::Refused { .. } | Link::NeedsKey(_) | Link::TakenOver | Link::Outdated, _) => "bad",
         _ => "busy",
     };
     let status = move || match (app.link.get(), app.server.get()) {
@@ -29,13 +29,14 @@ pub fn TopBar(app: App) -> impl IntoView {
             .unwrap_or_default(),
         (Link::Online, State::Loading) => app.filled(T::Loading, &[]),
         (Link::Online, State::Warming) => app.filled(T::Warming, &[]),
-        (Link::Online, State::Draining) => app.filled(T::Draining, &[]),
+        (Link::Online, State::Draining) => app.filled(T::Leaving, &[]),
         (Link::Online, State::Failed) => app.filled(T::Failed, &[]),
-        (Link::Lost, _) => app.filled(T::Connecting, &[]),
-        (Link::NeedsKey(_), _) => app.filled(T::NeedsKey, &[]),
-        (Link::Refused(why), _) => why,
-        (Link::TakenOver, _) => app.filled(T::TakenOver, &[]),
-        (Link::Outdated, _) => app.filled(T::Outdated, &[]),
+        // What to do about it stands in the banner below.
+        (Link::Lost, _) => app.filled(T::Reconnecting, &[]),
+        (Link::NeedsKey(_), _) => app.filled(T::KeyNeeded, &[]),
+        (Link::Refused { .. }, _) => app.filled(T::Full, &[]),
+        (Link::TakenOver, _) => app.filled(T::Elsewhere, &[]),
+        (Link::Outdated, _) => app.filled(T::Updated, &[]),
     };
     view! {
         <header class="top">
@@ -98,6 +99,7 @@ fn Gate(app: App) -> impl IntoView {
             Link::NeedsKey(wrong) => view! {
                 <form
                     class="banner gate"
+                    aria-label=app.t(T::KeyNeeded)
                     data-testid="key-form"
                     on:submit=move |event| {
                         event.prevent_default();
@@ -112,27 +114,29 @@ fn Gate(app: App) -> impl IntoView {
             }
             .into_any(),
             Link::TakenOver => view! {
-                <div class="banner gate">
+                <section class="banner gate" aria-label=app.t(T::Elsewhere)>
                     <p>{app.t(T::TakenOver)}</p>
                     <button class="primary" on:click=move |_| connection::again(app)>{app.t(T::UseHere)}</button>
-                </div>
+                </section>
             }
             .into_any(),
             Link::Outdated => view! {
-                <div class="banner gate">
+                <section class="banner gate" aria-label=app.t(T::Updated)>
                     <p>{app.t(T::Outdated)}</p>
                     <button class="primary" on:click=move |_| { let _ = window().location().reload(); }>
                         {app.t(T::Reload)}
                     </button>
-                </div>
+                </section>
             }
             .into_any(),
             Link::Lost => view! {
                 <div class="banner" role="status" data-testid="lost"><p>{app.t(T::Lost)}</p></div>
             }
             .into_any(),
-            Link::Refused(why) => view! {
-                <div class="banner" role="status" data-testid="refused"><p>{why}</p></div>
+            Link::Refused { why, until } => view! {
+                <section class="banner" aria-label=app.t(T::Full) data-testid="refused">
+                    <p><span role="status">{why}</span> " " <Wait app until /></p>
+                </section>
             }
             .into_any(),
             Link::Connecting | Link::Online => ().into_any(),
@@ -140,13 +144,34 @@ fn Gate(app: App) -> impl IntoView {
     }
 }
 
-/// The server before it is ready.
+/// The seconds until the next try, counted down.
+#[component]
+fn Wait(app: App, until: f64) -> impl IntoView {
+    let left = move || ((until - dom::now()) / 1e3).ceil();
+    let seconds = RwSignal::new(left());
+    let clock = set_interval_with_handle(
+        move || seconds.set(left()),
+        std::time::Duration::from_secs(1),
+    );
+    on_cleanup(move || {
+        if let Ok(clock) = clock {
+            clock.clear();
+        }
+    });
+    move || {
+        let seconds = seconds.get();
+        (seconds > 0.0).then(|| app.filled(T::NextTry, &[&format!("{seconds:.0}")]))
+    }
+}
+
+/// The server before it is ready, or on its way out.
 #[component]
 fn ServerFace(app: App) -> impl IntoView {
     let face = move || match (app.link.get(), app.server.get()) {
         (Link::Online, State::Loading) => Some((T::Loading, T::LoadingHint)),
         (Link::Online, State::Warming) => Some((T::Warming, T::LoadingHint)),
         (Link::Online, State::Failed) => Some((T::Failed, T::ServerFailed)),
+        (Link::Online, State::Draining) => Some((T::Leaving, T::Draining)),
         _ => None,
     };
     view! {

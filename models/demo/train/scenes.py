@@ -13,20 +13,24 @@
                                      #   (follow_count: two turns, of which the second is the one to judge)
     gen.scene(full=True).full        # encoded JPEG/PNG bytes of 640 to 2400 pixels; scene.media tells which;
                                      #   scene.image is the squashed picture of just these bytes
+    gen.scene(full=4000).full        # the same with a longer side of 4000 pixels
 
     python scenes.py samples OUT.png [split] [count] [seed]     # a contact sheet with the questions
+    python scenes.py large FOLDER [count] [seed]                # held-out pictures of about 12 megapixels, with questions.json
     python scenes.py speed                                      # scenes a second on one core
 
 Deterministic from (seed, split). Everything is drawn from assets/ (see assets.py).
 """
 
 import io
+import json
 import math
 import random
 import sys
 import textwrap
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -80,7 +84,7 @@ class Generator:
         cv2.setNumThreads(1)
 
     # ------------------------------------------------------------ scenes
-    def scene(self, full: bool = False, focus: tuple[str, str] | None = None) -> Scene:
+    def scene(self, full: bool | int = False, focus: tuple[str, str] | None = None) -> Scene:
         rng = self.rng
         while True:
             kind = rng.choice(FOCUS[focus[0]]) if focus else rng.choices(list(SHARES), list(SHARES.values()))[0]
@@ -114,13 +118,13 @@ class Generator:
         scene.full, scene.media = buffer.getvalue(), "image/jpeg" if quality else "image/png"
         scene.image = np.asarray(Image.open(io.BytesIO(scene.full)).convert("RGB"))
 
-    def _canvas_size(self, full: bool) -> tuple[int, int]:
+    def _canvas_size(self, full: bool | int) -> tuple[int, int]:
         rng = self.rng
         if not full and rng.random() < 0.2:
             return self.size, self.size
         aspect = rng.choice(COMMON_ASPECTS) if rng.random() < 0.6 else math.exp(rng.uniform(math.log(9 / 16), math.log(16 / 9)))
         if full:
-            long = math.exp(rng.uniform(math.log(640), math.log(2400)))
+            long = math.exp(rng.uniform(math.log(640), math.log(2400))) if full is True else full
             w, h = (long, long / aspect) if aspect >= 1 else (long * aspect, long)
         else:
             side = 384 if rng.random() < 0.35 else rng.choice((400, 430, 470, 520, 600))
@@ -416,8 +420,25 @@ def contact_sheet(out: str, split: str = "train", count: int = 24, seed: int = 1
     sheet.save(out)
 
 
+def large(folder: str, count: int = 300, seed: int = 5) -> None:
+    gen, told = Generator(seed, "heldout"), []
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    while len(told) < count:
+        scene = gen.scene(full=4000)
+        questions = list(dict.fromkeys(c[0].question for c in scene.conversations if c.picture))
+        if not questions:
+            continue
+        file = f"{len(told):04}.{'jpg' if scene.media == 'image/jpeg' else 'png'}"
+        (Path(folder) / file).write_bytes(scene.full)
+        told.append({"file": file, "questions": questions})
+    (Path(folder) / "questions.json").write_text(json.dumps(told, ensure_ascii=False, indent=1))
+
+
 def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else "speed"
+    if command == "large":
+        large(sys.argv[2], *map(int, sys.argv[3:5]))
+        return
     if command == "samples":
         out, split, count, seed = (sys.argv[2:] + ["samples.png", "train", "24", "1"][len(sys.argv) - 2 :])[:4]
         contact_sheet(out, split, int(count), int(seed))
