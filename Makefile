@@ -32,6 +32,9 @@ audit: ## look the dependencies up in the advisory database (needs github.com)
 bench: server ## measure the server under load
 	$(GLIMPSE) bench $(ARGS)
 
+figures: bench ## measure, and put the figures into docs/figures.md and README.md
+	@scripts/figures.sh
+
 page: ## build the page into dist/
 	@scripts/setup.sh page
 	@scripts/page.sh
@@ -45,4 +48,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test lint audit bench page server clean
+.PHONY: help serve test lint audit bench figures page server clean

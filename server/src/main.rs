@@ -3,16 +3,27 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use glimpse::config::{Cli, Command, LogArgs, LogFormat};
+use glimpse::config::{Cli, Command};
 use glimpse::device::settle_threads;
-use glimpse::{bench, generate, inspect, quantize, serve};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
 
 fn main() -> ExitCode {
     settle_memory();
     let cli = Cli::parse();
-    match log(&cli.log).and_then(|()| run(cli.command)) {
+    let (usual, collector) = match &cli.command {
+        Command::Serve(args) => (
+            "info,actix_server=warn",
+            telemetry::collector(args.otlp_endpoint.as_deref()),
+        ),
+        // What it says is its answer.
+        _ => ("warn", None),
+    };
+    let ended = telemetry::start(&cli.log, usual, collector).and_then(|telemetry| {
+        let code = run(cli.command);
+        telemetry.finish();
+        code
+    });
+    match ended {
         Ok(code) => code,
         Err(problem) => {
             eprintln!("glimpse: {problem}");
@@ -47,22 +58,6 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Logs go to stderr: stdout is for answers.
-fn log(settings: &LogArgs) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|problem| format!("--log {:?}: {problem}", settings.log))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // Each stage tells when it begins and how long it took: see session::spans.
-        .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
-        .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 /// By default glibc gives each thread a heap of its own, and what one frees another cannot use: memory then creeps up

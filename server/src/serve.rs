@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{AccessArgs, EngineArgs, ImageDecoder, ServeArgs};
+use crate::config::{AccessArgs, EngineArgs, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
 use crate::http::{self, Access, Proxies};
@@ -151,10 +151,7 @@ fn invalid(problem: String) -> io::Error {
 
 fn image_options(settings: &ServeArgs) -> image::Options {
     image::Options {
-        decoder: match settings.engine.image_decoder {
-            ImageDecoder::Turbojpeg => image::Decoder::TurboJpeg,
-            ImageDecoder::Portable => image::Decoder::Portable,
-        },
+        decoder: settings.engine.image_decoder.into(),
         raw: false,
         max_pixels: settings.limits.image_pixels,
     }

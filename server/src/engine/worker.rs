@@ -306,13 +306,13 @@ impl Worker {
         /// How often the driver is asked, which takes longer than everything else here.
         const PAUSE: Duration = Duration::from_secs(1);
         let page = self.model.page_bytes() as u64;
-        METRICS.waiting.set(self.waiting.iter().count() as u64);
-        METRICS.running.set(self.slots.len() as u64);
-        let used = self.cache.used_pages() as u64;
-        METRICS.cache_used_bytes.set(used * page);
-        METRICS
-            .cache_size_bytes
-            .set(self.arena.pages() as u64 * page);
+        let (used, size) = (self.cache.used_pages(), self.arena.pages());
+        METRICS.stands(
+            self.waiting.iter().count(),
+            self.slots.len(),
+            used as u64 * page,
+            size as u64 * page,
+        );
         if self.memory_told.is_none_or(|at| at.elapsed() >= PAUSE) {
             self.memory_told = Some(Instant::now());
             if let Some((free, size)) = device_memory(self.model.device()) {
@@ -526,10 +526,7 @@ impl Worker {
         }
         let (took, decode) = (started.elapsed(), lens.iter().all(|len| *len == 1));
         self.pace.forward(took, ids.len(), decode);
-        METRICS.passes[slots.len().clamp(1, METRICS.passes.len()) - 1].add(1);
-        if decode {
-            METRICS.decode_step.observe(took.as_secs_f64());
-        }
+        METRICS.forward(took, slots.len(), decode);
         let mut results = vec![None; slots.len()];
         for (row, logits) in last.into_iter().zip(logits) {
             results[row] = Some(logits);
@@ -792,23 +789,25 @@ fn job_error(e: &candle_core::Error) -> JobError {
     let lower = what.to_lowercase();
     if lower.contains("out of memory") || lower.contains("out_of_memory") {
         let message = "The device has no memory left for this: try again when others are done, or serve with a smaller --cache-bytes.";
-        return JobError::new(ErrorCode::OutOfMemory, message).retry_after(1000.0);
+        return JobError::new(ErrorCode::OutOfMemory, message)
+            .retry_after(1000.0)
+            .detail(what);
     }
-    tracing::error!(error = %what, "the worker failed");
     JobError::new(
         ErrorCode::WorkerFailed,
         "The worker failed in the middle of this; it goes on with the next. Try again.",
     )
     .retry_after(0.0)
+    .detail(what)
 }
 
 fn panicked(what: &str) -> JobError {
-    tracing::error!(panic = %what, "the worker panicked and recovered");
     JobError::new(
         ErrorCode::WorkerFailed,
         "The worker failed in the middle of this and has recovered. Try again.",
     )
     .retry_after(0.0)
+    .detail(format!("panicked: {what}"))
 }
 
 fn gone() -> JobError {
