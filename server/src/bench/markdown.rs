@@ -34,9 +34,13 @@ pub const SIDE_BY_SIDE: [Stage; 8] = [
     Stage::Pair,
 ];
 
-pub const COLD: [Stage; 4] = [
+pub const COLD: [Stage; 8] = [
     Stage::Listening,
     Stage::Loaded,
+    Stage::Upload,
+    Stage::Decode,
+    Stage::Vision,
+    Stage::Prefill,
     Stage::FirstToken,
     Stage::Total,
 ];
