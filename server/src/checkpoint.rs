@@ -25,7 +25,7 @@ pub struct Checkpoint {
 #[cfg(feature = "demo")]
 include!(concat!(env!("OUT_DIR"), "/demo.rs"));
 #[cfg(not(feature = "demo"))]
-const DEMO_FILES: &[(&str, &[u8])] = &[];
+static DEMO_FILES: &[(&str, &[u8])] = &[];
 
 /// The demo checkpoint, compiled in.
 pub const DEMO: Folder = Folder::Embedded(DEMO_FILES);

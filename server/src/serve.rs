@@ -24,15 +24,15 @@ pub fn run(settings: &ServeArgs) -> io::Result<()> {
         .quantize(settings.model.quantize)
         .map_err(|problem| invalid(problem.to_string()))?;
     let (device, dtype) = (settings.model.device, settings.model.dtype);
-    let warmup = settings.engine.warmup.is_on();
-    let (size, pictures) = (
-        checkpoint.config.vision_config.image_size as u32,
-        image_options(settings),
-    );
+    if settings.engine.warmup.is_on() {
+        // Done long before the model is loaded.
+        let size = checkpoint.config.vision_config.image_size as u32;
+        let pictures = image_options(settings);
+        std::thread::Builder::new()
+            .name("warm-up".into())
+            .spawn(move || image::warm_up(size, &pictures))?;
+    }
     let engine = Engine::start(engine_settings(settings), move || {
-        if warmup {
-            image::warm_up(size, &pictures);
-        }
         Ok((checkpoint, Target::choose(device, dtype)?))
     })?;
     with_engine(settings, engine)

@@ -72,6 +72,8 @@ fn either<'a>(
         ("p95", old.p95, new.p95, P95),
     ]
     .into_iter()
+    // What is a difference of two times may come out below 0.
+    .map(|(name, old, new, most)| (name, old.max(0.0), new, most))
     .filter(|(_, old, new, most)| *new > old * most && new - old > LEAST_MS)
     .map(move |(name, old_ms, new_ms, _)| Slower {
         what: format!("{what}, {name}"),

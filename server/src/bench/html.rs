@@ -210,8 +210,8 @@ fn overhead(out: &mut String, report: &Report) -> std::fmt::Result {
     write!(out, "<h3>From one token to the next</h3>")?;
     let rows: Vec<(&str, &[f64])> = [
         ("one user alone", &overhead.alone[..]),
-        ("a thread busy beside", &overhead.beside_busy),
-        ("another’s picture encoded", &overhead.beside_encoding),
+        ("beside a busy thread", &overhead.beside_busy),
+        ("beside an encoding", &overhead.beside_encoding),
         ("two users", &overhead.together),
     ]
     .into_iter()

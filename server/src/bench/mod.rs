@@ -121,12 +121,9 @@ async fn measure(args: &BenchArgs) -> Result<Report, String> {
     };
 
     let mut servers = servers(args, &flags, started_here)?;
-    let mut client = Client::connect(&servers[0].server.url)
+    let model = model(&servers[0].server)
         .await
-        .map_err(unreachable_server)?;
-    client.until_ready().await.map_err(unreachable_server)?;
-    let model = client.welcome.model.clone();
-    client.close().await;
+        .map_err(|failure| format!("the server can't be measured: {failure}"))?;
 
     let mut answer = None;
     let mut overhead = None;
@@ -265,8 +262,16 @@ fn servers(
         .collect()
 }
 
-fn unreachable_server(failure: Failure) -> String {
-    format!("the server can't be measured: {failure}")
+/// What a server that is ready serves.
+async fn model(server: &Server) -> Result<wire::Model, Failure> {
+    let mut client = Client::connect(&server.url).await?;
+    client.until_ready().await?;
+    client.close().await;
+    // Whoever came while it loaded may have been told less.
+    let client = Client::connect(&server.url).await?;
+    let model = client.welcome.model.clone();
+    client.close().await;
+    Ok(model)
 }
 
 fn progress(template: &str) -> ProgressBar {

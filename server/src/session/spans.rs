@@ -1,7 +1,8 @@
 //! Spans for the log and for OpenTelemetry: a picture's and a question's stages, from what their client is told.
 //!
 //! A question is `request`, with `queue`, `prefill` and `decode` inside; a picture is `picture`, with `upload`, `decode`
-//! and `encode`. Of the session there is its tag (the id would resume it); of texts and pictures nothing.
+//! and `encode`. Of the session there is its tag (the id would resume it); of texts and pictures nothing. Stages repeat
+//! whose they are: a line of JSON has the fields of its own span only.
 
 use std::collections::HashMap;
 
@@ -59,19 +60,24 @@ impl Spans {
 
     /// A stage ends and the next begins with what the client is told.
     pub fn told(&mut self, message: &ServerMessage) {
+        let session = self.tag.as_str();
         match message {
             ServerMessage::Token(token) => {
                 if let Some(request) = self.requests.get_mut(&token.request)
                     && !request.decoding
                 {
                     request.decoding = true;
-                    request.stage = debug_span!(parent: &request.whole, "decode");
+                    let id = &token.request;
+                    request.stage =
+                        debug_span!(parent: &request.whole, "decode", session, request = ?id);
                 }
             }
             ServerMessage::Queued(queued) => self.queued(&queued.request),
             ServerMessage::Started(started) => {
                 if let Some(request) = self.requests.get_mut(&started.request) {
-                    request.stage = debug_span!(parent: &request.whole, "prefill");
+                    let id = &started.request;
+                    request.stage =
+                        debug_span!(parent: &request.whole, "prefill", session, request = ?id);
                 }
             }
             ServerMessage::Done(done) => {
@@ -87,17 +93,23 @@ impl Spans {
                 if let Some(mut picture) = self.uploads.remove(&received.upload)
                     && !received.cached
                 {
-                    picture.whole.record("image", received.image.as_str());
+                    let image = received.image.as_str();
+                    picture.whole.record("image", image);
                     picture.whole.record("bytes", received.bytes);
-                    picture.stage = debug_span!(parent: &picture.whole, "decode");
+                    picture.stage = debug_span!(parent: &picture.whole, "decode", session, image);
                     self.images.insert(received.image.clone(), picture);
                 }
             }
             ServerMessage::ImageReady(ready) => {
                 if let Some(picture) = self.images.get_mut(&ready.image) {
-                    let (vision_ms, prefill_ms) = (Empty, Empty);
-                    picture.stage =
-                        debug_span!(parent: &picture.whole, "encode", vision_ms, prefill_ms);
+                    picture.stage = debug_span!(
+                        parent: &picture.whole,
+                        "encode",
+                        session,
+                        image = ready.image.as_str(),
+                        vision_ms = Empty,
+                        prefill_ms = Empty,
+                    );
                 }
             }
             ServerMessage::ImageEncoded(encoded) => {
@@ -129,10 +141,11 @@ impl Spans {
         if self.requests.contains_key(id) {
             return;
         }
+        let session = self.tag.as_str();
         let whole = debug_span!(
             parent: None,
             "request",
-            session = self.tag.as_str(),
+            session,
             // The client chose the id: quoted, so that it can't pretend to be a line of its own.
             request = ?id,
             finish_reason = Empty,
@@ -142,7 +155,10 @@ impl Spans {
             error = Empty,
             otel.status_code = Empty,
         );
-        let work = Work::new(whole, |whole| debug_span!(parent: whole, "queue"));
+        let work = Work::new(
+            whole,
+            |whole| debug_span!(parent: whole, "queue", session, request = ?id),
+        );
         self.requests.insert(id.to_owned(), work);
     }
 
@@ -159,7 +175,10 @@ impl Spans {
                 error = Empty,
                 otel.status_code = Empty,
             );
-            Work::new(whole, |whole| debug_span!(parent: whole, "upload"))
+            Work::new(
+                whole,
+                |whole| debug_span!(parent: whole, "upload", session, upload),
+            )
         });
     }
 }
