@@ -28,7 +28,7 @@ include!(concat!(env!("OUT_DIR"), "/demo.rs"));
 static DEMO_FILES: &[(&str, &[u8])] = &[];
 
 /// The demo checkpoint, compiled in.
-pub const DEMO: Folder = Folder::Embedded(DEMO_FILES);
+pub static DEMO: Folder = Folder::Embedded(DEMO_FILES);
 
 /// A checkpoint's folder on disk.
 pub fn folder(path: &Path) -> Folder {

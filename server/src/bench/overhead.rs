@@ -82,6 +82,12 @@ pub async fn measure(
         found
             .beside_encoding
             .extend(between(&answer, ready, encoded));
+        let whole: Vec<f64> = answer.gaps_ms().collect();
+        if let (Some(beside), Some(whole)) =
+            (Summary::of(&found.beside_encoding), Summary::of(&whole))
+        {
+            found.encoding_ratio.push(beside.max / whole.median);
+        }
 
         bar.set_message("two users");
         let (one, two) = tokio::join!(
@@ -94,7 +100,11 @@ pub async fn measure(
         }
         user.acknowledge().await?;
         other.acknowledge().await?;
-        ratios(&mut found);
+        if let (Some(busy), Some(alone)) =
+            (Summary::of(&found.beside_busy), Summary::of(&found.alone))
+        {
+            found.busy_ratio.push(busy.p95 / alone.p95);
+        }
         if counts {
             overhead.append(found);
             bar.inc(1);
@@ -123,20 +133,6 @@ fn beside_the_model(found: &mut Overhead, answer: &Answer, before: &Passes, afte
         found.per_token.push(per_token);
         let rest = answer.total_ms() - prompt - decode;
         found.per_request.push(rest - per_token * gaps);
-    }
-}
-
-fn ratios(found: &mut Overhead) {
-    let Some(alone) = Summary::of(&found.alone) else {
-        return;
-    };
-    if let Some(busy) = Summary::of(&found.beside_busy) {
-        found.busy_ratio.push(busy.p95 / alone.p95);
-    }
-    // The mean: of single gaps many are 0 where a busy machine sends two pieces together.
-    let mean = found.alone.iter().sum::<f64>() / alone.n as f64;
-    if let Some(encoding) = Summary::of(&found.beside_encoding) {
-        found.encoding_ratio.push(encoding.max / mean);
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Overhead {
     pub together: Vec<f64>,
     /// In each run, its 95th percentile with a thread busy beside over that alone.
     pub busy_ratio: Vec<f64>,
-    /// In each run, its longest while another's picture is encoded over its mean alone.
+    /// In each run, the longest while another's picture is encoded over that answer's median.
     pub encoding_ratio: Vec<f64>,
     /// Whole answers of the same length: of one user alone, and of each of two.
     pub answer_alone: Vec<f64>,

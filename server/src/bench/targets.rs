@@ -112,7 +112,7 @@ pub fn targets(report: &Report) -> Vec<Target> {
     };
     let median = |values: &[f64]| Summary::of(values).map(|s| s.median);
     target(
-        "Longest token gap while another's picture is encoded, over the mean alone",
+        "Longest token gap while another's picture is encoded, over that answer's median",
         median(&overhead.encoding_ratio),
         AtMost(if on_cpu { 3.0 } else { 2.0 }),
         "",
