@@ -1,4 +1,4 @@
-//! Products with a dense weight.
+//! Products with a dense weight of the same type.
 
 use candle_core::{DType, Result, Tensor};
 

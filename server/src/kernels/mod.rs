@@ -11,6 +11,5 @@ mod quantized;
 
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{Arena, PAGE, Plan, Rotary, Span, paged_attention, store_kv, vision_attention};
-pub use dense::product;
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 pub use quantized::{product, quantized_product};
