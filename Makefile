@@ -35,6 +35,9 @@ bench: server ## measure the server under load
 fuzz: ## fuzz what strangers can send: four times ten minutes
 	@scripts/fuzz.sh
 
+figures: bench ## measure, and put the figures into docs/figures.md and README.md
+	@scripts/figures.sh
+
 page: ## build the page into dist/
 	@scripts/setup.sh page
 	@scripts/page.sh
@@ -48,4 +51,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test lint audit bench fuzz page server clean
+.PHONY: help serve test lint audit bench figures fuzz page server clean

@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
 fn demo(folder: &Path, out: &Path) -> io::Result<()> {
     println!("cargo::rerun-if-changed={}", folder.display());
     let folder = folder.canonicalize()?;
-    let mut list = String::from("const DEMO_FILES: &[(&str, &[u8])] = &[\n");
+    let mut list = String::from("static DEMO_FILES: &[(&str, &[u8])] = &[\n");
     let mut names: Vec<String> = fs::read_dir(&folder)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| {

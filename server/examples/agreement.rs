@@ -231,7 +231,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let questions = Path::new(&questions);
     let from = arguments
         .next()
-        .map_or(DEMO, |model| folder(Path::new(&model)));
+        .map_or_else(|| DEMO.clone(), |model| folder(Path::new(&model)));
     glimpse::device::settle_threads(None);
     let checkpoint = Checkpoint::open(&from)?;
     let mut variants = [Quantize::None, Quantize::Q8, Quantize::Q4]

@@ -25,10 +25,10 @@ pub struct Checkpoint {
 #[cfg(feature = "demo")]
 include!(concat!(env!("OUT_DIR"), "/demo.rs"));
 #[cfg(not(feature = "demo"))]
-const DEMO_FILES: &[(&str, &[u8])] = &[];
+static DEMO_FILES: &[(&str, &[u8])] = &[];
 
 /// The demo checkpoint, compiled in.
-pub const DEMO: Folder = Folder::Embedded(DEMO_FILES);
+pub static DEMO: Folder = Folder::Embedded(DEMO_FILES);
 
 /// A checkpoint's folder on disk.
 pub fn folder(path: &Path) -> Folder {

@@ -9,13 +9,15 @@ use serde::Serialize;
 use wire::FinishReason;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{GenerateArgs, ImageDecoder};
+use crate::config::GenerateArgs;
 use crate::device::Target;
 use crate::glm4v::{Model, Prompt, expand, positions};
 use crate::image::{self, Picture};
 use crate::kernels::{Arena, PAGE, Span};
 use crate::loading::Loading;
-use crate::text::{AnswerStream, LogSoftmax, Sampler, SamplingParams, prompt};
+use crate::text::{
+    AnswerStream, LogSoftmax, Sampler, SamplingParams, TextError, Tokenizer, prompt,
+};
 
 /// `--json`: all that others need to check an answer against the original.
 #[derive(Serialize)]
@@ -47,6 +49,21 @@ struct Chosen {
 struct Candidate {
     id: u32,
     logprob: f64,
+}
+
+impl Chosen {
+    /// `logits` are the model's own; `k` is how many of the likeliest tokens are told beside.
+    fn new(id: u32, logits: &[f32], k: usize, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+        let scores = LogSoftmax::new(logits)?;
+        let top = scores.top(k).into_iter();
+        let text = tokenizer.token_bytes(id).unwrap_or_default();
+        Ok(Chosen {
+            id,
+            text: String::from_utf8_lossy(text).into_owned(),
+            logprob: scores.of(id).unwrap_or(f64::NEG_INFINITY),
+            top: top.map(|(id, logprob)| Candidate { id, logprob }).collect(),
+        })
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -124,10 +141,7 @@ fn load_picture(
     let bytes = std::fs::read(path)
         .map_err(|e| format!("the picture {} cannot be read ({e})", path.display()))?;
     let options = image::Options {
-        decoder: match args.engine.image_decoder {
-            ImageDecoder::Turbojpeg => image::Decoder::TurboJpeg,
-            ImageDecoder::Portable => image::Decoder::Portable,
-        },
+        decoder: args.engine.image_decoder.into(),
         raw: args.raw_pixels,
         ..image::Options::default()
     };
@@ -226,34 +240,22 @@ fn answer(
         live: !args.json,
         text: String::new(),
     };
-    let mut tokens = Vec::new();
+    let (mut tokens, mut generated) = (Vec::new(), 0);
     let generate = Instant::now();
     let finish_reason = loop {
-        let scores = match LogSoftmax::new(&logits) {
-            Ok(scores) => scores,
-            Err(e) => return Ok(Err(e.to_string())),
-        };
-        let top = scores
-            .top(args.logprobs)
-            .into_iter()
-            .map(|(id, logprob)| Candidate { id, logprob });
-        let top: Vec<Candidate> = top.collect();
-        let raw = logits.clone();
+        // The sampler changes the logits: penalties, temperature.
+        let raw = args.json.then(|| logits.clone());
         let id = match sampler.sample(&mut logits) {
             Ok(id) => id,
             Err(e) => return Ok(Err(e.to_string())),
         };
-        let logprob = LogSoftmax::new(&raw)
-            .ok()
-            .and_then(|s| s.of(id))
-            .unwrap_or(f64::NEG_INFINITY);
-        let text = checkpoint.tokenizer.token_bytes(id).unwrap_or_default();
-        tokens.push(Chosen {
-            id,
-            text: String::from_utf8_lossy(text).into_owned(),
-            logprob,
-            top,
-        });
+        if let Some(raw) = raw {
+            match Chosen::new(id, &raw, args.logprobs, &checkpoint.tokenizer) {
+                Ok(chosen) => tokens.push(chosen),
+                Err(e) => return Ok(Err(e.to_string())),
+            }
+        }
+        generated += 1;
         if config.eos_token_id.as_slice().contains(&id) {
             break FinishReason::Stop;
         }
@@ -261,10 +263,10 @@ fn answer(
         if stream.is_stopped() {
             break FinishReason::Stop;
         }
-        if tokens.len() >= most {
+        if generated >= most {
             break FinishReason::Length;
         }
-        let at = tokens.len() - 1;
+        let at = generated - 1;
         logits = solo.forward(
             model.decoder.embed(&[id])?,
             entries.len() + at,
@@ -274,7 +276,7 @@ fn answer(
     shown.show(&stream.finish());
     timings.generate_ms = ms(generate);
     timings.tokens_per_second =
-        (tokens.len().max(1) - 1) as f64 / (timings.generate_ms / 1e3).max(1e-9);
+        (generated.max(1) - 1) as f64 / (timings.generate_ms / 1e3).max(1e-9);
 
     if args.json {
         let report = Report {

@@ -68,7 +68,10 @@ struct Format {
 /// # Errors
 /// A sentence for the user.
 pub fn run(args: &InspectArgs) -> Result<bool, String> {
-    let folder = args.model.as_ref().map_or(DEMO, |path| folder(path));
+    let folder = args
+        .model
+        .as_ref()
+        .map_or_else(|| DEMO.clone(), |path| folder(path));
     let report = report(&folder)?;
     if args.json {
         println!(

@@ -19,4 +19,5 @@ pub mod metrics;
 pub mod quantize;
 pub mod serve;
 pub mod session;
+pub mod telemetry;
 pub mod text;

@@ -4,17 +4,28 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use glimpse::config::{Cli, Command, LogArgs, LogFormat};
+use glimpse::config::{Cli, Command};
 use glimpse::device::settle_threads;
 use glimpse::http::Ended;
-use glimpse::{bench, generate, inspect, quantize, serve};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
 
 fn main() -> ExitCode {
     settle_memory();
     let cli = Cli::parse();
-    match log(&cli.log).and_then(|()| run(cli.command)) {
+    let (usual, collector) = match &cli.command {
+        Command::Serve(args) => (
+            "info,actix_server=warn",
+            telemetry::collector(args.otlp_endpoint.as_deref()),
+        ),
+        // What it says is its answer.
+        _ => ("warn", None),
+    };
+    let ended = telemetry::start(&cli.log, usual, collector).and_then(|telemetry| {
+        let code = run(cli.command);
+        telemetry.finish();
+        code
+    });
+    match ended {
         Ok(code) => code,
         Err(problem) => {
             tell(&format!("glimpse: {problem}"));
@@ -66,24 +77,6 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Logs go to stderr: stdout is for answers.
-fn log(settings: &LogArgs) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log)
-        .map_err(|problem| format!("--log {:?}: {problem}", settings.log))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // Each stage tells when it begins and how long it took: see session::spans.
-        // A log that can't be written (a full disk) must not end the server, as saying so on stderr would.
-        .log_internal_errors(false)
-        .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)
-        .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }
 
 /// By default glibc gives each thread a heap of its own, and what one frees another cannot use: memory then creeps up

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use wire::{FinishReason, ServerMessage};
+use wire::ServerMessage;
 
 /// Upper bounds of the histograms' buckets, in seconds.
-const SECONDS: [f64; 15] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+const SECONDS: [f64; 17] = [
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
 ];
 
 /// This process's.
@@ -103,9 +105,11 @@ stages! {
 pub struct Metrics {
     stages: Stages,
     /// A forward pass in which every slot had one token.
-    pub decode_step: Histogram,
+    decode_step: Histogram,
+    /// A forward pass over a piece of a prompt, or several, without the pictures'.
+    prompt_pass: Histogram,
     /// Forward passes by how many slots they served: 1, 2.
-    pub passes: [Counter; 2],
+    passes: [Counter; 2],
     pub upload_bytes: Counter,
     prompt_tokens: Counter,
     cached_tokens: Counter,
@@ -116,10 +120,10 @@ pub struct Metrics {
     requests: Mutex<BTreeMap<&'static str, u64>>,
     uploads: Mutex<BTreeMap<&'static str, u64>>,
     // Gauges.
-    pub waiting: Counter,
-    pub running: Counter,
-    pub cache_used_bytes: Counter,
-    pub cache_size_bytes: Counter,
+    waiting: Counter,
+    running: Counter,
+    cache_used_bytes: Counter,
+    cache_size_bytes: Counter,
     /// 0 where the device has no memory of its own.
     pub device_memory_used_bytes: Counter,
     pub device_memory_size_bytes: Counter,
@@ -130,6 +134,7 @@ impl Metrics {
         Metrics {
             stages: Stages::new(),
             decode_step: Histogram::new(),
+            prompt_pass: Histogram::new(),
             passes: [Counter::new(), Counter::new()],
             upload_bytes: Counter::new(),
             prompt_tokens: Counter::new(),
@@ -146,6 +151,25 @@ impl Metrics {
             device_memory_used_bytes: Counter::new(),
             device_memory_size_bytes: Counter::new(),
         }
+    }
+
+    /// A forward pass for `slots` slots; `decode`: each had one token.
+    pub fn forward(&self, took: Duration, slots: usize, decode: bool) {
+        self.passes[slots.clamp(1, self.passes.len()) - 1].add(1);
+        let kind = if decode {
+            &self.decode_step
+        } else {
+            &self.prompt_pass
+        };
+        kind.observe(took.as_secs_f64());
+    }
+
+    /// How many questions wait and run, and the cache's bytes.
+    pub fn stands(&self, waiting: usize, running: usize, cache_used: u64, cache_size: u64) {
+        self.waiting.set(waiting as u64);
+        self.running.set(running as u64);
+        self.cache_used_bytes.set(cache_used);
+        self.cache_size_bytes.set(cache_size);
     }
 
     /// Counts what a client is told: everything that ends is told.
@@ -167,13 +191,7 @@ impl Metrics {
                 observe(&stages.picture_prefill, encoded.timings.prefill_ms);
             }
             ServerMessage::Done(done) => {
-                let outcome = match done.finish_reason {
-                    FinishReason::Stop => "stop",
-                    FinishReason::Length => "length",
-                    FinishReason::Cancelled => "cancelled",
-                    FinishReason::Timeout => "timeout",
-                };
-                count(&self.requests, outcome);
+                count(&self.requests, done.finish_reason.as_str());
                 self.prompt_tokens.add(done.usage.prompt_tokens);
                 self.cached_tokens.add(done.usage.cached_tokens);
                 self.completion_tokens.add(done.usage.completion_tokens);
@@ -201,10 +219,15 @@ impl Metrics {
     pub fn write(&self, out: &mut Text) {
         let name = "glimpse_requests_total";
         out.head(name, "counter", "Questions that ended, by how.");
-        by_outcome(out, name, &self.requests);
+        by_outcome(
+            out,
+            name,
+            &self.requests,
+            &["stop", "length", "cancelled", "timeout"],
+        );
         let name = "glimpse_uploads_total";
         out.head(name, "counter", "Pictures that arrived or failed, by how.");
-        by_outcome(out, name, &self.uploads);
+        by_outcome(out, name, &self.uploads, &["received"]);
         for (name, help, counter) in [
             (
                 "glimpse_upload_bytes_total",
@@ -289,6 +312,9 @@ impl Metrics {
         let name = "glimpse_decode_step_seconds";
         out.head(name, "histogram", "Forward passes of one token each.");
         self.decode_step.write(out, name, "");
+        let name = "glimpse_prompt_pass_seconds";
+        out.head(name, "histogram", "Forward passes over prompts.");
+        self.prompt_pass.write(out, name, "");
         let name = "glimpse_stage_seconds";
         out.head(name, "histogram", "Stages of pictures and answers.");
         for (stage, histogram) in self.stages.all() {
@@ -301,9 +327,17 @@ fn count(outcomes: &Mutex<BTreeMap<&'static str, u64>>, outcome: &'static str) {
     *outcomes.lock().entry(outcome).or_default() += 1;
 }
 
-fn by_outcome(out: &mut Text, name: &str, outcomes: &Mutex<BTreeMap<&'static str, u64>>) {
-    for (outcome, count) in &*outcomes.lock() {
-        out.sample(name, &format!("outcome=\"{outcome}\""), *count as f64);
+/// The `usual` outcomes are there from the start, so that the first of each is seen as a step.
+fn by_outcome(
+    out: &mut Text,
+    name: &str,
+    outcomes: &Mutex<BTreeMap<&'static str, u64>>,
+    usual: &[&'static str],
+) {
+    let mut all: BTreeMap<_, _> = usual.iter().map(|outcome| (*outcome, 0)).collect();
+    all.extend(outcomes.lock().iter());
+    for (outcome, count) in all {
+        out.sample(name, &format!("outcome=\"{outcome}\""), count as f64);
     }
 }
 

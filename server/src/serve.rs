@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{AccessArgs, EngineArgs, ImageDecoder, ServeArgs};
+use crate::config::{AccessArgs, EngineArgs, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
 use crate::http::{self, Access, Ended, Proxies};
@@ -24,6 +24,14 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
         .quantize(settings.model.quantize)
         .map_err(|problem| invalid(problem.to_string()))?;
     let (device, dtype) = (settings.model.device, settings.model.dtype);
+    if settings.engine.warmup.is_on() {
+        // Done long before the model is loaded.
+        let size = checkpoint.config.vision_config.image_size as u32;
+        let pictures = image_options(settings);
+        std::thread::Builder::new()
+            .name("warm-up".into())
+            .spawn(move || image::warm_up(size, &pictures))?;
+    }
     let engine = Engine::start(engine_settings(settings), move || {
         Ok((checkpoint, Target::choose(device, dtype)?))
     })?;
@@ -152,10 +160,7 @@ fn invalid(problem: String) -> io::Error {
 
 fn image_options(settings: &ServeArgs) -> image::Options {
     image::Options {
-        decoder: match settings.engine.image_decoder {
-            ImageDecoder::Turbojpeg => image::Decoder::TurboJpeg,
-            ImageDecoder::Portable => image::Decoder::Portable,
-        },
+        decoder: settings.engine.image_decoder.into(),
         raw: false,
         max_pixels: settings.limits.image_pixels,
     }

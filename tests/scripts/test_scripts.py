@@ -172,3 +172,24 @@ def test_wasm_bindgen_is_asked_for_in_the_version_the_page_is_compiled_with(mach
     machine.calls.unlink()
     assert machine.run("scripts/setup.sh", "page").returncode == 0
     assert "cargo install" not in machine.called()
+
+
+def test_figures_go_between_their_marks(machine):
+    """However often: what was there before is gone."""
+    readme = machine.root / "README.md"
+    readme.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
+    (machine.root / "docs").mkdir()
+    (machine.root / "bench-report").mkdir()
+    assert "run make bench" in last_sentence(machine.run("bash", "scripts/figures.sh"))
+    report = machine.root / "bench-report/report.md"
+    report.write_text(
+        "# Title\n\n- Date: 2026-01-31 12:00 UTC\n- Command: `glimpse bench`\n- Machine: a machine\n\n"
+        "## Each stage, 3 rounds\n\n| Stage | median |\n|---|---:|\n| First token | 4.0 |\n\n## More\n\n| other | 1 |\n"
+    )
+    for _ in range(2):
+        assert machine.run("bash", "scripts/figures.sh").returncode == 0
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert text.count("| First token | 4.0 |") == 1 and "old" not in text and "other" not in text
+    assert "`glimpse bench`, 2026-01-31 12:00 UTC, on a machine" in text
+    assert (machine.root / "docs/figures.md").read_text() == report.read_text()

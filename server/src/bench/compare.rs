@@ -1,7 +1,7 @@
 //! `--compare`: what got slower.
 
 use super::report::Report;
-use super::stats::Stage;
+use super::stats::{Stage, Summary};
 
 /// A median may be so much slower before it counts …
 const MEDIAN: f64 = 1.10;
@@ -44,24 +44,42 @@ pub fn slower(old: &Report, new: &Report) -> Vec<Slower> {
     });
     for (title, before, after) in pairs.chain(loads) {
         for stage in Stage::ALL {
-            let (Some(a), Some(b)) = (before.summary(*stage), after.summary(*stage)) else {
-                continue;
-            };
-            for (name, old_ms, new_ms, most) in [
-                ("median", a.median, b.median, MEDIAN),
-                ("p95", a.p95, b.p95, P95),
-            ] {
-                if new_ms > old_ms * most && new_ms - old_ms > LEAST_MS {
-                    found.push(Slower {
-                        what: format!("{title}: {}, {name}", stage.title()),
-                        old_ms,
-                        new_ms,
-                    });
-                }
+            if let (Some(old), Some(new)) = (before.summary(*stage), after.summary(*stage)) {
+                let what = format!("{title}: {}", stage.title());
+                found.extend(either(&what, &old, &new));
+            }
+        }
+    }
+    if let (Some(old), Some(new)) = (&old.overhead, &new.overhead) {
+        let olds = old.rows();
+        for (title, new) in new.rows() {
+            if let Some((_, old)) = olds.iter().find(|(other, _)| *other == title) {
+                found.extend(either(title, old, &new));
             }
         }
     }
     found
+}
+
+/// The median and the 95th percentile, if they rose by too much.
+fn either<'a>(
+    what: &'a str,
+    old: &Summary,
+    new: &Summary,
+) -> impl Iterator<Item = Slower> + use<'a> {
+    [
+        ("median", old.median, new.median, MEDIAN),
+        ("p95", old.p95, new.p95, P95),
+    ]
+    .into_iter()
+    // What is a difference of two times may come out below 0.
+    .map(|(name, old, new, most)| (name, old.max(0.0), new, most))
+    .filter(|(_, old, new, most)| *new > old * most && new - old > LEAST_MS)
+    .map(move |(name, old_ms, new_ms, _)| Slower {
+        what: format!("{what}, {name}"),
+        old_ms,
+        new_ms,
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::markdown::{COLD, ROUND, SIDE_BY_SIDE, facts, list, number};
 use super::plot::{Fall, Line, Part, escape, lines, strips, waterfall};
 use super::report::{Report, Variant};
 use super::stats::{Samples, Stage, Summary};
+use super::targets::targets;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -31,6 +32,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value))?;
     }
     write!(out, "</dl>")?;
+    against_targets(out, report)?;
     rounds(out, report)?;
     cold(out, report)?;
     overhead(out, report)?;
@@ -65,6 +67,32 @@ fn figures(out: &mut String, report: &Report) -> std::fmt::Result {
         }
     }
     write!(out, "</section>")
+}
+
+fn against_targets(out: &mut String, report: &Report) -> std::fmt::Result {
+    let targets = targets(report);
+    if targets.is_empty() {
+        return Ok(());
+    }
+    write!(
+        out,
+        "<h2>Against the targets</h2><div class=\"wide\"><table class=\"words\"><tr><th><th>measured<th>target<th></tr>"
+    )?;
+    for target in &targets {
+        let (class, word) = match target.is_held() {
+            true => ("held", "held"),
+            false => ("slow", "missed"),
+        };
+        write!(
+            out,
+            "<tr><td>{}<td><b>{}{}</b><td>{}<td class=\"{class}\">{word}</tr>",
+            escape(target.what),
+            number(target.measured),
+            target.unit,
+            target.bound()
+        )?;
+    }
+    write!(out, "</table></div>")
 }
 
 fn rounds(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -182,7 +210,8 @@ fn overhead(out: &mut String, report: &Report) -> std::fmt::Result {
     write!(out, "<h3>From one token to the next</h3>")?;
     let rows: Vec<(&str, &[f64])> = [
         ("one user alone", &overhead.alone[..]),
-        ("while another’s is encoded", &overhead.beside_encoding),
+        ("beside a busy thread", &overhead.beside_busy),
+        ("beside an encoding", &overhead.beside_encoding),
         ("two users", &overhead.together),
     ]
     .into_iter()

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::report::{Failures, Load, Report, Variant};
 use super::stats::{Samples, Stage, Summary};
+use super::targets::targets;
 
 /// The stages of a round.
 pub const ROUND: [Stage; 12] = [
@@ -33,9 +34,13 @@ pub const SIDE_BY_SIDE: [Stage; 8] = [
     Stage::Pair,
 ];
 
-pub const COLD: [Stage; 4] = [
+pub const COLD: [Stage; 8] = [
     Stage::Listening,
     Stage::Loaded,
+    Stage::Upload,
+    Stage::Decode,
+    Stage::Vision,
+    Stage::Prefill,
     Stage::FirstToken,
     Stage::Total,
 ];
@@ -43,9 +48,12 @@ pub const COLD: [Stage; 4] = [
 /// Milliseconds with as many digits as mean something.
 pub fn number(ms: f64) -> String {
     match ms.abs() {
+        0.0 => "0".into(),
         size if size >= 100.0 => format!("{ms:.0}"),
         size if size >= 10.0 => format!("{ms:.1}"),
-        _ => format!("{ms:.2}"),
+        size if size >= 0.1 => format!("{ms:.2}"),
+        size if size >= 0.01 => format!("{ms:.3}"),
+        _ => format!("{ms:.5}"),
     }
 }
 
@@ -112,6 +120,26 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(out, "\n## Each stage, {} rounds\n", report.runs)?;
         table(out, "Stage", &ROUND, &first.samples)?;
         errors(out, std::slice::from_ref(first))?;
+    }
+    let targets = targets(report);
+    if !targets.is_empty() {
+        writeln!(out, "\n## Against the targets\n")?;
+        writeln!(out, "| | measured | target | |\n|---|---:|---:|---|")?;
+        for target in &targets {
+            writeln!(
+                out,
+                "| {} | {}{} | {} | {} |",
+                target.what,
+                number(target.measured),
+                target.unit,
+                target.bound(),
+                if target.is_held() {
+                    "held"
+                } else {
+                    "**missed**"
+                }
+            )?;
+        }
     }
     if report.variants.len() > 1 {
         writeln!(out, "\n## Before and after, in turn: medians\n")?;

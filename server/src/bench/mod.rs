@@ -1,11 +1,13 @@
 //! `glimpse bench`: drives a server through its socket as a client does, and tells how long everything took.
 //!
-//! [`rounds`] measures servers side by side, [`overhead`] what users cost each other, [`load`] many users;
-//! [`report`] is what they found, [`markdown`] and [`html`] how it is told, [`compare`] what got slower.
+//! [`rounds`] measures servers side by side, [`overhead`] what users cost each other, [`instruments`] what counting and
+//! tracing cost, [`load`] many users; [`report`] is what they found, [`targets`] what it should be, [`markdown`] and
+//! [`html`] how it is told, [`compare`] what got slower.
 
 pub mod client;
 mod compare;
 mod html;
+mod instruments;
 mod load;
 mod markdown;
 mod overhead;
@@ -15,19 +17,21 @@ mod report;
 mod rounds;
 pub mod server;
 mod stats;
+mod targets;
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoint;
 use crate::config::{Before, BenchArgs};
 use client::{Client, Failure};
 use load::Kind;
 use picture::Pictures;
-use report::{Machine, Report};
+use report::{Machine, Overhead, Report};
 use rounds::{Measured, Script, cold_starts, side_by_side, start};
 use server::Server;
 
@@ -117,12 +121,9 @@ async fn measure(args: &BenchArgs) -> Result<Report, String> {
     };
 
     let mut servers = servers(args, &flags, started_here)?;
-    let mut client = Client::connect(&servers[0].server.url)
+    let model = model(&servers[0].server)
         .await
-        .map_err(unreachable_server)?;
-    client.until_ready().await.map_err(unreachable_server)?;
-    let model = client.welcome.model.clone();
-    client.close().await;
+        .map_err(|failure| format!("the server can't be measured: {failure}"))?;
 
     let mut answer = None;
     let mut overhead = None;
@@ -131,13 +132,9 @@ async fn measure(args: &BenchArgs) -> Result<Report, String> {
         bar.set_prefix("Rounds");
         bar.set_length(u64::from(args.runs) * servers.len() as u64);
         answer = side_by_side(&mut servers, &mut script, args.runs, &bar).await;
-        let runs = args.runs.div_ceil(5);
-        bar.reset();
-        bar.set_prefix("Overheads");
-        bar.set_length(u64::from(runs));
-        match overhead::measure(&servers[0].server, &mut script, runs, &bar).await {
+        match overheads(args, &servers[0].server, &model, &mut script, &bar).await {
             Ok(measured) => overhead = Some(measured),
-            Err(failure) => eprintln!("Overheads could not be measured: {failure}"),
+            Err(problem) => eprintln!("Overheads could not be measured: {problem}"),
         }
     }
     let variants = match args.runs {
@@ -179,6 +176,69 @@ async fn measure(args: &BenchArgs) -> Result<Report, String> {
     })
 }
 
+/// What users cost each other. The demo's answers are too short for that: the same shapes with random weights, which
+/// never come to an end, take its place.
+async fn overheads(
+    args: &BenchArgs,
+    server: &Server,
+    model: &wire::Model,
+    script: &mut Script,
+    bar: &ProgressBar,
+) -> Result<Overhead, String> {
+    /// Enough for a picture to be encoded meanwhile.
+    const LONG: u64 = 400;
+    let runs = args.runs.div_ceil(10);
+    bar.reset();
+    bar.set_prefix("Overheads");
+    bar.set_length(u64::from(runs));
+    let here = args.url.is_none();
+    let (long, config);
+    let (server, tokens) = if here && model.demo {
+        config = TemporaryFile::new("config.json", &demo_config()?)?;
+        let mut flags: Vec<OsString> = vec!["--random-weights".into(), "1".into()];
+        flags.extend(["--config".into(), config.0.clone().into()]);
+        flags.extend(args.model.flags());
+        flags.extend(args.serve.iter().cloned());
+        long = start(&flags, Before::None)?;
+        (&long, LONG)
+    } else {
+        (server, args.max_new_tokens)
+    };
+    let prompt = script.prompt.clone();
+    let plan = overhead::Plan {
+        server,
+        prompt: &prompt,
+        tokens,
+        runs,
+        here,
+    };
+    overhead::measure(&plan, script, bar)
+        .await
+        .map_err(|failure| failure.to_string())
+}
+
+fn demo_config() -> Result<Vec<u8>, String> {
+    let file = checkpoint::DEMO.file("config.json");
+    file.map(|bytes| bytes.to_vec()).map_err(|e| e.to_string())
+}
+
+/// A file that goes when this does.
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    fn new(name: &str, content: &[u8]) -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("glimpse-{}-{name}", std::process::id()));
+        fs::write(&path, content).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(TemporaryFile(path))
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// The server as it comes, then one for each thing switched off.
 fn servers(
     args: &BenchArgs,
@@ -202,8 +262,16 @@ fn servers(
         .collect()
 }
 
-fn unreachable_server(failure: Failure) -> String {
-    format!("the server can't be measured: {failure}")
+/// What a server that is ready serves.
+async fn model(server: &Server) -> Result<wire::Model, Failure> {
+    let mut client = Client::connect(&server.url).await?;
+    client.until_ready().await?;
+    client.close().await;
+    // Whoever came while it loaded may have been told less.
+    let client = Client::connect(&server.url).await?;
+    let model = client.welcome.model.clone();
+    client.close().await;
+    Ok(model)
 }
 
 fn progress(template: &str) -> ProgressBar {

@@ -1,114 +1,238 @@
-//! What users cost each other, and what the server costs beside the model.
+//! What users cost each other, and what the server costs beside the model: on long answers, one after the other in each
+//! run, so that a machine that gets slower meanwhile slows all alike.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
 use super::client::{About, Answer, Client, Failure, ms};
+use super::instruments;
 use super::report::Overhead;
 use super::rounds::Script;
 use super::server::{Server, metric};
 use super::stats::Summary;
 
-/// Token gaps of one user alone, of one while another's picture is encoded, and of two who are answered at once, in
-/// turn; and, for the one alone, what was not the model's time.
+/// What is asked of a server, and how.
+pub struct Plan<'a> {
+    pub server: &'a Server,
+    pub prompt: &'a str,
+    /// Of each answer.
+    pub tokens: u64,
+    pub runs: u32,
+    /// The server is on this machine: a thread can be busy beside it.
+    pub here: bool,
+}
+
+/// Token gaps of one user alone, with a thread busy beside, while another's picture is encoded, and of two who are
+/// answered at once, in turn; and, for the one alone, what was not the model's time.
 ///
 /// # Errors
 /// If a round failed.
 pub async fn measure(
-    server: &Server,
+    plan: &Plan<'_>,
     script: &mut Script,
-    runs: u32,
     bar: &ProgressBar,
 ) -> Result<Overhead, Failure> {
     let mut overhead = Overhead::default();
-    let mut user = Client::connect(&server.url).await?;
+    let mut user = Client::connect(&plan.server.url).await?;
+    let mut other = Client::connect(&plan.server.url).await?;
+    user.until_ready().await?;
+    other.until_ready().await?;
     let upload = user.upload(&script.picture()).await?.upload;
     user.image_encoded().await?;
-    let mut other = Client::connect(&server.url).await?;
     let others = other.upload(&script.picture()).await?.upload;
     other.image_encoded().await?;
-    for _ in 0..runs {
-        let about = About::Upload(upload);
+    let (about, prompt, tokens) = (About::Upload(upload), plan.prompt, plan.tokens);
+    for run in 0..=plan.runs {
+        // The first is to get used to it.
+        let counts = run > 0;
+        let mut found = Overhead::default();
         bar.set_message("one user alone");
-        let before = forward_seconds(server).await;
-        let answer = user
-            .ask(about, &script.prompt, script.max_new_tokens)
-            .await?;
-        let after = forward_seconds(server).await;
-        overhead.alone.extend(answer.gaps_ms());
-        let timings = answer.timings();
-        overhead
-            .per_request
-            .push(answer.total_ms() - timings.total_ms);
-        let steps = answer.tokens.len().saturating_sub(1);
-        if let (Some(before), Some(after)) = (before, after)
-            && steps > 0
-        {
-            // Of the decode steps alone: passes over a prompt are counted apart.
-            let model = (after.0 - before.0) * 1e3;
-            let passes = (after.1 - before.1).max(1.0);
-            let gap = answer.gaps_ms().sum::<f64>() / steps as f64;
-            overhead.per_token.push(gap - model / passes);
-            overhead.step.push(model / passes);
+        let before = passes(plan.server).await;
+        let answer = user.ask(about, prompt, tokens).await?;
+        let after = passes(plan.server).await;
+        found.alone.extend(answer.gaps_ms());
+        found.answer_alone.push(answer.total_ms());
+        if let (Some(before), Some(after)) = (before, after) {
+            beside_the_model(&mut found, &answer, &before, &after);
+        }
+
+        if plan.here {
+            bar.set_message("one user, a thread busy beside");
+            let busy = Busy::start();
+            let answer = user.ask(about, prompt, tokens).await?;
+            drop(busy);
+            found.beside_busy.extend(answer.gaps_ms());
         }
 
         bar.set_message("one user, while another's picture is encoded");
-        other.upload(&script.picture()).await?;
-        other.image_ready().await?;
-        let (answer, encoded) = tokio::join!(
-            user.ask(about, &script.prompt, script.max_new_tokens),
-            other.image_encoded()
-        );
-        let (answer, (encoded, _)) = (answer?, encoded?);
-        overhead.beside_encoding.extend(until(&answer, encoded));
+        let picture = script.picture();
+        let (answer, looked) = tokio::join!(user.ask(about, prompt, tokens), async {
+            // Until the answer has begun.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            other.upload(&picture).await?;
+            other.image_ready().await?;
+            let ready = Instant::now();
+            Ok::<_, Failure>((ready, other.image_encoded().await?.0))
+        });
+        let (answer, (ready, encoded)) = (answer?, looked?);
+        found
+            .beside_encoding
+            .extend(between(&answer, ready, encoded));
+        let whole: Vec<f64> = answer.gaps_ms().collect();
+        if let (Some(beside), Some(whole)) =
+            (Summary::of(&found.beside_encoding), Summary::of(&whole))
+        {
+            found.encoding_ratio.push(beside.max / whole.median);
+        }
 
         bar.set_message("two users");
         let (one, two) = tokio::join!(
-            user.ask(about, &script.prompt, script.max_new_tokens),
-            other.ask(About::Upload(others), &script.prompt, script.max_new_tokens)
+            user.ask(about, prompt, tokens),
+            other.ask(About::Upload(others), prompt, tokens)
         );
         for answer in [one?, two?] {
-            overhead.together.extend(answer.gaps_ms());
+            found.together.extend(answer.gaps_ms());
+            found.answer_together.push(answer.total_ms());
         }
         user.acknowledge().await?;
         other.acknowledge().await?;
-        bar.inc(1);
+        if let (Some(busy), Some(alone)) =
+            (Summary::of(&found.beside_busy), Summary::of(&found.alone))
+        {
+            found.busy_ratio.push(busy.p95 / alone.p95);
+        }
+        if counts {
+            overhead.append(found);
+            bar.inc(1);
+        }
     }
     user.close().await;
     other.close().await;
+    overhead.instruments = instruments::measure();
     Ok(overhead)
 }
 
-/// The gaps that ended before `end`.
-fn until(answer: &Answer, end: std::time::Instant) -> impl Iterator<Item = f64> {
+/// Splits what the client waited into the model's time and the rest, and the rest into what each token adds and what
+/// there is once.
+fn beside_the_model(found: &mut Overhead, answer: &Answer, before: &Passes, after: &Passes) {
+    let (Some(first), Some(last)) = (answer.tokens.first(), answer.tokens.last()) else {
+        return;
+    };
+    let prompt = (after.prompt - before.prompt) * 1e3;
+    let decode = (after.decode - before.decode) * 1e3;
+    let steps = after.steps - before.steps;
+    let gaps = (answer.tokens.len() - 1) as f64;
+    if steps > 0.0 && gaps > 0.0 {
+        let step = decode / steps;
+        let per_token = ms(*first, *last) / gaps - step;
+        found.step.push(step);
+        found.per_token.push(per_token);
+        let rest = answer.total_ms() - prompt - decode;
+        found.per_request.push(rest - per_token * gaps);
+    }
+}
+
+/// The gaps that lie between two times.
+fn between(answer: &Answer, begin: Instant, end: Instant) -> impl Iterator<Item = f64> {
     answer
         .tokens
         .windows(2)
-        .filter(move |pair| pair[1] <= end)
+        .filter(move |pair| begin <= pair[0] && pair[1] <= end)
         .map(|pair| ms(pair[0], pair[1]))
 }
 
-/// The time that decode steps took on the device so far, in seconds, and how many there were.
-async fn forward_seconds(server: &Server) -> Option<(f64, f64)> {
+/// The device's time so far, in seconds.
+struct Passes {
+    /// Over prompts.
+    prompt: f64,
+    /// Of one token each.
+    decode: f64,
+    steps: f64,
+}
+
+async fn passes(server: &Server) -> Option<Passes> {
     let text = server.metrics().await?;
-    Some((
-        metric(&text, "glimpse_decode_step_seconds_sum")?,
-        metric(&text, "glimpse_decode_step_seconds_count")?,
-    ))
+    Some(Passes {
+        prompt: metric(&text, "glimpse_prompt_pass_seconds_sum")?,
+        decode: metric(&text, "glimpse_decode_step_seconds_sum")?,
+        steps: metric(&text, "glimpse_decode_step_seconds_count")?,
+    })
+}
+
+/// A thread that computes without a pause until this is dropped.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        Busy {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Overhead {
+    fn append(&mut self, mut other: Overhead) {
+        for (into, from) in [
+            (&mut self.alone, &mut other.alone),
+            (&mut self.beside_busy, &mut other.beside_busy),
+            (&mut self.beside_encoding, &mut other.beside_encoding),
+            (&mut self.together, &mut other.together),
+            (&mut self.busy_ratio, &mut other.busy_ratio),
+            (&mut self.encoding_ratio, &mut other.encoding_ratio),
+            (&mut self.answer_alone, &mut other.answer_alone),
+            (&mut self.answer_together, &mut other.answer_together),
+            (&mut self.step, &mut other.step),
+            (&mut self.per_token, &mut other.per_token),
+            (&mut self.per_request, &mut other.per_request),
+        ] {
+            into.append(from);
+        }
+    }
+
     /// The rows of its table, in ms.
     pub fn rows(&self) -> Vec<(&'static str, Summary)> {
+        let counted = &self.instruments;
         let rows = [
             ("Token gap, one user alone", &self.alone),
+            ("Token gap, a thread busy beside", &self.beside_busy),
             (
                 "Token gap while another's picture is encoded",
                 &self.beside_encoding,
             ),
             ("Token gap of each of two users", &self.together),
+            ("A long answer, one user alone", &self.answer_alone),
+            ("A long answer, each of two users", &self.answer_together),
             ("Forward pass of a decode step", &self.step),
-            ("Per token outside of the forward pass", &self.per_token),
-            ("Per request outside of the server", &self.per_request),
+            ("Beside the model, per token", &self.per_token),
+            ("Beside the model, per request", &self.per_request),
+            ("Metrics and spans, per token", &counted.token),
+            ("Metrics and spans, per answer", &counted.answer),
+            ("… exported, per token", &counted.token_exported),
+            ("… exported, per answer", &counted.answer_exported),
         ];
         rows.into_iter()
             .filter_map(|(title, values)| Some((title, Summary::of(values)?)))

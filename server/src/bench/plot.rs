@@ -54,8 +54,13 @@ fn line(out: &mut String, from: (f64, f64), to: (f64, f64), class: &str) {
     );
 }
 
-/// A scale along the bottom, in `unit`, and its grid. Returns where a value lies.
-fn scale(out: &mut String, most: f64, bottom: f64, unit: &str) -> impl Fn(f64) -> f64 + use<> {
+/// A scale along the bottom, in `unit`, and its grid. Returns where a value lies, and the scale's end.
+fn scale(
+    out: &mut String,
+    most: f64,
+    bottom: f64,
+    unit: &str,
+) -> (impl Fn(f64) -> f64 + use<>, f64) {
     let ticks = ticks(most);
     let full = ticks.last().copied().unwrap_or(1.0);
     let place = move |value: f64| LEFT + value / full * (WIDTH - LEFT - RIGHT);
@@ -65,26 +70,29 @@ fn scale(out: &mut String, most: f64, bottom: f64, unit: &str) -> impl Fn(f64) -
         text(out, place(*tick), bottom + 18.0, "tick", &label);
     }
     text(out, LEFT - 12.0, bottom + 18.0, "name", unit);
-    place
+    (place, full)
 }
 
-/// One row for each name: every value a dot, a line through the median, a lighter one at the 95th percentile.
+/// One row for each name: every value a dot, a line through the median, a lighter one at the 95th percentile. What lies
+/// far beyond the others is told in words at the end of its row, so that it does not press all else to the left.
 pub fn strips(title: &str, rows: &[(&str, &[f64])]) -> String {
     const ROW: f64 = 34.0;
     let bottom = 12.0 + ROW * rows.len() as f64;
     let mut out = String::new();
     let most = rows
         .iter()
-        .flat_map(|(_, values)| values.iter().copied())
+        .filter_map(|(_, values)| Summary::of(values))
+        .map(|s| s.max.min(s.p95 * 1.5))
         .fold(0.0, f64::max);
-    let place = scale(&mut out, most, bottom, "ms");
+    let (place, full) = scale(&mut out, most, bottom, "ms");
     for (index, (name, values)) in rows.iter().enumerate() {
         let middle = 12.0 + ROW * (index as f64 + 0.5);
         let series = usize::from(index > 0) + 1;
         text(&mut out, LEFT - 12.0, middle + 4.0, "name", name);
         // Thousands of dots would only make the file large.
         let stride = values.len().div_ceil(400).max(1);
-        for (n, value) in values.iter().step_by(stride).enumerate() {
+        let shown = values.iter().step_by(stride).enumerate();
+        for (n, value) in shown.filter(|(_, value)| **value <= full) {
             // Spread by the golden ratio, so that neighbours do not hide each other.
             let spread = (n as f64 * 0.618_034).fract() - 0.5;
             let _ = write!(
@@ -94,11 +102,17 @@ pub fn strips(title: &str, rows: &[(&str, &[f64])]) -> String {
                 middle + spread * (ROW - 14.0)
             );
         }
-        if let Some(s) = Summary::of(values) {
-            for (value, class) in [(s.median, "median"), (s.p95, "p95")] {
-                let (x, half) = (place(value), ROW / 2.0 - 5.0);
-                line(&mut out, (x, middle - half), (x, middle + half), class);
-            }
+        let Some(s) = Summary::of(values) else {
+            continue;
+        };
+        for (value, class) in [(s.median, "median"), (s.p95, "p95")] {
+            let (x, half) = (place(value), ROW / 2.0 - 5.0);
+            line(&mut out, (x, middle - half), (x, middle + half), class);
+        }
+        let beyond = values.iter().filter(|value| **value > full).count();
+        if beyond > 0 {
+            let words = format!("{beyond} beyond, up to {} ▸", number(s.max));
+            text(&mut out, WIDTH, middle + 4.0, "beyond", &words);
         }
     }
     svg(bottom + 28.0, title, &out)
@@ -126,7 +140,7 @@ pub fn waterfall(title: &str, falls: &[Fall]) -> String {
     let mut out = String::new();
     let total = |fall: &Fall| fall.parts.iter().map(|part| part.ms).sum::<f64>();
     let most = falls.iter().map(total).fold(0.0, f64::max);
-    let place = scale(&mut out, most, bottom, "ms");
+    let (place, _) = scale(&mut out, most, bottom, "ms");
     for (index, fall) in falls.iter().enumerate() {
         let top = 26.0 + ROW * index as f64;
         text(&mut out, LEFT - 12.0, top + 16.0, "name", &fall.name);

@@ -64,15 +64,38 @@ impl Failures {
     }
 }
 
-/// See [`super::overhead`]. All in milliseconds.
+/// See [`super::overhead`]. All in milliseconds, but for the two that are ratios.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Overhead {
+    /// From token to token: of one user alone, with a thread busy beside, while another's picture is encoded, and of
+    /// each of two users.
     pub alone: Vec<f64>,
+    pub beside_busy: Vec<f64>,
     pub beside_encoding: Vec<f64>,
     pub together: Vec<f64>,
+    /// In each run, its 95th percentile with a thread busy beside over that alone.
+    pub busy_ratio: Vec<f64>,
+    /// In each run, the longest while another's picture is encoded over that answer's median.
+    pub encoding_ratio: Vec<f64>,
+    /// Whole answers of the same length: of one user alone, and of each of two.
+    pub answer_alone: Vec<f64>,
+    pub answer_together: Vec<f64>,
     pub step: Vec<f64>,
     pub per_token: Vec<f64>,
     pub per_request: Vec<f64>,
+    /// Counting and tracing: see [`super::instruments`].
+    pub instruments: Instruments,
+}
+
+/// What metrics and spans cost, in milliseconds; `exported`: with OpenTelemetry's export on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Instruments {
+    pub token: Vec<f64>,
+    pub answer: Vec<f64>,
+    pub token_exported: Vec<f64>,
+    pub answer_exported: Vec<f64>,
 }
 
 /// A server under load.

@@ -55,15 +55,10 @@ pub enum Command {
 pub struct LogArgs {
     #[arg(long, global = true, env = "GLIMPSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse::session=debug,info`.
-    #[arg(
-        long,
-        global = true,
-        env = "GLIMPSE_LOG",
-        default_value = "info,actix_server=warn",
-        value_name = "FILTER"
-    )]
-    pub log: String,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse::session=debug,info` [default:
+    /// info of a server, else warn]
+    #[arg(long, global = true, env = "GLIMPSE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -162,6 +157,10 @@ pub struct ServeArgs {
     /// How long running answers may go on after SIGTERM or Ctrl-C.
     #[arg(long, env = "GLIMPSE_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 20.0, value_parser = limits::seconds)]
     pub drain_seconds: f64,
+    /// The OpenTelemetry collector that spans go to (OTLP over HTTP), such as http://127.0.0.1:4318; the standard OTEL_
+    /// variables are heard as well [default: none]
+    #[arg(long, env = "GLIMPSE_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]

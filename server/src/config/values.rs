@@ -92,6 +92,15 @@ pub enum ImageDecoder {
     Portable,
 }
 
+impl From<ImageDecoder> for crate::image::Decoder {
+    fn from(decoder: ImageDecoder) -> Self {
+        match decoder {
+            ImageDecoder::Turbojpeg => Self::TurboJpeg,
+            ImageDecoder::Portable => Self::Portable,
+        }
+    }
+}
+
 /// A number of bytes, written as `1048576`, `1MiB`, `64KiB`, `2GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);

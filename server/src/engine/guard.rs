@@ -69,14 +69,16 @@ fn job_error(what: &str) -> JobError {
     let lower = what.to_lowercase();
     if lower.contains("out of memory") || lower.contains("out_of_memory") {
         let message = "The device has no memory left for this: try again when others are done, or serve with a smaller --cache-bytes.";
-        return JobError::new(ErrorCode::OutOfMemory, message).retry_after(1000.0);
+        return JobError::new(ErrorCode::OutOfMemory, message)
+            .retry_after(1000.0)
+            .detail(what);
     }
-    tracing::error!(error = %what, "the worker failed");
     JobError::new(
         ErrorCode::WorkerFailed,
         "The worker failed in the middle of this; it goes on with the next. Try again.",
     )
     .retry_after(0.0)
+    .detail(what)
 }
 
 /// For the job whose work panicked.

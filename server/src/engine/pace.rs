@@ -4,25 +4,34 @@ use std::time::Duration;
 
 use crate::glm4v::Encoding;
 
-/// Running means of what was measured.
+/// What was measured.
+#[derive(Default)]
 pub struct Pace {
     /// One decode step.
-    decode: Duration,
+    decode: Mean,
     /// A row of each kind of the vision tower's stages.
-    vision_rows: [Duration; Encoding::KINDS],
+    vision_rows: [Mean; Encoding::KINDS],
     /// A row of a long forward pass.
-    row: Duration,
+    row: Mean,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Pace {
-            decode: Duration::from_millis(10),
-            vision_rows: [Duration::from_micros(20); Encoding::KINDS],
-            row: Duration::from_micros(50),
-        }
+/// A running mean.
+#[derive(Clone, Copy, Default)]
+struct Mean(Option<Duration>);
+
+impl Mean {
+    fn add(&mut self, new: Duration) {
+        self.0 = Some(self.0.map_or(new, |old| (old * 7 + new) / 8));
+    }
+
+    /// `guess`: as long as nothing was measured.
+    fn or(self, guess: Duration) -> Duration {
+        self.0.unwrap_or(guess)
     }
 }
+
+/// Smaller slices cost more than they are worth.
+const LEAST: usize = 8;
 
 impl Pace {
     /// With nobody decoding a prompt is computed in one piece.
@@ -31,35 +40,32 @@ impl Pace {
     /// A forward pass took `elapsed` for `rows` rows; `decode`: each slot had one.
     pub fn forward(&mut self, elapsed: Duration, rows: usize, decode: bool) {
         if decode {
-            mean(&mut self.decode, elapsed);
-        } else if rows >= 16 {
-            mean(&mut self.row, elapsed / rows as u32);
+            self.decode.add(elapsed);
+        } else if rows >= LEAST {
+            self.row.add(elapsed / rows as u32);
         }
     }
 
     /// A slice of a stage of the vision tower took `elapsed` for `rows` rows.
     pub fn vision(&mut self, kind: usize, elapsed: Duration, rows: usize) {
-        if rows >= 16 {
-            mean(&mut self.vision_rows[kind], elapsed / rows as u32);
+        if rows >= LEAST {
+            self.vision_rows[kind].add(elapsed / rows as u32);
         }
     }
 
     /// Rows of a stage of the vision tower that take about as long as a decode step.
     pub fn vision_rows(&self, kind: usize) -> usize {
-        self.rows_in_a_step(self.vision_rows[kind])
+        self.rows_in_a_step(self.vision_rows[kind].or(Duration::from_micros(20)))
     }
 
     /// Rows of a prompt that take about as long as a decode step.
     pub fn prefill_rows(&self) -> usize {
-        self.rows_in_a_step(self.row)
+        self.rows_in_a_step(self.row.or(Duration::from_micros(50)))
     }
 
     fn rows_in_a_step(&self, row: Duration) -> usize {
-        let rows = self.decode.as_nanos() / row.as_nanos().max(1);
-        usize::try_from(rows).unwrap_or(Self::WHOLE).max(16)
+        let decode = self.decode.or(Duration::from_millis(10));
+        let rows = decode.as_nanos() / row.as_nanos().max(1);
+        usize::try_from(rows).unwrap_or(Self::WHOLE).max(LEAST)
     }
-}
-
-fn mean(old: &mut Duration, new: Duration) {
-    *old = (*old * 7 + new) / 8;
 }

@@ -112,6 +112,8 @@ pub struct JobError {
     /// What happened and what to do.
     pub message: String,
     pub retry_after_ms: Option<f64>,
+    /// What the log is told beside, and no client.
+    pub detail: Option<String>,
 }
 
 impl JobError {
@@ -120,7 +122,13 @@ impl JobError {
             code,
             message: message.into(),
             retry_after_ms: None,
+            detail: None,
         }
+    }
+
+    pub fn detail(mut self, what: impl Into<String>) -> Self {
+        self.detail = Some(what.into());
+        self
     }
 
     pub fn retry_after(mut self, ms: f64) -> Self {

@@ -1,5 +1,6 @@
 //! What an operator is told, held against every state that a server can be in.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use wire::State;
 use super::{Access, Ended, Proxies, healthz, metrics, readyz};
 use crate::config::LimitArgs;
 use crate::engine::{Engine, Status};
+use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
 use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
 
@@ -94,5 +96,23 @@ fn metrics_keep_to_the_conventions_and_tell_the_state() {
             .collect();
         assert_eq!(is.len(), 1);
         assert_eq!(is[0].1[0].1, format!("{state:?}").to_lowercase());
+    }
+}
+
+#[test]
+fn the_dashboard_asks_for_what_there_is() {
+    // Told only where there is a GPU.
+    METRICS.device_memory_size_bytes.set(1 << 30);
+    let families = parse(&metrics::text(&hub(State::Ready))).unwrap();
+    let dashboard = include_str!("../../../docs/grafana.json");
+    let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+    let names: BTreeSet<&str> = dashboard
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("glimpse_") || word.starts_with("process_"))
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let base = name.strip_suffix("_bucket").unwrap_or(name);
+        assert!(families.contains_key(base), "{name}");
     }
 }

@@ -17,12 +17,14 @@ mod resize;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 pub use error::ImageError;
 pub use pixels::{MEAN, Pixels, STD};
+pub use warm::warm_up;
 
 use orient::Orientation;
 use scratch::Scratch;

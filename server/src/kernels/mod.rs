@@ -5,6 +5,7 @@
 mod activation;
 mod attention;
 mod cpu;
+mod dense;
 mod norm;
 mod quantized;
 

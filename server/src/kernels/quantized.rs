@@ -11,13 +11,13 @@ use candle_core::{
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::cpu;
+use super::{cpu, dense};
 
 /// x · weightᵀ: `x` is [rows, in], `weight` [out, in], in `x`'s type or, on the CPU, in 16 bits; the result [rows, out] in
 /// `x`'s type.
 pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if x.dtype() == weight.dtype() {
-        return x.matmul(&weight.t()?);
+        return dense::product(x, weight);
     }
     x.apply_op2_no_bwd(weight, &NarrowProduct)
 }

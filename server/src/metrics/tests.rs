@@ -1,3 +1,5 @@
+use wire::FinishReason;
+
 use super::check::{conventions, parse};
 use super::*;
 
@@ -5,8 +7,8 @@ use super::*;
 fn prometheus_can_read_it_and_finds_nothing_to_complain_about() {
     let metrics = Metrics::new();
     metrics.device_memory_size_bytes.set(1 << 30);
-    metrics.decode_step.observe(0.004);
-    metrics.decode_step.observe(1e9);
+    metrics.forward(Duration::from_millis(4), 1, true);
+    metrics.forward(Duration::from_secs(1_000_000), 2, true);
     metrics.told(&ServerMessage::Done(Box::new(wire::Done {
         request: "r".into(),
         conversation: "c".into(),

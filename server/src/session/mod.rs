@@ -39,6 +39,7 @@ use state::{Effect, Setup, State};
 pub use guests::{Guest, GuestLimits, Guests, Key};
 pub use hub::{Hub, Resumed};
 pub use shared::{Options, Phase, Shared};
+pub use spans::Spans;
 
 /// A client's session.
 pub struct Session {
@@ -165,6 +166,12 @@ impl Session {
     /// How each answer ended, for whoever runs the server: nothing of what was asked, said or shown.
     fn log(&self, event: &Event) {
         let session = &self.tag;
+        // The client chose the id: quoted, so that it can't pretend to be a line of its own.
+        let name = |request: &u64| {
+            let inner = self.inner.lock();
+            let ask = inner.state.asks.get(request);
+            ask.map(|ask| ask.request.clone()).unwrap_or_default()
+        };
         match event {
             Event::Done {
                 request,
@@ -174,7 +181,7 @@ impl Session {
                 ..
             } => tracing::info!(
                 session,
-                request,
+                request = ?name(request),
                 ?finish_reason,
                 prompt_tokens = usage.prompt_tokens,
                 cached_tokens = usage.cached_tokens,
@@ -184,10 +191,17 @@ impl Session {
                 "answered"
             ),
             Event::Failed { request, error } => {
-                tracing::warn!(session, request, code = %error.code, "a question failed");
+                let (request, code) = (name(request), error.code);
+                match &error.detail {
+                    Some(detail) => {
+                        tracing::error!(session, ?request, %code, detail, "a question failed");
+                    }
+                    None => tracing::warn!(session, ?request, %code, "a question failed"),
+                }
             }
             Event::PictureFailed { error, .. } => {
-                tracing::warn!(session, code = %error.code, "a picture could not be looked at");
+                let (code, detail) = (error.code, error.detail.as_deref().unwrap_or_default());
+                tracing::warn!(session, %code, detail, "a picture could not be looked at");
             }
             Event::Encoded {
                 timings, cached, ..

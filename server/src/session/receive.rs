@@ -316,6 +316,7 @@ impl State {
                 code,
                 message,
                 retry_after_ms,
+                ..
             } = failure;
             self.picture_failed(&image, code, message, retry_after_ms);
             // The engine has dropped it: asking about it again leads nowhere.

@@ -1,26 +1,44 @@
-//! Spans for the log: a picture's and a question's stages, from what their client is told.
+//! Spans for the log and for OpenTelemetry: a picture's and a question's stages, from what their client is told.
 //!
-//! A question is `request`, with `queue`, `prefill` and `decode` inside; a picture `upload`, `decode` and `encode`. Of
-//! the session there is its tag (the id would resume it); of texts and pictures nothing.
+//! A question is `request`, with `queue`, `prefill` and `decode` inside; a picture is `picture`, with `upload`, `decode`
+//! and `encode`. Of the session there is its tag (the id would resume it); of texts and pictures nothing. Stages repeat
+//! whose they are: a line of JSON has the fields of its own span only.
 
 use std::collections::HashMap;
 
+use tracing::field::Empty;
 use tracing::{Span, debug_span};
 use wire::ServerMessage;
 
 /// One session's open spans.
 pub struct Spans {
     tag: String,
-    requests: HashMap<String, Request>,
-    uploads: HashMap<u32, Span>,
-    images: HashMap<String, Span>,
+    requests: HashMap<String, Work>,
+    uploads: HashMap<u32, Work>,
+    images: HashMap<String, Work>,
 }
 
-struct Request {
+/// A span and, inside of it, the stage that it is in.
+struct Work {
     whole: Span,
-    /// The stage that it is in.
     stage: Span,
     decoding: bool,
+}
+
+impl Work {
+    fn new(whole: Span, stage: impl FnOnce(&Span) -> Span) -> Self {
+        Work {
+            stage: stage(&whole),
+            whole,
+            decoding: false,
+        }
+    }
+
+    /// It ends with an error.
+    fn failed(self, error: &wire::Error) {
+        self.whole.record("error", error.code.as_str());
+        self.whole.record("otel.status_code", "ERROR");
+    }
 }
 
 impl Spans {
@@ -49,54 +67,56 @@ impl Spans {
                     && !request.decoding
                 {
                     request.decoding = true;
-                    request.stage = debug_span!(parent: &request.whole, "decode");
+                    let id = &token.request;
+                    request.stage =
+                        debug_span!(parent: &request.whole, "decode", session, request = ?id);
                 }
             }
-            ServerMessage::Queued(queued) => {
-                self.requests
-                    .entry(queued.request.clone())
-                    .or_insert_with(|| {
-                        // The client chose the id: quoted, so that it can't pretend to be a line of its own.
-                        let id = queued.request.as_str();
-                        let whole = debug_span!(parent: None, "request", session, request = ?id);
-                        let stage = debug_span!(parent: &whole, "queue");
-                        Request {
-                            whole,
-                            stage,
-                            decoding: false,
-                        }
-                    });
-            }
+            ServerMessage::Queued(queued) => self.queued(&queued.request),
             ServerMessage::Started(started) => {
                 if let Some(request) = self.requests.get_mut(&started.request) {
-                    request.stage = debug_span!(parent: &request.whole, "prefill");
+                    let id = &started.request;
+                    request.stage =
+                        debug_span!(parent: &request.whole, "prefill", session, request = ?id);
                 }
             }
             ServerMessage::Done(done) => {
-                self.requests.remove(&done.request);
+                if let Some(Work { whole, .. }) = self.requests.remove(&done.request) {
+                    whole.record("finish_reason", done.finish_reason.as_str());
+                    whole.record("prompt_tokens", done.usage.prompt_tokens);
+                    whole.record("cached_tokens", done.usage.cached_tokens);
+                    whole.record("completion_tokens", done.usage.completion_tokens);
+                }
             }
-            ServerMessage::UploadAccepted(accepted) => {
-                let upload = accepted.upload;
-                self.uploads
-                    .entry(upload)
-                    .or_insert_with(|| debug_span!(parent: None, "upload", session, upload));
-            }
+            ServerMessage::UploadAccepted(accepted) => self.upload(accepted.upload),
             ServerMessage::UploadReceived(received) => {
-                self.uploads.remove(&received.upload);
-                if !received.cached {
+                if let Some(mut picture) = self.uploads.remove(&received.upload)
+                    && !received.cached
+                {
                     let image = received.image.as_str();
-                    let span = debug_span!(parent: None, "decode", session, image);
-                    self.images.insert(received.image.clone(), span);
+                    picture.whole.record("image", image);
+                    picture.whole.record("bytes", received.bytes);
+                    picture.stage = debug_span!(parent: &picture.whole, "decode", session, image);
+                    self.images.insert(received.image.clone(), picture);
                 }
             }
             ServerMessage::ImageReady(ready) => {
-                if let Some(stage) = self.images.get_mut(&ready.image) {
-                    let image = ready.image.as_str();
-                    *stage = debug_span!(parent: None, "encode", session, image);
+                if let Some(picture) = self.images.get_mut(&ready.image) {
+                    picture.stage = debug_span!(
+                        parent: &picture.whole,
+                        "encode",
+                        session,
+                        image = ready.image.as_str(),
+                        vision_ms = Empty,
+                        prefill_ms = Empty,
+                    );
                 }
             }
             ServerMessage::ImageEncoded(encoded) => {
-                self.images.remove(&encoded.image);
+                if let Some(Work { stage, .. }) = self.images.remove(&encoded.image) {
+                    stage.record("vision_ms", encoded.timings.vision_ms);
+                    stage.record("prefill_ms", encoded.timings.prefill_ms);
+                }
             }
             ServerMessage::Forgotten(forgotten) => {
                 if let Some(image) = &forgotten.image {
@@ -104,18 +124,62 @@ impl Spans {
                 }
             }
             ServerMessage::Error(error) => {
-                if let Some(request) = &error.request {
-                    self.requests.remove(request);
-                }
-                if let Some(upload) = &error.upload {
-                    self.uploads.remove(upload);
-                }
-                if let Some(image) = &error.image {
-                    self.images.remove(image);
+                let request = error.request.as_ref();
+                let request = request.and_then(|id| self.requests.remove(id));
+                let upload = error.upload.and_then(|number| self.uploads.remove(&number));
+                let image = error.image.as_ref();
+                let image = image.and_then(|id| self.images.remove(id));
+                for ended in [request, upload, image].into_iter().flatten() {
+                    ended.failed(error);
                 }
             }
             _ => {}
         }
+    }
+
+    fn queued(&mut self, id: &str) {
+        if self.requests.contains_key(id) {
+            return;
+        }
+        let session = self.tag.as_str();
+        let whole = debug_span!(
+            parent: None,
+            "request",
+            session,
+            // The client chose the id: quoted, so that it can't pretend to be a line of its own.
+            request = ?id,
+            finish_reason = Empty,
+            prompt_tokens = Empty,
+            cached_tokens = Empty,
+            completion_tokens = Empty,
+            error = Empty,
+            otel.status_code = Empty,
+        );
+        let work = Work::new(
+            whole,
+            |whole| debug_span!(parent: whole, "queue", session, request = ?id),
+        );
+        self.requests.insert(id.to_owned(), work);
+    }
+
+    fn upload(&mut self, upload: u32) {
+        let session = self.tag.as_str();
+        self.uploads.entry(upload).or_insert_with(|| {
+            let whole = debug_span!(
+                parent: None,
+                "picture",
+                session,
+                upload,
+                image = Empty,
+                bytes = Empty,
+                error = Empty,
+                otel.status_code = Empty,
+            );
+            Work::new(
+                whole,
+                |whole| debug_span!(parent: whole, "upload", session, upload),
+            )
+        });
     }
 }
 

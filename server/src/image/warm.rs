@@ -1,0 +1,49 @@
+//! Before the first picture.
+
+use turbojpeg::{Image, PixelFormat, Subsamp};
+
+use super::{Options, load};
+
+/// The size that most screens and many cameras' previews have.
+const WIDTH: usize = 1920;
+const HEIGHT: usize = 1080;
+
+/// Reads a picture of a common size once, for a model that sees `size` × `size`, so that the first user's finds its
+/// buffers and tables there.
+pub fn warm_up(size: u32, options: &Options) {
+    let pixels = vec![128_u8; WIDTH * HEIGHT * 3];
+    let image = Image {
+        pixels: &pixels[..],
+        width: WIDTH,
+        pitch: WIDTH * 3,
+        height: HEIGHT,
+        format: PixelFormat::RGB,
+    };
+    if let Ok(file) = turbojpeg::compress(image, 90, Subsamp::Sub2x2) {
+        // Nobody waits for it; what would fail here fails with its reason at the first picture.
+        let _ = load(&file, size, options);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_leaves_no_trace_but_its_buffers() {
+        for decoder in [
+            super::super::Decoder::TurboJpeg,
+            super::super::Decoder::Portable,
+        ] {
+            let options = Options {
+                decoder,
+                ..Options::default()
+            };
+            let file = include_bytes!("../../../public/samples/shapes.jpg");
+            let before = load(file, 64, &options).unwrap();
+            warm_up(64, &options);
+            let after = load(file, 64, &options).unwrap();
+            assert_eq!(before.pixels.rgb(), after.pixels.rgb());
+        }
+    }
+}

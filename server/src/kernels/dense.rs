@@ -1,0 +1,214 @@
+//! Products with a dense weight of the same type.
+
+use candle_core::{DType, Result, Tensor};
+
+/// x · weightᵀ: `x` is [rows, in], `weight` [out, in], the result [rows, out].
+pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    #[cfg(target_arch = "x86_64")]
+    if few::fits(x, weight)? {
+        return x.apply_op2_no_bwd(weight, &few::Product);
+    }
+    x.matmul(&weight.t()?)
+}
+
+/// Few rows: a step of one or two answers, a short question, a slice of a longer one. A general product first packs the
+/// whole weight anew, which then takes longer than to multiply with it; here it is read once, where it lies.
+#[cfg(target_arch = "x86_64")]
+mod few {
+    use std::arch::x86_64::{
+        __m512, _mm512_fmadd_ps, _mm512_maskz_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
+    };
+
+    use candle_core::backend::BackendStorage;
+    use candle_core::{CpuStorage, CustomOp2, Layout, Shape, bail};
+    use rayon::prelude::*;
+
+    use super::super::cpu;
+    use super::{DType, Result, Tensor};
+
+    /// With more rows than these the packing is worth it.
+    const ROWS: usize = 64;
+
+    /// Columns of the result that a task makes.
+    const COLUMNS: usize = 64;
+
+    /// Rows of `x` and of the weight that are multiplied at once: their sums stay in registers.
+    const BLOCK: usize = 4;
+
+    pub fn fits(x: &Tensor, weight: &Tensor) -> Result<bool> {
+        Ok(x.device().is_cpu()
+            && x.dtype() == DType::F32
+            && weight.dtype() == DType::F32
+            && x.dim(0)? <= ROWS
+            && x.is_contiguous()
+            && weight.is_contiguous()
+            && is_x86_feature_detected!("avx512f"))
+    }
+
+    pub struct Product;
+
+    impl CustomOp2 for Product {
+        fn name(&self) -> &'static str {
+            "few-rows-product"
+        }
+
+        fn cpu_fwd(
+            &self,
+            x: &CpuStorage,
+            xl: &Layout,
+            weight: &CpuStorage,
+            wl: &Layout,
+        ) -> Result<(CpuStorage, Shape)> {
+            let ((rows, k), (n, width)) = (xl.shape().dims2()?, wl.shape().dims2()?);
+            if width != k {
+                bail!("a product of rows of {k} with a weight of rows of {width}")
+            }
+            let (data, weight) = (cpu::as_f32(x, xl)?, cpu::as_f32(weight, wl)?);
+            let mut out = vec![0f32; rows * n];
+            product((rows, n, k), &data, &weight, &mut out);
+            Ok((cpu::from_f32(out, x.dtype())?, Shape::from((rows, n))))
+        }
+    }
+
+    /// out [rows, n] = x [rows, k] · weightᵀ, `weight` [n, k].
+    fn product((rows, n, k): (usize, usize, usize), x: &[f32], weight: &[f32], out: &mut [f32]) {
+        /// Waking a thread costs more than a small product. With few rows the weight's way from memory is what takes
+        /// time, as long as some five rows' work.
+        const WORTH_WAKING: usize = 3_500_000;
+        assert!(x.len() == rows * k && weight.len() == n * k && out.len() == rows * n);
+        let out = cpu::Shared::new(out);
+        let task = |task: usize| {
+            let columns = task * COLUMNS..n.min((task + 1) * COLUMNS);
+            let weight = &weight[columns.start * k..columns.end * k];
+            // SAFETY: `fits` found AVX-512.
+            unsafe { some_columns((rows, n, k), x, weight, &out, columns.start) }
+        };
+        let tasks = n.div_ceil(COLUMNS);
+        if rows.max(5) * n * k < WORTH_WAKING {
+            (0..tasks).for_each(task);
+        } else {
+            (0..tasks).into_par_iter().for_each(task);
+        }
+    }
+
+    /// The columns of the result from `first` on whose weights `weight` holds.
+    #[target_feature(enable = "avx512f")]
+    fn some_columns(
+        (rows, n, k): (usize, usize, usize),
+        x: &[f32],
+        weight: &[f32],
+        out: &cpu::Shared,
+        first: usize,
+    ) {
+        for (i, weight) in weight.chunks(BLOCK * k).enumerate() {
+            let column = first + i * BLOCK;
+            for (j, x) in x.chunks(BLOCK * k).enumerate() {
+                let sums = if weight.len() == BLOCK * k {
+                    match x.len() / k {
+                        4 => sums::<4, BLOCK>(x, weight, k),
+                        3 => sums::<3, BLOCK>(x, weight, k),
+                        2 => sums::<2, BLOCK>(x, weight, k),
+                        _ => sums::<1, BLOCK>(x, weight, k),
+                    }
+                } else {
+                    let mut all = [[0f32; BLOCK]; BLOCK];
+                    for (x, all) in x.chunks(k).zip(&mut all) {
+                        for (w, sum) in weight.chunks(k).zip(all) {
+                            *sum = sums::<1, 1>(x, w, k)[0][0];
+                        }
+                    }
+                    all
+                };
+                for (r, sums) in sums[..x.len() / k].iter().enumerate() {
+                    let len = weight.len() / k;
+                    debug_assert!(j * BLOCK + r < rows);
+                    // SAFETY: tasks write disjoint columns of `out`, which outlives them.
+                    let target = unsafe { out.slice((j * BLOCK + r) * n + column, len) };
+                    target.copy_from_slice(&sums[..len]);
+                }
+            }
+        }
+    }
+
+    /// Each of R rows of `x` times each of C rows of `weight`, all of k.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn sums<const R: usize, const C: usize>(
+        x: &[f32],
+        weight: &[f32],
+        k: usize,
+    ) -> [[f32; BLOCK]; BLOCK] {
+        assert!(x.len() >= R * k && weight.len() >= C * k);
+        let mut sums = [[_mm512_setzero_ps(); C]; R];
+        for at in (0..k).step_by(16) {
+            let mask = match k - at {
+                rest @ 0..16 => (1u16 << rest) - 1,
+                _ => u16::MAX,
+            };
+            // SAFETY: what the mask lets be read lies within a row, and the rows were checked above.
+            unsafe {
+                let w: [__m512; C] = std::array::from_fn(|c| {
+                    _mm512_maskz_loadu_ps(mask, weight.as_ptr().add(c * k + at))
+                });
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(r * k + at));
+                    for (sum, w) in sums.iter_mut().zip(w) {
+                        *sum = _mm512_fmadd_ps(x, w, *sum);
+                    }
+                }
+            }
+        }
+        let mut out = [[0f32; BLOCK]; BLOCK];
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = _mm512_reduce_add_ps(sum);
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Against double precision: odd sizes, one row to more than are few, and rows out of the middle of others.
+    #[test]
+    fn a_product_is_that_in_double_precision() {
+        let device = Device::Cpu;
+        for k in [1, 16, 31, 256, 771] {
+            for (rows, n) in [(1, 1), (2, 37), (3, 130), (6, 1024), (64, 65), (65, 66)] {
+                let weight = Tensor::randn(0f32, 0.5, (n, k), &device).unwrap();
+                let x = Tensor::randn(0f32, 1.0, (rows + 2, k), &device).unwrap();
+                let x = x.narrow(0, 1, rows).unwrap();
+                let got = product(&x, &weight).unwrap();
+                assert_eq!(got.dims(), [rows, n]);
+                let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+                let exact = wide(&x).matmul(&wide(&weight).t().unwrap()).unwrap();
+                let off = (wide(&got) - exact).unwrap().abs().unwrap();
+                let off = off.max_all().unwrap().to_scalar::<f64>().unwrap();
+                assert!(
+                    off < 4e-6 * (k as f64).sqrt(),
+                    "{rows}×{k}×{n}: off by {off}"
+                );
+            }
+        }
+    }
+
+    /// What a row gives does not depend on the rows beside it.
+    #[test]
+    fn a_row_alone_is_the_same_to_the_bit() {
+        let device = Device::Cpu;
+        let weight = Tensor::randn(0f32, 0.5, (75, 96), &device).unwrap();
+        let x = Tensor::randn(0f32, 1.0, (7, 96), &device).unwrap();
+        let all = product(&x, &weight).unwrap().to_vec2::<f32>().unwrap();
+        for (row, all) in all.iter().enumerate() {
+            let alone = product(&x.narrow(0, row, 1).unwrap(), &weight).unwrap();
+            let alone = alone.to_vec2::<f32>().unwrap();
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                assert_eq!(&alone[0], all);
+            }
+        }
+    }
+}
