@@ -83,9 +83,9 @@ impl Spans {
             ServerMessage::Done(done) => {
                 if let Some(Work { whole, .. }) = self.requests.remove(&done.request) {
                     whole.record("finish_reason", done.finish_reason.as_str());
-                    whole.record("prompt_tokens", done.usage.prompt_tokens);
-                    whole.record("cached_tokens", done.usage.cached_tokens);
-                    whole.record("completion_tokens", done.usage.completion_tokens);
+                    whole.record("prompt_tokens", number(done.usage.prompt_tokens));
+                    whole.record("cached_tokens", number(done.usage.cached_tokens));
+                    whole.record("completion_tokens", number(done.usage.completion_tokens));
                 }
             }
             ServerMessage::UploadAccepted(accepted) => self.upload(accepted.upload),
@@ -95,7 +95,7 @@ impl Spans {
                 {
                     let image = received.image.as_str();
                     picture.whole.record("image", image);
-                    picture.whole.record("bytes", received.bytes);
+                    picture.whole.record("bytes", number(received.bytes));
                     picture.stage = debug_span!(parent: &picture.whole, "decode", session, image);
                     self.images.insert(received.image.clone(), picture);
                 }
@@ -165,6 +165,7 @@ impl Spans {
     fn upload(&mut self, upload: u32) {
         let session = self.tag.as_str();
         self.uploads.entry(upload).or_insert_with(|| {
+            let upload = i64::from(upload);
             let whole = debug_span!(
                 parent: None,
                 "picture",
@@ -181,6 +182,11 @@ impl Spans {
             )
         });
     }
+}
+
+/// As OpenTelemetry counts, which knows no unsigned numbers and would write them as text.
+fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
