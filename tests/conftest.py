@@ -75,15 +75,14 @@ def binary() -> Path:
 
 @pytest.fixture(scope="session")
 def serve(binary, tmp_path_factory):
-    """`serve(*flags, **environment)` starts a server on a free port (or `port`), in an empty folder; all are stopped at the end."""
+    """`serve(*flags, **environment)` starts a server on a free port, in an empty folder; all are stopped at the end."""
     running: list[Server] = []
 
-    def start(*flags: str, port: int = 0, **environment: str) -> Server:
+    def start(*flags: str, **environment: str) -> Server:
         folder = tmp_path_factory.mktemp("serve")
         with socket.socket() as probe:
-            if port == 0:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         log = folder / "log.txt"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GLIMPSE_")}
         with log.open("w") as out:
