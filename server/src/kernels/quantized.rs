@@ -373,8 +373,8 @@ mod tests {
                 let off = (got.to_dtype(DType::F64).unwrap() - &exact).unwrap();
                 let off = off.abs().unwrap().max_all().unwrap();
                 let off = off.to_scalar::<f64>().unwrap();
-                // Of sums of k products near 1/2.
-                let bar = 2e-6 * (k as f64).sqrt();
+                // Of sums of k products near 1/2, the worst of thousands.
+                let bar = 4e-6 * (k as f64).sqrt();
                 assert!(off < bar, "{format:?} {rows}×{k}×{n}: off by {off}");
             }
         }

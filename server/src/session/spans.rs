@@ -259,7 +259,7 @@ mod tests {
             assert!(line.contains(r#"request="one\ntwo""#), "{line}");
         }
         for stage in ["queue", "prefill", "decode"] {
-            assert_eq!(log.matches(&format!(":{stage}: ")).count(), 2, "{log}");
+            assert_eq!(log.matches(&format!(":{stage}{{")).count(), 2, "{log}");
         }
         assert!(!log.contains("secret"));
     }
