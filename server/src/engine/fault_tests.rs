@@ -153,7 +153,7 @@ fn out_of_memory_leaks_nothing() {
     let engine = faulty(settings, move |_, _| {
         // Now at a picture's beginning, now in the middle of an answer.
         let call = calls.fetch_add(1, Ordering::Relaxed);
-        if (call.wrapping_mul(2_654_435_761) >> 9) % 5 == 0 {
+        if (call.wrapping_mul(2_654_435_761) >> 9).is_multiple_of(5) {
             candle_core::bail!("{OUT_OF_MEMORY}")
         }
         Ok(())

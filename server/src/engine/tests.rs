@@ -46,12 +46,15 @@ pub(super) struct Client {
     events: Receiver<Event>,
 }
 
+/// Whether an event is of a kind.
+type Kind = fn(&Event) -> bool;
+
 pub(super) struct Sink {
     events: Mutex<Sender<Event>>,
     stalled: AtomicBool,
     away: AtomicBool,
     /// The next event of this kind panics.
-    pub panics: Mutex<Option<fn(&Event) -> bool>>,
+    pub panics: Mutex<Option<Kind>>,
 }
 
 impl EventSink for Sink {
