@@ -66,13 +66,16 @@ struct Q4_0;
 /// Two scales, eight pairs of 6-bit scale and minimum, and 256 numbers of 4 bits in eight runs of 32.
 struct Q4K;
 
-/// An f16's value; never infinite here.
+/// An f16's value; never infinite here. By way of no denormal number, which would take the processor a hundred times as long:
+/// the scales of small weights are such in f16.
 #[inline(always)]
 fn half(low: u8, high: u8) -> f32 {
     let bits = u32::from(u16::from_le_bytes([low, high]));
-    // The exponent's offset is made good by a factor of 2^112.
-    let size = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits(0x7780_0000);
-    if bits & 0x8000 == 0 { size } else { -size }
+    let wide = (bits & 0x7fff) << 13;
+    let normal = f32::from_bits(wide + (112 << 23));
+    let small = f32::from_bits(wide + (113 << 23)) - f32::from_bits(113 << 23);
+    let size = if bits & 0x7c00 == 0 { small } else { normal };
+    f32::from_bits(size.to_bits() | (bits & 0x8000) << 16)
 }
 
 impl Format for Bf16 {
@@ -239,9 +242,15 @@ fn multiply<F: Format>((rows, n, k): (usize, usize, usize), x: &[f32], weight: &
         let weight = &weight[columns.start * row_bytes..columns.end * row_bytes];
         if rows <= FEW {
             for (j, row) in columns.zip(weight.chunks_exact(row_bytes)) {
-                let sums = cpu::vectorized(
+                let mut sums = [0f32; FEW];
+                cpu::vectorized(
                     #[inline(always)]
-                    || dot::<F>(rows, k, x, row),
+                    || match rows {
+                        1 => sums[..1].copy_from_slice(&dot::<F, 1>(k, x, row)),
+                        2 => sums[..2].copy_from_slice(&dot::<F, 2>(k, x, row)),
+                        3 => sums[..3].copy_from_slice(&dot::<F, 3>(k, x, row)),
+                        _ => sums = dot::<F, FEW>(k, x, row),
+                    },
                 );
                 for (r, sum) in sums.into_iter().take(rows).enumerate() {
                     // SAFETY: tasks write disjoint columns of `out`, which outlives them.
@@ -264,30 +273,42 @@ fn multiply<F: Format>((rows, n, k): (usize, usize, usize), x: &[f32], weight: &
     result
 }
 
-/// One row of a weight times each of `rows` ≤ [`FEW`] rows of x.
+/// One row of a weight times each of `ROWS` rows of x.
 #[inline(always)]
-fn dot<F: Format>(rows: usize, k: usize, x: &[f32], weight: &[u8]) -> [f32; FEW] {
+fn dot<F: Format, const ROWS: usize>(k: usize, x: &[f32], weight: &[u8]) -> [f32; ROWS] {
     const PIECE: usize = 256;
-    let mut sums = [[0f32; 16]; FEW];
+    let mut sums = [[0f32; 32]; ROWS];
     let mut wide = [0f32; PIECE];
     let pieces = weight.chunks(PIECE / F::LEN * F::BYTES);
     for (from, piece) in (0..k).step_by(PIECE).zip(pieces) {
         let wide = &mut wide[..PIECE.min(k - from)];
         F::widen_all(piece, wide);
-        let (wide, wide_rest) = wide.as_chunks::<16>();
-        for (r, lanes) in sums.iter_mut().take(rows).enumerate() {
-            let (x, x_rest) = x[r * k + from..][..PIECE.min(k - from)].as_chunks::<16>();
-            for (w, x) in wide.iter().zip(x) {
+        let (chunks, rest) = wide.as_chunks::<32>();
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let (x, x_rest) = x[r * k + from..][..wide.len()].as_chunks::<32>();
+            let mut lanes = *sums;
+            for (w, x) in chunks.iter().zip(x) {
                 for ((lane, w), x) in lanes.iter_mut().zip(w).zip(x) {
                     *lane = w.mul_add(*x, *lane);
                 }
             }
-            for ((lane, w), x) in lanes.iter_mut().zip(wide_rest).zip(x_rest) {
+            for ((lane, w), x) in lanes.iter_mut().zip(rest).zip(x_rest) {
                 *lane = w.mul_add(*x, *lane);
             }
+            *sums = lanes;
         }
     }
-    sums.map(|lanes| lanes.iter().sum())
+    sums.map(total)
+}
+
+/// The sum of all lanes, halves upon halves: a running sum would wait for each addition.
+#[inline(always)]
+fn total(mut lanes: [f32; 32]) -> f32 {
+    for half in [16, 8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        low.iter_mut().zip(high).for_each(|(l, h)| *l += *h);
+    }
+    lanes[0]
 }
 
 /// Columns of the result that a task makes, and how much of their rows it widens at a time: 256 KiB.
