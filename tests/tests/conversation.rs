@@ -91,6 +91,7 @@ impl Client {
         let greedy = Defaults::default().with(&wire::Sampling::default(), 1 << 20);
         let job = AskJob {
             session: self.session,
+            conversation: self.session,
             request: self.engine.next_id(),
             picture: Some(self.picture),
             history: history.to_vec(),
@@ -183,7 +184,7 @@ fn an_answer_ends_with_the_models_positions() {
 /// What the sample pictures promise, and the prompts that users try first.
 #[test]
 fn the_demo_answers_as_promised() {
-    let engine = start(DEMO);
+    let engine = start(DEMO.clone());
     let samples = data("../../public/samples");
     let list = std::fs::read(samples.join("samples.json")).unwrap();
     let list: Vec<serde_json::Value> = serde_json::from_slice(&list).unwrap();
