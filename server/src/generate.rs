@@ -141,7 +141,7 @@ fn load_picture(
     let bytes = std::fs::read(path)
         .map_err(|e| format!("the picture {} cannot be read ({e})", path.display()))?;
     let options = image::Options {
-        decoder: args.engine.image_decoder.into(),
+        decoder: args.decoder.image_decoder.into(),
         raw: args.raw_pixels,
         ..image::Options::default()
     };

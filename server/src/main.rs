@@ -3,15 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use glimpse::config::{Cli, Command};
+use glimpse::config::{self, Command};
 use glimpse::device::settle_threads;
 use glimpse::http::Ended;
 use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
 
 fn main() -> ExitCode {
     settle_memory();
-    let cli = Cli::parse();
+    let cli = config::parse();
     let (usual, collector) = match &cli.command {
         Command::Serve(args) => (
             "info,actix_server=warn",
@@ -58,10 +57,12 @@ fn run(command: Command) -> Result<ExitCode, String> {
             }
         }
         Command::Generate(args) => {
+            end_with_reader();
             settle_threads(args.model.threads.map(usize::from));
             generate::run(&args)?;
         }
         Command::Inspect(args) => {
+            end_with_reader();
             if !inspect::run(&args)? {
                 return Ok(ExitCode::FAILURE);
             }
@@ -77,6 +78,16 @@ fn run(command: Command) -> Result<ExitCode, String> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever reads stdout (`| head`) may have enough before it is all written: the process then ends without a word, as
+/// is usual, where Rust's own way is a panic.
+fn end_with_reader() {
+    #[cfg(unix)]
+    // SAFETY: sets a signal's default action; no handler runs.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
 }
 
 /// By default glibc gives each thread a heap of its own, and what one frees another cannot use: memory then creeps up

@@ -160,7 +160,7 @@ fn invalid(problem: String) -> io::Error {
 
 fn image_options(settings: &ServeArgs) -> image::Options {
     image::Options {
-        decoder: settings.engine.image_decoder.into(),
+        decoder: settings.engine.decoder.image_decoder.into(),
         raw: false,
         max_pixels: settings.limits.image_pixels,
     }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use glimpse::image;
 use serde_json::Value;
@@ -218,4 +218,27 @@ fn inspect_says_what_is_wrong_and_fails() {
             && errors.lines().count() == 1,
         "{errors}"
     );
+}
+
+#[test]
+fn whoever_has_read_enough_is_no_reason_to_panic() {
+    let mut child = support::command(&["inspect", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn flags_may_come_from_the_environment() {
+    let output = support::command(&["generate", "--json"])
+        .env("GLIMPSE_PROMPT", "Hello")
+        .env("GLIMPSE_MAX_NEW_TOKENS", "2")
+        .env("GLIMPSE_GREEDY", "true")
+        .output()
+        .unwrap();
+    assert_eq!(json(&output)["tokens"].as_array().unwrap().len(), 2);
 }

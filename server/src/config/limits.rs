@@ -21,7 +21,7 @@ pub(super) fn seconds(text: &str) -> Result<f64, String> {
 }
 
 macro_rules! limits {
-    ($($name:ident: $type:ty = $default:expr, $env:literal $(, $parser:expr)?; $help:literal)*) => {
+    ($($name:ident: $type:ty = $default:expr $(, $parser:expr)?; $help:literal)*) => {
         /// What a session may do; more is refused with the code for it. All of these but the memory of the whole
         /// server are told to clients in `welcome.limits`.
         #[derive(Clone, Debug, Args)]
@@ -29,7 +29,7 @@ macro_rules! limits {
         pub struct LimitArgs {
             $(
                 #[doc = $help]
-                #[arg(long, env = $env, default_value_t = $default $(, value_parser = $parser)?)]
+                #[arg(long, default_value_t = $default $(, value_parser = $parser)?)]
                 pub $name: $type,
             )*
         }
@@ -43,25 +43,25 @@ macro_rules! limits {
 }
 
 limits! {
-    message_bytes: Bytes = Bytes(2 * MIB), "GLIMPSE_MESSAGE_BYTES"; "The longest message."
-    text_chars: u64 = 16_384, "GLIMPSE_TEXT_CHARS"; "The longest question, in characters."
-    upload_bytes: Bytes = Bytes(64 * MIB), "GLIMPSE_UPLOAD_BYTES"; "The biggest picture file."
-    image_pixels: u64 = 100_000_000, "GLIMPSE_IMAGE_PIXELS"; "The most pixels of a picture."
-    open_uploads: u64 = 4, "GLIMPSE_OPEN_UPLOADS"; "Uploads at once."
-    images: u64 = 16, "GLIMPSE_IMAGES"; "Pictures kept; the one used longest ago goes."
-    session_image_bytes: Bytes = Bytes(256 * MIB), "GLIMPSE_SESSION_IMAGE_BYTES"; "The sizes of all kept pictures' files together."
-    open_requests: u64 = 8, "GLIMPSE_OPEN_REQUESTS"; "Unanswered questions."
-    max_new_tokens: u64 = 2048, "GLIMPSE_MAX_NEW_TOKENS"; "The longest answer, in tokens."
-    upload_window: Bytes = Bytes(MIB), "GLIMPSE_UPLOAD_WINDOW"; "Bytes that a client may send ahead of the server's progress."
-    outbox_bytes: Bytes = Bytes(256 * KIB), "GLIMPSE_OUTBOX_BYTES"; "Unsent bytes after which a session's answers pause."
-    replay_bytes: Bytes = Bytes(4 * MIB), "GLIMPSE_REPLAY_BYTES"; "Bytes kept for a resume."
-    resume_seconds: f64 = 300.0, "GLIMPSE_RESUME_SECONDS", seconds; "How long a session waits for its client to come back."
-    idle_seconds: f64 = 60.0, "GLIMPSE_IDLE_SECONDS", seconds; "How long a connection may be silent; the server pings three times as often."
-    upload_idle_seconds: f64 = 30.0, "GLIMPSE_UPLOAD_IDLE_SECONDS", seconds; "How long an upload may stand still."
-    request_seconds: f64 = 600.0, "GLIMPSE_REQUEST_SECONDS", seconds; "How long an answer may take."
-    stall_seconds: f64 = 30.0, "GLIMPSE_STALL_SECONDS", seconds; "How long a client may not read."
-    upload_memory: Bytes = Bytes(GIB), "GLIMPSE_UPLOAD_MEMORY"; "Memory for the files on their way, of all sessions together."
-    decode_memory: Bytes = Bytes(GIB), "GLIMPSE_DECODE_MEMORY"; "Memory for decoding pictures, of all sessions together."
+    message_bytes: Bytes = Bytes(2 * MIB); "The longest message."
+    text_chars: u64 = 16_384; "The longest question, in characters."
+    upload_bytes: Bytes = Bytes(64 * MIB); "The biggest picture file."
+    image_pixels: u64 = 100_000_000; "The most pixels of a picture."
+    open_uploads: u64 = 4; "Uploads at once."
+    images: u64 = 16; "Pictures kept; the one used longest ago goes."
+    session_image_bytes: Bytes = Bytes(256 * MIB); "The sizes of all kept pictures' files together."
+    open_requests: u64 = 8; "Unanswered questions."
+    max_new_tokens: u64 = 2048; "The longest answer, in tokens."
+    upload_window: Bytes = Bytes(MIB); "Bytes that a client may send ahead of the server's progress."
+    outbox_bytes: Bytes = Bytes(256 * KIB); "Unsent bytes after which a session's answers pause."
+    replay_bytes: Bytes = Bytes(4 * MIB); "Bytes kept for a resume."
+    resume_seconds: f64 = 300.0, seconds; "How long a session waits for its client to come back."
+    idle_seconds: f64 = 60.0, seconds; "How long a connection may be silent; the server pings three times as often."
+    upload_idle_seconds: f64 = 30.0, seconds; "How long an upload may stand still."
+    request_seconds: f64 = 600.0, seconds; "How long an answer may take."
+    stall_seconds: f64 = 30.0, seconds; "How long a client may not read."
+    upload_memory: Bytes = Bytes(GIB); "Memory for the files on their way, of all sessions together."
+    decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together."
 }
 
 impl LimitArgs {

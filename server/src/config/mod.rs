@@ -1,5 +1,5 @@
-//! The settings: every flag of the command line is a `GLIMPSE_` variable too; all are checked once, before anything
-//! starts.
+//! The settings: every flag of the command line is a `GLIMPSE_` variable too ([`parse`]); all are checked once, before
+//! anything starts.
 
 mod bench;
 mod limits;
@@ -8,7 +8,8 @@ mod values;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::http::Network;
 
@@ -36,6 +37,27 @@ pub struct Cli {
     pub log: LogArgs,
 }
 
+/// The command line and the environment; ends the process if they ask for help or make no sense.
+pub fn parse() -> Cli {
+    let matches = with_variables(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|problem| problem.exit())
+}
+
+/// Gives every flag its variable: `--max-batch` is `GLIMPSE_MAX_BATCH`.
+fn with_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let Some(long) = arg.get_long() else {
+            return arg;
+        };
+        let variable = format!("GLIMPSE_{}", long.to_uppercase().replace('-', "_"));
+        match arg.get_action() {
+            ArgAction::SetTrue => arg.value_parser(FalseyValueParser::new()).env(variable),
+            _ => arg.env(variable),
+        }
+    });
+    command.mut_subcommands(with_variables)
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the page, the socket and the model.
@@ -53,11 +75,11 @@ pub enum Command {
 /// How the log is written, to stderr.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
-    #[arg(long, global = true, env = "GLIMPSE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse::session=debug,info` [default:
     /// info of a server, else warn]
-    #[arg(long, global = true, env = "GLIMPSE_LOG", value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER")]
     pub log: Option<String>,
 }
 
@@ -73,37 +95,40 @@ pub enum LogFormat {
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// The checkpoint's folder [default: the embedded demo checkpoint]
-    #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Random weights instead of a checkpoint, for measuring; the shapes come from --config.
     #[arg(
         long,
-        env = "GLIMPSE_RANDOM_WEIGHTS",
         value_name = "SEED",
         requires = "config",
         conflicts_with = "model"
     )]
     pub random_weights: Option<u64>,
     /// A config.json, for --random-weights.
-    #[arg(
-        long,
-        env = "GLIMPSE_CONFIG",
-        value_name = "FILE",
-        requires = "random_weights"
-    )]
+    #[arg(long, value_name = "FILE", requires = "random_weights")]
     pub config: Option<PathBuf>,
     /// auto, cpu, cuda:0, cuda:1 …; auto is the first GPU that this build can use, else the CPU.
-    #[arg(long, env = "GLIMPSE_DEVICE", default_value = "auto")]
+    #[arg(long, default_value = "auto")]
     pub device: Device,
     /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU.
-    #[arg(long, env = "GLIMPSE_DTYPE", value_enum, default_value_t = Dtype::Auto)]
+    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
     /// Keep the weights in 8 or 4 bits [default: as the folder holds them]
-    #[arg(long, env = "GLIMPSE_QUANTIZE", value_enum)]
+    #[arg(long, value_enum)]
     pub quantize: Option<Quantize>,
     /// Threads that compute [default: one per core]
-    #[arg(long, env = "GLIMPSE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+/// How pictures are read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Speed")]
+pub struct DecoderArgs {
+    /// What decodes JPEG.
+    #[arg(long, value_enum, default_value_t = ImageDecoder::Turbojpeg)]
+    pub image_decoder: ImageDecoder,
 }
 
 /// What makes it fast, each with a switch that turns it off, for measuring.
@@ -111,29 +136,28 @@ pub struct ModelArgs {
 #[command(next_help_heading = "Speed")]
 pub struct EngineArgs {
     /// Look at a picture as soon as it is there, not at the first question.
-    #[arg(long, env = "GLIMPSE_EAGER_ENCODE", value_enum, default_value_t = Switch::On)]
+    #[arg(long, value_enum, default_value_t = Switch::On)]
     pub eager_encode: Switch,
     /// Keep what was computed for a conversation for its next question.
-    #[arg(long, env = "GLIMPSE_PREFIX_CACHE", value_enum, default_value_t = Switch::On)]
+    #[arg(long, value_enum, default_value_t = Switch::On)]
     pub prefix_cache: Switch,
     /// Run everything once before the first client.
-    #[arg(long, env = "GLIMPSE_WARMUP", value_enum, default_value_t = Switch::On)]
+    #[arg(long, value_enum, default_value_t = Switch::On)]
     pub warmup: Switch,
-    /// What decodes JPEG.
-    #[arg(long, env = "GLIMPSE_IMAGE_DECODER", value_enum, default_value_t = ImageDecoder::Turbojpeg)]
-    pub image_decoder: ImageDecoder,
+    #[command(flatten)]
+    pub decoder: DecoderArgs,
     /// How many answers are written at once.
-    #[arg(long, env = "GLIMPSE_MAX_BATCH", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub max_batch: u8,
     /// The most memory for what is kept of pictures and conversations, such as 2GiB [default: by the device]
-    #[arg(long, env = "GLIMPSE_CACHE_BYTES", value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES")]
     pub cache_bytes: Option<Bytes>,
     /// Look only once at a picture that several sessions send. Whoever sends one can then tell by the time whether
     /// somebody else did before.
-    #[arg(long, env = "GLIMPSE_SHARE_PICTURES", value_enum, default_value_t = Switch::Off)]
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub share_pictures: Switch,
     /// The most questions that wait for the model; more are told `busy`.
-    #[arg(long, env = "GLIMPSE_QUEUE", value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     pub queue: u32,
 }
 
@@ -144,22 +168,17 @@ pub struct EngineArgs {
   glimpse serve --listen 0.0.0.0:8080 --allow-host pictures.example.org --api-key-file keys.txt")]
 pub struct ServeArgs {
     /// Where to listen; port 0 takes a free one.
-    #[arg(
-        long,
-        env = "GLIMPSE_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8080"
-    )]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
     /// Threads that serve the network.
-    #[arg(long, env = "GLIMPSE_HTTP_THREADS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub http_threads: u16,
     /// How long running answers may go on after SIGTERM or Ctrl-C.
-    #[arg(long, env = "GLIMPSE_DRAIN_SECONDS", value_name = "SECONDS", default_value_t = 20.0, value_parser = limits::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = limits::seconds)]
     pub drain_seconds: f64,
     /// The OpenTelemetry collector that spans go to (OTLP over HTTP), such as http://127.0.0.1:4318; the standard OTEL_
     /// variables are heard as well [default: none]
-    #[arg(long, env = "GLIMPSE_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
     #[command(flatten)]
     pub access: AccessArgs,
@@ -176,83 +195,38 @@ pub struct ServeArgs {
 #[command(next_help_heading = "Access")]
 pub struct AccessArgs {
     /// A name that this server may be called by, beside localhost and IP addresses.
-    #[arg(
-        long,
-        env = "GLIMPSE_ALLOW_HOST",
-        value_name = "NAME",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allow_host: Vec<String>,
     /// A page elsewhere that may use this server, such as https://example.org.
-    #[arg(
-        long,
-        env = "GLIMPSE_ALLOW_ORIGIN",
-        value_name = "ORIGIN",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Vec<String>,
     /// API keys, one a line, each with limits of its own if need be: `KEY connections=4 connects=30 asks=60`. Without
     /// this everyone who can reach the address may in.
-    #[arg(long, env = "GLIMPSE_API_KEY_FILE", value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
     /// The certificate chain, in PEM, to serve https and wss.
-    #[arg(
-        long,
-        env = "GLIMPSE_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, in PEM.
-    #[arg(
-        long,
-        env = "GLIMPSE_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// A proxy, or a network of them, whose X-Forwarded-For and X-Forwarded-Host are believed.
-    #[arg(
-        long,
-        env = "GLIMPSE_TRUSTED_PROXY",
-        value_name = "ADDRESS",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub trusted_proxy: Vec<Network>,
     /// Connections of all together.
-    #[arg(
-        long,
-        env = "GLIMPSE_MAX_CONNECTIONS",
-        value_name = "N",
-        default_value_t = 10_000
-    )]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_connections: u32,
     /// Connections at once from one address; 0 is no limit.
-    #[arg(
-        long,
-        env = "GLIMPSE_CONNECTIONS_PER_ADDRESS",
-        value_name = "N",
-        default_value_t = 64
-    )]
+    #[arg(long, value_name = "N", default_value_t = 64)]
     pub connections_per_address: u32,
     /// New connections a minute from one address or key; 0 is no limit.
-    #[arg(
-        long,
-        env = "GLIMPSE_CONNECTS_PER_MINUTE",
-        value_name = "N",
-        default_value_t = 240
-    )]
+    #[arg(long, value_name = "N", default_value_t = 240)]
     pub connects_per_minute: u32,
     /// Questions a minute from one address or key; 0 is no limit.
-    #[arg(
-        long,
-        env = "GLIMPSE_ASKS_PER_MINUTE",
-        value_name = "N",
-        default_value_t = 240
-    )]
+    #[arg(long, value_name = "N", default_value_t = 240)]
     pub asks_per_minute: u32,
     /// Hold this machine's own connections to the limits too.
-    #[arg(long, env = "GLIMPSE_LIMIT_LOOPBACK", value_enum, default_value_t = Switch::Off)]
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub limit_loopback: Switch,
 }
 
@@ -302,7 +276,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
-    pub engine: EngineArgs,
+    pub decoder: DecoderArgs,
 }
 
 #[derive(Debug, Args)]
@@ -313,7 +287,7 @@ A folder with nothing but config.json is enough for the counts. The exit status 
 the folder holds.")]
 pub struct InspectArgs {
     /// The checkpoint's folder [default: the embedded demo checkpoint]
-    #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
@@ -326,27 +300,44 @@ pub struct InspectArgs {
   glimpse serve --model ./glm-4v-9b-q4")]
 pub struct QuantizeArgs {
     /// The folder as published
-    #[arg(long, env = "GLIMPSE_MODEL", value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// 8 or 4 bits: q8 or q4
-    #[arg(long, env = "GLIMPSE_QUANTIZE", value_enum)]
+    #[arg(long, value_enum)]
     pub quantize: Quantize,
     /// The folder to write; it must be new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Threads that quantize [default: one per core]
-    #[arg(long, env = "GLIMPSE_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_a_variable_too() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                if let Some(long) = arg
+                    .get_long()
+                    .filter(|long| !["help", "version"].contains(long))
+                {
+                    let variable = arg.get_env().and_then(|name| name.to_str());
+                    let expected = format!("GLIMPSE_{}", long.to_uppercase().replace('-', "_"));
+                    assert_eq!(variable, Some(&*expected));
+                }
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&with_variables(Cli::command()));
     }
 
     #[test]

@@ -93,11 +93,13 @@ fn binary() -> PathBuf {
 
 /// The built binary, run to its end without this machine's settings.
 pub fn glimpse(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+/// The same, not yet run.
+pub fn command(arguments: &[&str]) -> Command {
     let clean = std::env::vars().filter(|(name, _)| !name.starts_with("GLIMPSE_"));
-    Command::new(binary())
-        .args(arguments)
-        .env_clear()
-        .envs(clean)
-        .output()
-        .unwrap()
+    let mut command = Command::new(binary());
+    command.args(arguments).env_clear().envs(clean);
+    command
 }
