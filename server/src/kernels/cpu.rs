@@ -116,6 +116,20 @@ pub fn exp(x: f32) -> f32 {
     y * scale
 }
 
+/// Whether there are the vector units of AVX-512 that the kernels use.
+#[cfg(target_arch = "x86_64")]
+pub fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+}
+
+/// Whether there are those of AVX2, with fused multiplication and addition.
+#[cfg(target_arch = "x86_64")]
+pub fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
 /// Runs `f` compiled for the widest vector units of this processor; `f` and all it calls must be inlined.
 #[inline(always)]
 pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
@@ -129,14 +143,11 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
         fn avx2<R>(f: impl FnOnce() -> R) -> R {
             f()
         }
-        if is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-        {
+        if has_avx512() {
             // SAFETY: the processor has them.
             return unsafe { avx512(f) };
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if has_avx2() {
             // SAFETY: the processor has them.
             return unsafe { avx2(f) };
         }

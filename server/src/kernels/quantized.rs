@@ -241,22 +241,16 @@ fn multiply<F: Format>((rows, n, k): (usize, usize, usize), x: &[f32], weight: &
         let columns = task * columns..n.min((task + 1) * columns);
         let weight = &weight[columns.start * row_bytes..columns.end * row_bytes];
         if rows <= FEW {
-            for (j, row) in columns.zip(weight.chunks_exact(row_bytes)) {
-                let mut sums = [0f32; FEW];
-                cpu::vectorized(
-                    #[inline(always)]
-                    || match rows {
-                        1 => sums[..1].copy_from_slice(&dot::<F, 1>(k, x, row)),
-                        2 => sums[..2].copy_from_slice(&dot::<F, 2>(k, x, row)),
-                        3 => sums[..3].copy_from_slice(&dot::<F, 3>(k, x, row)),
-                        _ => sums = dot::<F, FEW>(k, x, row),
-                    },
-                );
-                for (r, sum) in sums.into_iter().take(rows).enumerate() {
-                    // SAFETY: tasks write disjoint columns of `out`, which outlives them.
-                    let target = unsafe { out.slice(r * n + j, 1) };
-                    target[0] = sum;
-                }
+            let put = |r: usize, j: usize, sum: f32| {
+                // SAFETY: tasks write disjoint columns of `out`, which outlives them.
+                let target = unsafe { out.slice(r * n + columns.start + j, 1) };
+                target[0] = sum;
+            };
+            match rows {
+                1 => few::<F, 1>(k, x, weight, put),
+                2 => few::<F, 2>(k, x, weight, put),
+                3 => few::<F, 3>(k, x, weight, put),
+                _ => few::<F, FEW>(k, x, weight, put),
             }
         } else {
             panel::<F>((rows, n, k), x, weight, &out, columns);
@@ -271,6 +265,60 @@ fn multiply<F: Format>((rows, n, k): (usize, usize, usize), x: &[f32], weight: &
         (0..tasks).into_par_iter().for_each(task);
     }
     result
+}
+
+/// `put(r, j, sum)` gets the product of row r of x with row j of the weight, for the widest vector units of this processor.
+/// (Not by [`cpu::vectorized`]: what is inlined from a closure is unrolled before it meets them, and stays scalar.)
+fn few<F: Format, const ROWS: usize>(
+    k: usize,
+    x: &[f32],
+    weight: &[u8],
+    put: impl Fn(usize, usize, f32),
+) {
+    #[inline(always)]
+    fn all<F: Format, const ROWS: usize>(
+        k: usize,
+        x: &[f32],
+        weight: &[u8],
+        put: impl Fn(usize, usize, f32),
+    ) {
+        let row_bytes = k / F::LEN * F::BYTES;
+        for (j, row) in weight.chunks_exact(row_bytes).enumerate() {
+            for (r, sum) in dot::<F, ROWS>(k, x, row).into_iter().enumerate() {
+                put(r, j, sum);
+            }
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        fn avx512<F: Format, const ROWS: usize>(
+            k: usize,
+            x: &[f32],
+            weight: &[u8],
+            put: impl Fn(usize, usize, f32),
+        ) {
+            all::<F, ROWS>(k, x, weight, put);
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<F: Format, const ROWS: usize>(
+            k: usize,
+            x: &[f32],
+            weight: &[u8],
+            put: impl Fn(usize, usize, f32),
+        ) {
+            all::<F, ROWS>(k, x, weight, put);
+        }
+        if cpu::has_avx512() {
+            // SAFETY: the processor has them.
+            return unsafe { avx512::<F, ROWS>(k, x, weight, put) };
+        }
+        if cpu::has_avx2() {
+            // SAFETY: the processor has them.
+            return unsafe { avx2::<F, ROWS>(k, x, weight, put) };
+        }
+    }
+    all::<F, ROWS>(k, x, weight, put);
 }
 
 /// One row of a weight times each of `ROWS` rows of x.
