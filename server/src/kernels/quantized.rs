@@ -257,8 +257,8 @@ fn multiply<F: Format>((rows, n, k): (usize, usize, usize), x: &[f32], weight: &
         }
     };
     let tasks = n.div_ceil(columns);
-    // Waking a thread costs more than a small product.
-    const WORTH_WAKING: usize = 400_000;
+    // Waking a thread, and waiting for it where it has to wait itself, costs more than a product of half a millisecond.
+    const WORTH_WAKING: usize = 4_000_000;
     if rows * n * k < WORTH_WAKING {
         (0..tasks).for_each(task);
     } else {
