@@ -30,12 +30,17 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
         let pictures = image_options(settings);
         std::thread::Builder::new()
             .name("warm-up".into())
-            .spawn(move || image::warm_up(size, &pictures))?;
+            .spawn(move || image::warm_up(size, &pictures, decode_threads()))?;
     }
     let engine = Engine::start(engine_settings(settings), move || {
         Ok((checkpoint, Target::choose(device, dtype)?))
     })?;
     with_engine(settings, engine)
+}
+
+/// Pictures that are read at once.
+fn decode_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn engine_settings(settings: &ServeArgs) -> engine::Settings {
@@ -83,7 +88,7 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
     let options = Options {
         share_pictures: settings.engine.share_pictures.is_on(),
         image: image_options(settings),
-        decode_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        decode_threads: decode_threads(),
         decode_memory: settings.limits.decode_memory.0,
         upload_memory: settings.limits.upload_memory.0,
         max_sessions: usize::try_from(settings.access.max_connections)

@@ -7,7 +7,7 @@ use fast_image_resize::Resizer;
 use turbojpeg::Decompressor;
 
 /// Sets kept for the next pictures; more at once work, they are just not kept.
-const KEPT: usize = 4;
+pub(super) const KEPT: usize = 4;
 /// A buffer larger than this (a 20-megapixel photo) is not kept.
 const KEPT_BYTES: usize = 64 << 20;
 

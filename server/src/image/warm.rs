@@ -2,15 +2,16 @@
 
 use turbojpeg::{Image, PixelFormat, Subsamp};
 
+use super::scratch::{KEPT, Scratch};
 use super::{Options, load};
 
 /// The size that most screens and many cameras' previews have.
 const WIDTH: usize = 1920;
 const HEIGHT: usize = 1080;
 
-/// Reads a picture of a common size once, for a model that sees `size` × `size`, so that the first user's finds its
-/// buffers and tables there.
-pub fn warm_up(size: u32, options: &Options) {
+/// Reads a picture of a common size, for a model that sees `size` × `size`, so that the first user's finds its buffers
+/// and tables there: sets of them for as many pictures as are read `at_once`.
+pub fn warm_up(size: u32, options: &Options, at_once: usize) {
     let pixels = vec![128_u8; WIDTH * HEIGHT * 3];
     let image = Image {
         pixels: &pixels[..],
@@ -20,8 +21,13 @@ pub fn warm_up(size: u32, options: &Options) {
         format: PixelFormat::RGB,
     };
     if let Ok(file) = turbojpeg::compress(image, 90, Subsamp::Sub2x2) {
-        // Nobody waits for it; what would fail here fails with its reason at the first picture.
-        let _ = load(&file, size, options);
+        let mut sets = Vec::new();
+        while sets.len() < at_once.min(KEPT) {
+            // Nobody waits for it; what would fail here fails with its reason at the first picture.
+            let _ = load(&file, size, options);
+            sets.push(Scratch::take());
+        }
+        sets.into_iter().for_each(Scratch::give_back);
     }
 }
 
@@ -41,7 +47,7 @@ mod tests {
             };
             let file = include_bytes!("../../../public/samples/shapes.jpg");
             let before = load(file, 64, &options).unwrap();
-            warm_up(64, &options);
+            warm_up(64, &options, 2);
             let after = load(file, 64, &options).unwrap();
             assert_eq!(before.pixels.rgb(), after.pixels.rgb());
         }
