@@ -1,0 +1,280 @@
+// Attention after FlashAttention-2: scores never leave the registers, keys and values come in tiles of 64 while the tile
+// before is worked on. How a block multiplies is a parameter: see attention.cu and hopper.cu.
+//
+// For the vision tower a block takes ROWS queries of one head. For the decoder it takes ROWS packed rows of one
+// key/value head: the query heads that share it follow each other, query after query, so that a decode step of one
+// token fills a tile. Where there are few rows, blocks share the keys of a tile between them and `combine` joins them.
+#pragma once
+#include "plan.cuh"
+
+// Keys of a tile.
+constexpr int TILE = PAGE;
+
+// ROWS rows of D elements in shared memory, in panels of 64 columns whose 16-byte chunks are shuffled so that eight rows
+// of a column lie in eight different banks: what the tensor cores of Hopper call a swizzle of 128 bytes.
+template <class T, int D, int ROWS> struct Tile {
+    static constexpr int ELEMENTS = (D + 63) / 64 * 64 * ROWS;
+    static __device__ __forceinline__ T *chunk(T *tile, int row, int chunk) {
+        return tile + (chunk / 8 * ROWS + row) * 64 + (chunk % 8 ^ row % 8) * 8;
+    }
+};
+
+template <class T, int D, int THREADS>
+__device__ __forceinline__ void load_tile(T *tile, const T *from, size_t stride, int valid) {
+    constexpr int CHUNKS = D / 8;
+#pragma unroll
+    for (int i = threadIdx.x; i < TILE * CHUNKS; i += THREADS) {
+        int row = i / CHUNKS, chunk = i % CHUNKS;
+        // What is not valid is zero, so that 0 · value is 0 whatever lay there.
+        copy_async(Tile<T, D, TILE>::chunk(tile, row, chunk), from + (row < valid ? row : 0) * stride + chunk * 8,
+                   row < valid);
+    }
+}
+
+// The rows of a block, and what they may see.
+struct Rows {
+    int first, count;        // packed rows of this block within the span, and all of the span's
+    int group;               // packed rows to a query
+    int start;               // keys before the span's first query; the first query sees one more
+    int keys;                // in all
+    bool causal;
+
+    __device__ __forceinline__ int visible(int row) const {
+        int packed = min(first + row, count - 1);
+        return causal ? start + packed / group + 1 : keys;
+    }
+};
+
+// Where blocks that share a tile's keys leave what they have: per row `D` sums, then the maximum and the weights' sum.
+struct Shares {
+    float *data;
+    int splits;
+};
+
+// The loop over the tiles `from`..`to` of keys. `Products` says how a block multiplies, and with how many rows: a warp
+// has MT tiles of 16. `put` takes, for each row, two neighbours of the sums, the maximum and the weights' sum.
+template <class Products, class Keys, class Put>
+__device__ __forceinline__ void attend(typename Products::Element *queries, const Rows &rows, int from, int to,
+                                       float scale, const Keys &keys, const Put &put) {
+    using T = typename Products::Element;
+    constexpr int D = Products::SIZE, MT = Products::MT, THREADS = Products::THREADS;
+    constexpr int ELEMENTS = Tile<T, D, TILE>::ELEMENTS;
+    T *stages = queries + Tile<T, D, Products::ROWS>::ELEMENTS;
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    float out[MT][D / 8][4] = {};
+    float most[MT][2], sum[MT][2];
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) most[m][h] = -INFINITY, sum[m][h] = 0;
+
+    auto issue = [&](int tile, int stage) {
+        T *k = stages + stage * 2 * ELEMENTS;
+        int valid = min(TILE, rows.keys - tile * TILE);
+        load_tile<T, D, THREADS>(k, keys.at(tile, 0), keys.stride, valid);
+        load_tile<T, D, THREADS>(k + ELEMENTS, keys.at(tile, 1), keys.stride, valid);
+        copy_commit();
+    };
+    int least = rows.visible(warp * MT * 16); // what the warp's first row sees, and so all others
+    if (from < to) issue(from, 0);
+    for (int tile = from; tile < to; tile++) {
+        copy_wait<0>();
+        Products::copied();
+        __syncthreads();
+        if (tile + 1 < to) issue(tile + 1, (tile + 1 - from) % 2);
+        T *k = stages + (tile - from) % 2 * 2 * ELEMENTS, *v = k + ELEMENTS;
+
+        float scores[MT][TILE / 8][4] = {};
+        Products::scores(scores, queries, k);
+        if ((tile + 1) * TILE > least) {
+#pragma unroll
+            for (int m = 0; m < MT; m++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    int visible = rows.visible((warp * MT + m) * 16 + lane / 4 + 8 * h) - tile * TILE;
+#pragma unroll
+                    for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+                        for (int c = 0; c < 2; c++)
+                            if (n * 8 + lane % 4 * 2 + c >= visible) scores[m][n][2 * h + c] = -INFINITY;
+                }
+        }
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                float next = most[m][h];
+#pragma unroll
+                for (int n = 0; n < TILE / 8; n++)
+                    next = fmaxf(next, fmaxf(scores[m][n][2 * h], scores[m][n][2 * h + 1]));
+                next = fmaxf(next, __shfl_xor_sync(0xffffffffu, next, 1));
+                next = fmaxf(next, __shfl_xor_sync(0xffffffffu, next, 2));
+                float base = next == -INFINITY ? 0 : next * scale;
+                float keep = exp2_fast(most[m][h] * scale - base);
+                most[m][h] = next;
+                sum[m][h] *= keep;
+#pragma unroll
+                for (int n = 0; n < TILE / 8; n++)
+#pragma unroll
+                    for (int c = 0; c < 2; c++) {
+                        float weight = exp2_fast(fmaf(scores[m][n][2 * h + c], scale, -base));
+                        scores[m][n][2 * h + c] = weight;
+                        sum[m][h] += weight;
+                    }
+#pragma unroll
+                for (int n = 0; n < D / 8; n++) out[m][n][2 * h] *= keep, out[m][n][2 * h + 1] *= keep;
+            }
+        Products::mix(out, scores, v);
+    }
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float all = sum[m][h];
+            all += __shfl_xor_sync(0xffffffffu, all, 1);
+            all += __shfl_xor_sync(0xffffffffu, all, 2);
+            int row = (warp * MT + m) * 16 + lane / 4 + 8 * h;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++)
+                put(row, n * 8 + lane % 4 * 2, out[m][n][2 * h], out[m][n][2 * h + 1], most[m][h] * scale, all);
+        }
+}
+
+template <class T> struct VisionKeys {
+    const T *head; // the first key of this head
+    int hidden;
+    size_t stride;
+    __device__ __forceinline__ const T *at(int tile, int value) const {
+        return head + tile * TILE * stride + value * hidden;
+    }
+};
+
+// Grid: blocks of queries, heads.
+template <class Products, class T>
+__device__ __forceinline__ void vision(const T *qkv, T *out, int n, int from, int queries, int heads) {
+    constexpr int D = Products::SIZE, ROWS = Products::ROWS;
+    using Queries = Tile<T, D, ROWS>;
+    SHARED_MEMORY(memory);
+    T *q = reinterpret_cast<T *>(memory);
+    int hidden = heads * D, head = blockIdx.y, first = blockIdx.x * ROWS;
+    size_t stride = 3 * static_cast<size_t>(hidden);
+    const T *base = qkv + head * D;
+    for (int i = threadIdx.x; i < ROWS * (D / 8); i += Products::THREADS) {
+        int row = i / (D / 8), chunk = i % (D / 8), at = min(first + row, queries - 1);
+        copy_async(Queries::chunk(q, row, chunk), base + (from + at) * stride + chunk * 8, true);
+    }
+    Rows rows = {first, queries, 1, 0, n, false};
+    VisionKeys<T> keys = {base + hidden, hidden, stride};
+    float scale = LOG2_E * rsqrtf(static_cast<float>(D));
+    attend<Products>(q, rows, 0, (n + TILE - 1) / TILE, scale, keys,
+                            [&](int row, int d, float a, float b, float, float sum) {
+                                if (first + row >= queries) return;
+                                uint32_t pair = pack_pair<T>(a / sum, b / sum);
+                                T *to = out + static_cast<size_t>(first + row) * hidden + head * D + d;
+                                *reinterpret_cast<uint32_t *>(to) = pair;
+                            });
+}
+
+template <class T, int D> struct PagedKeys {
+    const Cache &cache;
+    const uint32_t *pages;
+    int head;
+    static constexpr size_t stride = D;
+    __device__ __forceinline__ const T *at(int tile, int value) const {
+        return cache_head<T>(cache, pages[tile], value, head, D);
+    }
+};
+
+// Grid: tiles, key/value heads, splits. With STORE each span has one row, whose key and value are not in the cache yet.
+template <class Products, bool STORE, class T>
+__device__ __forceinline__ void paged(const Cache &cache, const Plan &plan, const T *qkv, T *out, int heads,
+                                      const Shares &shares) {
+    constexpr int D = Products::SIZE, ROWS = Products::ROWS;
+    using Queries = Tile<T, D, ROWS>;
+    SHARED_MEMORY(memory);
+    T *q = reinterpret_cast<T *>(memory);
+    if (STORE) wait_for_previous();
+    if (STORE) let_next_begin();
+    int kv_head = blockIdx.y, group = heads / cache.kv_heads, width = (heads + 2 * cache.kv_heads) * D;
+    Span span = plan.spans[plan.tiles[2 * blockIdx.x]];
+    const uint32_t *pages = plan.pages + span.pages_at;
+    Rows rows = {static_cast<int>(plan.tiles[2 * blockIdx.x + 1]),
+                 static_cast<int>(span.len) * group,
+                 group,
+                 static_cast<int>(span.start),
+                 0,
+                 true};
+    rows.keys = rows.visible(ROWS - 1);
+    int all = (rows.keys + TILE - 1) / TILE, each = (all + shares.splits - 1) / shares.splits;
+    int from = min(all, static_cast<int>(blockIdx.z) * each), to = min(all, from + each);
+
+    if (STORE && from < to && to == all) { // this block sees the new entry
+        const T *row = qkv + static_cast<size_t>(span.first_row) * width + (heads + kv_head) * D;
+        for (int i = threadIdx.x; i < D; i += Products::THREADS) {
+            int pair = i % (D / 2), value = i / (D / 2);
+            const T *at = row + value * cache.kv_heads * D + 2 * pair;
+            float a = to_float(at[0]), b = to_float(at[1]);
+            if (!value && pair < plan.pairs) rotate(a, b, plan.positions[span.first_row], plan.frequencies[pair]);
+            T *target = cache_head<T>(cache, pages[span.start / PAGE], value, kv_head, D) + span.start % PAGE * D;
+            *reinterpret_cast<uint32_t *>(target + 2 * pair) = pack_pair<T>(a, b);
+        }
+        __syncthreads();
+    }
+    for (int i = threadIdx.x; i < ROWS * (D / 8); i += Products::THREADS) {
+        int row = i / (D / 8), chunk = i % (D / 8), packed = min(rows.first + row, rows.count - 1);
+        int query = span.first_row + packed / group, head = kv_head * group + packed % group;
+        auto v = load<T, 8>(qkv + static_cast<size_t>(query) * width + head * D + chunk * 8);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            int pair = chunk * 4 + j;
+            if (pair < plan.pairs) {
+                float a = to_float(v.v[2 * j]), b = to_float(v.v[2 * j + 1]);
+                rotate(a, b, plan.positions[query], plan.frequencies[pair]);
+                v.v[2 * j] = from_float<T>(a), v.v[2 * j + 1] = from_float<T>(b);
+            }
+        }
+        store<T, 8>(Queries::chunk(q, row, chunk), v);
+    }
+    PagedKeys<T, D> keys = {cache, pages, kv_head};
+    float scale = LOG2_E * rsqrtf(static_cast<float>(D));
+    size_t block = (static_cast<size_t>(blockIdx.x) * gridDim.y + kv_head) * shares.splits + blockIdx.z;
+    float *share = shares.data + block * ROWS * (D + 2);
+    attend<Products>(q, rows, from, to, scale, keys,
+                            [&](int row, int d, float a, float b, float most, float sum) {
+                                int packed = rows.first + row;
+                                if (packed >= rows.count) return;
+                                if (shares.splits > 1) {
+                                    float *to = share + row * (D + 2);
+                                    to[d] = a, to[d + 1] = b;
+                                    if (d == 0) to[D] = most, to[D + 1] = sum;
+                                    return;
+                                }
+                                int query = span.first_row + packed / group, head = kv_head * group + packed % group;
+                                T *to = out + (static_cast<size_t>(query) * heads + head) * D + d;
+                                *reinterpret_cast<uint32_t *>(to) = pack_pair<T>(a / sum, b / sum);
+                            });
+}
+
+// Joins what blocks left that shared a tile's keys. Grid: tiles, key/value heads, ROWS; a thread an element of a head.
+template <class T, int D, int ROWS>
+__device__ __forceinline__ void combine(const Plan &plan, T *out, int heads, const Shares &shares) {
+    wait_for_previous();
+    let_next_begin();
+    int group = heads / gridDim.y, row = blockIdx.z, d = threadIdx.x;
+    Span span = plan.spans[plan.tiles[2 * blockIdx.x]];
+    int packed = plan.tiles[2 * blockIdx.x + 1] + row;
+    if (packed >= static_cast<int>(span.len) * group) return;
+    const float *share = shares.data +
+                         ((static_cast<size_t>(blockIdx.x) * gridDim.y + blockIdx.y) * shares.splits * ROWS + row) * (D + 2);
+    constexpr size_t NEXT = static_cast<size_t>(ROWS) * (D + 2);
+    float most = -INFINITY;
+    for (int s = 0; s < shares.splits; s++) most = fmaxf(most, share[s * NEXT + D]);
+    float value = 0, sum = 0;
+    for (int s = 0; s < shares.splits; s++) {
+        float weight = exp2_fast(share[s * NEXT + D] - most);
+        value += weight * share[s * NEXT + d];
+        sum += weight * share[s * NEXT + D + 1];
+    }
+    int query = span.first_row + packed / group, head = blockIdx.y * group + packed % group;
+    out[(static_cast<size_t>(query) * heads + head) * D + d] = from_float<T>(value / sum);
+}
