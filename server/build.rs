@@ -1,4 +1,9 @@
-//! Lists the files that the binary holds: the demo checkpoint's, and the page's with their compressed forms.
+//! Lists the files that the binary holds: the demo checkpoint's, and the page's with their compressed forms; compiles the
+//! CUDA kernels where they are wanted.
+
+#[cfg(feature = "cuda")]
+#[path = "build/cuda.rs"]
+mod cuda;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,6 +25,8 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("..");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(feature = "cuda")]
+    cuda::kernels(&root.join("server/cuda"), &out)?;
     demo(&root.join("models/demo"), &out)?;
     page(&root.join("dist"), &out)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 
 use crate::config::{ModelArgs, Quantize};
-use crate::device::Target;
-use crate::glm4v::{Config, Folder, LoadError, Model, Progress, Weights};
+use crate::device::{Target, device_memory};
+use crate::glm4v::{Config, Folder, LoadError, Model, Progress, Weights, memory};
 use crate::text::{Defaults, Tokenizer};
 
 /// Everything of a checkpoint; the weights are mapped, not yet on a device.
@@ -132,11 +132,15 @@ impl Checkpoint {
         progress: &mut Progress<'_>,
     ) -> Result<Model, LoadError> {
         let mut progress = |done, total| progress(done, total);
+        let quantize = self.quantize(quantize)?;
+        if let Some((free, _)) = device_memory(&target.device) {
+            memory::check(&self.config, quantize, target.dtype, free)?;
+        }
         Model::load(
             self.config.clone(),
             &self.weights,
             target.dtype,
-            self.quantize(quantize)?,
+            quantize,
             &target.device,
             &mut progress,
         )

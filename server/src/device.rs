@@ -4,6 +4,8 @@ use candle_core::{DType, Device};
 
 use crate::config;
 use crate::glm4v::LoadError;
+#[cfg(feature = "cuda")]
+use crate::kernels;
 
 /// A device and the one type that everything on it computes in.
 #[derive(Clone, Debug)]
@@ -14,11 +16,11 @@ pub struct Target {
 
 impl Target {
     pub fn choose(asked: config::Device, dtype: config::Dtype) -> Result<Self, LoadError> {
-        let cuda = |ordinal| {
-            Device::new_cuda(ordinal).map_err(|e| {
-                LoadError(format!("the card cuda:{ordinal} can't be used ({e}): check the driver, or use --device cpu"))
-            })
+        let mut why = match asked {
+            config::Device::Auto => "a card is there".to_string(),
+            _ => "asked for".into(),
         };
+        let cuda = |ordinal| card(ordinal).map_err(LoadError);
         let device = match asked {
             config::Device::Cpu => Device::Cpu,
             config::Device::Cuda(_) if !candle_core::utils::cuda_is_available() => {
@@ -27,18 +29,17 @@ impl Target {
                 ));
             }
             config::Device::Cuda(ordinal) => cuda(ordinal)?,
-            config::Device::Auto if candle_core::utils::cuda_is_available() => {
-                cuda(0).unwrap_or(Device::Cpu)
+            config::Device::Auto if candle_core::utils::cuda_is_available() => match card(0) {
+                Ok(device) => device,
+                Err(problem) => {
+                    why = problem;
+                    Device::Cpu
+                }
+            },
+            config::Device::Auto => {
+                why = "this binary was built without CUDA".into();
+                Device::Cpu
             }
-            config::Device::Auto => Device::Cpu,
-        };
-        let why = match (asked, device.is_cuda()) {
-            (config::Device::Auto, true) => "a card is there",
-            (config::Device::Auto, false) if candle_core::utils::cuda_is_available() => {
-                "no card can be used"
-            }
-            (config::Device::Auto, false) => "this binary was built without CUDA",
-            _ => "asked for",
         };
         let dtype = match dtype {
             config::Dtype::Auto if device.is_cuda() => DType::BF16,
@@ -70,6 +71,9 @@ impl Target {
 
     /// Bytes free for caches.
     pub fn free_memory(&self) -> u64 {
+        if let Some((free, _)) = device_memory(&self.device) {
+            return free;
+        }
         // What the kernel thinks can be had without swapping.
         std::fs::read_to_string("/proc/meminfo")
             .ok()
@@ -79,6 +83,33 @@ impl Target {
             })
             .map_or(1 << 30, |kib| kib * 1024)
     }
+}
+
+/// The card of that number, with a stream of its own, or why it can't be used.
+#[cfg(feature = "cuda")]
+fn card(ordinal: usize) -> Result<Device, String> {
+    let failed = |e: candle_core::Error| {
+        format!(
+            "the card cuda:{ordinal} can't be used ({e}): check the driver, or use --device cpu"
+        )
+    };
+    // Not candle's plain `new_cuda`: its stream is each thread's own, so that two threads would race.
+    let device = Device::new_cuda_with_stream(ordinal).map_err(failed)?;
+    kernels::cuda::check(&device)?;
+    // SAFETY: there is one stream, and so nothing to order by events.
+    unsafe {
+        device
+            .as_cuda_device()
+            .map_err(failed)?
+            .disable_event_tracking()
+    };
+    kernels::cuda::keep_memory(&device).map_err(failed)?;
+    Ok(device)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn card(_ordinal: usize) -> Result<Device, String> {
+    Err("this binary was built without CUDA".into())
 }
 
 /// Free and total bytes of a device that has memory of its own.

@@ -1,6 +1,6 @@
 //! `glimpse bench`: drives a server through its socket as a client does, and tells how long everything took.
 //!
-//! [`rounds`] measures servers side by side, [`overhead`] what users cost each other, [`instruments`] what counting and
+//! [`stages`] measures the model without a server. [`rounds`] measures servers side by side, [`overhead`] what users cost each other, [`instruments`] what counting and
 //! tracing cost, [`load`] many users; [`report`] is what they found, [`targets`] what it should be, [`markdown`] and
 //! [`html`] how it is told, [`compare`] what got slower.
 
@@ -16,6 +16,7 @@ mod plot;
 mod report;
 mod rounds;
 pub mod server;
+mod stages;
 mod stats;
 mod targets;
 
@@ -40,6 +41,9 @@ use server::Server;
 /// # Errors
 /// If nothing can be measured: no picture, no server, no place for the report.
 pub fn run(args: &BenchArgs) -> Result<bool, String> {
+    if args.stages {
+        return stages::run(args).map(|()| true);
+    }
     // Before minutes are spent.
     let old = args.compare.as_deref().map(read).transpose()?;
     fs::create_dir_all(&args.out).map_err(|e| format!("--out {}: {e}", args.out.display()))?;

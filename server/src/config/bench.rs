@@ -15,8 +15,16 @@ use super::{Device, ModelArgs, limits};
   glimpse bench --runs 0 --cold 0 --users 2 --duration 14400    a soak: memory over four hours
   glimpse bench --url ws://127.0.0.1:8080/ws --before none      a server that runs already
   glimpse bench --out new --compare old/report.json
+  glimpse bench --stages --random-weights 1 --config config.json --dtype bf16    the model alone
   glimpse bench --model ./glm-4v-9b -- --cache-bytes 8GiB       what follows -- goes to glimpse serve")]
 pub struct BenchArgs {
+    /// Measure the model's stages on its device instead, with no server: the vision tower, prefill, decode steps, and
+    /// what a layer is made of.
+    #[arg(long, conflicts_with_all = ["url", "serve", "compare"])]
+    pub stages: bool,
+    /// What the same stages took elsewhere: the output of tests/reference/peer_torch.py on this machine, for the table.
+    #[arg(long, value_name = "FILE", requires = "stages")]
+    pub peer: Option<PathBuf>,
     /// A running server to measure [default: servers started for this]
     #[arg(long, value_name = "URL", conflicts_with = "serve")]
     pub url: Option<String>,

@@ -639,12 +639,7 @@ impl Worker {
         let logits = guarded(|| {
             #[cfg(test)]
             super::faults::strike("answer", &ids)?;
-            let hidden = model.forward(model.decoder.embed(&ids)?, spans, &places, arena)?;
-            if last.is_empty() {
-                model.device().synchronize().map(|()| vec![])
-            } else {
-                model.logits(&hidden, &last)
-            }
+            model.next(&ids, spans, &places, arena, &last)
         })?;
         for (i, len) in slots.iter().zip(&lens) {
             let Running { sequence, cached } = &mut self.slots[*i];
@@ -924,14 +919,8 @@ impl Worker {
                     let ids = vec![0; batch * len];
                     let places: Vec<u32> = (0..batch).flat_map(|_| 0..len as u32).collect();
                     let spans = (0..batch).map(|slot| span(0, len, slot)).collect();
-                    let hidden = self.model.forward(
-                        self.model.decoder.embed(&ids)?,
-                        spans,
-                        &places,
-                        &self.arena,
-                    )?;
                     let all: Vec<usize> = (0..batch).collect();
-                    self.model.logits(&hidden, &all)?;
+                    self.model.next(&ids, spans, &places, &self.arena, &all)?;
                     if (batch, len, turn) == (1, 1, 2) {
                         // Slices of other work are cut by this from the first one on.
                         self.pace.forward(started.elapsed(), 1, true);

@@ -92,24 +92,56 @@ impl Decoder {
         plan: &Plan,
         arena: &Arena,
     ) -> candle_core::Result<Tensor> {
+        if x.device().is_cuda() {
+            // There the layers add to it in place, and the caller may keep what it gave.
+            x = x.copy()?;
+        }
         for (i, layer) in self.layers.iter().enumerate() {
             let normed = kernels::rms_norm(&x, &layer.attention_norm, self.eps)?;
             let qkv = layer.qkv.forward(&normed)?;
             kernels::store_kv(arena, i, &qkv, plan)?;
             let attention = kernels::paged_attention(&qkv, arena, i, self.heads, plan)?;
-            x = (x + layer.dense.forward(&attention)?)?;
+            x = layer.dense.forward_onto(&attention, x)?;
             let normed = kernels::rms_norm(&x, &layer.mlp_norm, self.eps)?;
             let mlp = kernels::swiglu(&layer.gate_up.forward(&normed)?)?;
-            x = (x + layer.down.forward(&mlp)?)?;
+            x = layer.down.forward_onto(&mlp, x)?;
         }
         Ok(x)
     }
 
     /// The scores of the next token after each of `rows` of `hidden`: [rows, vocabulary].
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> candle_core::Result<Tensor> {
-        let rows = Tensor::new(rows, hidden.device())?;
-        let last = hidden.index_select(&rows, 0)?;
+        let last = kernels::gather(hidden, rows)?;
         self.output
             .forward(&kernels::rms_norm(&last, &self.final_norm, self.eps)?)
+    }
+
+    /// What a decode step on a card takes; `None` where a part of it is kept otherwise. `most_entries` is how long a
+    /// sequence can get in the cache.
+    #[cfg(feature = "cuda")]
+    pub fn step(&self, most_entries: usize) -> Option<kernels::cuda::StepModel<'_>> {
+        use kernels::cuda::{StepLayer, StepModel};
+        let layers = self.layers.iter().map(|layer| {
+            let (qkv, qkv_bias) = layer.qkv.step()?;
+            Some(StepLayer {
+                attention_norm: &layer.attention_norm,
+                qkv,
+                qkv_bias,
+                dense: layer.dense.step()?.0,
+                mlp_norm: &layer.mlp_norm,
+                gate_up: layer.gate_up.step()?.0,
+                down: layer.down.step()?.0,
+            })
+        });
+        Some(StepModel {
+            embedding: self.embedding.step()?,
+            layers: layers.collect::<Option<_>>()?,
+            final_norm: &self.final_norm,
+            output: self.output.step()?.0,
+            heads: self.heads,
+            eps: self.eps,
+            frequencies: self.rotary.frequencies().collect(),
+            most_entries,
+        })
     }
 }

@@ -6,6 +6,8 @@ use candle_core::quantized::QTensor;
 use candle_core::{DType, Result, Tensor};
 
 use crate::kernels;
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 
 /// A matrix [out, in], as every weight of a product is stored.
 #[derive(Clone)]
@@ -14,6 +16,9 @@ pub enum Weight {
     Dense(Tensor),
     /// In blocks along `in`; the format is the tensor's own.
     Quantized(Arc<QTensor>),
+    /// The same on a card.
+    #[cfg(feature = "cuda")]
+    Blocks(Arc<cuda::Blocks>),
 }
 
 /// x · weightᵀ + bias.
@@ -37,26 +42,57 @@ impl Linear {
 
     /// `x` is [rows, in].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.product(x)?;
-        if let Some(bias) = &self.bias {
-            kernels::add_bias(&y, bias)?;
-        }
-        Ok(y)
+        self.product(x, self.bias.as_ref())
     }
 
     /// gelu(forward(x)).
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.product(x)?;
+        let y = self.product(x, None)?;
         match &self.bias {
             Some(bias) => kernels::bias_gelu(&y, bias).map(|()| y),
             None => kernels::gelu(&y),
         }
     }
 
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
+    /// onto + forward(x); what `onto` shares its elements with may change too.
+    pub fn forward_onto(&self, x: &Tensor, onto: Tensor) -> Result<Tensor> {
+        match (&self.weight, &self.bias) {
+            (Weight::Dense(weight), None) => kernels::linear_onto(onto, x, weight),
+            #[cfg(feature = "cuda")]
+            (Weight::Blocks(weight), None) => weight.linear_onto(onto, x),
+            _ => onto + self.forward(x)?,
+        }
+    }
+
+    fn product(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         match &self.weight {
-            Weight::Dense(weight) => kernels::product(x, weight),
-            Weight::Quantized(weight) => kernels::quantized_product(x, weight),
+            Weight::Dense(weight) => kernels::linear(x, weight, bias),
+            Weight::Quantized(weight) => {
+                let y = kernels::quantized_product(x, weight)?;
+                if let Some(bias) = bias {
+                    kernels::add_bias(&y, bias)?;
+                }
+                Ok(y)
+            }
+            #[cfg(feature = "cuda")]
+            Weight::Blocks(weight) => weight.linear(x, bias),
+        }
+    }
+
+    /// The weight and bias as a decode step takes them, where it can.
+    #[cfg(feature = "cuda")]
+    pub fn step(&self) -> Option<(cuda::StepWeight<'_>, Option<&Tensor>)> {
+        Some((self.weight.step()?, self.bias.as_ref()))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Weight {
+    fn step(&self) -> Option<cuda::StepWeight<'_>> {
+        match self {
+            Weight::Dense(weight) => Some(cuda::StepWeight::Dense(weight)),
+            Weight::Blocks(weight) => Some(cuda::StepWeight::Blocks(weight)),
+            Weight::Quantized(_) => None,
         }
     }
 }
@@ -70,13 +106,19 @@ impl Embedding {
     /// The vectors of tokens: [ids, hidden].
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
         match &self.weight {
-            Weight::Dense(weight) => weight
-                .index_select(&Tensor::new(ids, weight.device())?, 0)?
-                .to_dtype(self.dtype),
+            Weight::Dense(weight) => kernels::gather(weight, ids)?.to_dtype(self.dtype),
             Weight::Quantized(weight) => weight
                 .embedding(&Tensor::new(ids, &weight.device())?)?
                 .to_dtype(self.dtype),
+            #[cfg(feature = "cuda")]
+            Weight::Blocks(weight) => weight.gather(ids, self.dtype),
         }
+    }
+
+    /// The table as a decode step takes it, where it can.
+    #[cfg(feature = "cuda")]
+    pub fn step(&self) -> Option<cuda::StepWeight<'_>> {
+        self.weight.step()
     }
 
     /// The output layer that shares this table.

@@ -10,6 +10,8 @@ use super::quantized::{self, format_of};
 use super::tensors::{Part, TensorSpec};
 use super::weights::Weights;
 use crate::config::Quantize;
+#[cfg(feature = "cuda")]
+use crate::kernels;
 
 /// What is told after each tensor: bytes loaded, as stored, and bytes in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -113,6 +115,17 @@ impl<'a> Loader<'a> {
             parts.push(blocks.map_err(|e| arranging(&spec.name, &e))?);
             told(1.0);
             self.loaded += bytes;
+        }
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() {
+            let shape = (names.len() * out, inp);
+            let weight = quantized::weight(parts, format, shape, &Device::Cpu)
+                .and_then(|weight| {
+                    self.weight_bytes += weight.storage_size_in_bytes() as u64;
+                    kernels::cuda::Blocks::upload(&weight.data()?, format, shape, self.device)
+                })
+                .map_err(|e| arranging(&first.name, &e))?;
+            return Ok(Weight::Blocks(Arc::new(weight)));
         }
         let weight = quantized::weight(parts, format, (names.len() * out, inp), self.device)
             .map_err(|e| arranging(&first.name, &e))?;

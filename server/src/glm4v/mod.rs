@@ -8,8 +8,11 @@ mod entries;
 mod files;
 mod linear;
 mod loader;
+pub mod memory;
 mod quantized;
 mod source;
+#[cfg(feature = "cuda")]
+mod step;
 mod tensors;
 mod vision;
 mod weights;
@@ -44,6 +47,8 @@ pub struct Model {
     dtype: DType,
     device: Device,
     weight_bytes: u64,
+    #[cfg(feature = "cuda")]
+    steps: step::Steps,
 }
 
 impl Model {
@@ -66,6 +71,8 @@ impl Model {
             dtype: loader.dtype(),
             config,
             device: device.clone(),
+            #[cfg(feature = "cuda")]
+            steps: step::Steps::default(),
         })
     }
 
@@ -147,6 +154,37 @@ impl Model {
             .logits(&hidden.x, &rows)?
             .to_dtype(DType::F32)?
             .to_vec2()
+    }
+}
+
+impl Model {
+    /// Computes the new entries `ids` of some sequences, and for each of the chosen spans the scores of its next token,
+    /// f32 on the host. A decode step on a card is a CUDA graph.
+    pub fn next(
+        &self,
+        ids: &[u32],
+        spans: Vec<Span>,
+        positions: &[u32],
+        arena: &Arena,
+        chosen: &[usize],
+    ) -> candle_core::Result<Vec<Vec<f32>>> {
+        #[cfg(feature = "cuda")]
+        if chosen.len() == spans.len()
+            && let Some(logits) = self.steps.run(self, ids, &spans, positions, arena)?
+        {
+            return Ok(logits);
+        }
+        let hidden = self.forward(self.decoder.embed(ids)?, spans, positions, arena)?;
+        if chosen.is_empty() {
+            return self.device.synchronize().map(|()| vec![]);
+        }
+        self.logits(&hidden, chosen)
+    }
+
+    /// Turns CUDA graphs off or on again, for measuring.
+    #[cfg(feature = "cuda")]
+    pub fn use_graphs(&self, on: bool) {
+        self.steps.use_graphs(on);
     }
 }
 

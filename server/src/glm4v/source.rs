@@ -50,10 +50,7 @@ impl Source<'_> {
                 shard.release(info, 0..bytes.len());
                 tensor.to_dtype(dtype)?.to_device(device)
             }
-            At::Random(random) if device.is_cuda() => {
-                let shape = self.shape.as_slice();
-                Tensor::randn(random.mean, Random::DEVIATION, shape, device)?.to_dtype(dtype)
-            }
+            At::Random(random) if device.is_cuda() => random.on_card(&self.shape, dtype, device),
             At::Random(random) => {
                 const PIECE: usize = 1 << 14;
                 let mut values = vec![0f32; self.elements()];
@@ -158,6 +155,29 @@ impl Random {
             seed: seed ^ hash,
             mean: if norm { 1.0 } else { 0.0 },
         }
+    }
+
+    /// Drawn by the card itself, in slabs: as f32 a large weight would not fit beside the others.
+    fn on_card(
+        &self,
+        shape: &[usize],
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        const SLAB: usize = 1 << 26;
+        let rows = shape.first().copied().unwrap_or(1).max(1);
+        let row = shape.iter().product::<usize>() / rows;
+        let whole = Tensor::zeros(shape, dtype, device)?;
+        let step = (SLAB / row.max(1)).max(1);
+        for from in (0..rows).step_by(step) {
+            let mut part = shape.to_vec();
+            if let Some(first) = part.first_mut() {
+                *first = step.min(rows - from);
+            }
+            let part = Tensor::randn(self.mean, Self::DEVIATION, part, device)?;
+            whole.slice_set(&part.to_dtype(dtype)?, 0, from)?;
+        }
+        Ok(whole)
     }
 
     /// The values from `at` on; each stands alone, so that threads can make them in any order.

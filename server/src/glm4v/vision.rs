@@ -1,6 +1,7 @@
 //! The vision tower (EVA2-CLIP-E, post-norm) and the adapter that turns its patches into the decoder's vectors.
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::linear::{Linear, Weight};
 use super::loader::Loader;
@@ -143,9 +144,7 @@ impl VisionTower {
         let v = &self.config;
         let patches = patches(pixels, v.image_size, v.patch_size);
         let shape = (v.positions() - 1, v.in_channels * v.patch_size.pow(2));
-        let patches = Tensor::from_vec(patches, shape, &Device::Cpu)?
-            .to_dtype(self.dtype)?
-            .to_device(&self.device)?;
+        let patches = Tensor::from_vec(patches, shape, &self.device)?.to_dtype(self.dtype)?;
         Ok(Encoding {
             patches,
             x: Tensor::zeros((v.positions(), v.hidden_size), self.dtype, &self.device)?,
@@ -324,18 +323,21 @@ impl Adapter {
 
 /// Cuts [3, size, size] into rows of a patch each, in the order of the patch convolution's weight: channel, y, x.
 fn patches(pixels: &[f32], size: usize, patch: usize) -> Vec<f32> {
-    let grid = size / patch;
-    let mut rows = Vec::with_capacity(pixels.len());
-    for gy in 0..grid {
-        for gx in 0..grid {
-            for channel in pixels.chunks_exact(size * size) {
-                for y in 0..patch {
-                    let at = (gy * patch + y) * size + gx * patch;
-                    rows.extend_from_slice(&channel[at..at + patch]);
+    let mut rows = vec![0f32; pixels.len()];
+    // A line of patches is as many values as it is of rows of pixels.
+    rows.par_chunks_mut(pixels.len() / (size / patch))
+        .enumerate()
+        .for_each(|(gy, line)| {
+            let mut runs = line.chunks_exact_mut(patch);
+            for gx in 0..size / patch {
+                for channel in pixels.chunks_exact(size * size) {
+                    for (y, run) in runs.by_ref().take(patch).enumerate() {
+                        let at = (gy * patch + y) * size + gx * patch;
+                        run.copy_from_slice(&channel[at..at + patch]);
+                    }
                 }
             }
-        }
-    }
+        });
     rows
 }
 

@@ -5,6 +5,8 @@ use candle_core::{
 };
 
 use super::cpu;
+#[cfg(feature = "cuda")]
+use super::cuda;
 
 /// GELU in its erf form, x/2 · (1 + erf(x/√2)). The error function is Abramowitz & Stegun 7.1.26 (|ε| ≤ 1.5e-7).
 #[inline(always)]
@@ -37,21 +39,25 @@ fn silu(x: f32) -> f32 {
 
 /// x + bias, in place: `x` [rows, n], `bias` [n].
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<()> {
+    on_card!(x, cuda::add_bias(x, bias));
     x.inplace_op2(bias, &Bias { gelu: false })
 }
 
 /// gelu(x + bias), in place: `x` [rows, n], `bias` [n].
 pub fn bias_gelu(x: &Tensor, bias: &Tensor) -> Result<()> {
+    on_card!(x, cuda::bias_gelu(x, bias));
     x.inplace_op2(bias, &Bias { gelu: true })
 }
 
 /// gelu(x).
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    on_card!(x, cuda::gelu(x));
     x.apply_op1_no_bwd(&Gelu)
 }
 
 /// silu(gate) · up: `x` [rows, 2n] holds the gate half, then the up half; the result is [rows, n].
 pub fn swiglu(x: &Tensor) -> Result<Tensor> {
+    on_card!(x, cuda::swiglu(x));
     x.apply_op1_no_bwd(&SwiGlu)
 }
 

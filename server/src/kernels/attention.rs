@@ -5,7 +5,7 @@
 //! number of [`Span`]s, each the new entries of one sequence, prefill and decode side by side.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape,
@@ -14,6 +14,8 @@ use candle_core::{
 use rayon::prelude::*;
 
 use super::cpu;
+#[cfg(feature = "cuda")]
+use super::cuda;
 
 /// Cache entries in a page.
 pub const PAGE: usize = 64;
@@ -90,6 +92,10 @@ impl Arena {
         if from >= pages || to >= pages {
             bail!("page {from} or {to} is not one of {pages}")
         }
+        on_card!(
+            self.data,
+            cuda::copy_within(&self.data, from * page, to * page, page)
+        );
         self.data.inplace_op1(&CopyPage {
             from: from * page,
             to: to * page,
@@ -151,40 +157,68 @@ impl Rotary {
         }
     }
 
-    /// Per position and pair: cosine, sine.
-    fn angles(&self, positions: &[u32]) -> Vec<(f32, f32)> {
-        let mut angles = Vec::with_capacity(positions.len() * self.inverse_frequencies.len());
-        let mut last = None;
-        for position in positions {
-            let pairs = self.inverse_frequencies.len();
-            if last == Some(position) {
-                // A picture's vectors share a position.
-                angles.extend_from_within(angles.len() - pairs..);
-                continue;
-            }
-            last = Some(position);
-            // The original multiplies in f32.
-            angles.extend(self.inverse_frequencies.iter().map(|f| {
-                let (sin, cos) = f64::from(*position as f32 * *f as f32).sin_cos();
-                (cos as f32, sin as f32)
-            }));
-        }
-        angles
+    /// Per pair, as the original has them: in f32.
+    pub fn frequencies(&self) -> impl Iterator<Item = f32> {
+        self.inverse_frequencies.iter().map(|f| *f as f32)
     }
+}
+
+/// Per position and pair: cosine, sine.
+fn angles(frequencies: &[f64], positions: &[u32]) -> Vec<(f32, f32)> {
+    let pairs = frequencies.len();
+    let mut angles = Vec::with_capacity(positions.len() * pairs);
+    let mut last = None;
+    for position in positions {
+        if last == Some(position) {
+            // A picture's vectors share a position.
+            angles.extend_from_within(angles.len() - pairs..);
+            continue;
+        }
+        last = Some(position);
+        // The original multiplies in f32.
+        angles.extend(frequencies.iter().map(|f| {
+            let (sin, cos) = f64::from(*position as f32 * *f as f32).sin_cos();
+            (cos as f32, sin as f32)
+        }));
+    }
+    angles
 }
 
 /// What a forward pass needs to know of its batch, made once and used by every layer.
 #[derive(Clone)]
 pub struct Plan(Arc<PlanInner>);
 
-struct PlanInner {
-    spans: Vec<Span>,
+pub(super) struct PlanInner {
+    pub(super) spans: Vec<Span>,
     /// Row of the span's first entry in the batch.
-    first_rows: Vec<usize>,
+    pub(super) first_rows: Vec<usize>,
+    /// Per new entry.
+    pub(super) positions: Vec<u32>,
+    /// Of the rotary embedding, per pair.
+    pub(super) frequencies: Vec<f64>,
     rows: usize,
     pairs: usize,
-    /// [rows, pairs].
-    angles: Vec<(f32, f32)>,
+    /// [rows, pairs]; made at the first use, since a card makes its own.
+    angles: OnceLock<Vec<(f32, f32)>>,
+    #[cfg(feature = "cuda")]
+    on_card: OnceLock<cuda::DevicePlan>,
+}
+
+impl PlanInner {
+    fn angles(&self) -> &[(f32, f32)] {
+        self.angles
+            .get_or_init(|| angles(&self.frequencies, &self.positions))
+    }
+
+    /// The plan in the card's memory, put there at the first use.
+    #[cfg(feature = "cuda")]
+    pub(super) fn on_card(&self, group: usize, gpu: &cuda::Gpu) -> Result<&cuda::DevicePlan> {
+        if let Some(plan) = self.on_card.get() {
+            return Ok(plan);
+        }
+        let plan = cuda::DevicePlan::new(self, group, gpu)?;
+        Ok(self.on_card.get_or_init(|| plan))
+    }
 }
 
 impl Plan {
@@ -210,7 +244,11 @@ impl Plan {
             first_rows,
             rows,
             pairs: rotary.inverse_frequencies.len(),
-            angles: rotary.angles(positions),
+            positions: positions.to_vec(),
+            frequencies: rotary.inverse_frequencies.clone(),
+            angles: OnceLock::new(),
+            #[cfg(feature = "cuda")]
+            on_card: OnceLock::new(),
             spans,
         })))
     }
@@ -235,6 +273,7 @@ impl Plan {
 ///
 /// `qkv` is [rows, (heads + 2 · kv_heads) · head_size]: queries, keys, values.
 pub fn store_kv(arena: &Arena, layer: usize, qkv: &Tensor, plan: &Plan) -> Result<()> {
+    on_card!(qkv, cuda::store_kv(arena, layer, qkv, &plan.0));
     let op = StoreKv {
         dims: arena.dims,
         layer,
@@ -252,6 +291,10 @@ pub fn paged_attention(
     heads: usize,
     plan: &Plan,
 ) -> Result<Tensor> {
+    on_card!(
+        qkv,
+        cuda::paged_attention(qkv, arena, layer, heads, &plan.0)
+    );
     let op = PagedAttention {
         dims: arena.dims,
         layer,
@@ -267,6 +310,7 @@ pub fn vision_attention(qkv: &Tensor, heads: usize, rows: Range<usize>) -> Resul
     if rows.end > qkv.dim(0)? {
         bail!("queries {rows:?} of {}", qkv.dim(0)?)
     }
+    on_card!(qkv, cuda::vision_attention(qkv, heads, rows));
     qkv.apply_op1_no_bwd(&VisionAttention { heads, rows })
 }
 
@@ -315,7 +359,7 @@ impl InplaceOp2 for StoreKv {
             for i in 0..span.len {
                 let row = first + i;
                 let (page, slot) = ((span.start + i) / PAGE, (span.start + i) % PAGE);
-                let angles = &self.plan.angles[row * self.plan.pairs..][..self.plan.pairs];
+                let angles = &self.plan.angles()[row * self.plan.pairs..][..self.plan.pairs];
                 let source = &data[row * width + keys_at..][..2 * kv_heads * size];
                 for (j, head) in source.chunks_exact(size).enumerate() {
                     let (value, h) = (j / kv_heads, j % kv_heads);
@@ -388,7 +432,7 @@ impl CustomOp2 for PagedAttention {
             let context = start + len;
             let mut q = vec![0f32; m * size];
             for i in 0..len {
-                let angles = &self.plan.angles[(row + i) * self.plan.pairs..][..self.plan.pairs];
+                let angles = &self.plan.angles()[(row + i) * self.plan.pairs..][..self.plan.pairs];
                 for g in 0..group {
                     let head = &mut q[(i * group + g) * size..][..size];
                     head.copy_from_slice(

@@ -2,14 +2,29 @@
 //!
 //! On the CPU they compute in f32 whatever the stored type. Every operation takes contiguous tensors.
 
+/// Where the tensor is on a card, returns what the card's own kernel gives.
+macro_rules! on_card {
+    ($tensor:expr, $call:expr) => {
+        #[cfg(feature = "cuda")]
+        if $tensor.device().is_cuda() {
+            return $call;
+        }
+    };
+}
+
 mod activation;
 mod attention;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod dense;
+mod linear;
 mod norm;
 mod quantized;
 
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{Arena, PAGE, Plan, Rotary, Span, paged_attention, store_kv, vision_attention};
+pub use linear::{gather, linear, linear_onto};
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
-pub use quantized::{product, quantized_product};
+use quantized::product;
+pub use quantized::quantized_product;

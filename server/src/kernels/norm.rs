@@ -5,19 +5,24 @@ use candle_core::{
 };
 
 use super::cpu;
+#[cfg(feature = "cuda")]
+use super::cuda;
 
 /// Layer norm over the last dimension: `x` [rows, n], `weight` [2, n] holds the scale, then the shift.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    on_card!(x, cuda::layer_norm(x, weight, eps));
     x.apply_op2_no_bwd(weight, &LayerNorm { eps: eps as f32 })
 }
 
 /// x + layer_norm(y), in place in `x`: `x`, `y` [rows, n], `weight` [2, n]. The post-norm residual of the vision tower.
 pub fn add_layer_norm(x: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Result<()> {
+    on_card!(x, cuda::add_layer_norm(x, y, weight, eps));
     x.inplace_op3(y, weight, &LayerNorm { eps: eps as f32 })
 }
 
 /// RMS norm over the last dimension: `x` [rows, n], `weight` [n].
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    on_card!(x, cuda::rms_norm(x, weight, eps));
     x.apply_op2_no_bwd(weight, &RmsNorm { eps: eps as f32 })
 }
 

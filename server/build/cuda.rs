@@ -1,0 +1,99 @@
+//! Compiles the CUDA kernels for one kind of card: that of `CUDA_COMPUTE_CAP`, or the one in this machine.
+
+use std::io::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, thread};
+
+use cudaforge::{CudaToolkit, detect_compute_cap};
+
+/// The oldest cards with bf16 products and copies in the background.
+const OLDEST: usize = 80;
+
+/// Writes a cubin for each source in `sources`, and `cuda.rs`, which lists them and says what they are for. With
+/// `GLIMPSE_CUBINS=none` there are no cubins: enough for clippy, and nothing runs.
+pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
+    println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
+    println!("cargo::rerun-if-env-changed=NVCC");
+    println!("cargo::rerun-if-env-changed=GLIMPSE_CUBINS");
+    let arch = detect_compute_cap().map_err(|e| {
+        Error::other(format!(
+            "for which card? Set CUDA_COMPUTE_CAP, 80 for an A100, 86 for a 3060, 89 for a 4090, 90 for an H100 ({e})"
+        ))
+    })?;
+    if arch.base() < OLDEST {
+        return Err(Error::other(format!(
+            "CUDA_COMPUTE_CAP={arch}: cards before 80 are not served"
+        )));
+    }
+    let toolkit = CudaToolkit::detect().map_err(|e| {
+        Error::other(format!(
+            "the feature cuda needs NVIDIA's CUDA toolkit with nvcc ({e})"
+        ))
+    })?;
+    let mut files: Vec<PathBuf> = fs::read_dir(sources)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.sort();
+    println!("cargo::rerun-if-changed={}", sources.display());
+    for file in &files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
+    let kernels: Vec<&PathBuf> = files
+        .iter()
+        .filter(|f| {
+            f.extension().is_some_and(|e| e == "cu") && env::var_os("GLIMPSE_CUBINS").is_none()
+        })
+        // Hopper's instructions are its own.
+        .filter(|f| f.file_stem().is_none_or(|s| s != "hopper") || arch.base() == 90)
+        .collect();
+    let cubin = |source: &Path| {
+        out.join(
+            source
+                .with_extension("cubin")
+                .file_name()
+                .unwrap_or_default(),
+        )
+    };
+    let compile = |source: &Path| -> Result<()> {
+        let result = Command::new(&toolkit.nvcc_path)
+            .args(["-cubin", "-O3", "-std=c++17"])
+            .arg(format!("-arch={}", arch.to_nvcc_arch()))
+            .arg("-o")
+            .arg(cubin(source))
+            .arg(source)
+            .output()?;
+        match result.status.success() {
+            true => Ok(()),
+            false => Err(Error::other(format!(
+                "nvcc failed on {}:\n{}",
+                source.display(),
+                String::from_utf8_lossy(&result.stderr)
+            ))),
+        }
+    };
+    thread::scope(|scope| {
+        let tasks: Vec<_> = kernels
+            .iter()
+            .map(|source| scope.spawn(|| compile(source)))
+            .collect();
+        tasks
+            .into_iter()
+            .map(|task| {
+                task.join()
+                    .unwrap_or_else(|_| Err(Error::other("nvcc could not be run")))
+            })
+            .collect::<Result<()>>()
+    })?;
+    let mut list = format!(
+        "/// The compute capability that this was built for, times ten, and nvcc's name of it.\n\
+         pub const BUILT_FOR: (u32, &str) = ({}, {:?});\nconst CUBINS: &[&[u8]] = &[\n",
+        arch.base(),
+        arch.to_nvcc_arch()
+    );
+    for source in kernels {
+        list += &format!("    include_bytes!({:?}),\n", cubin(source));
+    }
+    list += "];\n";
+    fs::write(out.join("cuda.rs"), list)
+}

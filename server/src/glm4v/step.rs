@@ -1,0 +1,61 @@
+//! Decode steps on a card: made once for each number of sequences, then replayed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Model;
+use crate::kernels::cuda::Step;
+use crate::kernels::{Arena, Span};
+
+/// The steps of a model; `None` where there can't be one.
+pub struct Steps {
+    made: Mutex<[Option<Option<Step>>; Step::MOST_ROWS]>,
+    graphs: AtomicBool,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Steps {
+            made: Mutex::default(),
+            graphs: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Steps {
+    pub fn use_graphs(&self, on: bool) {
+        self.graphs.store(on, Ordering::Relaxed);
+    }
+
+    /// The scores of each sequence's next token, or `None` if this is no decode step that a card has kernels for.
+    pub fn run(
+        &self,
+        model: &Model,
+        ids: &[u32],
+        spans: &[Span],
+        positions: &[u32],
+        arena: &Arena,
+    ) -> candle_core::Result<Option<Vec<Vec<f32>>>> {
+        let rows = spans.len();
+        let decodes = (1..=Step::MOST_ROWS).contains(&rows) && spans.iter().all(|s| s.len == 1);
+        if !decodes || !model.device().is_cuda() {
+            return Ok(None);
+        }
+        let made = &mut self.made.lock()[rows - 1];
+        // The arena is another after the worker has recovered from a fault.
+        let stale = matches!(made, Some(Some(step)) if !step.is_for(arena));
+        if made.is_none() || stale {
+            let parts = model.decoder.step(model.config.max_entries());
+            let step = parts
+                .map(|parts| Step::new(&parts, rows, arena))
+                .transpose()?;
+            *made = Some(step.flatten());
+        }
+        let Some(Some(step)) = made else {
+            return Ok(None);
+        };
+        let graph = self.graphs.load(Ordering::Relaxed);
+        step.run(ids, spans, positions, graph).map(Some)
+    }
+}

@@ -1,0 +1,339 @@
+//! Products by cuBLASLt: the bias as their epilogue, the residual as what they add to, and for each shape the algorithm
+//! that was measured to be fastest at its first use.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublaslt::result::{self as lt, CublasError};
+use candle_core::cuda_backend::cudarc::cublaslt::sys::{
+    self, cublasComputeType_t, cublasLtEpilogue_t, cublasLtMatmulDescAttributes_t,
+    cublasLtMatmulHeuristicResult_t, cublasLtMatmulPreferenceAttributes_t, cudaDataType,
+};
+use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::{DType, Error, Result, Tensor, bail};
+
+use super::gpu::{Address, Gpu, at, unwritten};
+
+/// A product's shape and kind: what an algorithm is chosen by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    rows: usize,
+    out: usize,
+    inp: usize,
+    dtype: DType,
+    bias: bool,
+    /// Adds to what is there.
+    adds: bool,
+}
+
+/// cuBLASLt with its memory to work in, and what was chosen so far.
+pub struct Blas {
+    handle: sys::cublasLtHandle_t,
+    workspace: CudaSlice<u8>,
+    chosen: HashMap<Shape, cublasLtMatmulHeuristicResult_t>,
+}
+
+// SAFETY: the library's handle may be used from any thread, and it is behind a lock.
+unsafe impl Send for Blas {}
+
+const WORKSPACE: usize = 32 << 20;
+/// Algorithms that are measured for a shape, and products for each.
+const CANDIDATES: usize = 8;
+const ROUNDS: usize = 3;
+/// Fewer rows than this take the library's own choice.
+const WORTH_MEASURING: usize = 16;
+
+fn failed(e: CublasError) -> Error {
+    Error::msg(format!("a product failed on the card ({e})"))
+}
+
+/// What a product is made of; dropped with all its descriptors.
+struct Descriptors {
+    product: sys::cublasLtMatmulDesc_t,
+    weight: sys::cublasLtMatrixLayout_t,
+    x: sys::cublasLtMatrixLayout_t,
+    y: sys::cublasLtMatrixLayout_t,
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, and used by nobody any more. Failing leaks a few bytes.
+        unsafe {
+            let _ = lt::destroy_matmul_desc(self.product);
+            for layout in [self.weight, self.x, self.y] {
+                let _ = lt::destroy_matrix_layout(layout);
+            }
+        }
+    }
+}
+
+impl Descriptors {
+    /// The library counts columns first: what we call yᵀ = weight · xᵀ.
+    fn new(shape: &Shape, bias: Option<Address>) -> std::result::Result<Self, CublasError> {
+        let kind = match shape.dtype {
+            DType::BF16 => cudaDataType::CUDA_R_16BF,
+            _ => cudaDataType::CUDA_R_16F,
+        };
+        let (rows, out, inp) = (shape.rows as u64, shape.out as u64, shape.inp as u64);
+        let all = Descriptors {
+            product: lt::create_matmul_desc(
+                cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                cudaDataType::CUDA_R_32F,
+            )?,
+            weight: lt::create_matrix_layout(kind, inp, out, inp as i64)?,
+            x: lt::create_matrix_layout(kind, inp, rows, inp as i64)?,
+            y: lt::create_matrix_layout(kind, out, rows, out as i64)?,
+        };
+        use cublasLtMatmulDescAttributes_t as Attribute;
+        /// cuBLAS's number for a transposed matrix.
+        const TRANSPOSED: i32 = 1;
+        all.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
+        if let Some(bias) = bias {
+            all.set(
+                Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE,
+                &cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
+            )?;
+            all.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+            all.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &kind)?;
+        }
+        Ok(all)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: cublasLtMatmulDescAttributes_t,
+        value: &T,
+    ) -> std::result::Result<(), CublasError> {
+        let value: *const T = value;
+        // SAFETY: the value is of the attribute's type and outlives the call.
+        unsafe {
+            lt::set_matmul_desc_attribute(self.product, attribute, value.cast(), size_of::<T>())
+        }
+    }
+}
+
+impl Blas {
+    pub fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        Ok(Blas {
+            handle: lt::create_handle().map_err(failed)?,
+            // SAFETY: the library writes before it reads.
+            workspace: unsafe { stream.alloc(WORKSPACE) }.w()?,
+            chosen: HashMap::new(),
+        })
+    }
+
+    /// The library's candidates for a shape, best guess first.
+    fn candidates(
+        &self,
+        d: &Descriptors,
+    ) -> std::result::Result<Vec<cublasLtMatmulHeuristicResult_t>, CublasError> {
+        let (preference, room) = (lt::create_matmul_pref()?, WORKSPACE);
+        let mut found =
+            [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];
+        let mut count = 0;
+        // SAFETY: the descriptors live, and there is room for as many results as are asked for.
+        let result = unsafe {
+            use cublasLtMatmulPreferenceAttributes_t as Attribute;
+            let set = |attribute, value: *const c_void, size| {
+                lt::set_matmul_pref_attribute(preference, attribute, value, size)
+            };
+            set(
+                Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                (&raw const room).cast(),
+                size_of::<usize>(),
+            )
+            .and_then(|()| {
+                // What is promised of the addresses, instead of the 256 that are taken for granted.
+                let bytes = 16u32;
+                [
+                    Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                    Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                    Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                    Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                ]
+                .into_iter()
+                .try_for_each(|a| set(a, (&raw const bytes).cast(), size_of::<u32>()))
+            })
+            .and_then(|()| {
+                sys::cublasLtMatmulAlgoGetHeuristic(
+                    self.handle,
+                    d.product,
+                    d.weight,
+                    d.x,
+                    d.y,
+                    d.y,
+                    preference,
+                    CANDIDATES as i32,
+                    found.as_mut_ptr().cast(),
+                    &mut count,
+                )
+                .result()
+            })
+        };
+        // SAFETY: made above.
+        unsafe { lt::destroy_matmul_pref(preference)? };
+        result?;
+        Ok(found
+            .iter()
+            .take(count as usize)
+            // SAFETY: the library filled in as many as it counted.
+            .map(|f| unsafe { f.assume_init() })
+            .filter(|f| f.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS)
+            .collect())
+    }
+
+    /// y = x · weightᵀ (+ bias), or y += that.
+    ///
+    /// # Safety
+    /// The addresses hold what `shape` says, at multiples of 16 bytes.
+    unsafe fn product(
+        &mut self,
+        gpu: &Gpu,
+        shape: Shape,
+        x: Address,
+        weight: Address,
+        bias: Option<Address>,
+        y: Address,
+    ) -> Result<()> {
+        let d = Descriptors::new(&shape, bias).map_err(failed)?;
+        let workspace = self.workspace.device_ptr(&gpu.stream).0;
+        let run = |algorithm: &cublasLtMatmulHeuristicResult_t, to: Address| {
+            let (one, add) = (1f32, if shape.adds { 1f32 } else { 0f32 });
+            // SAFETY: the caller's; `to` is y or as large.
+            unsafe {
+                lt::matmul(
+                    self.handle,
+                    d.product,
+                    (&raw const one).cast(),
+                    (&raw const add).cast(),
+                    weight as *const c_void,
+                    d.weight,
+                    x as *const c_void,
+                    d.x,
+                    y as *const c_void,
+                    d.y,
+                    to as *mut c_void,
+                    d.y,
+                    &algorithm.algo,
+                    workspace as *mut c_void,
+                    WORKSPACE,
+                    gpu.stream.cu_stream().cast(),
+                )
+            }
+            .map_err(failed)
+        };
+        if let Some(algorithm) = self.chosen.get(&shape) {
+            return run(algorithm, y);
+        }
+        let candidates = self.candidates(&d).map_err(failed)?;
+        let Some(mut best) = candidates.first().copied() else {
+            bail!(
+                "cuBLASLt has no product of {}×{} by {}",
+                shape.rows,
+                shape.inp,
+                shape.out
+            )
+        };
+        if shape.rows >= WORTH_MEASURING && candidates.len() > 1 {
+            // Into memory of its own, since what is added to must be added to once.
+            let aside = unwritten(gpu, (shape.rows, shape.out), shape.dtype)?;
+            let aside = at(&aside)?.0;
+            let mut least = f32::INFINITY;
+            for candidate in &candidates {
+                let event = || {
+                    gpu.stream
+                        .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+                };
+                if run(candidate, aside).is_err() {
+                    continue;
+                }
+                let before = event().w()?;
+                for _ in 0..ROUNDS {
+                    run(candidate, aside)?;
+                }
+                let took = before.elapsed_ms(&event().w()?).w()?;
+                if took < least {
+                    (least, best) = (took, *candidate);
+                }
+            }
+        }
+        self.chosen.insert(shape, best);
+        run(&best, y)
+    }
+}
+
+/// cuBLASLt's fast algorithms want rows of 16-byte multiples.
+fn regular(dtype: DType, inp: usize, out: usize, addresses: &[Address]) -> bool {
+    matches!(dtype, DType::BF16 | DType::F16)
+        && inp.is_multiple_of(8)
+        && out.is_multiple_of(8)
+        && addresses.iter().all(|a| a.is_multiple_of(16))
+}
+
+/// x · weightᵀ + bias: `x` [rows, in], `weight` [out, in].
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let x = &x.contiguous()?;
+    let ((rows, inp), out) = (x.dims2()?, weight.dim(0)?);
+    let ((x_at, dtype, gpu), (weight_at, weight_type, _)) = (at(x)?, at(weight)?);
+    let bias_at = bias.map(|b| at(b).map(|b| b.0)).transpose()?;
+    let fits = regular(
+        dtype,
+        inp,
+        out,
+        &[x_at, weight_at, bias_at.unwrap_or_default()],
+    );
+    if !fits || weight_type != dtype {
+        let y = x.matmul(&weight.t()?)?;
+        if let Some(bias) = bias {
+            super::add_bias(&y, bias)?;
+        }
+        return Ok(y);
+    }
+    let y = unwritten(&gpu, (rows, out), dtype)?;
+    let shape = Shape {
+        rows,
+        out,
+        inp,
+        dtype,
+        bias: bias.is_some(),
+        adds: false,
+    };
+    let y_at = at(&y)?.0;
+    // SAFETY: the tensors have these shapes and live on this stream.
+    unsafe {
+        gpu.blas
+            .lock()
+            .product(&gpu, shape, x_at, weight_at, bias_at, y_at)?;
+    }
+    Ok(y)
+}
+
+/// onto + x · weightᵀ, in place of `onto` [rows, out].
+pub fn linear_onto(onto: Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let ((rows, inp), out) = (x.dims2()?, weight.dim(0)?);
+    let ((x_at, dtype, gpu), (weight_at, weight_type, _)) = (at(x)?, at(weight)?);
+    let (onto_at, onto_type, _) = at(&onto)?;
+    let fits = regular(dtype, inp, out, &[x_at, weight_at, onto_at]);
+    if !fits || weight_type != dtype || onto_type != dtype || onto.dims() != [rows, out] {
+        return onto + x.matmul(&weight.t()?)?;
+    }
+    let shape = Shape {
+        rows,
+        out,
+        inp,
+        dtype,
+        bias: false,
+        adds: true,
+    };
+    // SAFETY: as above.
+    unsafe {
+        gpu.blas
+            .lock()
+            .product(&gpu, shape, x_at, weight_at, None, onto_at)?;
+    }
+    Ok(onto)
+}

@@ -1,0 +1,309 @@
+//! A card: its kernels, loaded once, and how they are launched.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::cudarc::driver::sys::{
+    CUdevice_attribute, CUfunction_attribute, CUlaunchAttribute, CUlaunchAttributeID,
+    CUlaunchAttributeValue, CUlaunchConfig, CUmemPool_attribute, cuLaunchKernelEx,
+};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, result};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::cuda_backend::{CudaStorageSlice, DeviceId, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+use half::{bf16, f16};
+use parking_lot::Mutex;
+
+use super::gemm::Blas;
+
+include!(concat!(env!("OUT_DIR"), "/cuda.rs"));
+
+/// An address in the card's memory.
+pub type Address = u64;
+
+/// A card with its kernels.
+pub struct Gpu {
+    pub device: CudaDevice,
+    pub stream: Arc<CudaStream>,
+    pub blas: Mutex<Blas>,
+    /// Streaming multiprocessors.
+    pub processors: usize,
+    /// Compute capability, times ten.
+    pub capability: u32,
+    /// Bytes of shared memory that a block can have.
+    pub shared_memory: usize,
+    modules: Vec<Arc<CudaModule>>,
+    functions: Mutex<HashMap<String, Function>>,
+    /// Which kernels there are, of those that were asked for.
+    known: Mutex<HashMap<String, bool>>,
+}
+
+#[derive(Clone)]
+struct Function {
+    function: CudaFunction,
+    /// Bytes of shared memory that it was allowed so far.
+    shared: u32,
+}
+
+/// How many blocks of how many threads.
+#[derive(Clone, Copy)]
+pub struct Launch {
+    pub grid: (usize, usize, usize),
+    pub threads: usize,
+    /// Bytes of shared memory.
+    pub shared: usize,
+    /// It may begin while the kernel before it ends: only for kernels that wait for that one themselves.
+    pub overlaps: bool,
+}
+
+impl Launch {
+    pub fn new(grid: (usize, usize, usize), threads: usize) -> Self {
+        Launch {
+            grid,
+            threads,
+            shared: 0,
+            overlaps: false,
+        }
+    }
+
+    pub fn shared(self, bytes: usize) -> Self {
+        Launch {
+            shared: bytes,
+            ..self
+        }
+    }
+}
+
+/// The addresses of a kernel's parameters, as [`Gpu::launch`] takes them: written in the call itself, since they are no
+/// longer than it.
+macro_rules! params {
+    ($($param:expr),* $(,)?) => {
+        &mut [$(std::ptr::from_ref(&$param).cast_mut().cast::<std::ffi::c_void>()),*]
+    };
+}
+pub(super) use params;
+
+impl Gpu {
+    /// The card of a candle device.
+    pub fn of(device: &CudaDevice) -> Result<Arc<Gpu>> {
+        static GPUS: Mutex<Vec<(DeviceId, Arc<Gpu>)>> = Mutex::new(Vec::new());
+        let mut gpus = GPUS.lock();
+        if let Some((_, gpu)) = gpus.iter().find(|(id, _)| *id == device.id()) {
+            return Ok(gpu.clone());
+        }
+        let gpu = Arc::new(Gpu::new(device)?);
+        gpus.push((device.id(), gpu.clone()));
+        Ok(gpu)
+    }
+
+    fn new(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        let context = stream.context();
+        let modules = CUBINS
+            .iter()
+            .map(|cubin| context.load_module(Ptx::from_binary(cubin.to_vec())).w())
+            .collect::<Result<_>>()?;
+        let attribute = |which| context.attribute(which).w();
+        use CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+        };
+        let (major, minor) = context.compute_capability().w()?;
+        Ok(Gpu {
+            blas: Mutex::new(Blas::new(&stream)?),
+            processors: attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
+            capability: (10 * major + minor) as u32,
+            shared_memory: attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
+                as usize,
+            modules,
+            functions: Mutex::default(),
+            known: Mutex::default(),
+            device: device.clone(),
+            stream,
+        })
+    }
+
+    /// The kernel `name`, allowed `shared` bytes of shared memory.
+    fn function(&self, name: &str, shared: u32) -> Result<CudaFunction> {
+        let mut functions = self.functions.lock();
+        if let Some(known) = functions.get(name)
+            && known.shared >= shared
+        {
+            return Ok(known.function.clone());
+        }
+        let found = self.modules.iter().find_map(|m| m.load_function(name).ok());
+        let Some(function) = found else {
+            bail!("there is no CUDA kernel {name}")
+        };
+        /// What every kernel may have.
+        const PLAIN: u32 = 48 << 10;
+        if shared > PLAIN {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, shared as i32).w()?;
+        }
+        let shared = shared.max(PLAIN);
+        let known = Function {
+            function: function.clone(),
+            shared,
+        };
+        functions.insert(name.into(), known);
+        Ok(function)
+    }
+
+    /// Whether the kernel `name` is in this binary.
+    pub fn has(&self, name: &str) -> bool {
+        if let Some(known) = self.known.lock().get(name) {
+            return *known;
+        }
+        let there = self.function(name, 0).is_ok();
+        self.known.lock().insert(name.into(), there);
+        there
+    }
+
+    /// Launches the kernel `name`.
+    ///
+    /// # Safety
+    /// `parameters` are what the kernel takes, in type and number, and what they point at is as large as it expects and
+    /// lives until the kernel has run.
+    pub unsafe fn launch(
+        &self,
+        name: &str,
+        launch: Launch,
+        parameters: &mut [*mut c_void],
+    ) -> Result<()> {
+        let (x, y, z) = launch.grid;
+        if x == 0 || y == 0 || z == 0 {
+            return Ok(());
+        }
+        let function = self.function(name, launch.shared as u32)?;
+        self.stream.context().bind_to_thread().w()?;
+        let mut attributes = [CUlaunchAttribute {
+            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: CUlaunchAttributeValue {
+                programmaticStreamSerializationAllowed: 1,
+            },
+        }];
+        let config = CUlaunchConfig {
+            gridDimX: x as u32,
+            gridDimY: y as u32,
+            gridDimZ: z as u32,
+            blockDimX: launch.threads as u32,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared as u32,
+            hStream: self.stream.cu_stream(),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: u32::from(launch.overlaps && self.capability >= 90),
+        };
+        // SAFETY: the caller's; the configuration lives until the call returns.
+        unsafe {
+            cuLaunchKernelEx(
+                &config,
+                function.cu_function(),
+                parameters.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        }
+        .result()
+        .w()
+    }
+}
+
+/// Where a contiguous tensor's elements begin, their type, and the card that they are on.
+pub fn at(tensor: &Tensor) -> Result<(Address, DType, Arc<Gpu>)> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(cuda) = &*storage else {
+        bail!("a tensor is on {:?}, not on the card", tensor.device())
+    };
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("expected a contiguous tensor, found {layout:?}")
+    };
+    let stream = cuda.device.cuda_stream();
+    use candle_core::cuda_backend::cudarc::driver::DevicePtr;
+    let address = match &cuda.slice {
+        CudaStorageSlice::U8(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::U32(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::BF16(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::F16(s) => s.device_ptr(&stream).0,
+        CudaStorageSlice::F32(s) => s.device_ptr(&stream).0,
+        _ => bail!("no CUDA kernel for {:?}", tensor.dtype()),
+    };
+    let dtype = tensor.dtype();
+    let address = address + (start * dtype.size_in_bytes()) as u64;
+    Ok((address, dtype, Gpu::of(&cuda.device)?))
+}
+
+/// A new tensor whose elements are yet to be written.
+pub fn unwritten(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+    let shape = shape.into();
+    let (device, n) = (&gpu.device, shape.elem_count());
+    // SAFETY: whoever asks for it writes every element before any is read; any bits are an element of these types.
+    let storage = unsafe {
+        match dtype {
+            DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(n)?, device.clone()),
+            DType::F16 => CudaStorage::wrap_cuda_slice(device.alloc::<f16>(n)?, device.clone()),
+            DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(n)?, device.clone()),
+            other => bail!("no CUDA kernel for {other:?}"),
+        }
+    };
+    Ok(Tensor::from_storage(
+        Storage::Cuda(storage),
+        shape,
+        BackpropOp::none(),
+        false,
+    ))
+}
+
+/// What kernels of this type are called.
+pub fn type_name(dtype: DType) -> Result<&'static str> {
+    Ok(match dtype {
+        DType::BF16 => "bf16",
+        DType::F16 => "f16",
+        DType::F32 => "f32",
+        other => bail!("no CUDA kernel for {other:?}"),
+    })
+}
+
+/// Refuses a card that this binary was not built for, on which it would compute garbage. The error is a sentence.
+pub fn check(device: &Device) -> std::result::Result<(), String> {
+    let context = device
+        .as_cuda_device()
+        .map(|d| d.cuda_stream().context().clone())
+        .map_err(|e| e.to_string())?;
+    let (major, minor) = context.compute_capability().map_err(|e| e.to_string())?;
+    let (card, (built, name)) = ((10 * major + minor) as u32, BUILT_FOR);
+    // Code for 8.0 runs on every 8.x; code for 9.0a only there.
+    let runs = match name.ends_with('a') {
+        true => card == built,
+        false => card / 10 == built / 10 && card >= built,
+    };
+    match runs {
+        true => Ok(()),
+        false => Err(format!(
+            "this binary was built for {name}, and {} is of compute capability {major}.{minor}: build it with \
+             CUDA_COMPUTE_CAP={card}, or use --device cpu",
+            context.name().unwrap_or_else(|_| "the card".into())
+        )),
+    }
+}
+
+/// Lets the driver keep freed memory for the next allocation instead of giving it back at every synchronisation.
+pub fn keep_memory(device: &Device) -> Result<()> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let context = stream.context();
+    context.bind_to_thread().w()?;
+    let mut most = u64::MAX;
+    // SAFETY: the attribute takes a u64, which outlives the call.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device()).w()?;
+        result::mem_pool::set_attribute(
+            pool,
+            CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            (&raw mut most).cast(),
+        )
+        .w()
+    }
+}

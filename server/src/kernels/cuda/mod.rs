@@ -1,0 +1,20 @@
+//! The kernels on an NVIDIA card, `server/cuda/*.cu`, and what launches them.
+//!
+//! All of it runs on the one stream of candle's device, in order; nothing here waits unless it says so.
+
+mod attention;
+mod blocks;
+mod gemm;
+mod gpu;
+mod ops;
+mod step;
+
+pub use attention::use_hopper;
+pub(super) use attention::{DevicePlan, paged_attention, store_kv, vision_attention};
+pub use blocks::Blocks;
+pub use gemm::{linear, linear_onto};
+pub use gpu::{Gpu, check, keep_memory};
+pub use ops::{
+    add_bias, add_layer_norm, bias_gelu, copy_within, gather, gelu, layer_norm, rms_norm, swiglu,
+};
+pub use step::{Step, StepLayer, StepModel, StepWeight};
