@@ -24,6 +24,13 @@ lint: ## run formatting, clippy and licences alone
 	@scripts/setup.sh server page test
 	@scripts/test.sh lint
 
+test-gpu: ## build the tests for a card as one binary, and run it where there is a card
+	@scripts/cuda.sh tests
+	@if nvidia-smi >/dev/null 2>&1; then $(TARGET)/gpu/gpu-tests; else echo 'glimpse: no card here, so the tests were built and not run.'; fi
+
+lint-cuda: ## run clippy on what is built for NVIDIA's cards; needs no card
+	@scripts/cuda.sh lint
+
 audit: ## look the dependencies up in the advisory database (needs github.com)
 	@scripts/setup.sh server page test
 	@PATH="$(or $(GLIMPSE_TOOLS),$(CURDIR)/.tools)/bin:$$PATH" cargo deny check advisories || \
@@ -51,4 +58,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test lint audit bench figures fuzz page server clean
+.PHONY: help serve test lint test-gpu lint-cuda audit bench figures fuzz page server clean

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# What a build for NVIDIA's cards takes, also on a machine that has no card.
+#   scripts/cuda.sh build     target/gpu/glimpse, without the demo
+#   scripts/cuda.sh tests     target/gpu/gpu-tests: one binary that runs alone on a machine with a card
+#   scripts/cuda.sh lint      clippy with the feature cuda, its kernels left out
+#   scripts/cuda.sh kernels   registers, spills and shared memory of every kernel, as ptxas tells them
+# With nvcc on the PATH or CUDA_HOME set, that toolkit is taken; otherwise CUDA 13.0's compiler and libraries come from
+# PyPI, once, into .tools/cuda. CUDA_COMPUTE_CAP says for which cards: 80 A100, 86 3060, 89 4090, 90 H100 (the default here,
+# where there is no card to ask).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+OUT=${CARGO_TARGET_DIR:-target}/gpu
+LINK=()
+
+setup() {
+    if have nvidia-smi; then :; else export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}; fi
+    if [ -n "${CUDA_HOME:-}" ] || have nvcc; then return; fi
+    local root=$TOOLS/cuda cuda
+    if [ ! -e "$root/ready" ]; then
+        say "Installing CUDA 13.0's compiler and libraries (NVIDIA's packages on PyPI) into $root"
+        mkdir -p "$root/stub"
+        python3 -m venv "$root/venv"
+        "$root/venv/bin/pip" install -q --no-deps \
+            nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85 \
+            nvidia-cuda-runtime==13.0.96 nvidia-cuda-nvrtc==13.0.88 nvidia-curand==10.4.0.35 nvidia-cublas==13.0.2.14 ||
+            die "CUDA's compiler could not be had: check the network, or install NVIDIA's CUDA toolkit (12 or 13), then run the same command again."
+        cuda=$(echo "$root"/venv/lib/python3*/site-packages/nvidia/cu13)
+        ln -sfn lib "$cuda/lib64"
+        local file
+        for file in "$cuda"/lib/*.so.*; do
+            [ -e "${file%%.so.*}.so" ] || ln -s "$(basename "$file")" "${file%%.so.*}.so"
+        done
+        # The driver's library comes with the driver. An empty one lets the linker name it.
+        echo | cc -shared -x c - -o "$root/stub/libcuda.so" -Wl,-soname,libcuda.so.1
+        touch "$root/ready"
+    fi
+    cuda=$(echo "$root"/venv/lib/python3*/site-packages/nvidia/cu13)
+    export CUDA_HOME=$cuda CUDA_PATH=$cuda CUDA_ROOT=$cuda NVCC=$cuda/bin/nvcc PATH=$cuda/bin:$PATH
+    export LIBRARY_PATH=$cuda/lib:$root/stub${LIBRARY_PATH:+:$LIBRARY_PATH}
+    # The driver's functions are found when the program starts: scripts/gpu-session.sh preloads the driver's library.
+    LINK=(-L "$root/stub" -L "$cuda/lib" -C link-arg=-Wl,--unresolved-symbols=ignore-all -C link-arg=-Wl,-z,lazy
+        -C relro-level=partial)
+}
+
+FLAGS=(--locked --release -p glimpse --no-default-features --features cuda)
+
+case ${1:-} in
+    build)
+        setup
+        cargo rustc "${FLAGS[@]}" --bin glimpse -- "${LINK[@]}"
+        mkdir -p "$OUT"
+        cp "${CARGO_TARGET_DIR:-target}/release/glimpse" "$OUT/glimpse"
+        gzip -kf "$OUT/glimpse"
+        say "$OUT/glimpse is there, and packed as glimpse.gz."
+        ;;
+    tests)
+        setup
+        built=$(cargo rustc "${FLAGS[@]}" --test gpu --message-format json-render-diagnostics -- "${LINK[@]}" |
+            sed -n 's/.*"executable":"\([^"]*gpu[^"]*\)".*/\1/p' | tail -1)
+        [ -n "$built" ] || die "The tests did not compile: see above."
+        mkdir -p "$OUT"
+        cp "$built" "$OUT/gpu-tests"
+        strip "$OUT/gpu-tests"
+        gzip -kf "$OUT/gpu-tests"
+        say "$OUT/gpu-tests is there: copy it to a machine with a card and run it (--nocapture tells what was skipped)."
+        ;;
+    lint)
+        setup
+        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" --lib --bins --test gpu -- -D warnings
+        ;;
+    kernels)
+        setup
+        arch=${CUDA_COMPUTE_CAP:-90}
+        [ "$arch" != 90 ] || arch=90a
+        for file in server/cuda/*.cu; do
+            case $file in */hopper.cu) [ "$arch" = 90a ] || continue ;; esac
+            "${NVCC:-nvcc}" -cubin -O3 -std=c++17 "-arch=sm_$arch" -Xptxas -v -o /dev/null "$file" 2>&1 |
+                awk '/Compiling entry/ { split($0, a, "\x27"); name = a[2] }
+                     /spill stores/ { spill = $0; sub(/.*frame, /, "", spill) }
+                     /Used/ { used = $0; sub(/.*Used/, "", used); printf "%-36s%s; %s\n", name, used, spill }'
+        done
+        ;;
+    *) die "cuda.sh knows build, tests, lint and kernels." ;;
+esac

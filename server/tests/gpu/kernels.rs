@@ -1,0 +1,333 @@
+//! Each kernel against its definition in double precision, odd sizes included.
+
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Tensor};
+use glimpse::kernels::cuda::Blocks;
+use glimpse::kernels::{self, Arena, PAGE, Plan, Rotary, Span};
+
+use super::support::{TYPES, card, close, poison, random, tolerance, values};
+
+/// erf by its series; enough terms for |x| ≤ 6.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..400 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    (sum * 2.0 / std::f64::consts::PI.sqrt()).clamp(-1.0, 1.0)
+}
+
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + erf((x / 2f64.sqrt()).clamp(-6.0, 6.0)))
+}
+
+#[test]
+fn activations_and_norms() {
+    let Some(device) = card() else { return };
+    for dtype in TYPES {
+        let t = tolerance(dtype);
+        for (rows, n) in [(1, 1), (3, 37), (130, 64), (5, 1792), (2, 4099), (9, 8192)] {
+            let (x, xs) = random(&[rows, n], 2.0, dtype, &device);
+            let (bias, bs) = random(&[n], 1.0, dtype, &device);
+            let (w, ws) = random(&[2, n], 1.0, dtype, &device);
+            let with_bias: Vec<f64> = (0..rows * n).map(|i| xs[i] + bs[i % n]).collect();
+
+            let y = x.copy().unwrap();
+            kernels::add_bias(&y, &bias).unwrap();
+            close("add_bias", &values(&y), &with_bias, t);
+            let y = x.copy().unwrap();
+            kernels::bias_gelu(&y, &bias).unwrap();
+            let exact: Vec<f64> = with_bias.iter().map(|x| gelu(*x)).collect();
+            close("bias_gelu", &values(&y), &exact, t);
+            poison(rows * n, dtype, &device);
+            let exact: Vec<f64> = xs.iter().map(|x| gelu(*x)).collect();
+            close("gelu", &values(&kernels::gelu(&x).unwrap()), &exact, t);
+
+            let (both, bothes) = random(&[rows, 2 * n], 6.0, dtype, &device);
+            poison(rows * n, dtype, &device);
+            let exact: Vec<f64> = (0..rows * n)
+                .map(|i| {
+                    let (gate, up) = (i / n * 2 * n + i % n, i / n * 2 * n + n + i % n);
+                    bothes[gate] / (1.0 + (-bothes[gate]).exp()) * bothes[up]
+                })
+                .collect();
+            close(
+                "swiglu",
+                &values(&kernels::swiglu(&both).unwrap()),
+                &exact,
+                t,
+            );
+
+            let (mut layer, mut rms) = (vec![], vec![]);
+            for row in xs.chunks(n) {
+                let mean = row.iter().sum::<f64>() / n as f64;
+                let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
+                let square = row.iter().map(|x| x * x).sum::<f64>() / n as f64;
+                for (i, x) in row.iter().enumerate() {
+                    layer.push((x - mean) / (variance + 1e-5).sqrt() * ws[i] + ws[n + i]);
+                    rms.push(x / (square + 1e-5).sqrt() * ws[i]);
+                }
+            }
+            poison(rows * n, dtype, &device);
+            let y = kernels::layer_norm(&x, &w, 1e-5).unwrap();
+            close("layer_norm", &values(&y), &layer, t);
+            let (onto, ontos) = random(&[rows, n], 1.0, dtype, &device);
+            kernels::add_layer_norm(&onto, &x, &w, 1e-5).unwrap();
+            let exact: Vec<f64> = layer.iter().zip(&ontos).map(|(a, b)| a + b).collect();
+            close("add_layer_norm", &values(&onto), &exact, t);
+            poison(rows * n, dtype, &device);
+            let scale = w.get(0).unwrap();
+            let y = kernels::rms_norm(&x, &scale, 1e-5).unwrap();
+            close("rms_norm", &values(&y), &rms, t);
+        }
+    }
+}
+
+/// softmax(q · kᵀ / √size) · v of one query over the given keys and values.
+fn attend(q: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<f64> {
+    let scale = 1.0 / (q.len() as f64).sqrt();
+    let dot = |k: &Vec<f64>| q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>() * scale;
+    let scores: Vec<f64> = keys.iter().map(dot).collect();
+    let most = scores.iter().copied().fold(f64::MIN, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    (0..q.len())
+        .map(|d| {
+            weights
+                .iter()
+                .zip(values)
+                .map(|(w, v)| w * v[d])
+                .sum::<f64>()
+                / sum
+        })
+        .collect()
+}
+
+/// Both with Hopper's own kernels, where the card has them, and without.
+#[test]
+fn attention() {
+    let Some(device) = card() else { return };
+    for hopper in [false, true] {
+        kernels::cuda::use_hopper(hopper);
+        vision_attention(&device);
+        paged_attention(&device);
+    }
+}
+
+fn vision_attention(device: &Device) {
+    let shapes = [
+        (1, 1, 64),
+        (65, 3, 64),
+        (200, 2, 112),
+        (577, 1, 112),
+        (131, 5, 6),
+        (40, 2, 80),
+    ];
+    for dtype in TYPES {
+        for (n, heads, size) in shapes {
+            let hidden = heads * size;
+            let (qkv, all) = random(&[n, 3 * hidden], 1.5, dtype, device);
+            let part = |row: usize, part: usize, head: usize| {
+                all[row * 3 * hidden + part * hidden + head * size..][..size].to_vec()
+            };
+            for rows in [0..n, n / 3..n - n / 4] {
+                poison(rows.len() * hidden, dtype, device);
+                let got = kernels::vision_attention(&qkv, heads, rows.clone()).unwrap();
+                let got = values(&got);
+                for head in 0..heads {
+                    let keys: Vec<_> = (0..n).map(|r| part(r, 1, head)).collect();
+                    let mixed: Vec<_> = (0..n).map(|r| part(r, 2, head)).collect();
+                    for row in rows.clone().step_by(7) {
+                        let exact = attend(&part(row, 0, head), &keys, &mixed);
+                        let at = (row - rows.start) * hidden + head * size;
+                        let what = format!("{dtype:?} {n}×{heads}×{size}, row {row}");
+                        close(&what, &got[at..][..size], &exact, tolerance(dtype));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Two sequences on scattered pages, prefilled in pieces and decoded side by side.
+fn paged_attention(device: &Device) {
+    for dtype in TYPES {
+        for (heads, kv_heads, size) in [(32, 2, 128), (6, 2, 64), (4, 1, 48), (6, 2, 12)] {
+            let (layers, layer, lengths) = (2, 1, [330, 70]);
+            let width = (heads + 2 * kv_heads) * size;
+            let rotary = Rotary::new(size / 2, 10000.0);
+            let arena = Arena::new(12, layers, kv_heads, size, dtype, device).unwrap();
+            let pages = [vec![5, 2, 7, 11, 0, 3], vec![9, 6]];
+            let inputs = lengths.map(|n| random(&[n, width], 1.2, dtype, device));
+            let mut outputs = [vec![], vec![]];
+            let passes: [&[(usize, usize, usize)]; 4] = [
+                &[(0, 0, 67)],
+                &[(0, 67, 68), (1, 0, 40)],
+                &[(1, 40, 69), (0, 68, 329)],
+                &[(0, 329, 330), (1, 69, 70)],
+            ];
+            for pass in passes {
+                let spans = pass.iter().map(|(s, from, to)| Span {
+                    start: *from,
+                    len: to - from,
+                    pages: pages[*s].clone(),
+                });
+                let positions: Vec<u32> = pass
+                    .iter()
+                    .flat_map(|(_, from, to)| (*from as u32)..(*to as u32))
+                    .collect();
+                let parts: Vec<Tensor> = pass
+                    .iter()
+                    .map(|(s, from, to)| inputs[*s].0.narrow(0, *from, to - from).unwrap())
+                    .collect();
+                let qkv = Tensor::cat(&parts, 0).unwrap();
+                let plan = Plan::new(spans.collect(), &positions, &rotary).unwrap();
+                kernels::store_kv(&arena, layer, &qkv, &plan).unwrap();
+                poison(positions.len() * heads * size, dtype, device);
+                let out = kernels::paged_attention(&qkv, &arena, layer, heads, &plan).unwrap();
+                let mut out = values(&out).into_iter();
+                for (s, from, to) in pass {
+                    outputs[*s].extend(out.by_ref().take((to - from) * heads * size));
+                }
+            }
+            for (s, n) in lengths.into_iter().enumerate() {
+                let part =
+                    |row: usize, head: usize| &inputs[s].1[row * width + head * size..][..size];
+                let rotated = |row: usize, head: usize| {
+                    let mut x = part(row, head).to_vec();
+                    for i in 0..size / 4 {
+                        let frequency = 10000f64.powf(-((2 * i) as f64) / (size / 2) as f64);
+                        let (sin, cos) = (row as f64 * frequency).sin_cos();
+                        let (a, b) = (x[2 * i], x[2 * i + 1]);
+                        (x[2 * i], x[2 * i + 1]) = (a * cos - b * sin, b * cos + a * sin);
+                    }
+                    x
+                };
+                for head in 0..heads {
+                    let kv = head / (heads / kv_heads);
+                    let keys: Vec<_> = (0..n).map(|r| rotated(r, heads + kv)).collect();
+                    let mixed: Vec<_> = (0..n)
+                        .map(|r| part(r, heads + kv_heads + kv).to_vec())
+                        .collect();
+                    for row in (0..n).step_by(13).chain([n - 1]) {
+                        let exact = attend(&rotated(row, head), &keys[..=row], &mixed[..=row]);
+                        let got = &outputs[s][(row * heads + head) * size..][..size];
+                        let what = format!("{dtype:?}, sequence {s}, row {row}, head {head}");
+                        // Queries and keys are rounded once more behind the rotation.
+                        close(&what, got, &exact, 2.0 * tolerance(dtype));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn product(x: &[f64], w: &[f64], k: usize, out: usize) -> Vec<f64> {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum();
+    x.chunks(k)
+        .flat_map(|x| (0..out).map(move |o| dot(x, &w[o * k..][..k])))
+        .collect()
+}
+
+#[test]
+fn products() {
+    let Some(device) = card() else { return };
+    for dtype in TYPES {
+        for (rows, k, out) in [
+            (1, 8, 8),
+            (3, 37, 5),
+            (130, 588, 96),
+            (20, 4096, 64),
+            (7, 64, 12),
+        ] {
+            let (x, xs) = random(&[rows, k], 1.0, dtype, &device);
+            let (w, ws) = random(&[out, k], 1.0 / (k as f64).sqrt(), dtype, &device);
+            let (bias, bs) = random(&[out], 1.0, dtype, &device);
+            let (onto, ontos) = random(&[rows, out], 1.0, dtype, &device);
+            let plain = product(&xs, &ws, k, out);
+            for round in 0..2 {
+                poison(rows * out, dtype, &device);
+                let y = kernels::linear(&x, &w, Some(&bias)).unwrap();
+                let exact: Vec<f64> = (0..rows * out).map(|i| plain[i] + bs[i % out]).collect();
+                let what = format!("{dtype:?} {rows}×{k} by {out}, round {round}");
+                close(&what, &values(&y), &exact, tolerance(dtype));
+                let y = kernels::linear_onto(onto.copy().unwrap(), &x, &w).unwrap();
+                let exact: Vec<f64> = plain.iter().zip(&ontos).map(|(a, b)| a + b).collect();
+                close(&what, &values(&y), &exact, tolerance(dtype));
+            }
+            let ids = [out as u32 - 1, 0, 2];
+            poison(3 * k, dtype, &device);
+            let rows = values(&kernels::gather(&w, &ids).unwrap());
+            let exact: Vec<f64> = ids
+                .iter()
+                .flat_map(|id| ws[*id as usize * k..][..k].to_vec())
+                .collect();
+            close("gather", &rows, &exact, 0.0);
+        }
+    }
+}
+
+#[test]
+fn weights_in_blocks() {
+    let Some(device) = card() else { return };
+    for dtype in [DType::BF16, DType::F16] {
+        for (format, rows, k) in [
+            (GgmlDType::Q8_0, 40, 96),
+            (GgmlDType::Q8_0, 17, 4096),
+            (GgmlDType::Q4_0, 24, 13696),
+            (GgmlDType::Q4K, 16, 256),
+            (GgmlDType::Q4K, 33, 4096),
+        ] {
+            let plain = Tensor::randn(0f32, 0.05, (rows, k), &Device::Cpu).unwrap();
+            let blocks = QTensor::quantize(&plain, format).unwrap();
+            let exact = values(&blocks.dequantize(&Device::Cpu).unwrap());
+            let weight =
+                Blocks::upload(&blocks.data().unwrap(), format, (rows, k), &device).unwrap();
+            poison(rows * k, dtype, &device);
+            let what = format!("{format:?} {rows}×{k}");
+            close(
+                &what,
+                &values(&weight.dense(dtype).unwrap()),
+                &exact,
+                tolerance(dtype),
+            );
+            let ids = [3, 0, rows as u32 - 1];
+            let got = values(&weight.gather(&ids, dtype).unwrap());
+            let chosen: Vec<f64> = ids
+                .iter()
+                .flat_map(|id| exact[*id as usize * k..][..k].to_vec())
+                .collect();
+            close(&what, &got, &chosen, tolerance(dtype));
+            let (x, xs) = random(&[5, k], 1.0, dtype, &device);
+            let y = weight.linear(&x, None).unwrap();
+            let exact = product(&xs, &exact, k, rows);
+            close(&what, &values(&y), &exact, 2.0 * tolerance(dtype));
+        }
+    }
+}
+
+#[test]
+fn a_copied_page_is_a_page_of_its_own() {
+    let Some(device) = card() else { return };
+    let arena = Arena::new(3, 1, 1, 64, DType::BF16, &device).unwrap();
+    let rotary = Rotary::new(32, 10000.0);
+    let (qkv, _) = random(&[2, 3 * 64], 1.0, DType::BF16, &device);
+    let plan = |start, page| {
+        let span = Span {
+            start,
+            len: 1,
+            pages: vec![page],
+        };
+        Plan::new(vec![span], &[start as u32], &rotary).unwrap()
+    };
+    let row = |i| qkv.narrow(0, i, 1).unwrap().contiguous().unwrap();
+    kernels::store_kv(&arena, 0, &row(0), &plan(0, 1)).unwrap();
+    arena.copy_page(1, 2).unwrap();
+    let answer = |page| {
+        kernels::store_kv(&arena, 0, &row(1), &plan(1, page)).unwrap();
+        values(&kernels::paged_attention(&row(1), &arena, 0, 1, &plan(1, page)).unwrap())
+    };
+    assert_eq!(answer(1), answer(2));
+    assert!(arena.copy_page(1, 3).is_err());
+    assert_eq!(PAGE, 64);
+}
