@@ -77,13 +77,10 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
             .iter()
             .map(|source| scope.spawn(|| compile(source)))
             .collect();
-        tasks
-            .into_iter()
-            .map(|task| {
-                task.join()
-                    .unwrap_or_else(|_| Err(Error::other("nvcc could not be run")))
-            })
-            .collect::<Result<()>>()
+        tasks.into_iter().try_for_each(|task| {
+            task.join()
+                .unwrap_or_else(|_| Err(Error::other("nvcc could not be run")))
+        })
     })?;
     let mut list = format!(
         "/// The compute capability that this was built for, times ten, and nvcc's name of it.\n\
