@@ -49,12 +49,12 @@ def test_a_thousand_conversations_over_twenty_sessions(alone, connect, scene):
     early, asked = 0, 0
     for round in range(50):
         for number, client in enumerate(clients):
-            if round % 10 == 0:
-                # Another picture every ten conversations; the last one goes.
+            if round % 4 == 0:
+                # Another picture every four conversations; the last one goes.
                 if round:
                     client.send(type="forget", image=client.picture)
                     client.until("forgotten")
-                count = 1 + (number + round // 10) % 5
+                count = 1 + (number + round // 4) % 5
                 client.picture = client.image(round + 1, scene(count, size=(320, 240 + number)))
             client.ask(f"r{round}", QUESTIONS[round % len(QUESTIONS)], image=client.picture)
         for client in clients:
