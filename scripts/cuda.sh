@@ -12,7 +12,6 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 OUT=${CARGO_TARGET_DIR:-target}/gpu
-LINK=()
 
 setup() {
     if have nvidia-smi; then :; else export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}; fi
@@ -32,16 +31,15 @@ setup() {
         for file in "$cuda"/lib/*.so.*; do
             [ -e "${file%%.so.*}.so" ] || ln -s "$(basename "$file")" "${file%%.so.*}.so"
         done
-        # The driver's library comes with the driver. An empty one lets the linker name it.
-        echo | cc -shared -x c - -o "$root/stub/libcuda.so" -Wl,-soname,libcuda.so.1
+        # The driver's library comes with the driver. One with nothing but its names is enough for the linker.
+        cargo fetch --locked
+        sed -n 's/^pub unsafe fn \(cu[A-Za-z0-9_]*\).*/\1/p' "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs |
+            sort -u | sed 's/.*/void &(void) {}/' | cc -shared -fPIC -x c - -o "$root/stub/libcuda.so" -Wl,-soname,libcuda.so.1
         touch "$root/ready"
     fi
     cuda=$(echo "$root"/venv/lib/python3*/site-packages/nvidia/cu13)
     export CUDA_HOME=$cuda CUDA_PATH=$cuda CUDA_ROOT=$cuda NVCC=$cuda/bin/nvcc PATH=$cuda/bin:$PATH
     export LIBRARY_PATH=$cuda/lib:$root/stub${LIBRARY_PATH:+:$LIBRARY_PATH}
-    # The driver's functions are found when the program starts: scripts/gpu-session.sh preloads the driver's library.
-    LINK=(-L "$root/stub" -L "$cuda/lib" -C link-arg=-Wl,--unresolved-symbols=ignore-all -C link-arg=-Wl,-z,lazy
-        -C relro-level=partial)
 }
 
 FLAGS=(--locked --release -p glimpse --no-default-features --features cuda)
@@ -49,21 +47,21 @@ FLAGS=(--locked --release -p glimpse --no-default-features --features cuda)
 case ${1:-} in
     build)
         setup
-        cargo rustc "${FLAGS[@]}" --bin glimpse -- "${LINK[@]}"
+        cargo build "${FLAGS[@]}" --bin glimpse
         mkdir -p "$OUT"
         cp "${CARGO_TARGET_DIR:-target}/release/glimpse" "$OUT/glimpse"
-        gzip -kf "$OUT/glimpse"
+        gzip -9 -kf "$OUT/glimpse"
         say "$OUT/glimpse is there, and packed as glimpse.gz."
         ;;
     tests)
         setup
-        built=$(cargo rustc "${FLAGS[@]}" --test gpu --message-format json-render-diagnostics -- "${LINK[@]}" |
+        built=$(cargo test "${FLAGS[@]}" --no-run --test gpu --message-format json-render-diagnostics |
             sed -n 's/.*"executable":"\([^"]*gpu[^"]*\)".*/\1/p' | tail -1)
         [ -n "$built" ] || die "The tests did not compile: see above."
         mkdir -p "$OUT"
         cp "$built" "$OUT/gpu-tests"
         strip "$OUT/gpu-tests"
-        gzip -kf "$OUT/gpu-tests"
+        gzip -9 -kf "$OUT/gpu-tests"
         say "$OUT/gpu-tests is there: copy it to a machine with a card and run it (--nocapture tells what was skipped)."
         ;;
     lint)

@@ -17,8 +17,7 @@ for packed in "$bin"/*.gz; do
 done
 config=tests/data/glm-4v-9b.config.json
 
-# The driver's library, and CUDA's where only Python has them.
-export LD_PRELOAD=libcuda.so.1
+# CUDA's libraries, where only Python has them.
 nvidia=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
 [ -z "$nvidia" ] || export LD_LIBRARY_PATH=$nvidia/cu13/lib:$nvidia/cublas/lib:$nvidia/curand/lib:${LD_LIBRARY_PATH:-}
 
