@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import time
+from statistics import median
 
 import pytest
 from websockets.asyncio.client import connect
@@ -56,7 +57,7 @@ async def gaps(url, rounds: int) -> list[float]:
 
 async def p95(url) -> float:
     """Of two answers at once."""
-    both = await asyncio.gather(gaps(url, 4), gaps(url, 4))
+    both = await asyncio.gather(gaps(url, 20), gaps(url, 20))
     found = sorted(both[0] + both[1])
     return found[int(len(found) * 0.95)]
 
@@ -88,24 +89,23 @@ def test_a_thousand_sessions_cost_little_memory(serve):
 def test_a_thousand_sessions_do_not_disturb_two_that_stream(serve, raw):
     """The 95th percentile of the time between tokens, with and without them, taken in turn: at most 1.1 times.
 
-    The least disturbed of several rounds is compared, since other work on the machine only ever adds, and there are
-    more rounds where the machine is noisier. The crowd is bare sockets: a client library's own work for a thousand
-    connections, on the same two cores, would be measured instead of the server's.
+    The medians of several rounds are compared, of more rounds where the machine is noisier. The crowd is bare sockets: a
+    client library's own work for a thousand connections, on the same two cores, would be measured instead of the server's.
     """
     server = serve()
     server.wait_ready()
     asyncio.run(p95(server.ws))  # Nothing is measured for the first time.
     alone, beside = [], []
-    for number in range(12):
+    for number in range(15):
         alone.append(asyncio.run(p95(server.ws)))
         sockets = [raw(server.port) for _ in range(SESSIONS)]
         beside.append(asyncio.run(p95(server.ws)))
         assert all(is_open(socket) for socket in sockets)
         for socket in sockets:
             socket.sock.close()
-        if number >= 2 and min(beside) <= 1.1 * min(alone):
+        if number >= 4 and median(beside) <= 1.1 * median(alone):
             break
-    assert min(beside) <= 1.1 * min(alone), f"{min(beside):.2f} ms beside a thousand, {min(alone):.2f} ms alone"
+    assert median(beside) <= 1.1 * median(alone), f"beside a thousand {beside}, alone {alone}, in ms"
 
 
 def is_open(socket) -> bool:
