@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use turbojpeg::{Image, PixelFormat, Subsamp};
+
+use crate::image::to_jpeg;
 
 const WIDTH: usize = 1920;
 const HEIGHT: usize = 1080;
@@ -96,15 +97,7 @@ fn standard() -> Result<Vec<u8>, String> {
             pixels.extend(colour.map(|c| (i16::from(c) + noise).clamp(0, 255) as u8));
         }
     }
-    let image = Image {
-        pixels: &pixels[..],
-        width: WIDTH,
-        pitch: WIDTH * 3,
-        height: HEIGHT,
-        format: PixelFormat::RGB,
-    };
-    turbojpeg::compress(image, 96, Subsamp::Sub2x2)
-        .map(|file| file.to_vec())
+    to_jpeg(&pixels, WIDTH, HEIGHT, 96)
         .map_err(|e| format!("the standard picture could not be made: {e}"))
 }
 

@@ -1,6 +1,8 @@
 //! JPEG through libjpeg-turbo, straight to RGB.
 
-use turbojpeg::{Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor};
+use turbojpeg::{
+    Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp,
+};
 
 use super::others::{self, Decoded};
 use super::scratch::{Scratch, at_least};
@@ -84,6 +86,26 @@ pub(super) fn decode(
         height as u32,
         (extent(header.width), extent(header.height)),
     ))
+}
+
+/// A JPEG with halved colour, of RGB pixels without gaps between rows: what this program measures and warms itself with.
+///
+/// # Errors
+/// libjpeg-turbo's, of sizes and qualities that there are none of.
+pub fn to_jpeg(
+    rgb: &[u8],
+    width: usize,
+    height: usize,
+    quality: i32,
+) -> turbojpeg::Result<Vec<u8>> {
+    let image = Image {
+        pixels: rgb,
+        width,
+        pitch: width * 3,
+        height,
+        format: PixelFormat::RGB,
+    };
+    turbojpeg::compress(image, quality, Subsamp::Sub2x2).map(|file| file.to_vec())
 }
 
 fn read_header(scratch: &mut Scratch, bytes: &[u8]) -> turbojpeg::Result<DecompressHeader> {

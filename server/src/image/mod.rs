@@ -23,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 pub use error::ImageError;
+pub use jpeg::to_jpeg;
 pub use pixels::{MEAN, Pixels, STD};
 pub use warm::warm_up;
 

@@ -1,9 +1,7 @@
 //! Before the first picture.
 
-use turbojpeg::{Image, PixelFormat, Subsamp};
-
 use super::scratch::{KEPT, Scratch};
-use super::{Options, load};
+use super::{Options, load, to_jpeg};
 
 /// The size that most screens and many cameras' previews have.
 const WIDTH: usize = 1920;
@@ -13,14 +11,7 @@ const HEIGHT: usize = 1080;
 /// and tables there: sets of them for as many pictures as are read `at_once`.
 pub fn warm_up(size: u32, options: &Options, at_once: usize) {
     let pixels = vec![128_u8; WIDTH * HEIGHT * 3];
-    let image = Image {
-        pixels: &pixels[..],
-        width: WIDTH,
-        pitch: WIDTH * 3,
-        height: HEIGHT,
-        format: PixelFormat::RGB,
-    };
-    if let Ok(file) = turbojpeg::compress(image, 90, Subsamp::Sub2x2) {
+    if let Ok(file) = to_jpeg(&pixels, WIDTH, HEIGHT, 90) {
         let mut sets = Vec::new();
         while sets.len() < at_once.min(KEPT) {
             // Nobody waits for it; what would fail here fails with its reason at the first picture.

@@ -1,0 +1,339 @@
+//! The worker's pictures: who holds them, which is looked at next, and looking at it, slice by slice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Tensor;
+use wire::EncodeTimings;
+
+use super::{Worker, gone};
+use crate::engine::guard::{Fault, catch, guarded, lost, panicked};
+use crate::engine::pace::Pace;
+use crate::engine::prefix::Cached;
+use crate::engine::sequence::Running;
+use crate::engine::types::{Event, EventSink, PictureJob, PictureKey};
+use crate::glm4v::{Encoding, Entry, expand, positions};
+use crate::image::Pixels;
+use crate::kernels::Span;
+
+/// A picture that some session holds.
+pub(super) struct Picture {
+    pixels: Arc<Pixels>,
+    since: Instant,
+    holders: Vec<Holder>,
+}
+
+/// A session that holds a picture.
+struct Holder {
+    session: u64,
+    events: Arc<dyn EventSink>,
+    /// It waits to hear that the picture is encoded.
+    waits: bool,
+}
+
+/// A picture being looked at.
+pub(super) struct Looking {
+    key: PictureKey,
+    started: Instant,
+    vision_ms: f64,
+    stage: Stage,
+}
+
+enum Stage {
+    Vision(Encoding),
+    /// The vectors of the whole opening, of which `cached` holds the first entries.
+    Prefill {
+        x: Tensor,
+        entries: Vec<Entry>,
+        cached: Cached,
+    },
+}
+
+impl Worker {
+    pub(super) fn picture(&mut self, job: PictureJob) {
+        let PictureJob {
+            session,
+            key,
+            pixels,
+            events,
+        } = job;
+        let picture = self.pictures.entry(key).or_insert_with(|| Picture {
+            pixels,
+            since: Instant::now(),
+            holders: Vec::new(),
+        });
+        let encoded = self.cache.has_picture(key);
+        picture.holders.retain(|holder| holder.session != session);
+        picture.holders.push(Holder {
+            session,
+            events: events.clone(),
+            waits: !encoded,
+        });
+        if encoded {
+            let tokens = self.model.config.image_tokens();
+            events.event(Event::Encoded {
+                key,
+                tokens,
+                timings: EncodeTimings::default(),
+                cached: true,
+            });
+            return;
+        }
+        if self.settings.eager_encode {
+            self.look_at(key);
+        }
+    }
+
+    /// Puts a picture in the line, once.
+    pub(super) fn look_at(&mut self, key: PictureKey) {
+        let looking = self.looking.as_ref().is_some_and(|l| l.key == key);
+        if !looking && !self.line.contains(&key) {
+            self.line.push_back(key);
+        }
+    }
+
+    /// Drops a picture for one session; entirely, if no other holds it.
+    pub(super) fn drop_picture(&mut self, key: PictureKey, session: u64) {
+        let Some(picture) = self.pictures.get_mut(&key) else {
+            return;
+        };
+        picture.holders.retain(|holder| holder.session != session);
+        if picture.holders.is_empty() {
+            self.pictures.remove(&key);
+            self.line.retain(|k| *k != key);
+            if self.looking.as_ref().is_some_and(|l| l.key == key) {
+                self.stop_looking();
+            }
+            self.cache.forget_picture(key);
+        } else {
+            self.cache.forget_talk(session, key);
+        }
+        let orphans = self
+            .waiting
+            .take_where(|s| s.session == session && s.picture == Some(key));
+        for sequence in orphans {
+            self.fail(sequence, gone());
+        }
+    }
+
+    pub(super) fn stop_looking(&mut self) {
+        if let Some(Looking {
+            stage: Stage::Prefill { cached, .. },
+            ..
+        }) = self.looking.take()
+        {
+            self.cache.release(cached);
+        }
+    }
+
+    /// The next picture to look at: first those that a question waits for.
+    pub(super) fn next_picture(&self) -> Option<PictureKey> {
+        let wanted = |key: &&PictureKey| self.waiting.iter().any(|s| s.picture == Some(**key));
+        self.line.iter().find(wanted).or(self.line.front()).copied()
+    }
+
+    /// A slice of looking at a picture: about as long as a decode step while others decode, else a whole stage.
+    pub(super) fn look(&mut self) -> Result<(), Fault> {
+        let decoding = self.slots.iter().any(Running::is_decoding);
+        if self.looking.is_some() {
+            self.look_on(decoding)
+        } else if let Some(key) = self.next_picture() {
+            self.line.retain(|k| *k != key);
+            self.begin_looking(key)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn begin_looking(&mut self, key: PictureKey) -> Result<(), Fault> {
+        let Some(picture) = self.pictures.get(&key) else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let pixels = picture.pixels.clone();
+        let vision = &self.model.vision;
+        let begun = guarded(|| {
+            #[cfg(test)]
+            crate::engine::faults::strike("picture", &[])?;
+            vision.start(&pixels.to_f32_chw())
+        });
+        match begun {
+            Ok(encoding) => {
+                self.looking = Some(Looking {
+                    key,
+                    started,
+                    vision_ms: 0.0,
+                    stage: Stage::Vision(encoding),
+                });
+                Ok(())
+            }
+            Err(fault) => self.looking_failed(key, fault),
+        }
+    }
+
+    fn look_on(&mut self, decoding: bool) -> Result<(), Fault> {
+        let Some(mut looking) = self.looking.take() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let key = looking.key;
+        match &mut looking.stage {
+            Stage::Vision(encoding) => {
+                let kind = encoding.kind();
+                let most = if decoding {
+                    self.pace.vision_rows(kind)
+                } else {
+                    Pace::WHOLE
+                };
+                let (model, opening) = (&self.model, &self.opening);
+                let step = guarded(|| {
+                    let step = model.vision.step(encoding, most)?;
+                    if decoding || step.vectors.is_some() {
+                        model.device().synchronize()?;
+                    }
+                    let Some(vectors) = step.vectors else {
+                        return Ok((step.rows, None));
+                    };
+                    // The tokens before the picture, then its vectors with begin and end.
+                    let before = model.decoder.embed(&opening[..opening.len() - 3])?;
+                    Ok((step.rows, Some(Tensor::cat(&[&before, &vectors], 0)?)))
+                });
+                let (rows, x) = match step {
+                    Ok(done) => done,
+                    Err(fault) => return self.looking_failed(key, fault),
+                };
+                if decoding {
+                    self.pace.vision(kind, started.elapsed(), rows);
+                }
+                if let Some(x) = x {
+                    looking.vision_ms = looking.started.elapsed().as_secs_f64() * 1e3;
+                    looking.stage = Stage::Prefill {
+                        x,
+                        entries: expand(self.opening.clone(), &self.model.config).entries,
+                        cached: Cached::default(),
+                    };
+                }
+                self.looking = Some(looking);
+            }
+            Stage::Prefill { x, entries, cached } => {
+                let piece = if decoding {
+                    self.pace.prefill_rows()
+                } else {
+                    Pace::WHOLE
+                };
+                let start = cached.entries.len();
+                let len = piece.min(entries.len() - start);
+                let places = positions(&entries[..start + len], start);
+                let grown = self.cache.grow(&mut cached.pages, start + len);
+                let (model, arena) = (&self.model, &self.arena);
+                let done = grown.map_err(Fault::from).and_then(|()| {
+                    guarded(|| {
+                        #[cfg(test)]
+                        crate::engine::faults::strike("picture", &[])?;
+                        let span = Span {
+                            start,
+                            len,
+                            pages: cached.pages.clone(),
+                        };
+                        model.forward(
+                            x.narrow(0, start, len)?.contiguous()?,
+                            vec![span],
+                            &places,
+                            arena,
+                        )?;
+                        model.device().synchronize()
+                    })
+                });
+                if let Err(fault) = done {
+                    self.cache.release(std::mem::take(cached));
+                    return self.looking_failed(key, fault);
+                }
+                self.pace.forward(started.elapsed(), len, false);
+                cached
+                    .entries
+                    .extend_from_slice(&entries[start..start + len]);
+                if cached.entries.len() < entries.len() {
+                    self.looking = Some(looking);
+                    return Ok(());
+                }
+                let cached = std::mem::take(cached);
+                self.looked(key, cached, looking.started, looking.vision_ms);
+            }
+        }
+        Ok(())
+    }
+
+    fn looked(&mut self, key: PictureKey, cached: Cached, started: Instant, vision_ms: f64) {
+        self.cache.keep_picture(key, cached);
+        let Some(picture) = self.pictures.get_mut(&key) else {
+            return;
+        };
+        let timings = EncodeTimings {
+            queue_ms: (started - picture.since).as_secs_f64() * 1e3,
+            vision_ms,
+            prefill_ms: started.elapsed().as_secs_f64() * 1e3 - vision_ms,
+        };
+        let tokens = self.model.config.image_tokens();
+        for holder in picture.holders.iter_mut().filter(|holder| holder.waits) {
+            holder.waits = false;
+            holder.events.event(Event::Encoded {
+                key,
+                tokens,
+                timings,
+                cached: false,
+            });
+        }
+        for sequence in self.waiting.in_order() {
+            if sequence.picture == Some(key) {
+                sequence.picture_ready();
+            }
+        }
+    }
+
+    /// Ends a picture's encoding and whoever waits for it; a panic in it costs the others their cache, no more.
+    fn looking_failed(&mut self, key: PictureKey, fault: Fault) -> Result<(), Fault> {
+        self.looking = None;
+        let error = match fault {
+            Fault::Job(error) => error,
+            Fault::Lost(_) => return Err(fault),
+            Fault::Panic(what) => {
+                tracing::error!(panic = %what, "the worker panicked over a picture and starts its cache anew");
+                for Running { sequence, .. } in std::mem::take(&mut self.slots) {
+                    self.waiting.push(sequence.session, sequence);
+                }
+                self.renew_cache().map_err(|e| Fault::Lost(e.to_string()))?;
+                panicked()
+            }
+        };
+        if let Some(picture) = self.pictures.remove(&key) {
+            // Those too that heard of it long ago: it had left the cache and can't be had again.
+            for holder in picture.holders {
+                holder.events.event(Event::PictureFailed {
+                    key,
+                    error: error.clone(),
+                });
+            }
+        }
+        for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
+            self.fail(sequence, error.clone());
+        }
+        Ok(())
+    }
+
+    /// What was being looked at is looked at again, first.
+    pub(super) fn look_anew(&mut self) {
+        if let Some(looking) = self.looking.take() {
+            self.line.push_front(looking.key);
+        }
+    }
+
+    /// Drops all pictures and tells whoever holds one: the device is lost.
+    pub(super) fn lose_pictures(&mut self) {
+        for (key, picture) in std::mem::take(&mut self.pictures) {
+            for holder in picture.holders {
+                let error = lost();
+                let _ = catch(|| holder.events.event(Event::PictureFailed { key, error }));
+            }
+        }
+    }
+}
