@@ -1,207 +1,107 @@
-// The products of a decode step, one or two rows at a time, with all that stands before and behind them: such a step
-// reads every weight once and does little else, so that what counts is that reading never stops.
-//
-// The residual stream is f32. A warp takes one row of the weight (of a gated product, one of the gate half and its
-// partner); the inputs wait in shared memory as 16-bit elements, in the order in which the lanes will want them.
-#include "formats.cuh"
+// A decode step, one new token for each of a few sequences, as one kernel: such a step reads every weight once and does
+// little else, so what counts is that reading never stops. A block a multiprocessor, all of them at once; between one
+// stage and the next they meet, and while they wait for each other the weights of the next stage keep coming.
+#include "decode_attention.cuh"
 
-constexpr int THREADS = 256, WARPS = THREADS / 32;
-// Units of a row that a lane has under way at once.
-constexpr int AHEAD = 4;
-
-enum Mode {
-    NORM_BIAS,  // out[m, rows] = T(w · rms_norm(x) + bias)
-    NORM_GATED, // out[m, rows / 2] = T(silu(first half) · second half) of w · rms_norm(x)
-    NORM_F32,   // out[m, rows] = f32(w · rms_norm(x))
-    ADD,        // x[m, rows] += w · input
-};
-
-struct Product {
-    Weight weight;
-    const void *input; // the residual stream, f32 [m, k]; of ADD: T [m, k]
-    const void *norm;  // T [k]
-    const void *bias;  // T [rows] or null
-    void *out;
+struct Step {
+    const Product *products; // of each layer qkv, dense, gate and up, down; last the output's
+    int count;
+    Weight embedding;
+    int embedding_format;
+    Plan plan;
+    Cache cache;
+    const uint32_t *ids;
+    float *x;        // the residual stream [rows, hidden]
+    void *qkv;       // [rows, heads and twice key/value heads, D]
+    void *attention; // [rows, heads, D]
+    float *shares;
+    uint32_t *arrived; // 0 at the start
+    int rows, tiles, heads;
     float eps;
 };
 
-// The inputs to shared memory: 16-byte chunk c of row m at [m][place(c)], normed where NORM.
-template <class F, class T, int M, bool NORM>
-__device__ __forceinline__ void stage(const Product &p, T *staged, float *totals) {
-    int k = p.weight.k, chunks = k / 8;
-    constexpr int PARTS = F::SIZE / 8;
-    // Lane l of the warp's i-th round reads unit 32 · i + l: its chunks stand so that a warp reads 512 bytes in a row.
-    auto spot = [](int place) {
-        int u = place / PARTS, part = place % PARTS;
-        return ((u / 32) * PARTS + part) * 32 + u % 32;
-    };
-    int room = (chunks + 32 * PARTS - 1) / (32 * PARTS) * (32 * PARTS);
+// x = the tokens' rows of the table.
+template <class T> __device__ __forceinline__ void embed(const Step &s) {
+    with_format<T>(s.embedding_format, [&](auto format) {
+        using F = decltype(format);
+        constexpr int GROUPS = F::SIZE / 8;
+        const Weight &w = s.embedding;
+        int units = w.k / F::SIZE;
+        for (int i = blockIdx.x * THREADS + threadIdx.x; i < s.rows * units; i += gridDim.x * THREADS) {
+            int m = i / units, u = i % units, row = s.ids[m];
+            uint32_t v[GROUPS * 4];
+            uint4 unit = *static_cast<const uint4 *>(F::at(w, row, u));
+            F::template pairs<T>(unit, F::head_at(w, row, u), w, row, u, v);
+            float *to = s.x + static_cast<size_t>(m) * w.k;
 #pragma unroll
-    for (int m = 0; m < M; m++) {
-        float inverse = 1;
-        if (NORM) {
-            const float *x = static_cast<const float *>(p.input) + static_cast<size_t>(m) * k;
-            float sum = 0;
-            for (int i = threadIdx.x; i < k / 4; i += THREADS) {
-                auto v = load<float, 4>(x + i * 4);
-                sum += v.v[0] * v.v[0] + v.v[1] * v.v[1] + v.v[2] * v.v[2] + v.v[3] * v.v[3];
-            }
-            inverse = rsqrtf(block_sum(sum) / k + p.eps);
-        }
-        for (int c = threadIdx.x; c < chunks; c += THREADS) {
-            Pack<T, 8> pack;
-            size_t at = static_cast<size_t>(m) * k + c * 8;
-            if (NORM) {
-                auto low = load<float, 4>(static_cast<const float *>(p.input) + at);
-                auto high = load<float, 4>(static_cast<const float *>(p.input) + at + 4);
-                auto scale = load<T, 8>(static_cast<const T *>(p.norm) + c * 8);
+            for (int g = 0; g < GROUPS; g++) {
+                auto values = *reinterpret_cast<const Pack<T, 8> *>(v + g * 4);
+                Place place = F::place(u * GROUPS + g);
 #pragma unroll
-                for (int i = 0; i < 8; i++)
-                    pack.v[i] = from_float<T>((i < 4 ? low.v[i % 4] : high.v[i % 4]) * inverse * to_float(scale.v[i]));
-            } else {
-                pack = load<T, 8>(static_cast<const T *>(p.input) + at);
-            }
-            store<T, 8>(staged + (m * room + spot(F::place(c))) * 8, pack);
-        }
-    }
-    __syncthreads();
-    if constexpr (F::TOTALS) { // of every two chunks
-        for (int i = threadIdx.x; i < M * chunks / 2; i += THREADS) {
-            int m = i / (chunks / 2), pair = i % (chunks / 2), u = pair / (PARTS / 2), part = pair % (PARTS / 2);
-            float total = 0;
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                auto v = load<T, 8>(staged + (m * room + spot(u * PARTS + part * 2 + j)) * 8);
-#pragma unroll
-                for (int l = 0; l < 8; l++) total += to_float(v.v[l]);
-            }
-            totals[m * (room / 2) + ((u / 32) * (PARTS / 2) + part) * 32 + u % 32] = total;
-        }
-        __syncthreads();
-    }
-}
-
-template <class F, class T, int M, Mode MODE> __device__ __forceinline__ void product(const Product &p) {
-    constexpr int ROWS = MODE == NORM_GATED ? 2 : 1, PARTS = F::SIZE / 8, HALVES = (PARTS + 1) / 2;
-    SHARED_MEMORY(memory);
-    T *staged = reinterpret_cast<T *>(memory);
-    int lane = threadIdx.x % 32, units = p.weight.k / F::SIZE, rounds = (units + 31) / 32, room = rounds * 32 * PARTS;
-    float *totals = reinterpret_cast<float *>(staged + M * room * 8);
-    int count = p.weight.rows / ROWS, first = blockIdx.x * WARPS + threadIdx.x / 32, row = min(first, count - 1);
-
-    uint4 ahead[AHEAD][ROWS];
-    typename F::Scale scales[AHEAD][ROWS];
-    auto fetch = [&](int slot, int round) {
-        int u = min(round * 32 + lane, units - 1);
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            ahead[slot][r] = load_streaming(F::at(p.weight, row + r * count, u));
-            scales[slot][r] = F::scale(p.weight, row + r * count, u);
-        }
-    };
-    // The weights depend on nobody: their reading begins before the inputs are there.
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++) fetch(i, min(i, rounds - 1));
-    wait_for_previous();
-    let_next_begin();
-    stage<F, T, M, MODE != ADD>(p, staged, totals);
-
-    float sums[ROWS][M] = {};
-    for (int round = 0; round < rounds; round += AHEAD) {
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++) {
-            if (round + i >= rounds) break;
-            bool mine = (round + i) * 32 + lane < units;
-            float part[ROWS][M][HALVES] = {}, total[M][HALVES];
-#pragma unroll
-            for (int m = 0; m < M; m++)
-#pragma unroll
-                for (int h = 0; h < HALVES; h++)
-                    total[m][h] = F::TOTALS ? totals[m * (room / 2) + ((round + i) * HALVES + h) * 32 + lane] : 0;
-#pragma unroll
-            for (int q = 0; q < PARTS; q++) {
-                float x[M][8];
-#pragma unroll
-                for (int m = 0; m < M; m++) {
-                    auto v = load<T, 8>(staged + (m * room + ((round + i) * PARTS + q) * 32 + lane) * 8);
-#pragma unroll
-                    for (int j = 0; j < 8; j++) x[m][j] = to_float(v.v[j]);
-                }
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    float w[8];
-                    F::values(ahead[i][r], q, w);
-#pragma unroll
-                    for (int m = 0; m < M; m++)
-#pragma unroll
-                        for (int j = 0; j < 8; j++) part[r][m][q / 2] = fmaf(w[j], x[m][j], part[r][m][q / 2]);
+                for (int j = 0; j < 8; j++) {
+                    int at = F::PAIRED && (j % 4 == 1 || j % 4 == 2) ? j ^ 3 : j;
+                    to[j < 4 ? place.low + j : place.high + j - 4] = to_float(values.v[at]);
                 }
             }
-#pragma unroll
-            for (int r = 0; r < ROWS; r++)
-#pragma unroll
-                for (int m = 0; m < M; m++)
-                    if (mine) sums[r][m] += F::finish(scales[i][r], part[r][m], total[m]);
-            if (round + i + AHEAD < rounds) fetch(i, round + i + AHEAD);
         }
+    });
+}
+
+template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
+    SHARED_MEMORY(raw);
+    auto *ring = reinterpret_cast<Slot *>(raw);
+    auto *partial = reinterpret_cast<Partial *>(ring + WARPS * DEPTH);
+    auto *turns = reinterpret_cast<Turns<D> *>(partial + 2);
+    auto *rest = reinterpret_cast<unsigned char *>(turns + MOST);
+    auto *staged = reinterpret_cast<T *>(rest);
+    auto &memory = *reinterpret_cast<Attention<T, D> *>(rest);
+
+    Stream<T> stream(s.products, s.count, ring);
+    uint32_t met = 0;
+    auto meet_all = [&] { meet(s.arrived, met += gridDim.x); };
+    embed<T>(s);
+    for (int i = threadIdx.x; i < s.rows * s.plan.pairs; i += THREADS) {
+        int m = i / s.plan.pairs, pair = i % s.plan.pairs;
+        float sine, cosine;
+        sincosf(static_cast<float>(s.plan.positions[m]) * s.plan.frequencies[pair], &sine, &cosine);
+        turns[m][pair] = {cosine, sine};
     }
-#pragma unroll
-    for (int r = 0; r < ROWS; r++)
-#pragma unroll
-        for (int m = 0; m < M; m++) sums[r][m] = warp_sum(sums[r][m]);
-    if (lane != 0 || first >= count) return;
-#pragma unroll
-    for (int m = 0; m < M; m++) {
-        size_t at = static_cast<size_t>(m) * count + row;
-        if (MODE == NORM_BIAS) {
-            float bias = p.bias ? to_float(static_cast<const T *>(p.bias)[row]) : 0;
-            static_cast<T *>(p.out)[at] = from_float<T>(sums[0][m] + bias);
-        } else if (MODE == NORM_GATED) {
-            static_cast<T *>(p.out)[at] = from_float<T>(silu(sums[0][m]) * sums[ROWS - 1][m]);
-        } else if (MODE == NORM_F32) {
-            static_cast<float *>(p.out)[at] = sums[0][m];
-        } else {
-            static_cast<float *>(p.out)[at] += sums[0][m];
+    Attending<T> attending = {s.plan, s.tiles, s.heads, s.cache.kv_heads, static_cast<const T *>(s.qkv),
+                              static_cast<T *>(s.attention), s.shares};
+    meet_all();
+    for (int i = 0; i < s.count; i++) {
+        const Product &p = s.products[i];
+        with_format<T>(p.format, [&](auto format) { multiply<decltype(format), T>(p, s.rows, s.eps, stream, staged, partial); });
+        if (i + 1 == s.count) break;
+        if (i % 4 != 0) {
+            meet_all();
+            continue;
         }
+        // Behind qkv. Nothing is read here for long but what is asked for now.
+        stream.ask_ahead();
+        Cache cache = s.cache;
+        cache.layer = i / 4;
+        Page<T, D> page;
+        bool known = false; // the first page: it was cached in earlier steps
+        for_tasks(attending, [&](const Task &task) {
+            if (!known) page.load(attending, cache, task, task.split);
+            known = true;
+        });
+        meet_all();
+        for_tasks(attending, [&](const Task &task) {
+            if (!known) page.load(attending, cache, task, task.split);
+            known = false;
+            attend<T, D>(attending, cache, task, page, turns, memory);
+        });
+        meet_all();
+        join<T, D>(attending, memory);
+        meet_all();
     }
 }
 
-// out[m, n] = table[ids[m]] in f32. Grid: m.
-template <class T> __device__ void embed_rows(const T *table, const uint32_t *ids, float *out, int n) {
-    wait_for_previous();
-    let_next_begin();
-    const T *row = table + static_cast<size_t>(ids[blockIdx.x]) * n;
-    for (int i = threadIdx.x; i < n; i += blockDim.x) out[static_cast<size_t>(blockIdx.x) * n + i] = to_float(row[i]);
-}
-
-// The same from 16-bit rows that were gathered before.
-template <class T> __device__ void widen(const T *x, float *out, int n) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) out[i] = to_float(x[i]);
-}
-
-#define MODES(F, format, T, name, M)                                                                                   \
-    MODE_OF(F, format, T, name, M, NORM_BIAS, norm_bias)                                                               \
-    MODE_OF(F, format, T, name, M, NORM_GATED, norm_gated)                                                             \
-    MODE_OF(F, format, T, name, M, NORM_F32, norm_f32)                                                                 \
-    MODE_OF(F, format, T, name, M, ADD, add)
-#define MODE_OF(F, format, T, name, M, MODE, mode)                                                                     \
-    extern "C" __global__ void __launch_bounds__(THREADS) mode##_##M##_##format##_##name(Product p) {                  \
-        product<F, T, M, MODE>(p);                                                                                     \
-    }
-#define FORMAT(F, format, T, name)                                                                                     \
-    MODES(F, format, T, name, 1)                                                                                       \
-    MODES(F, format, T, name, 2)
+#define SIZED(T, name, D)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_##D##_##name(Step s) { step<T, D>(s); }
 #define DEFINE(T, name)                                                                                                \
-    FORMAT(Dense<T>, dense, T, name)                                                                                   \
-    FORMAT(Q8_0, q8_0, T, name)                                                                                        \
-    FORMAT(Q4_0, q4_0, T, name)                                                                                        \
-    FORMAT(Q4K, q4k, T, name)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        embed_##name(const T *table, const uint32_t *ids, float *out, int n) {                                         \
-        embed_rows<T>(table, ids, out, n);                                                                             \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS) widen_##name(const T *x, float *out, int n) {                \
-        widen<T>(x, out, n);                                                                                           \
-    }
+    SIZED(T, name, 64)                                                                                                 \
+    SIZED(T, name, 128)
 FOR_EACH_HALF(DEFINE)

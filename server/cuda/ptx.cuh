@@ -87,3 +87,56 @@ __device__ __forceinline__ uint4 load_streaming(const void *p) {
                  : "l"(p));
     return v;
 }
+
+// What another kernel may have written just before: past the first-level cache.
+template <class V> __device__ __forceinline__ V load_fresh(const void *p) { return __ldcg(static_cast<const V *>(p)); }
+
+// The same for 4 or 16 bytes, always valid.
+template <int BYTES> __device__ __forceinline__ void copy_async(void *to, const void *from) {
+    if (BYTES == 16)
+        copy_async(to, from, true);
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+
+// Asks for memory as far as the second-level cache. Before Hopper it does nothing.
+__device__ __forceinline__ void prefetch(const void *from, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes & ~15u) : "memory");
+#endif
+}
+
+// Waits until every block of the grid has come here, all of which must be running at once; what they wrote before is
+// there to be read, past the first-level cache. `arrived` began as 0, and `all` is how many have come by then.
+__device__ __forceinline__ void meet(uint32_t *arrived, uint32_t all) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
+        uint32_t seen;
+        do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
+        while (seen < all);
+    }
+    __syncthreads();
+}
+
+// a · b + c and a - b of pairs.
+template <class T> __device__ __forceinline__ uint32_t pair_fma(uint32_t a, uint32_t b, uint32_t c);
+template <class T> __device__ __forceinline__ uint32_t pair_subtract(uint32_t a, uint32_t b);
+
+template <> __device__ __forceinline__ uint32_t pair_fma<__nv_bfloat16>(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+template <> __device__ __forceinline__ uint32_t pair_fma<__half>(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+// As a · 1 - b: sm_80 has no subtraction of bf16.
+template <> __device__ __forceinline__ uint32_t pair_subtract<__nv_bfloat16>(uint32_t a, uint32_t b) {
+    return pair_fma<__nv_bfloat16>(a, 0x3f803f80u, b ^ 0x80008000u);
+}
+template <> __device__ __forceinline__ uint32_t pair_subtract<__half>(uint32_t a, uint32_t b) {
+    return pair_fma<__half>(a, 0x3c003c00u, b ^ 0x80008000u);
+}

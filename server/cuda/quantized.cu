@@ -1,33 +1,30 @@
 // Weights in blocks back to plain ones: a whole matrix, or chosen rows of a table.
 #include "formats.cuh"
 
-// Chunk c of a row, 8 weights.
-template <class F> __device__ __forceinline__ void plain(const Weight &w, int row, int c, float (&out)[8]) {
-    int place = F::place(c), u = place / (F::SIZE / 8), p = place % (F::SIZE / 8);
-    uint4 v = *static_cast<const uint4 *>(F::at(w, row, u));
-    F::values(v, p, out);
-    auto scale = F::scale(w, row, u);
-    // As the only one of its unit with an x that is not 0, each weight comes out by itself.
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        float sums[2] = {}, totals[2] = {};
-        sums[p / 2] = out[i];
-        totals[p / 2] = 1;
-        out[i] = F::finish(scale, sums, totals);
-    }
-}
-
-// out[n, k] = the rows of w, `ids` of them or, where it is null, all. Grid: blocks of chunks, rows.
+// out[n, k] = the rows of w, `ids` of them or, where it is null, all. Grid: blocks of units, rows.
 template <class F, class T> __device__ void dequantize(const Weight &w, const uint32_t *ids, T *out, int rows) {
-    int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= w.k / 8) return;
+    constexpr int GROUPS = F::SIZE / 8;
+    int u = blockIdx.x * blockDim.x + threadIdx.x;
+    if (u >= w.k / F::SIZE) return;
     for (int row = blockIdx.y; row < rows; row += gridDim.y) {
-        float values[8];
-        plain<F>(w, ids ? ids[row] : row, c, values);
-        Pack<T, 8> pack;
+        int from = ids ? ids[row] : row;
+        uint32_t v[GROUPS * 4];
+        F::template pairs<T>(*static_cast<const uint4 *>(F::at(w, from, u)), F::head_at(w, from, u), w, from, u, v);
+        T *to = out + static_cast<size_t>(row) * w.k;
 #pragma unroll
-        for (int i = 0; i < 8; i++) pack.v[i] = from_float<T>(values[i]);
-        store<T, 8>(out + static_cast<size_t>(row) * w.k + c * 8, pack);
+        for (int g = 0; g < GROUPS; g++) {
+            uint32_t *four = v + g * 4;
+            if (F::PAIRED) {
+#pragma unroll
+                for (int i = 0; i < 4; i += 2) { // 0, 2 and 1, 3 to 0, 1 and 2, 3
+                    uint32_t even = four[i], odd = four[i + 1];
+                    four[i] = __byte_perm(even, odd, 0x5410), four[i + 1] = __byte_perm(even, odd, 0x7632);
+                }
+            }
+            Place place = F::place(u * GROUPS + g);
+            *reinterpret_cast<uint2 *>(to + place.low) = {four[0], four[1]};
+            *reinterpret_cast<uint2 *>(to + place.high) = {four[2], four[3]};
+        }
     }
 }
 

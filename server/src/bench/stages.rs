@@ -240,36 +240,22 @@ fn stages(
         floor(prefill_flops(c, QUESTION, PROMPT), bytes),
         ms,
     );
-    let graphs: &[bool] = if device.is_cuda() {
-        &[true, false]
-    } else {
-        &[false]
-    };
     for batch in [1, 2] {
-        for graph in graphs {
-            #[cfg(feature = "cuda")]
-            model.use_graphs(*graph);
-            let (ids, chosen) = (vec![1; batch], (0..batch).collect::<Vec<_>>());
-            let places = vec![(PROMPT + QUESTION) as u32; batch];
-            let ms = timed(device, 1, || {
-                let spans = (0..batch).map(|slot| span(slot, PROMPT + QUESTION, 1));
-                model
-                    .next(&ids, spans.collect(), &places, &arena, &chosen)
-                    .map(drop)
-            })?;
-            let peer = match (batch, graph) {
-                (1, true) => "B=1 torch cuda-graph decode ms",
-                (1, false) => "B=1 torch eager decode ms",
-                (_, true) => "B=2 torch cuda-graph decode ms",
-                (_, false) => "B=2 torch eager decode ms",
-            };
-            let how = if *graph { ", CUDA graph" } else { "" };
-            let what = format!("decode step, batch {batch}{how}, scores on the host");
-            add(what, peer, floor(0.0, bytes), ms);
-        }
+        let (ids, chosen) = (vec![1; batch], (0..batch).collect::<Vec<_>>());
+        let places = vec![(PROMPT + QUESTION) as u32; batch];
+        let ms = timed(device, 1, || {
+            let spans = (0..batch).map(|slot| span(slot, PROMPT + QUESTION, 1));
+            model
+                .next(&ids, spans.collect(), &places, &arena, &chosen)
+                .map(drop)
+        })?;
+        let peer = match batch {
+            1 => "B=1 torch cuda-graph decode ms",
+            _ => "B=2 torch cuda-graph decode ms",
+        };
+        let what = format!("decode step, batch {batch}, scores on the host");
+        add(what, peer, floor(0.0, bytes), ms);
     }
-    #[cfg(feature = "cuda")]
-    model.use_graphs(true);
     Ok(rows)
 }
 

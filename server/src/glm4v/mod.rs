@@ -159,7 +159,7 @@ impl Model {
 
 impl Model {
     /// Computes the new entries `ids` of some sequences, and for each of the chosen spans the scores of its next token,
-    /// f32 on the host. A decode step on a card is a CUDA graph.
+    /// f32 on the host. A decode step on a card is one kernel.
     pub fn next(
         &self,
         ids: &[u32],
@@ -179,12 +179,6 @@ impl Model {
             return self.device.synchronize().map(|()| vec![]);
         }
         self.logits(&hidden, chosen)
-    }
-
-    /// Turns CUDA graphs off or on again, for measuring.
-    #[cfg(feature = "cuda")]
-    pub fn use_graphs(&self, on: bool) {
-        self.steps.use_graphs(on);
     }
 }
 

@@ -1,6 +1,4 @@
-//! Decode steps on a card: made once for each number of sequences, then replayed.
-
-use std::sync::atomic::{AtomicBool, Ordering};
+//! Decode steps on a card: made once for each number of sequences.
 
 use parking_lot::Mutex;
 
@@ -9,25 +7,12 @@ use crate::kernels::cuda::Step;
 use crate::kernels::{Arena, Span};
 
 /// The steps of a model; `None` where there can't be one.
+#[derive(Default)]
 pub struct Steps {
     made: Mutex<[Option<Option<Step>>; Step::MOST_ROWS]>,
-    graphs: AtomicBool,
-}
-
-impl Default for Steps {
-    fn default() -> Self {
-        Steps {
-            made: Mutex::default(),
-            graphs: AtomicBool::new(true),
-        }
-    }
 }
 
 impl Steps {
-    pub fn use_graphs(&self, on: bool) {
-        self.graphs.store(on, Ordering::Relaxed);
-    }
-
     /// The scores of each sequence's next token, or `None` if this is no decode step that a card has kernels for.
     pub fn run(
         &self,
@@ -55,7 +40,6 @@ impl Steps {
         let Some(Some(step)) = made else {
             return Ok(None);
         };
-        let graph = self.graphs.load(Ordering::Relaxed);
-        step.run(ids, spans, positions, graph).map(Some)
+        step.run(ids, spans, positions).map(Some)
     }
 }

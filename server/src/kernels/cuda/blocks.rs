@@ -93,6 +93,16 @@ impl Blocks {
         named(self.format).map(|(name, _)| name)
     }
 
+    /// `Format` of formats.cuh.
+    pub fn format_number(&self) -> Result<i32> {
+        Ok(match self.format {
+            GgmlDType::Q8_0 => 1,
+            GgmlDType::Q4_0 => 2,
+            GgmlDType::Q4K => 3,
+            other => bail!("no CUDA kernel for blocks of {other:?}"),
+        })
+    }
+
     pub fn address(&self) -> WeightAddress {
         let stream = &self.gpu.stream;
         WeightAddress {
@@ -106,7 +116,8 @@ impl Blocks {
     fn plain(&self, rows: usize, ids: Address, dtype: DType) -> Result<Tensor> {
         let out = unwritten(&self.gpu, (rows, self.k), dtype)?;
         let name = format!("dequantize_{}_{}", self.name()?, type_name(dtype)?);
-        let launch = Launch::new((self.k.div_ceil(8 * 256), rows.min(65535), 1), 256);
+        // A thread takes 16 bytes: as many weights as fit, 16 at least.
+        let launch = Launch::new((self.k.div_ceil(16 * 256), rows.min(65535), 1), 256);
         // SAFETY: the weight is as its format says; out has a row for each of `ids` or, where it is null, of the weight.
         unsafe {
             self.gpu.launch(

@@ -54,8 +54,8 @@ pub struct Launch {
     pub threads: usize,
     /// Bytes of shared memory.
     pub shared: usize,
-    /// It may begin while the kernel before it ends: only for kernels that wait for that one themselves.
-    pub overlaps: bool,
+    /// All blocks must be running at once, since they meet.
+    pub cooperative: bool,
 }
 
 impl Launch {
@@ -64,7 +64,7 @@ impl Launch {
             grid,
             threads,
             shared: 0,
-            overlaps: false,
+            cooperative: false,
         }
     }
 
@@ -180,11 +180,9 @@ impl Gpu {
         let function = self.function(name, launch.shared as u32)?;
         self.stream.context().bind_to_thread().w()?;
         let mut attributes = [CUlaunchAttribute {
-            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
             pad: [0; 4],
-            value: CUlaunchAttributeValue {
-                programmaticStreamSerializationAllowed: 1,
-            },
+            value: CUlaunchAttributeValue { cooperative: 1 },
         }];
         let config = CUlaunchConfig {
             gridDimX: x as u32,
@@ -196,7 +194,7 @@ impl Gpu {
             sharedMemBytes: launch.shared as u32,
             hStream: self.stream.cu_stream(),
             attrs: attributes.as_mut_ptr(),
-            numAttrs: u32::from(launch.overlaps && self.capability >= 90),
+            numAttrs: u32::from(launch.cooperative),
         };
         // SAFETY: the caller's; the configuration lives until the call returns.
         unsafe {

@@ -1,25 +1,15 @@
-//! A decode step, one token for each of one or two sequences, as one CUDA graph.
-//!
-//! Such a step is some 250 small kernels: launched one by one, the card waits for the host. So the launches are captured
-//! once, and replayed; all that changes from step to step — tokens, positions, lengths, pages — is read from the card's
-//! memory, where the graph itself copies it from one place in the host's.
+//! A decode step, one token for each of a few sequences, as one kernel: `decode.cu`. All that changes from step to step —
+//! tokens, positions, lengths, pages — is copied to the card in one piece before it, and the scores come back behind it.
 
 use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUgraphInstantiate_flags, CUstreamCaptureMode,
-};
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaGraph, CudaSlice, DevicePtr, PinnedHostSlice, result,
-};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, PinnedHostSlice, result};
 use candle_core::{DType, Result, Tensor, bail};
 use half::bf16;
 
 use super::super::attention::{Arena, PAGE, Span};
-use super::attention::{
-    CacheAddress, DeviceSpan, PlanAddresses, ROWS_OF_ONE, Shares, share_floats, shared_bytes,
-};
+use super::attention::{CacheAddress, DeviceSpan, PlanAddresses};
 use super::blocks::{Blocks, WeightAddress};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name};
 
@@ -58,7 +48,8 @@ pub struct StepModel<'a> {
 #[derive(Clone, Copy)]
 struct Weight {
     address: WeightAddress,
-    format: &'static str,
+    /// `Format` of formats.cuh.
+    format: i32,
 }
 
 impl StepWeight<'_> {
@@ -66,7 +57,7 @@ impl StepWeight<'_> {
         Ok(match self {
             StepWeight::Blocks(blocks) => Weight {
                 address: blocks.address(),
-                format: blocks.name()?,
+                format: blocks.format_number()?,
             },
             StepWeight::Dense(weight) => {
                 let (rows, k) = weight.dims2()?;
@@ -77,24 +68,14 @@ impl StepWeight<'_> {
                         rows: rows as i32,
                         k: k as i32,
                     },
-                    format: "dense",
+                    format: 0,
                 }
             }
         })
     }
 }
 
-struct Layer {
-    attention_norm: Address,
-    qkv: Weight,
-    qkv_bias: Address,
-    dense: Weight,
-    mlp_norm: Address,
-    gate_up: Weight,
-    down: Weight,
-}
-
-/// `Product` of decode.cu.
+/// `Product` of decode_product.cuh.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Product {
@@ -103,12 +84,47 @@ struct Product {
     norm: Address,
     bias: Address,
     out: Address,
+    format: i32,
+    mode: Mode,
+}
+
+/// `Mode` of decode_product.cuh.
+#[repr(i32)]
+#[derive(Clone, Copy)]
+enum Mode {
+    NormBias,
+    NormGated,
+    NormF32,
+    Add,
+}
+
+/// `Step` of decode.cu.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct StepAddresses {
+    products: Address,
+    count: i32,
+    embedding: WeightAddress,
+    embedding_format: i32,
+    plan: PlanAddresses,
+    cache: CacheAddress,
+    ids: Address,
+    x: Address,
+    qkv: Address,
+    attention: Address,
+    shares: Address,
+    arrived: Address,
+    rows: i32,
+    tiles: i32,
+    heads: i32,
     eps: f32,
 }
 
 /// Where each part of the inputs begins, in words.
 #[derive(Clone, Copy)]
 struct Inputs {
+    /// Of the card's meetings: 0.
+    arrived: usize,
     ids: usize,
     positions: usize,
     spans: usize,
@@ -121,79 +137,53 @@ struct Inputs {
     len: usize,
 }
 
-/// A captured decode step of a certain number of rows.
+/// A decode step of a certain number of rows.
 pub struct Step {
     gpu: Arc<Gpu>,
+    kernel: String,
+    launch: Launch,
     rows: usize,
-    tiles: usize,
-    dtype: DType,
-    eps: f32,
-    heads: usize,
-    head_size: usize,
-    kv_heads: usize,
+    /// Rows of the embedding, and of the output.
+    words: usize,
     vocabulary: usize,
-    layers: Vec<Layer>,
-    embedding: Weight,
-    final_norm: Address,
-    output: Weight,
-    arena: CacheAddress,
-    pairs: usize,
     inputs: Inputs,
+    addresses: StepAddresses,
     host: PinnedHostSlice<u32>,
     host_logits: PinnedHostSlice<f32>,
-    /// Where the two lie: asking them waits for an event, which a capture forbids.
-    host_at: *const u32,
-    logits_at: *mut f32,
     card: CudaSlice<u32>,
-    x: CudaSlice<f32>,
-    /// Rows of the embedding that had to be made plain.
-    plain: CudaSlice<bf16>,
-    qkv: CudaSlice<bf16>,
-    attention: CudaSlice<bf16>,
-    mlp: CudaSlice<bf16>,
     logits: CudaSlice<f32>,
-    shares: CudaSlice<f32>,
-    graph: Option<CudaGraph>,
-    /// The driver has refused to capture it.
-    refused: bool,
-    overlaps: bool,
+    /// What the kernel works in, by address.
+    _products: CudaSlice<u64>,
+    _f32: [CudaSlice<f32>; 2],
+    _halves: [CudaSlice<bf16>; 3],
 }
 
-// SAFETY: a graph may move between threads as long as one at a time uses it, which `&mut self` sees to; the pointers are
-// into memory that the step owns.
-unsafe impl Send for Step {}
-
-/// Blocks that share the keys of a sequence between them.
-const SPLITS: usize = 32;
+/// Query heads that a block attends with at once, and blocks that share the pages of a sequence between them.
+const HEADS: usize = 16;
+const SPLITS: usize = 64;
+/// Warps of a block, rows of a weight in its tiles, and most rows of inputs.
+const WARPS: usize = 16;
+const TILE: usize = 8;
+const MOST: usize = 4;
 
 impl Step {
     /// The most sequences in a step.
     pub const MOST_ROWS: usize = 2;
 
-    /// Makes the step for `rows` sequences with their cache in `arena`; `None` where its kernels don't fit the model's
-    /// sizes.
+    /// Makes the step for `rows` sequences with their cache in `arena`; `None` where its kernel doesn't fit the model's
+    /// sizes or the card.
     pub fn new(model: &StepModel<'_>, rows: usize, arena: &Arena) -> Result<Option<Self>> {
         let (final_norm, dtype, gpu) = at(model.final_norm)?;
         let (head_size, kv_heads, heads) = (arena.dims.head_size, arena.dims.kv_heads, model.heads);
         let hidden = model.final_norm.dim(0)?;
-        let layers = model
-            .layers
-            .iter()
-            .map(|l| {
-                Ok(Layer {
-                    attention_norm: at(l.attention_norm)?.0,
-                    qkv: l.qkv.resolve()?,
-                    qkv_bias: l.qkv_bias.map_or(Ok(0), |b| at(b).map(|b| b.0))?,
-                    dense: l.dense.resolve()?,
-                    mlp_norm: at(l.mlp_norm)?.0,
-                    gate_up: l.gate_up.resolve()?,
-                    down: l.down.resolve()?,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
         let (embedding, output) = (model.embedding.resolve()?, model.output.resolve()?);
-        let ffn = layers.first().map_or(0, |l| l.down.address.k as usize);
+        let vocabulary = output.address.rows as usize;
+        let ffn = match model.layers.first() {
+            Some(layer) => layer.down.resolve()?.address.k as usize,
+            None => return Ok(None),
+        };
         let longest = hidden.max(ffn).max(heads * head_size);
+        let shared = shared_bytes(&gpu, rows, longest, head_size);
         let fits = (1..=Self::MOST_ROWS).contains(&rows)
             && matches!(dtype, DType::BF16 | DType::F16)
             && arena.data.dtype() == dtype
@@ -201,12 +191,11 @@ impl Step {
             && [hidden, ffn, heads * head_size]
                 .iter()
                 .all(|n| *n > 0 && n.is_multiple_of(8))
-            && product_bytes(rows, longest) <= gpu.shared_memory
-            && shared_bytes(ROWS_OF_ONE, head_size) <= gpu.shared_memory;
+            && shared <= gpu.shared_memory;
         if !fits {
             return Ok(None);
         }
-        let tiles = rows * (heads / kv_heads).div_ceil(ROWS_OF_ONE);
+        let tiles = rows * (heads / kv_heads).div_ceil(HEADS);
         let row_pages = model.most_entries.div_ceil(PAGE) + 1;
         let mut len = 0;
         let mut part = |words: usize| {
@@ -214,6 +203,7 @@ impl Step {
             len - words
         };
         let inputs = Inputs {
+            arrived: part(1),
             ids: part(rows),
             positions: part(rows),
             spans: part(4 * rows),
@@ -225,57 +215,102 @@ impl Step {
             len: 0,
         };
         let inputs = Inputs { len, ..inputs };
-        let context = gpu.stream.context();
-        let vocabulary = output.address.rows as usize;
+        let stream = &gpu.stream;
         let width = (heads + 2 * kv_heads) * head_size;
-        let shares = tiles * kv_heads * SPLITS * share_floats(ROWS_OF_ONE, head_size);
-        // SAFETY: everything is written before it is read, by the step's own kernels or below. bf16 stands for any type
-        // of 16 bits.
-        let mut step = unsafe {
-            Step {
-                host: context.alloc_pinned_with_flags(inputs.len, 0).w()?,
-                host_logits: context.alloc_pinned_with_flags(rows * vocabulary, 0).w()?,
-                card: gpu.stream.alloc(inputs.len).w()?,
-                x: gpu.stream.alloc(rows * hidden).w()?,
-                plain: gpu.stream.alloc(rows * hidden).w()?,
-                qkv: gpu.stream.alloc(rows * width).w()?,
-                attention: gpu.stream.alloc(rows * heads * head_size).w()?,
-                mlp: gpu.stream.alloc(rows * ffn).w()?,
-                logits: gpu.stream.alloc(rows * vocabulary).w()?,
-                shares: gpu.stream.alloc(shares).w()?,
-                host_at: std::ptr::null(),
-                logits_at: std::ptr::null_mut(),
-                arena: CacheAddress::new(arena, 0)?,
-                eps: model.eps as f32,
-                pairs: model.frequencies.len(),
-                graph: None,
-                refused: false,
-                overlaps: true,
-                gpu,
-                rows,
-                tiles,
-                dtype,
-                heads,
-                head_size,
-                kv_heads,
-                vocabulary,
-                layers,
-                embedding,
-                final_norm,
-                output,
-                inputs,
-            }
+        // SAFETY: everything is written before it is read, by the kernel or below. bf16 stands for any type of 16 bits.
+        let (card, logits, [x, shares], [qkv, attention, mlp]) = unsafe {
+            (
+                stream.alloc::<u32>(inputs.len).w()?,
+                stream.alloc::<f32>(rows * vocabulary).w()?,
+                [
+                    stream.alloc::<f32>(rows * hidden).w()?,
+                    stream
+                        .alloc::<f32>(tiles * kv_heads * SPLITS * HEADS * (head_size + 2))
+                        .w()?,
+                ],
+                [
+                    stream.alloc::<bf16>(rows * width).w()?,
+                    stream.alloc::<bf16>(rows * heads * head_size).w()?,
+                    stream.alloc::<bf16>(rows * ffn).w()?,
+                ],
+            )
         };
-        step.host_at = step.host.as_ptr().w()?;
-        step.logits_at = step.host_logits.as_mut_ptr().w()?;
-        let words = step.host.as_mut_slice().w()?;
+        let (x_at, qkv_at) = (x.device_ptr(stream).0, qkv.device_ptr(stream).0);
+        let (attention_at, mlp_at) = (attention.device_ptr(stream).0, mlp.device_ptr(stream).0);
+        let mut products = Vec::with_capacity(4 * model.layers.len() + 1);
+        let mut add = |mode, weight: Weight, input, norm, bias, out| {
+            products.push(Product {
+                weight: weight.address,
+                input,
+                norm,
+                bias,
+                out,
+                format: weight.format,
+                mode,
+            });
+        };
+        for layer in &model.layers {
+            let norms = [at(layer.attention_norm)?.0, at(layer.mlp_norm)?.0];
+            let bias = layer.qkv_bias.map_or(Ok(0), |b| at(b).map(|b| b.0))?;
+            let (qkv, dense) = (layer.qkv.resolve()?, layer.dense.resolve()?);
+            let (gate_up, down) = (layer.gate_up.resolve()?, layer.down.resolve()?);
+            add(Mode::NormBias, qkv, x_at, norms[0], bias, qkv_at);
+            add(Mode::Add, dense, attention_at, 0, 0, x_at);
+            add(Mode::NormGated, gate_up, x_at, norms[1], 0, mlp_at);
+            add(Mode::Add, down, mlp_at, 0, 0, x_at);
+        }
+        let logits_at = logits.device_ptr(stream).0;
+        add(Mode::NormF32, output, x_at, final_norm, 0, logits_at);
+        let count = products.len() as i32;
+        // SAFETY: `Product` is plain numbers without gaps, a multiple of eight bytes long.
+        let words: &[u64] = unsafe { products.align_to().1 };
+        let products = stream.clone_htod(words).w()?;
+        let first = card.device_ptr(stream).0;
+        let word = |at: usize| first + 4 * at as u64;
+        let addresses = StepAddresses {
+            products: products.device_ptr(stream).0,
+            count,
+            embedding: embedding.address,
+            embedding_format: embedding.format,
+            plan: PlanAddresses {
+                spans: word(inputs.spans),
+                pages: word(inputs.pages),
+                positions: word(inputs.positions),
+                row_spans: word(inputs.row_spans),
+                tiles: word(inputs.tiles),
+                frequencies: word(inputs.frequencies),
+                pairs: model.frequencies.len() as i32,
+            },
+            cache: CacheAddress::new(arena, 0)?,
+            ids: word(inputs.ids),
+            x: x_at,
+            qkv: qkv_at,
+            attention: attention_at,
+            shares: shares.device_ptr(stream).0,
+            arrived: word(inputs.arrived),
+            rows: rows as i32,
+            tiles: tiles as i32,
+            heads: heads as i32,
+            eps: model.eps as f32,
+        };
+        let context = stream.context();
+        // SAFETY: the inputs are written below and in `run`, the scores by the card before they are read.
+        let (mut host, host_logits) = unsafe {
+            (
+                context.alloc_pinned_with_flags::<u32>(inputs.len, 0).w()?,
+                context
+                    .alloc_pinned_with_flags::<f32>(rows * vocabulary, 0)
+                    .w()?,
+            )
+        };
+        let words = host.as_mut_slice().w()?;
         words.fill(0);
         for row in 0..rows {
             words[inputs.row_spans + row] = row as u32;
             for tile in 0..tiles / rows {
                 let at = inputs.tiles + 2 * (row * (tiles / rows) + tile);
                 words[at] = row as u32;
-                words[at + 1] = (tile * ROWS_OF_ONE) as u32;
+                words[at + 1] = (tile * HEADS) as u32;
             }
         }
         for (word, frequency) in words[inputs.frequencies..]
@@ -284,54 +319,49 @@ impl Step {
         {
             *word = frequency.to_bits();
         }
-        Ok(Some(step))
+        let launch = Launch {
+            cooperative: true,
+            ..Launch::new((gpu.processors, 1, 1), 32 * WARPS)
+        };
+        Ok(Some(Step {
+            kernel: format!("step_{head_size}_{}", type_name(dtype)?),
+            launch: launch.shared(shared),
+            rows,
+            words: embedding.address.rows as usize,
+            vocabulary,
+            inputs,
+            addresses,
+            host,
+            host_logits,
+            card,
+            logits,
+            _products: products,
+            _f32: [x, shares],
+            _halves: [qkv, attention, mlp],
+            gpu,
+        }))
     }
 
     /// Whether it was made for this arena.
     pub fn is_for(&self, arena: &Arena) -> bool {
-        at(&arena.data).is_ok_and(|(data, _, _)| data == self.arena.data)
+        at(&arena.data).is_ok_and(|(data, _, _)| data == self.addresses.cache.data)
     }
 
-    /// The scores of the next token of each sequence after one more token each: f32, [rows][vocabulary]. With `graph`
-    /// off the kernels are launched one by one.
-    pub fn run(
-        &mut self,
-        ids: &[u32],
-        spans: &[Span],
-        positions: &[u32],
-        graph: bool,
-    ) -> Result<Vec<Vec<f32>>> {
-        self.enqueue(ids, spans, positions, graph)?;
-        self.gpu.stream.synchronize().w()?;
-        let logits = self.host_logits.as_slice().w()?;
-        Ok(logits
-            .chunks(self.vocabulary)
-            .map(<[f32]>::to_vec)
-            .collect())
-    }
-
-    /// The same without waiting for it.
-    pub fn enqueue(
-        &mut self,
-        ids: &[u32],
-        spans: &[Span],
-        positions: &[u32],
-        graph: bool,
-    ) -> Result<()> {
+    /// The scores of the next token of each sequence after one more token each: f32, [rows][vocabulary].
+    pub fn run(&mut self, ids: &[u32], spans: &[Span], positions: &[u32]) -> Result<Vec<Vec<f32>>> {
         if ids.len() != self.rows || spans.len() != self.rows || positions.len() != self.rows {
             bail!("a step of {} tokens got {}", self.rows, ids.len())
         }
         let inputs = self.inputs;
-        // The step before has been waited for, or its copy of the inputs may still be under way.
-        self.gpu.stream.synchronize().w()?;
+        let stream = self.gpu.stream.clone();
         let words = self.host.as_mut_slice().w()?;
         for (row, span) in spans.iter().enumerate() {
             let used = (span.start + 1).div_ceil(PAGE);
             if span.len != 1 || used > span.pages.len() || used > inputs.row_pages {
                 bail!("a step of one token got {span:?}")
             }
-            if ids[row] as usize >= self.embedding.address.rows as usize {
-                bail!("token {} of {}", ids[row], self.embedding.address.rows)
+            if ids[row] as usize >= self.words {
+                bail!("token {} of {}", ids[row], self.words)
             }
             words[inputs.ids + row] = ids[row];
             words[inputs.positions + row] = positions[row];
@@ -352,194 +382,43 @@ impl Step {
             words[inputs.pages + row * inputs.row_pages..][..used]
                 .copy_from_slice(&span.pages[..used]);
         }
-        if graph && self.graph.is_none() && !self.refused {
-            self.refused = !self.capture()?;
-        }
-        match &self.graph {
-            Some(captured) if graph => captured.launch().w(),
-            _ => self.launch(),
-        }
-    }
-
-    /// Captures the launches. False where the driver can't, once without overlapping kernels either.
-    fn capture(&mut self) -> Result<bool> {
-        // Once for real: kernels are loaded at their first launch, which must not be part of a graph.
-        self.launch()?;
-        self.gpu.stream.synchronize().w()?;
-        for overlaps in [true, false] {
-            self.overlaps = overlaps;
-            let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-            self.gpu.stream.begin_capture(mode).w()?;
-            let launched = self.launch();
-            let graph = self.gpu.stream.end_capture(CUgraphInstantiate_flags(0));
-            match (launched, graph) {
-                (Ok(()), Ok(Some(graph))) => {
-                    self.graph = Some(graph);
-                    return Ok(true);
-                }
-                (launched, graph) => tracing::warn!(
-                    overlaps,
-                    launched = ?launched.err().map(|e| e.to_string()),
-                    graph = ?graph.err(),
-                    "the driver does not capture a decode step"
-                ),
-            }
-        }
-        Ok(false)
-    }
-
-    /// Launches every kernel of the step.
-    fn launch(&mut self) -> Result<()> {
-        let stream = self.gpu.stream.clone();
-        stream.context().bind_to_thread().w()?;
-        let card = self.card.device_ptr(&stream).0;
-        // SAFETY: both are as long, and live as long as the step.
+        stream.memcpy_htod(&self.host, &mut self.card).w()?;
+        // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
+        // as the shapes say.
         unsafe {
-            let words = std::slice::from_raw_parts(self.host_at, self.inputs.len);
-            result::memcpy_htod_async(card, words, stream.cu_stream()).w()?;
-        }
-        let word = |at: usize| card + 4 * at as u64;
-        let plan = PlanAddresses {
-            spans: word(self.inputs.spans),
-            pages: word(self.inputs.pages),
-            positions: word(self.inputs.positions),
-            row_spans: word(self.inputs.row_spans),
-            tiles: word(self.inputs.tiles),
-            frequencies: word(self.inputs.frequencies),
-            pairs: self.pairs as i32,
+            self.gpu
+                .launch(&self.kernel, self.launch, params![self.addresses])?
         };
-        let x = self.x.device_ptr(&stream).0;
-        let qkv = self.qkv.device_ptr(&stream).0;
-        let attention = self.attention.device_ptr(&stream).0;
-        let mlp = self.mlp.device_ptr(&stream).0;
-        let logits = self.logits.device_ptr(&stream).0;
-        self.embed(word(self.inputs.ids), x)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            self.product(
-                "norm_bias",
-                layer.qkv,
-                x,
-                layer.attention_norm,
-                layer.qkv_bias,
-                qkv,
-            )?;
-            self.attend(plan, i, qkv, attention)?;
-            self.product("add", layer.dense, attention, 0, 0, x)?;
-            self.product("norm_gated", layer.gate_up, x, layer.mlp_norm, 0, mlp)?;
-            self.product("add", layer.down, mlp, 0, 0, x)?;
-        }
-        self.product("norm_f32", self.output, x, self.final_norm, 0, logits)?;
-        // SAFETY: as long as each other; the host reads behind a synchronisation.
-        unsafe {
-            let to = std::slice::from_raw_parts_mut(self.logits_at, self.rows * self.vocabulary);
-            result::memcpy_dtoh_async(to, logits, stream.cu_stream()).w()
-        }
-    }
-
-    /// The tokens' vectors as f32.
-    fn embed(&self, ids: Address, x: Address) -> Result<()> {
-        let (hidden, name) = (self.embedding.address.k, type_name(self.dtype)?);
-        let columns = hidden as usize;
-        // SAFETY: the ids were compared with the table's rows; x and `plain` are [rows, hidden].
-        unsafe {
-            if self.embedding.format == "dense" {
-                let launch = Launch::new((self.rows, 1, 1), 256);
-                let table = self.embedding.address.data;
-                return self.gpu.launch(
-                    &format!("embed_{name}"),
-                    launch,
-                    params![table, ids, x, hidden],
-                );
-            }
-            let plain = self.plain.device_ptr(&self.gpu.stream).0;
-            self.gpu.launch(
-                &format!("dequantize_{}_{name}", self.embedding.format),
-                Launch::new((columns.div_ceil(8 * 256), self.rows, 1), 256),
-                params![self.embedding.address, ids, plain, self.rows as i32],
-            )?;
-            let n = self.rows * columns;
-            self.gpu.launch(
-                &format!("widen_{name}"),
-                Launch::new((n.div_ceil(256), 1, 1), 256),
-                params![plain, x, n as i32],
-            )
-        }
-    }
-
-    /// Stores the new keys and values and attends to all.
-    fn attend(&self, plan: PlanAddresses, layer: usize, qkv: Address, out: Address) -> Result<()> {
-        let (size, name, heads) = (self.head_size, type_name(self.dtype)?, self.heads as i32);
-        let cache = CacheAddress {
-            layer: layer as i32,
-            ..self.arena
-        };
-        let shares = Shares {
-            data: self.shares.device_ptr(&self.gpu.stream).0,
-            splits: SPLITS as i32,
-        };
-        let overlaps = self.overlaps;
-        let launch = Launch::new((self.tiles, self.kv_heads, SPLITS), 32)
-            .shared(shared_bytes(ROWS_OF_ONE, size));
-        let joining = Launch::new((self.tiles, self.kv_heads, ROWS_OF_ONE), size);
-        // SAFETY: the plan lies in the step's inputs, and everything is as large as the kernels take it.
-        unsafe {
-            self.gpu.launch(
-                &format!("paged_one_{size}_{name}"),
-                Launch { overlaps, ..launch },
-                params![cache, plan, qkv, out, heads, shares],
-            )?;
-            self.gpu.launch(
-                &format!("combine_one_{size}_{name}"),
-                Launch {
-                    overlaps,
-                    ..joining
-                },
-                params![plan, out, heads, shares],
-            )
-        }
-    }
-
-    fn product(
-        &self,
-        mode: &str,
-        weight: Weight,
-        input: Address,
-        norm: Address,
-        bias: Address,
-        out: Address,
-    ) -> Result<()> {
-        /// Rows of the weight that a block takes.
-        const WARPS: usize = 8;
-        let mut count = weight.address.rows as usize;
-        if mode == "norm_gated" {
-            count /= 2;
-        }
-        let name = format!(
-            "{mode}_{}_{}_{}",
-            self.rows,
-            weight.format,
-            type_name(self.dtype)?
-        );
-        let launch = Launch {
-            overlaps: self.overlaps,
-            ..Launch::new((count.div_ceil(WARPS), 1, 1), 32 * WARPS)
-        };
-        let product = Product {
-            weight: weight.address,
-            input,
-            norm,
-            bias,
-            out,
-            eps: self.eps,
-        };
-        let launch = launch.shared(product_bytes(self.rows, weight.address.k as usize));
-        // SAFETY: inputs and outputs are as large as the weight's shape asks for.
-        unsafe { self.gpu.launch(&name, launch, params![product]) }
+        stream
+            .memcpy_dtoh(&self.logits, &mut self.host_logits)
+            .w()?;
+        stream.synchronize().w()?;
+        let logits = self.host_logits.as_slice().w()?;
+        Ok(logits
+            .chunks(self.vocabulary)
+            .map(<[f32]>::to_vec)
+            .collect())
     }
 }
 
-/// Shared memory of a product's block: the inputs in rounds of 32 units of up to 32 weights, and a total for every 16.
-fn product_bytes(rows: usize, k: usize) -> usize {
-    let room = k.next_multiple_of(32 * 32);
-    rows * (room * 2 + room / 16 * 4)
+/// Shared memory of a block: the weights that are under way, the warps' sums, the positions' cosines and sines, and the
+/// inputs of a product or, in turn with them, what attention works in. See `step` of decode.cu.
+fn shared_bytes(gpu: &Gpu, rows: usize, longest: usize, head_size: usize) -> usize {
+    /// `Slot` of decode_product.cuh.
+    const SLOT: usize = 32 * 16 + 128;
+    // `DEPTH` of decode_product.cuh.
+    let depth = match gpu.capability {
+        90 | 100..110 => 16,
+        80 | 87 => 9,
+        _ => 3,
+    };
+    let groups = PAGE / HEADS;
+    let attention = HEADS * (head_size + 8) * 2
+        + 4 * head_size
+        + 2 * groups * HEADS * 4
+        + groups * HEADS * head_size * 4;
+    WARPS * depth * SLOT
+        + 2 * WARPS * TILE * MOST * 4
+        + MOST * head_size / 2 * 8
+        + attention.max(rows * longest * 2)
 }
