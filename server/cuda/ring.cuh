@@ -86,8 +86,8 @@ __device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int fr
             multiply_columns<T, D>(out, weights[n], operand(ring.values[stage], n * 2048, Ring::PANEL_BYTES));
         products_commit();
     };
-    auto softmax = [&](int tile) {
-        if ((CAUSAL || tile == to - 1) && (tile + 1) * KEYS > rows.visible(group * 64)) {
+    auto softmax = [&](int tile, bool may_hide) {
+        if (may_hide && (tile + 1) * KEYS > rows.visible(group * 64)) {
 #pragma unroll
             for (int h = 0; h < 2; h++) {
                 const int visible = rows.visible(first + 8 * h) - tile * KEYS - lane % 4 * 2;
@@ -152,7 +152,7 @@ __device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int fr
         products_wait<0>();
         pin(scores);
         if (speaks) barrier_arrive(&ring.keys_free[0]);
-        softmax(to - 1);
+        softmax(to - 1, true);
         pack_weights();
         for (int n = 1; n < tiles; n++) {
             const int stage = n % STAGES, before = (n - 1) % STAGES;
@@ -165,7 +165,7 @@ __device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int fr
             products_wait<1>();
             pin(scores);
             if (speaks) barrier_arrive(&ring.keys_free[stage]);
-            softmax(to - 1 - n);
+            softmax(to - 1 - n, CAUSAL);
             products_wait<0>();
             pin(out);
             if (speaks) barrier_arrive(&ring.values_free[before]);
