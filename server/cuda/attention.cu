@@ -8,8 +8,6 @@ template <class T, int D, int MT_, int WARPS_> struct Mma {
     using Queries = Tile<T, D, ROWS>;
     using Keys = Tile<T, D, TILE>;
 
-    static __device__ __forceinline__ void copied() {}
-
     // scores += queries · keysᵀ
     static __device__ __forceinline__ void scores(float (&scores)[MT][TILE / 8][4], T *queries, T *k) {
         int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

@@ -1,5 +1,5 @@
 // Attention after FlashAttention-2: scores never leave the registers, keys and values come in tiles of 64 while the tile
-// before is worked on. How a block multiplies is a parameter: see attention.cu and hopper.cu.
+// before is worked on. How a block multiplies is a parameter: see attention.cu. Hopper has a loop of its own: ring.cuh.
 //
 // For the vision tower a block takes ROWS queries of one head. For the decoder it takes ROWS packed rows of one
 // key/value head: the query heads that share it follow each other, query after query, so that a decode step of one
@@ -51,6 +51,28 @@ struct Shares {
     int splits;
 };
 
+// Leaves two neighbours of a row's sums.
+template <int D>
+__device__ __forceinline__ void leave(float *share, int row, int d, float a, float b, float most, float sum) {
+    float *to = share + row * (D + 2);
+    *reinterpret_cast<float2 *>(to + d) = make_float2(a, b);
+    if (d == 0) *reinterpret_cast<float2 *>(to + D) = make_float2(most, sum);
+}
+
+// An element of a row of what `splits` blocks of ROWS rows left.
+template <int D, int ROWS> __device__ __forceinline__ float join(const float *shares, int splits, int row, int d) {
+    constexpr size_t NEXT = static_cast<size_t>(ROWS) * (D + 2);
+    const float *share = shares + row * (D + 2);
+    float most = -INFINITY, value = 0, sum = 0;
+    for (int s = 0; s < splits; s++) most = fmaxf(most, share[s * NEXT + D]);
+    for (int s = 0; s < splits; s++) {
+        float weight = exp2_fast(share[s * NEXT + D] - most);
+        value += weight * share[s * NEXT + d];
+        sum += weight * share[s * NEXT + D + 1];
+    }
+    return value / sum;
+}
+
 // The loop over the tiles `from`..`to` of keys. `Products` says how a block multiplies, and with how many rows: a warp
 // has MT tiles of 16. `put` takes, for each row, two neighbours of the sums, the maximum and the weights' sum.
 template <class Products, class Keys, class Put>
@@ -79,7 +101,6 @@ __device__ __forceinline__ void attend(typename Products::Element *queries, cons
     if (from < to) issue(from, 0);
     for (int tile = from; tile < to; tile++) {
         copy_wait<0>();
-        Products::copied();
         __syncthreads();
         if (tile + 1 < to) issue(tile + 1, (tile + 1 - from) % 2);
         T *k = stages + (tile - from) % 2 * 2 * ELEMENTS, *v = k + ELEMENTS;
@@ -185,74 +206,109 @@ template <class T, int D> struct PagedKeys {
     }
 };
 
+// A block's packed rows of one key/value head.
+struct PagedRows {
+    Rows rows;
+    Span span;
+    const uint32_t *pages;
+    int kv_head, heads, width; // query heads in all; elements of a row of qkv
+
+    __device__ __forceinline__ PagedRows(const Plan &plan, int tile, int kv_head, int kv_heads, int heads, int size,
+                                         int count)
+        : span(plan.spans[plan.tiles[2 * tile]]), kv_head(kv_head), heads(heads), width((heads + 2 * kv_heads) * size) {
+        int group = heads / kv_heads;
+        pages = plan.pages + span.pages_at;
+        rows = {static_cast<int>(plan.tiles[2 * tile + 1]),
+                static_cast<int>(span.len) * group,
+                group,
+                static_cast<int>(span.start),
+                0,
+                true};
+        rows.keys = rows.visible(count - 1);
+    }
+    // The batch's row and the head of the block's row `row`, if the span has it, or of the span's last.
+    __device__ __forceinline__ void place(int row, int &query, int &head) const {
+        int packed = min(rows.first + row, rows.count - 1);
+        query = span.first_row + packed / rows.group;
+        head = kv_head * rows.group + packed % rows.group;
+    }
+    __device__ __forceinline__ bool has(int row) const { return rows.first + row < rows.count; }
+};
+
+// ROWS of a block's rows from `first` on into a tile, the queries rotated, by THREADS threads.
+template <class T, int D, int ROWS, int THREADS>
+__device__ __forceinline__ void load_queries(T *tile, const PagedRows &block, int first, const Plan &plan, const T *qkv) {
+    constexpr int CHUNKS = D / 8, EACH = ROWS * CHUNKS / THREADS;
+    // Rows that follow each other: most are heads of one query, and turn by the same angles.
+    int thread = threadIdx.x % THREADS, chunk = thread % CHUNKS, row = thread / CHUNKS * EACH;
+    Pack<T, 8> packs[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        int query, head;
+        block.place(first + row + i, query, head);
+        packs[i] = load<T, 8>(qkv + static_cast<size_t>(query) * block.width + head * D + chunk * 8);
+    }
+    float sine[4], cosine[4];
+    int turned = -1;
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+        int query, head;
+        block.place(first + row + i, query, head);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            int pair = chunk * 4 + j;
+            if (pair >= plan.pairs) break;
+            if (query != turned) angle(plan.positions[query], plan.frequencies[pair], sine[j], cosine[j]);
+            float a = to_float(packs[i].v[2 * j]), b = to_float(packs[i].v[2 * j + 1]);
+            turn(a, b, sine[j], cosine[j]);
+            packs[i].v[2 * j] = from_float<T>(a), packs[i].v[2 * j + 1] = from_float<T>(b);
+        }
+        turned = query;
+        store<T, 8>(Tile<T, D, ROWS>::chunk(tile, row + i, chunk), packs[i]);
+    }
+}
+
 // Grid: tiles, key/value heads, splits. With STORE each span has one row, whose key and value are not in the cache yet.
 template <class Products, bool STORE, class T>
 __device__ __forceinline__ void paged(const Cache &cache, const Plan &plan, const T *qkv, T *out, int heads,
                                       const Shares &shares) {
     constexpr int D = Products::SIZE, ROWS = Products::ROWS;
-    using Queries = Tile<T, D, ROWS>;
     SHARED_MEMORY(memory);
     T *q = reinterpret_cast<T *>(memory);
     if (STORE) wait_for_previous();
     if (STORE) let_next_begin();
-    int kv_head = blockIdx.y, group = heads / cache.kv_heads, width = (heads + 2 * cache.kv_heads) * D;
-    Span span = plan.spans[plan.tiles[2 * blockIdx.x]];
-    const uint32_t *pages = plan.pages + span.pages_at;
-    Rows rows = {static_cast<int>(plan.tiles[2 * blockIdx.x + 1]),
-                 static_cast<int>(span.len) * group,
-                 group,
-                 static_cast<int>(span.start),
-                 0,
-                 true};
-    rows.keys = rows.visible(ROWS - 1);
-    int all = (rows.keys + TILE - 1) / TILE, each = (all + shares.splits - 1) / shares.splits;
+    int kv_head = blockIdx.y;
+    PagedRows block(plan, blockIdx.x, kv_head, cache.kv_heads, heads, D, ROWS);
+    const Span &span = block.span;
+    int all = (block.rows.keys + TILE - 1) / TILE, each = (all + shares.splits - 1) / shares.splits;
     int from = min(all, static_cast<int>(blockIdx.z) * each), to = min(all, from + each);
 
     if (STORE && from < to && to == all) { // this block sees the new entry
-        const T *row = qkv + static_cast<size_t>(span.first_row) * width + (heads + kv_head) * D;
+        const T *row = qkv + static_cast<size_t>(span.first_row) * block.width + (heads + kv_head) * D;
         for (int i = threadIdx.x; i < D; i += Products::THREADS) {
             int pair = i % (D / 2), value = i / (D / 2);
             const T *at = row + value * cache.kv_heads * D + 2 * pair;
             float a = to_float(at[0]), b = to_float(at[1]);
             if (!value && pair < plan.pairs) rotate(a, b, plan.positions[span.first_row], plan.frequencies[pair]);
-            T *target = cache_head<T>(cache, pages[span.start / PAGE], value, kv_head, D) + span.start % PAGE * D;
+            T *target = cache_head<T>(cache, block.pages[span.start / PAGE], value, kv_head, D) + span.start % PAGE * D;
             *reinterpret_cast<uint32_t *>(target + 2 * pair) = pack_pair<T>(a, b);
         }
         __syncthreads();
     }
-    for (int i = threadIdx.x; i < ROWS * (D / 8); i += Products::THREADS) {
-        int row = i / (D / 8), chunk = i % (D / 8), packed = min(rows.first + row, rows.count - 1);
-        int query = span.first_row + packed / group, head = kv_head * group + packed % group;
-        auto v = load<T, 8>(qkv + static_cast<size_t>(query) * width + head * D + chunk * 8);
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            int pair = chunk * 4 + j;
-            if (pair < plan.pairs) {
-                float a = to_float(v.v[2 * j]), b = to_float(v.v[2 * j + 1]);
-                rotate(a, b, plan.positions[query], plan.frequencies[pair]);
-                v.v[2 * j] = from_float<T>(a), v.v[2 * j + 1] = from_float<T>(b);
-            }
-        }
-        store<T, 8>(Queries::chunk(q, row, chunk), v);
-    }
-    PagedKeys<T, D> keys = {cache, pages, kv_head};
+    load_queries<T, D, ROWS, Products::THREADS>(q, block, 0, plan, qkv);
+    PagedKeys<T, D> keys = {cache, block.pages, kv_head};
     float scale = LOG2_E * rsqrtf(static_cast<float>(D));
-    size_t block = (static_cast<size_t>(blockIdx.x) * gridDim.y + kv_head) * shares.splits + blockIdx.z;
-    float *share = shares.data + block * ROWS * (D + 2);
-    attend<Products>(q, rows, from, to, scale, keys,
-                            [&](int row, int d, float a, float b, float most, float sum) {
-                                int packed = rows.first + row;
-                                if (packed >= rows.count) return;
-                                if (shares.splits > 1) {
-                                    float *to = share + row * (D + 2);
-                                    to[d] = a, to[d + 1] = b;
-                                    if (d == 0) to[D] = most, to[D + 1] = sum;
-                                    return;
-                                }
-                                int query = span.first_row + packed / group, head = kv_head * group + packed % group;
-                                T *to = out + (static_cast<size_t>(query) * heads + head) * D + d;
-                                *reinterpret_cast<uint32_t *>(to) = pack_pair<T>(a / sum, b / sum);
-                            });
+    size_t number = (static_cast<size_t>(blockIdx.x) * gridDim.y + kv_head) * shares.splits + blockIdx.z;
+    float *share = shares.data + number * ROWS * (D + 2);
+    attend<Products>(q, block.rows, from, to, scale, keys,
+                     [&](int row, int d, float a, float b, float most, float sum) {
+                         if (!block.has(row)) return;
+                         if (shares.splits > 1) return leave<D>(share, row, d, a, b, most, sum);
+                         int query, head;
+                         block.place(row, query, head);
+                         T *to = out + (static_cast<size_t>(query) * heads + head) * D + d;
+                         *reinterpret_cast<uint32_t *>(to) = pack_pair<T>(a / sum, b / sum);
+                     });
 }
 
 // Joins what blocks left that shared a tile's keys. Grid: tiles, key/value heads, ROWS; a thread an element of a head.
@@ -260,21 +316,12 @@ template <class T, int D, int ROWS>
 __device__ __forceinline__ void combine(const Plan &plan, T *out, int heads, const Shares &shares) {
     wait_for_previous();
     let_next_begin();
-    int group = heads / gridDim.y, row = blockIdx.z, d = threadIdx.x;
-    Span span = plan.spans[plan.tiles[2 * blockIdx.x]];
-    int packed = plan.tiles[2 * blockIdx.x + 1] + row;
-    if (packed >= static_cast<int>(span.len) * group) return;
-    const float *share = shares.data +
-                         ((static_cast<size_t>(blockIdx.x) * gridDim.y + blockIdx.y) * shares.splits * ROWS + row) * (D + 2);
-    constexpr size_t NEXT = static_cast<size_t>(ROWS) * (D + 2);
-    float most = -INFINITY;
-    for (int s = 0; s < shares.splits; s++) most = fmaxf(most, share[s * NEXT + D]);
-    float value = 0, sum = 0;
-    for (int s = 0; s < shares.splits; s++) {
-        float weight = exp2_fast(share[s * NEXT + D] - most);
-        value += weight * share[s * NEXT + d];
-        sum += weight * share[s * NEXT + D + 1];
-    }
-    int query = span.first_row + packed / group, head = blockIdx.y * group + packed % group;
-    out[(static_cast<size_t>(query) * heads + head) * D + d] = from_float<T>(value / sum);
+    int row = blockIdx.z, d = threadIdx.x;
+    PagedRows block(plan, blockIdx.x, blockIdx.y, gridDim.y, heads, D, ROWS);
+    if (!block.has(row)) return;
+    size_t first = (static_cast<size_t>(blockIdx.x) * gridDim.y + blockIdx.y) * shares.splits * ROWS * (D + 2);
+    int query, head;
+    block.place(row, query, head);
+    out[(static_cast<size_t>(query) * heads + head) * D + d] =
+        from_float<T>(join<D, ROWS>(shares.data + first, shares.splits, row, d));
 }

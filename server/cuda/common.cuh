@@ -34,8 +34,13 @@ template <class T, int N> __device__ __forceinline__ void store(T *p, const Pack
 }
 
 // Two floats as a pair of 16-bit elements, the first in the low half.
-template <class T> __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
-    Pack<T, 2> pair = {{from_float<T>(low), from_float<T>(high)}};
+template <class T> __device__ __forceinline__ uint32_t pack_pair(float low, float high);
+template <> __device__ __forceinline__ uint32_t pack_pair<bf16>(float low, float high) {
+    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<uint32_t *>(&pair);
+}
+template <> __device__ __forceinline__ uint32_t pack_pair<f16>(float low, float high) {
+    __half2 pair = __floats2half2_rn(low, high);
     return *reinterpret_cast<uint32_t *>(&pair);
 }
 

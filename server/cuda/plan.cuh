@@ -34,11 +34,19 @@ __device__ __forceinline__ T *cache_head(const Cache &cache, uint32_t page, int 
     return static_cast<T *>(cache.data) + (at * cache.kv_heads + head) * PAGE * head_size;
 }
 
-// Turns the pair (2i, 2i + 1) of a head.
-__device__ __forceinline__ void rotate(float &a, float &b, uint32_t position, float frequency) {
-    float sine, cosine;
+__device__ __forceinline__ void angle(uint32_t position, float frequency, float &sine, float &cosine) {
     sincosf(static_cast<float>(position) * frequency, &sine, &cosine);
+}
+
+// Turns the pair (2i, 2i + 1) of a head.
+__device__ __forceinline__ void turn(float &a, float &b, float sine, float cosine) {
     float x = a * cosine - b * sine;
     b = b * cosine + a * sine;
     a = x;
+}
+
+__device__ __forceinline__ void rotate(float &a, float &b, uint32_t position, float frequency) {
+    float sine, cosine;
+    angle(position, frequency, sine, cosine);
+    turn(a, b, sine, cosine);
 }

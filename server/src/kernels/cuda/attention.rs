@@ -9,6 +9,7 @@ use candle_core::{DType, Result, Tensor, bail};
 
 use super::super::attention::{Arena, PAGE, PlanInner};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
+use super::ring;
 
 /// `Span` of plan.cuh.
 #[repr(C)]
@@ -63,7 +64,7 @@ impl CacheAddress {
 }
 
 /// Packed rows of a block of `paged_*`, and of a decode step's.
-const ROWS: usize = 128;
+pub const ROWS: usize = 128;
 pub const ROWS_OF_ONE: usize = 16;
 
 /// Shared memory of a block: its queries, then two stages of keys and values.
@@ -83,15 +84,15 @@ pub struct DevicePlan {
     parts: [usize; 6],
     pairs: usize,
     tiles: usize,
-    /// Of the tile that sees most.
-    most_pages: usize,
+    /// What the tile that sees most sees.
+    most_keys: usize,
 }
 
 impl DevicePlan {
     /// `group` query heads share a key/value head.
     pub(in crate::kernels) fn new(plan: &PlanInner, group: usize, gpu: &Gpu) -> Result<Self> {
         let (mut spans, mut pages, mut row_spans, mut tiles) = (vec![], vec![], vec![], vec![]);
-        let mut most_pages = 0;
+        let mut most_keys = 0;
         for (i, (span, first)) in plan.spans.iter().zip(&plan.first_rows).enumerate() {
             spans.extend([span.start, span.len, *first, pages.len()].map(|n| n as u32));
             pages.extend_from_slice(&span.pages);
@@ -99,7 +100,7 @@ impl DevicePlan {
             // The last see most, and so begin first.
             let rows = (0..span.len * group).step_by(ROWS).rev();
             tiles.extend(rows.flat_map(|row| [i as u32, row as u32]));
-            most_pages = most_pages.max((span.start + span.len).div_ceil(PAGE));
+            most_keys = most_keys.max(span.start + span.len);
         }
         let tile_count = tiles.len() / 2;
         let frequencies = plan.frequencies.iter().map(|f| (*f as f32).to_bits());
@@ -123,7 +124,7 @@ impl DevicePlan {
             parts,
             pairs: plan.frequencies.len(),
             tiles: tile_count,
-            most_pages,
+            most_keys,
         })
     }
 
@@ -150,14 +151,10 @@ pub fn use_hopper(on: bool) {
     WITHOUT_HOPPER.store(!on, Ordering::Relaxed);
 }
 
-/// The kernel of many rows that this card is fastest with, and a block's threads.
-fn on_tensor_cores(kind: &str, size: usize, dtype: DType, gpu: &Gpu) -> Result<(String, usize)> {
-    let name = type_name(dtype)?;
-    let hopper = format!("{kind}_hopper_{size}_{name}");
-    if !WITHOUT_HOPPER.load(Ordering::Relaxed) && gpu.has(&hopper) {
-        return Ok((hopper, 256));
-    }
-    Ok((format!("{kind}_{size}_{name}"), 128))
+/// Hopper's own kernel, if the binary has it for this size and type.
+fn on_hopper(kind: &str, size: usize, dtype: DType, gpu: &Gpu) -> Result<Option<String>> {
+    let name = format!("{kind}_hopper_{size}_{}", type_name(dtype)?);
+    Ok((!WITHOUT_HOPPER.load(Ordering::Relaxed) && gpu.has(&name)).then_some(name))
 }
 
 /// Heads of an attention over the cache.
@@ -237,9 +234,12 @@ pub(in crate::kernels) fn paged_attention(
         }
         return Ok(out);
     }
+    let hopper = on_hopper("paged", size, dtype, &gpu)?;
+    let tile = hopper.as_ref().map_or(PAGE, |_| ring::PAGED_KEYS);
     // Few blocks share the keys between them until there are enough to keep the card busy.
     let blocks = plan.tiles * kv_heads;
-    let splits = (gpu.processors / blocks).clamp(1, plan.most_pages.max(1));
+    let most_tiles = plan.most_keys.div_ceil(tile);
+    let splits = (gpu.processors / blocks.max(1)).clamp(1, most_tiles.max(1));
     let count = match splits {
         1 => 1,
         _ => blocks * splits * share_floats(ROWS, size),
@@ -250,14 +250,28 @@ pub(in crate::kernels) fn paged_attention(
         splits: splits as i32,
     };
     let heads = heads as i32;
-    let (name, threads) = on_tensor_cores("paged", size, dtype, &gpu)?;
     // SAFETY: as above; the shares are as large as the kernels take them, and freed behind them on the same stream.
     unsafe {
-        gpu.launch(
-            &name,
-            Launch::new((plan.tiles, kv_heads, splits), threads).shared(shared),
-            params![cache, addresses, qkv_at, out_at, heads, shares],
-        )?;
+        match hopper {
+            Some(name) => gpu.launch(
+                &name,
+                ring::launch((kv_heads, plan.tiles, splits), ring::PAGED_KEYS, size),
+                params![
+                    ring::cache_map(arena)?,
+                    cache,
+                    addresses,
+                    qkv_at,
+                    out_at,
+                    heads,
+                    shares
+                ],
+            )?,
+            None => gpu.launch(
+                &format!("paged_{size}_{type_name}"),
+                Launch::new((plan.tiles, kv_heads, splits), 128).shared(shared),
+                params![cache, addresses, qkv_at, out_at, heads, shares],
+            )?,
+        }
         if splits > 1 {
             gpu.launch(
                 &format!("combine_{size}_{type_name}"),
@@ -281,16 +295,19 @@ pub(in crate::kernels) fn vision_attention(
     let queries = rows.len();
     let out = unwritten(&gpu, (queries, heads * size), dtype)?;
     let out_at = at(&out)?.0;
+    if let Some(name) = on_hopper("vision", size, dtype, &gpu)? {
+        ring::vision(&name, qkv, heads, rows, &out)?;
+        return Ok(out);
+    }
     let type_name = type_name(dtype)?;
     let (n, from, count, heads_) = (n as i32, rows.start as i32, queries as i32, heads as i32);
-    let (name, threads) = on_tensor_cores("vision", size, dtype, &gpu)?;
     let shared = shared_bytes(ROWS, size);
     // SAFETY: qkv is [n, 3 · heads · size], the queries lie in it, and out has a row for each.
     unsafe {
         if matches!(size, 64 | 112) && dtype != DType::F32 && shared <= gpu.shared_memory {
-            let launch = Launch::new((queries.div_ceil(ROWS), heads, 1), threads).shared(shared);
+            let launch = Launch::new((queries.div_ceil(ROWS), heads, 1), 128).shared(shared);
             gpu.launch(
-                &name,
+                &format!("vision_{size}_{type_name}"),
                 launch,
                 params![qkv_at, out_at, n, from, count, heads_],
             )?;

@@ -7,6 +7,7 @@ mod blocks;
 mod gemm;
 mod gpu;
 mod ops;
+mod ring;
 mod step;
 
 pub use attention::use_hopper;
