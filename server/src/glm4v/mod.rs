@@ -31,6 +31,8 @@ pub use vision::{Encoding, Step, VisionTower};
 pub use weights::{INDEX, Shard, Weights, holds_weights};
 
 use crate::config::Quantize;
+#[cfg(feature = "cuda")]
+use crate::kernels;
 use crate::kernels::{Arena, Plan, Span};
 
 /// Why a checkpoint can't be served: one sentence that names the file and the tensor, what was expected, what was
@@ -64,9 +66,19 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let total = weights.bytes(&config, dtype);
         let mut loader = loader::Loader::new(weights, total, dtype, quantize, device, progress);
+        let decoder = Decoder::load(&config, &mut loader)?;
+        let vision = VisionTower::load(&config, &mut loader)?;
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            kernels::cuda::give_memory_back(device).map_err(|e| {
+                LoadError(format!(
+                    "the weights could not be put on the device ({e}): is there enough memory?"
+                ))
+            })?;
+        }
         Ok(Model {
-            decoder: Decoder::load(&config, &mut loader)?,
-            vision: VisionTower::load(&config, &mut loader)?,
+            decoder,
+            vision,
             weight_bytes: loader.weight_bytes(),
             dtype: loader.dtype(),
             config,
