@@ -276,10 +276,52 @@ impl Blocks {
         Ok(true)
     }
 
+    /// y = x · weightᵀ + bias from the blocks themselves, which are read once for every four rows. False, and nothing
+    /// done, where that is not the fast way.
+    fn few_rows(&self, y: &Tensor, x: &Tensor, bias: Option<&Tensor>) -> Result<bool> {
+        /// With more rows than these a product with the plain weight is faster.
+        const MOST: usize = 8;
+        const WARPS: usize = 8;
+        let ((rows, k), (x_at, dtype, gpu)) = (x.dims2()?, at(x)?);
+        let bias_at = bias.map(at).transpose()?.map_or(0, |(b, _, _)| b);
+        if rows > MOST || !x_at.is_multiple_of(16) {
+            return Ok(false);
+        }
+        if k != self.k || bias.is_some_and(|b| b.dims() != [self.rows] || b.dtype() != dtype) {
+            bail!("a product of {:?} with {}×{}", x.shape(), self.rows, self.k)
+        }
+        let (y_at, size) = (at(y)?.0, dtype.size_in_bytes());
+        let launch = Launch::new((self.rows.div_ceil(WARPS), 1, 1), 32 * WARPS);
+        let mut row = 0;
+        while row < rows {
+            let some = match rows - row {
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let name = format!("few_rows_{}_{}_{some}", self.name()?, type_name(dtype)?);
+            let x = x_at + (row * k * size) as Address;
+            let y = y_at + (row * self.rows * size) as Address;
+            // SAFETY: x and y have these rows, of k and of the weight's rows.
+            unsafe {
+                gpu.launch(
+                    &name,
+                    launch,
+                    params![self.address(), x, bias_at, y, self.rows as i32],
+                )?;
+            }
+            row += some;
+        }
+        Ok(true)
+    }
+
     /// x · weightᵀ + bias.
     pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let x = &x.contiguous()?;
         let y = unwritten(&self.gpu, (x.dim(0)?, self.rows), x.dtype())?;
+        if self.few_rows(&y, x, bias)? {
+            return Ok(y);
+        }
         match self.product(&y, x, bias, false)? {
             true => Ok(y),
             false => super::linear(x, &self.dense(x.dtype())?, bias),
@@ -288,6 +330,11 @@ impl Blocks {
 
     /// onto + x · weightᵀ, in place of `onto`.
     pub fn linear_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
+        let y = unwritten(&self.gpu, (x.dim(0)?, self.rows), x.dtype())?;
+        if self.few_rows(&y, x, None)? {
+            return onto + y;
+        }
+        drop(y);
         match self.product(&onto, x, None, true)? {
             true => Ok(onto),
             false => super::linear_onto(onto, x, &self.dense(x.dtype())?),
