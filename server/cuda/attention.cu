@@ -65,17 +65,10 @@ template <class T, int D, int MT_, int WARPS_> struct Mma {
 #define PAGED(T, name, D)                                                                                              \
     extern "C" __global__ void __launch_bounds__(128)                                                                  \
         paged_##D##_##name(Cache cache, Plan plan, const T *qkv, T *out, int heads, Shares shares) {                   \
-        paged<Mma<T, D, 2, 4>, false>(cache, plan, qkv, out, heads, shares);                                           \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32)                                                                   \
-        paged_one_##D##_##name(Cache cache, Plan plan, const T *qkv, T *out, int heads, Shares shares) {               \
-        paged<Mma<T, D, 1, 1>, true>(cache, plan, qkv, out, heads, shares);                                            \
+        paged<Mma<T, D, 2, 4>>(cache, plan, qkv, out, heads, shares);                                           \
     }                                                                                                                  \
     extern "C" __global__ void combine_##D##_##name(Plan plan, T *out, int heads, Shares shares) {                     \
         combine<T, D, 128>(plan, out, heads, shares);                                                                  \
-    }                                                                                                                  \
-    extern "C" __global__ void combine_one_##D##_##name(Plan plan, T *out, int heads, Shares shares) {                 \
-        combine<T, D, 16>(plan, out, heads, shares);                                                                   \
     }
 #define DEFINE(T, name)                                                                                                \
     VISION(T, name, 64)                                                                                                \

@@ -268,33 +268,19 @@ __device__ __forceinline__ void load_queries(T *tile, const PagedRows &block, in
     }
 }
 
-// Grid: tiles, key/value heads, splits. With STORE each span has one row, whose key and value are not in the cache yet.
-template <class Products, bool STORE, class T>
+// Grid: tiles, key/value heads, splits.
+template <class Products, class T>
 __device__ __forceinline__ void paged(const Cache &cache, const Plan &plan, const T *qkv, T *out, int heads,
                                       const Shares &shares) {
     constexpr int D = Products::SIZE, ROWS = Products::ROWS;
     SHARED_MEMORY(memory);
     T *q = reinterpret_cast<T *>(memory);
-    if (STORE) wait_for_previous();
-    if (STORE) let_next_begin();
     int kv_head = blockIdx.y;
     PagedRows block(plan, blockIdx.x, kv_head, cache.kv_heads, heads, D, ROWS);
     const Span &span = block.span;
     int all = (block.rows.keys + TILE - 1) / TILE, each = (all + shares.splits - 1) / shares.splits;
     int from = min(all, static_cast<int>(blockIdx.z) * each), to = min(all, from + each);
 
-    if (STORE && from < to && to == all) { // this block sees the new entry
-        const T *row = qkv + static_cast<size_t>(span.first_row) * block.width + (heads + kv_head) * D;
-        for (int i = threadIdx.x; i < D; i += Products::THREADS) {
-            int pair = i % (D / 2), value = i / (D / 2);
-            const T *at = row + value * cache.kv_heads * D + 2 * pair;
-            float a = to_float(at[0]), b = to_float(at[1]);
-            if (!value && pair < plan.pairs) rotate(a, b, plan.positions[span.first_row], plan.frequencies[pair]);
-            T *target = cache_head<T>(cache, block.pages[span.start / PAGE], value, kv_head, D) + span.start % PAGE * D;
-            *reinterpret_cast<uint32_t *>(target + 2 * pair) = pack_pair<T>(a, b);
-        }
-        __syncthreads();
-    }
     load_queries<T, D, ROWS, Products::THREADS>(q, block, 0, plan, qkv);
     PagedKeys<T, D> keys = {cache, block.pages, kv_head};
     float scale = LOG2_E * rsqrtf(static_cast<float>(D));
@@ -314,8 +300,6 @@ __device__ __forceinline__ void paged(const Cache &cache, const Plan &plan, cons
 // Joins what blocks left that shared a tile's keys. Grid: tiles, key/value heads, ROWS; a thread an element of a head.
 template <class T, int D, int ROWS>
 __device__ __forceinline__ void combine(const Plan &plan, T *out, int heads, const Shares &shares) {
-    wait_for_previous();
-    let_next_begin();
     int row = blockIdx.z, d = threadIdx.x;
     PagedRows block(plan, blockIdx.x, blockIdx.y, gridDim.y, heads, D, ROWS);
     if (!block.has(row)) return;

@@ -1,4 +1,4 @@
-// Biases, activations, gathering rows. One block takes a range of columns and several rows.
+// Biases, activations, gathering rows, cutting pictures into patches. One block takes a range of columns and several rows.
 #include "common.cuh"
 
 // x[rows, n] += bias[n], then gelu where GELU.
@@ -54,6 +54,15 @@ template <class T, int V> __device__ void gather_rows(const T *table, const uint
                     load<T, V>(table + static_cast<size_t>(ids[row]) * n + column));
 }
 
+// out[grid · grid, 3 · patch²] = the patches of pixels[3, size, size], each as channel, y, x.
+template <class T> __device__ void patch_rows(const float *pixels, T *out, int size, int patch) {
+    int at = blockIdx.x * blockDim.x + threadIdx.x, grid = size / patch, row = 3 * patch * patch;
+    if (at >= grid * grid * row) return;
+    int p = at / row, i = at % row, channel = i / (patch * patch), y = i / patch % patch, x = i % patch;
+    out[at] = from_float<T>(
+        pixels[(static_cast<size_t>(channel) * size + p / grid * patch + y) * size + p % grid * patch + x]);
+}
+
 #define DEFINE(T, name)                                                                                                \
     DEFINE_WIDTH(T, name##_wide, WIDE<T>)                                                                              \
     DEFINE_WIDTH(T, name##_narrow, 1)
@@ -75,3 +84,10 @@ template <class T, int V> __device__ void gather_rows(const T *table, const uint
         gather_rows<T, V>(table, ids, out, rows, n);                                                                   \
     }
 FOR_EACH_TYPE(DEFINE)
+
+#define DEFINE_PATCHES(T, name)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(256)                                                                  \
+        patches_##name(const float *pixels, T *out, int size, int patch) {                                             \
+        patch_rows(pixels, out, size, patch);                                                                          \
+    }
+FOR_EACH_TYPE(DEFINE_PATCHES)

@@ -65,20 +65,6 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
-// With a programmatic launch (Hopper) a kernel begins while the one before it ends: what that one wrote may be read
-// only behind `wait_for_previous`. Without it, and before Hopper, both do nothing.
-__device__ __forceinline__ void wait_for_previous() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-__device__ __forceinline__ void let_next_begin() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-
 // 16 bytes that are read once: past the first-level cache.
 __device__ __forceinline__ uint4 load_streaming(const void *p) {
     uint4 v;

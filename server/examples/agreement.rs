@@ -93,8 +93,10 @@ impl Variant {
             len: places.len(),
             pages: self.pages.clone(),
         };
-        let hidden = self.model.forward(x, vec![span], places, &self.arena)?;
-        Ok(self.model.logits(&hidden, &[0])?.remove(0))
+        let hidden = self
+            .model
+            .forward(x, vec![span], places, &self.arena, &[0])?;
+        Ok(self.model.logits(&hidden)?.remove(0))
     }
 
     /// The logits at each step of an answer: `given`, or where there is none its own greedy one.

@@ -183,8 +183,10 @@ impl Solo<'_> {
             len: positions.len(),
             pages: self.pages.clone(),
         };
-        let hidden = self.model.forward(x, vec![span], positions, &self.arena)?;
-        Ok(self.model.logits(&hidden, &[0])?.remove(0))
+        let hidden = self
+            .model
+            .forward(x, vec![span], positions, &self.arena, &[0])?;
+        Ok(self.model.logits(&hidden)?.remove(0))
     }
 }
 

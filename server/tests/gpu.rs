@@ -5,5 +5,6 @@
 mod gpu {
     mod kernels;
     mod model;
+    mod quantize;
     mod support;
 }

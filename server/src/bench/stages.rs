@@ -216,7 +216,7 @@ fn stages(
     let x = input(PROMPT)?;
     for slot in [1, 0] {
         let all = places(0, PROMPT);
-        let once = || model.forward(x.clone(), vec![span(slot, 0, PROMPT)], &all, &arena);
+        let once = || model.forward(x.clone(), vec![span(slot, 0, PROMPT)], &all, &arena, &[]);
         let ms = timed(device, 1, || once().map(drop))?;
         if slot == 0 {
             let least = floor(prefill_flops(c, PROMPT, 0), 0.0);

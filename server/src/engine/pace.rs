@@ -34,8 +34,12 @@ impl Mean {
 const LEAST: usize = 8;
 
 impl Pace {
-    /// With nobody decoding a prompt is computed in one piece.
+    /// With nobody decoding a stage of looking at a picture is computed in one piece.
     pub const WHOLE: usize = usize::MAX;
+
+    /// With nobody decoding a prompt is computed in pieces of so many rows, for all slots together: enough to keep a device
+    /// busy, and a bound to the memory that a long one takes.
+    pub const PREFILL: usize = 2048;
 
     /// A forward pass took `elapsed` for `rows` rows; `decode`: each slot had one.
     pub fn forward(&mut self, elapsed: Duration, rows: usize, decode: bool) {

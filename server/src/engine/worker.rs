@@ -437,7 +437,7 @@ impl Worker {
         let piece = if decoding {
             self.pace.prefill_rows()
         } else {
-            Pace::WHOLE
+            (Pace::PREFILL / self.slots.len()).max(1)
         };
         let all: Vec<usize> = (0..self.slots.len()).collect();
         let mut results = Vec::with_capacity(all.len());
@@ -603,7 +603,7 @@ impl Worker {
         };
         let places: Vec<u32> = (0..rows as u32).collect();
         self.model
-            .forward(vectors, vec![span(0, rows, 0)], &places, &self.arena)?;
+            .forward(vectors, vec![span(0, rows, 0)], &places, &self.arena, &[])?;
         for batch in 1..=self.settings.max_batch {
             for len in [4, 1] {
                 for turn in 0..3 {

@@ -84,36 +84,49 @@ impl Decoder {
         self.embedding.forward(ids)
     }
 
-    /// Runs `x` [rows, hidden] through all layers, its keys and values into `arena`; the result is [rows, hidden],
-    /// before the final norm.
+    /// Runs `x` [rows, hidden] through all layers, its keys and values into `arena`. The result is [rows, hidden], before
+    /// the final norm: of all rows, or of those of `wanted`, which has a plan of its own for them; `None` of none.
     pub fn forward(
         &self,
         mut x: Tensor,
         plan: &Plan,
         arena: &Arena,
-    ) -> candle_core::Result<Tensor> {
+        mut wanted: Option<(Plan, Vec<u32>)>,
+    ) -> candle_core::Result<Option<Tensor>> {
         if x.device().is_cuda() {
             // There the layers add to it in place, and the caller may keep what it gave.
             x = x.copy()?;
         }
         for (i, layer) in self.layers.iter().enumerate() {
             let normed = kernels::rms_norm(&x, &layer.attention_norm, self.eps)?;
-            let qkv = layer.qkv.forward(&normed)?;
+            let mut qkv = layer.qkv.forward(&normed)?;
             kernels::store_kv(arena, i, &qkv, plan)?;
+            let mut own = None;
+            if i + 1 == self.layers.len()
+                && let Some((wanted, rows)) = wanted.take()
+            {
+                // From here on nothing but these rows is asked for.
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                qkv = kernels::gather(&qkv, &rows)?;
+                x = kernels::gather(&x, &rows)?;
+                own = Some(wanted);
+            }
+            let plan = own.as_ref().unwrap_or(plan);
             let attention = kernels::paged_attention(&qkv, arena, i, self.heads, plan)?;
             x = layer.dense.forward_onto(&attention, x)?;
             let normed = kernels::rms_norm(&x, &layer.mlp_norm, self.eps)?;
             let mlp = kernels::swiglu(&layer.gate_up.forward(&normed)?)?;
             x = layer.down.forward_onto(&mlp, x)?;
         }
-        Ok(x)
+        Ok(Some(x))
     }
 
-    /// The scores of the next token after each of `rows` of `hidden`: [rows, vocabulary].
-    pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> candle_core::Result<Tensor> {
-        let last = kernels::gather(hidden, rows)?;
+    /// The scores of the next token after each row of `hidden`: [rows, vocabulary].
+    pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
         self.output
-            .forward(&kernels::rms_norm(&last, &self.final_norm, self.eps)?)
+            .forward(&kernels::rms_norm(hidden, &self.final_norm, self.eps)?)
     }
 
     /// What a decode step on a card takes; `None` where a part of it is kept otherwise. `most_entries` is how long a
@@ -143,5 +156,73 @@ impl Decoder {
             frequencies: self.rotary.frequencies().collect(),
             most_entries,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::config::Quantize;
+    use crate::glm4v::{Model, Weights};
+    use crate::kernels::Span;
+
+    /// Two prompts in one pass: whether the scores of both, of one or of none are asked for, what is asked for and what
+    /// stays in the cache is what one entry after the other gives.
+    #[test]
+    fn what_is_not_asked_for_is_not_missed() {
+        let json = include_bytes!("../../../tests/data/tiny.config.json");
+        let config = Config::parse(json).unwrap();
+        let (cpu, mut quiet) = (Device::Cpu, |_: u64, _: u64| {});
+        let weights = Weights::Random { seed: 3 };
+        let quantize = Quantize::None;
+        let model = Model::load(config, &weights, DType::F32, quantize, &cpu, &mut quiet).unwrap();
+        let prompts: [Vec<u32>; 2] = [(5..17).collect(), (30..35).collect()];
+        let span = |slot: usize, start, len| Span {
+            start,
+            len,
+            pages: vec![slot as u32],
+        };
+        let places = |from: usize, len: usize| from as u32..(from + len) as u32;
+
+        let arena = model.arena(2).unwrap();
+        let slow: Vec<Vec<Vec<f32>>> = (0..2)
+            .map(|slot| {
+                let mut entries = prompts[slot].iter().chain(&[7]).enumerate();
+                let step = |(at, id): (usize, &u32)| {
+                    let at_once = vec![span(slot, at, 1)];
+                    let scores = model.next(&[*id], at_once, &[at as u32], &arena, &[0]);
+                    scores.unwrap().remove(0)
+                };
+                entries.by_ref().map(step).collect()
+            })
+            .collect();
+
+        let close = |got: &[f32], exact: &[f32]| {
+            assert_eq!(got.len(), exact.len());
+            let off = got.iter().zip(exact).map(|(g, e)| (g - e).abs());
+            let off = off.fold(0.0, f32::max);
+            assert!(off < 1e-4, "off by {off}");
+        };
+        let chosen: [&[usize]; 5] = [&[], &[0], &[1], &[0, 1], &[1, 0]];
+        for chosen in chosen {
+            let arena = model.arena(2).unwrap();
+            let lens = prompts.each_ref().map(Vec::len);
+            let spans = vec![span(0, 0, lens[0]), span(1, 0, lens[1])];
+            let at: Vec<u32> = places(0, lens[0]).chain(places(0, lens[1])).collect();
+            let scores = model
+                .next(&prompts.concat(), spans, &at, &arena, chosen)
+                .unwrap();
+            assert_eq!(scores.len(), chosen.len());
+            for (slot, scores) in chosen.iter().zip(&scores) {
+                close(scores, &slow[*slot][lens[*slot] - 1]);
+            }
+            for (slot, len) in lens.into_iter().enumerate() {
+                let next = vec![span(slot, len, 1)];
+                let scores = model.next(&[7], next, &[len as u32], &arena, &[0]);
+                close(&scores.unwrap()[0], &slow[slot][len]);
+            }
+        }
     }
 }

@@ -7,11 +7,12 @@ use candle_core::{DType, Device, Tensor};
 use super::LoadError;
 use super::linear::{Embedding, Linear, Weight};
 use super::quantized::{self, format_of};
+use super::source::Source;
 use super::tensors::{Part, TensorSpec};
 use super::weights::Weights;
 use crate::config::Quantize;
 #[cfg(feature = "cuda")]
-use crate::kernels;
+use crate::kernels::cuda;
 
 /// What is told after each tensor: bytes loaded, as stored, and bytes in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -103,34 +104,46 @@ impl<'a> Loader<'a> {
             };
             return Ok(Weight::Dense(whole));
         };
-        let mut parts = Vec::new();
-        for spec in &specs {
-            let source = self.weights.source(&spec.name, &spec.shape)?;
-            let (bytes, loaded) = (source.bytes(self.kept), self.loaded);
-            let mut told = |done: f64| {
-                let now = loaded + (done * bytes as f64) as u64;
-                (self.progress)(now, self.total);
-            };
-            let blocks = source.blocks(format, &mut told);
-            parts.push(blocks.map_err(|e| arranging(&spec.name, &e))?);
-            told(1.0);
-            self.loaded += bytes;
-        }
+        let shape = (names.len() * out, inp);
         #[cfg(feature = "cuda")]
         if self.device.is_cuda() {
-            let shape = (names.len() * out, inp);
-            let weight = quantized::weight(parts, format, shape, &Device::Cpu)
-                .and_then(|weight| {
-                    self.weight_bytes += weight.storage_size_in_bytes() as u64;
-                    kernels::cuda::Blocks::upload(&weight.data()?, format, shape, self.device)
-                })
+            let blocks = cuda::Blocks::unwritten(format, shape, self.device)
                 .map_err(|e| arranging(&first.name, &e))?;
-            return Ok(Weight::Blocks(Arc::new(weight)));
+            for (i, spec) in specs.iter().enumerate() {
+                let device = self.device;
+                self.quantized(spec, |source, told| {
+                    source.blocks_on_card(&blocks, i * out * inp, device, told)
+                })?;
+            }
+            self.weight_bytes += blocks.size() as u64;
+            return Ok(Weight::Blocks(Arc::new(blocks)));
         }
-        let weight = quantized::weight(parts, format, (names.len() * out, inp), self.device)
+        let mut parts = Vec::new();
+        for spec in &specs {
+            parts.push(self.quantized(spec, |source, told| source.blocks(format, told))?);
+        }
+        let weight = quantized::weight(parts, format, shape, self.device)
             .map_err(|e| arranging(&first.name, &e))?;
         self.weight_bytes += weight.storage_size_in_bytes() as u64;
         Ok(Weight::Quantized(Arc::new(weight)))
+    }
+
+    /// What `read` makes of a tensor; it tells which share of it is done.
+    fn quantized<T>(
+        &mut self,
+        spec: &TensorSpec,
+        read: impl FnOnce(&Source<'_>, &mut dyn FnMut(f64)) -> candle_core::Result<T>,
+    ) -> Result<T, LoadError> {
+        let source = self.weights.source(&spec.name, &spec.shape)?;
+        let (bytes, loaded) = (source.bytes(self.kept), self.loaded);
+        let mut told = |done: f64| {
+            let now = loaded + (done * bytes as f64) as u64;
+            (self.progress)(now, self.total);
+        };
+        let read = read(&source, &mut told).map_err(|e| arranging(&spec.name, &e))?;
+        told(1.0);
+        self.loaded += bytes;
+        Ok(read)
     }
 
     pub fn reshape(&self, tensor: Tensor, shape: &[usize]) -> Result<Tensor, LoadError> {

@@ -6,7 +6,7 @@ use super::quantized::{format_of, row_bytes};
 use super::tensors::tensors;
 use super::{Config, LoadError};
 use crate::config::Quantize;
-use crate::kernels::{Arena, PAGE};
+use crate::kernels::{Arena, MOST_PLAIN, PAGE};
 
 /// What libraries and kernels take beside the model.
 const BESIDE: u64 = 300 << 20;
@@ -35,10 +35,10 @@ pub fn least_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
     let pages = (config.max_entries() + config.image_tokens()).div_ceil(PAGE) + 3;
     // The wide layer of the tower beside its input, its queries, keys and values, and a product's result.
     let looking = v.positions() * (v.intermediate_size + 6 * v.hidden_size) * size;
-    // A quantized weight is made plain for a product with many rows.
+    // A quantized weight is made plain for a product with many rows, part by part.
     let plain = match quantize {
         Quantize::None => 0,
-        _ => 2 * config.ffn_hidden_size * config.hidden_size * size,
+        _ => MOST_PLAIN.min(2 * config.ffn_hidden_size * config.hidden_size * size),
     };
     weight_bytes(config, quantize, dtype) + (pages * page + looking + plain) as u64 + BESIDE
 }

@@ -31,6 +31,8 @@ pub use vision::{Encoding, Step, VisionTower};
 pub use weights::{INDEX, Shard, Weights, holds_weights};
 
 use crate::config::Quantize;
+#[cfg(feature = "cuda")]
+use crate::kernels;
 use crate::kernels::{Arena, Plan, Span};
 
 /// Why a checkpoint can't be served: one sentence that names the file and the tensor, what was expected, what was
@@ -64,9 +66,19 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let total = weights.bytes(&config, dtype);
         let mut loader = loader::Loader::new(weights, total, dtype, quantize, device, progress);
+        let decoder = Decoder::load(&config, &mut loader)?;
+        let vision = VisionTower::load(&config, &mut loader)?;
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            kernels::cuda::give_memory_back(device).map_err(|e| {
+                LoadError(format!(
+                    "the weights could not be put on the device ({e}): is there enough memory?"
+                ))
+            })?;
+        }
         Ok(Model {
-            decoder: Decoder::load(&config, &mut loader)?,
-            vision: VisionTower::load(&config, &mut loader)?,
+            decoder,
+            vision,
             weight_bytes: loader.weight_bytes(),
             dtype: loader.dtype(),
             config,
@@ -131,29 +143,42 @@ impl Model {
         Tensor::cat(&[&before, vectors, &after], 0)
     }
 
-    /// Runs new entries through the decoder: `x` [rows, hidden], as many rows as `spans` and `positions` say.
+    /// Runs new entries through the decoder, their keys and values into `arena`: `x` [rows, hidden], as many rows as
+    /// `spans` and `positions` say. Of the last layer nothing else is computed but what the scores behind the `chosen`
+    /// spans take.
     pub fn forward(
         &self,
         x: Tensor,
         spans: Vec<Span>,
         positions: &[u32],
         arena: &Arena,
+        chosen: &[usize],
     ) -> candle_core::Result<Hidden> {
-        let plan = Plan::new(spans, positions, self.decoder.rotary())?;
+        let rotary = self.decoder.rotary();
+        let all = spans.iter().map(|s| s.len).sum::<usize>();
+        let end = |span: &Span| Span {
+            start: span.start + span.len - 1,
+            len: 1,
+            pages: span.pages.clone(),
+        };
+        let ends: Vec<Span> = chosen.iter().map(|s| end(&spans[*s])).collect();
+        let plan = Plan::new(spans, positions, rotary)?;
         let last_rows = plan.last_rows();
-        Ok(Hidden {
-            x: self.decoder.forward(x, &plan, arena)?,
-            last_rows,
-        })
+        let rows: Vec<u32> = chosen.iter().map(|s| last_rows[*s]).collect();
+        let places: Vec<u32> = rows.iter().map(|row| positions[*row as usize]).collect();
+        let wanted = match rows.iter().copied().eq(0..all as u32) {
+            true => None,
+            false => Some((Plan::new(ends, &places, rotary)?, rows)),
+        };
+        self.decoder.forward(x, &plan, arena, wanted).map(Hidden)
     }
 
     /// The scores of the next token, f32 on the host: one row for each of the chosen spans.
-    pub fn logits(&self, hidden: &Hidden, spans: &[usize]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let rows: Vec<u32> = spans.iter().map(|s| hidden.last_rows[*s]).collect();
-        self.decoder
-            .logits(&hidden.x, &rows)?
-            .to_dtype(DType::F32)?
-            .to_vec2()
+    pub fn logits(&self, hidden: &Hidden) -> candle_core::Result<Vec<Vec<f32>>> {
+        let Some(hidden) = &hidden.0 else {
+            return Ok(vec![]);
+        };
+        self.decoder.logits(hidden)?.to_dtype(DType::F32)?.to_vec2()
     }
 }
 
@@ -174,16 +199,14 @@ impl Model {
         {
             return Ok(logits);
         }
-        let hidden = self.forward(self.decoder.embed(ids)?, spans, positions, arena)?;
+        let x = self.decoder.embed(ids)?;
+        let hidden = self.forward(x, spans, positions, arena, chosen)?;
         if chosen.is_empty() {
             return self.device.synchronize().map(|()| vec![]);
         }
-        self.logits(&hidden, chosen)
+        self.logits(&hidden)
     }
 }
 
-/// What the decoder made of a batch.
-pub struct Hidden {
-    x: Tensor,
-    last_rows: Vec<u32>,
-}
+/// What the decoder made of the last entries of the chosen spans: [spans, hidden]; nothing, where none were.
+pub struct Hidden(Option<Tensor>);

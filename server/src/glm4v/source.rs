@@ -10,6 +10,8 @@ use safetensors::tensor::{Dtype, TensorInfo};
 
 use super::quantized;
 use super::weights::Shard;
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 
 /// A tensor of the right shape, not yet read.
 pub struct Source<'a> {
@@ -37,20 +39,22 @@ impl Source<'_> {
 
     /// On `device`, in `dtype` whatever the stored type.
     pub fn tensor(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            let whole = Tensor::zeros(self.elements(), dtype, device)?;
+            self.parts(device, |from, part| {
+                whole.slice_set(&part.to_dtype(dtype)?, 0, from)
+            })?;
+            return whole.reshape(self.shape.as_slice());
+        }
         match &self.at {
             At::Stored(shard, info) => {
-                let stored = match info.dtype {
-                    Dtype::F32 => DType::F32,
-                    Dtype::F16 => DType::F16,
-                    Dtype::BF16 => DType::BF16,
-                    other => candle_core::bail!("stored as {other:?}"),
-                };
+                let stored = plain_type(info.dtype)?;
                 let bytes = shard.data(info)?;
                 let tensor = Tensor::from_raw_buffer(bytes, stored, &self.shape, &Device::Cpu)?;
                 shard.release(info, 0..bytes.len());
                 tensor.to_dtype(dtype)?.to_device(device)
             }
-            At::Random(random) if device.is_cuda() => random.on_card(&self.shape, dtype, device),
             At::Random(random) => {
                 const PIECE: usize = 1 << 14;
                 let mut values = vec![0f32; self.elements()];
@@ -88,6 +92,61 @@ impl Source<'_> {
         quantized::bytes(self.blocks(format, done)?)
     }
 
+    /// Reads it onto a card in slabs, in the stored type, or made up there: `each` hears where in the tensor one begins.
+    #[cfg(feature = "cuda")]
+    fn parts(
+        &self,
+        device: &Device,
+        mut each: impl FnMut(usize, Tensor) -> candle_core::Result<()>,
+    ) -> candle_core::Result<()> {
+        let count = self.elements();
+        for from in (0..count).step_by(SLAB) {
+            let len = SLAB.min(count - from);
+            let part = match &self.at {
+                At::Stored(shard, info) => {
+                    let dtype = plain_type(info.dtype)?;
+                    let size = dtype.size_in_bytes();
+                    let bytes = from * size..(from + len) * size;
+                    let Some(slab) = shard.data(info)?.get(bytes.clone()) else {
+                        candle_core::bail!("the file got shorter")
+                    };
+                    let part = cuda::upload(slab, dtype, device)?;
+                    shard.release(info, bytes);
+                    part
+                }
+                At::Random(random) => Tensor::randn(random.mean, Random::DEVIATION, len, device)?,
+            };
+            each(from, part)?;
+        }
+        Ok(())
+    }
+
+    /// In blocks on a card, into `blocks` from the weight `at` on: as they are stored, or quantized there. `done` hears
+    /// which share of it is.
+    #[cfg(feature = "cuda")]
+    pub fn blocks_on_card(
+        &self,
+        blocks: &cuda::Blocks,
+        at: usize,
+        device: &Device,
+        mut done: impl FnMut(f64),
+    ) -> candle_core::Result<()> {
+        if let At::Stored(shard, info) = &self.at
+            && info.dtype == Dtype::U8
+        {
+            let bytes = shard.data(info)?;
+            blocks.write(at, bytes)?;
+            shard.release(info, 0..bytes.len());
+            return Ok(());
+        }
+        let count = self.elements();
+        self.parts(device, |from, part| {
+            blocks.quantize(at + from, &part)?;
+            done((from + part.elem_count()) as f64 / count as f64);
+            Ok(())
+        })
+    }
+
     /// In blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it is.
     pub fn blocks(
         &self,
@@ -120,6 +179,20 @@ impl Source<'_> {
             }
         }
     }
+}
+
+/// How many elements of a tensor are on a card beside what becomes of them: whole blocks.
+#[cfg(feature = "cuda")]
+const SLAB: usize = 1 << 24;
+
+/// The type of a tensor that is stored plain.
+fn plain_type(stored: Dtype) -> candle_core::Result<DType> {
+    Ok(match stored {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        other => candle_core::bail!("stored as {other:?}"),
+    })
 }
 
 /// Stored values as f32.
@@ -155,29 +228,6 @@ impl Random {
             seed: seed ^ hash,
             mean: if norm { 1.0 } else { 0.0 },
         }
-    }
-
-    /// Drawn by the card itself, in slabs: as f32 a large weight would not fit beside the others.
-    fn on_card(
-        &self,
-        shape: &[usize],
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        const SLAB: usize = 1 << 26;
-        let rows = shape.first().copied().unwrap_or(1).max(1);
-        let row = shape.iter().product::<usize>() / rows;
-        let whole = Tensor::zeros(shape, dtype, device)?;
-        let step = (SLAB / row.max(1)).max(1);
-        for from in (0..rows).step_by(step) {
-            let mut part = shape.to_vec();
-            if let Some(first) = part.first_mut() {
-                *first = step.min(rows - from);
-            }
-            let part = Tensor::randn(self.mean, Self::DEVIATION, part, device)?;
-            whole.slice_set(&part.to_dtype(dtype)?, 0, from)?;
-        }
-        Ok(whole)
     }
 
     /// The values from `at` on; each stands alone, so that threads can make them in any order.

@@ -47,8 +47,8 @@ struct Adapter {
 /// A picture on its way through the tower: each [`VisionTower::step`] is one slice, between which the device can serve
 /// others.
 pub struct Encoding {
-    /// [patches, 3 · patch²]
-    patches: Tensor,
+    /// [patches, 3 · patch²], until they are in `x`.
+    patches: Option<Tensor>,
     /// [positions, hidden]
     x: Tensor,
     stage: Stage,
@@ -142,11 +142,9 @@ impl VisionTower {
     /// Starts on a picture: `pixels` are [3 · size · size] normalised values, channels first.
     pub fn start(&self, pixels: &[f32]) -> candle_core::Result<Encoding> {
         let v = &self.config;
-        let patches = patches(pixels, v.image_size, v.patch_size);
-        let shape = (v.positions() - 1, v.in_channels * v.patch_size.pow(2));
-        let patches = Tensor::from_vec(patches, shape, &self.device)?.to_dtype(self.dtype)?;
+        let patches = patches(pixels, v.image_size, v.patch_size, self.dtype, &self.device)?;
         Ok(Encoding {
-            patches,
+            patches: Some(patches),
             x: Tensor::zeros((v.positions(), v.hidden_size), self.dtype, &self.device)?,
             stage: Stage::Patches,
             row: 0,
@@ -171,10 +169,13 @@ impl VisionTower {
         }
         match e.stage {
             Stage::Patches => {
-                let x = self.patch.forward(&e.patches.narrow(0, from, len)?)?;
-                let x = (x + self.positions.narrow(0, 1 + from, len)?)?;
-                e.x.slice_set(&x, 0, 1 + from)?;
+                if let Some(patches) = &e.patches {
+                    let x = self.patch.forward(&patches.narrow(0, from, len)?)?;
+                    let x = (x + self.positions.narrow(0, 1 + from, len)?)?;
+                    e.x.slice_set(&x, 0, 1 + from)?;
+                }
                 if done {
+                    e.patches = None;
                     let class = (&self.class + self.positions.narrow(0, 0, 1)?)?;
                     e.x.slice_set(&class, 0, 0)?;
                     e.stage = Stage::Qkv(0);
@@ -189,7 +190,9 @@ impl VisionTower {
                 }
             }
             Stage::Rest(layer) => {
-                if let Some(qkv) = &e.qkv {
+                // The last slice holds them alone, and lets them go when it can.
+                let qkv = if done { e.qkv.take() } else { e.qkv.clone() };
+                if let Some(qkv) = qkv {
                     self.rest(&self.layers[layer], &e.x.narrow(0, from, len)?, qkv, from)?;
                 }
                 if done {
@@ -218,22 +221,16 @@ impl VisionTower {
 
     /// All of a layer that follows its queries, keys and values, for the rows `x` of the map that begin at `from`; in
     /// place.
-    fn rest(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        qkv: &Tensor,
-        from: usize,
-    ) -> candle_core::Result<()> {
+    fn rest(&self, layer: &Layer, x: &Tensor, qkv: Tensor, from: usize) -> candle_core::Result<()> {
         let eps = self.config.layer_norm_eps;
         let rows = from..from + x.dim(0)?;
-        let attention = kernels::vision_attention(qkv, self.config.num_heads, rows)?;
-        kernels::add_layer_norm(
-            x,
-            &layer.dense.forward(&attention)?,
-            &layer.attention_norm,
-            eps,
-        )?;
+        let attention = kernels::vision_attention(&qkv, self.config.num_heads, rows)?;
+        // Each result goes as soon as it is used: the next layer of the network is the widest.
+        drop(qkv);
+        let dense = layer.dense.forward(&attention)?;
+        drop(attention);
+        kernels::add_layer_norm(x, &dense, &layer.attention_norm, eps)?;
+        drop(dense);
         let mlp = layer.fc2.forward(&layer.fc1.forward_gelu(x)?)?;
         kernels::add_layer_norm(x, &mlp, &layer.mlp_norm, eps)
     }
@@ -321,8 +318,24 @@ impl Adapter {
     }
 }
 
+/// The rows of [`cut`] in `dtype` on `device`: a card cuts by itself.
+fn patches(
+    pixels: &[f32],
+    size: usize,
+    patch: usize,
+    dtype: DType,
+    device: &Device,
+) -> candle_core::Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return kernels::cuda::patches(pixels, size, patch, dtype, device);
+    }
+    let shape = ((size / patch).pow(2), 3 * patch.pow(2));
+    Tensor::from_vec(cut(pixels, size, patch), shape, device)?.to_dtype(dtype)
+}
+
 /// Cuts [3, size, size] into rows of a patch each, in the order of the patch convolution's weight: channel, y, x.
-fn patches(pixels: &[f32], size: usize, patch: usize) -> Vec<f32> {
+fn cut(pixels: &[f32], size: usize, patch: usize) -> Vec<f32> {
     let mut rows = vec![0f32; pixels.len()];
     // A line of patches is as many values as it is of rows of pixels.
     rows.par_chunks_mut(pixels.len() / (size / patch))

@@ -22,6 +22,10 @@ mod linear;
 mod norm;
 mod quantized;
 
+/// Bytes of a weight in blocks that are plain at a time, on a card, for a product with many rows: half of the published
+/// model's largest layer, so that a product with a part is as fast as one with all.
+pub const MOST_PLAIN: usize = 112 << 20;
+
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{Arena, PAGE, Plan, Rotary, Span, paged_attention, store_kv, vision_attention};
 pub use linear::{gather, linear, linear_onto};

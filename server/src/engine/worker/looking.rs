@@ -219,7 +219,7 @@ impl Worker {
                 let piece = if decoding {
                     self.pace.prefill_rows()
                 } else {
-                    Pace::WHOLE
+                    Pace::PREFILL
                 };
                 let start = cached.entries.len();
                 let len = piece.min(entries.len() - start);
@@ -240,6 +240,7 @@ impl Worker {
                             vec![span],
                             &places,
                             arena,
+                            &[],
                         )?;
                         model.device().synchronize()
                     })

@@ -63,9 +63,8 @@ impl CacheAddress {
     }
 }
 
-/// Packed rows of a block of `paged_*`, and of a decode step's.
+/// Packed rows of a block of `paged_*`.
 pub const ROWS: usize = 128;
-pub const ROWS_OF_ONE: usize = 16;
 
 /// Shared memory of a block: its queries, then two stages of keys and values.
 pub fn shared_bytes(rows: usize, head_size: usize) -> usize {

@@ -7,6 +7,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::super::MOST_PLAIN;
+use super::gemm::{Plain, columns};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
 
 /// `Weight` of formats.cuh.
@@ -40,48 +42,136 @@ fn named(format: GgmlDType) -> Result<(&'static str, usize)> {
     })
 }
 
-/// Blocks that begin with an f16 scale: the scales, and what follows each.
-fn split(bytes: &[u8], block: usize) -> (Vec<u8>, Vec<u8>) {
-    const SCALE: usize = 2;
-    let blocks = bytes.len() / block;
-    let mut scales = Vec::with_capacity(blocks * SCALE);
-    let mut quants = Vec::with_capacity(blocks * (block - SCALE));
-    for block in bytes.chunks_exact(block) {
-        scales.extend_from_slice(&block[..SCALE]);
-        quants.extend_from_slice(&block[SCALE..]);
-    }
-    (scales, quants)
-}
+/// Weights that a thread quantizes.
+const RUN: usize = 32;
+
+/// Bytes of a block's scale, where it is kept apart.
+const SCALE: usize = 2;
 
 impl Blocks {
-    /// Puts ggml's blocks of a weight [rows, k] on the card.
-    pub fn upload(
-        bytes: &[u8],
+    /// A weight [rows, k] whose blocks are yet to be written.
+    pub fn unwritten(
         format: GgmlDType,
         (rows, k): (usize, usize),
         device: &Device,
     ) -> Result<Self> {
         let gpu = Gpu::of(device.as_cuda_device()?)?;
         let (_, block) = named(format)?;
-        if !k.is_multiple_of(block) || bytes.len() != rows * k / block * format.type_size() {
-            bail!("{} bytes of {format:?} for {rows}×{k}", bytes.len())
+        if !k.is_multiple_of(block) {
+            bail!("rows of {k} are no whole blocks of {format:?}")
         }
-        let (data, scales) = match format {
-            GgmlDType::Q4K => (gpu.stream.clone_htod(bytes).w()?, None),
-            _ => {
-                let (scales, quants) = split(bytes, format.type_size());
-                let scales = gpu.stream.clone_htod(&scales).w()?;
-                (gpu.stream.clone_htod(&quants).w()?, Some(scales))
-            }
+        let blocks = rows * k / block;
+        let apart = match format {
+            GgmlDType::Q4K => 0,
+            _ => SCALE,
         };
-        Ok(Blocks {
+        // SAFETY: whoever asks for it writes all blocks.
+        let alloc = |bytes| unsafe { gpu.stream.alloc(bytes) }.w();
+        let data = alloc(blocks * (format.type_size() - apart))?;
+        let scales = match apart {
+            0 => None,
+            _ => Some(alloc(blocks * apart)?),
+        };
+        let blocks = Blocks {
             gpu,
             format,
             data,
             scales,
             rows,
             k,
-        })
+        };
+        let plain = blocks.part(DType::BF16) * k * DType::BF16.size_in_bytes();
+        blocks.gpu.scratch.lock().expect(plain);
+        Ok(blocks)
+    }
+
+    /// Puts ggml's blocks of a weight [rows, k] on the card.
+    pub fn upload(
+        bytes: &[u8],
+        format: GgmlDType,
+        shape: (usize, usize),
+        device: &Device,
+    ) -> Result<Self> {
+        let blocks = Self::unwritten(format, shape, device)?;
+        if bytes.len() != blocks.size() {
+            bail!("{} bytes of {format:?} for {shape:?}", bytes.len())
+        }
+        blocks.write(0, bytes)?;
+        Ok(blocks)
+    }
+
+    /// Bytes of all blocks.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.scales.as_ref().map_or(0, |s| s.len())
+    }
+
+    /// Where the blocks from the weight `from` on lie, data and scales, and that there are `count` weights of them.
+    fn place(&self, from: usize, count: usize) -> Result<(Address, Address)> {
+        let (_, block) = named(self.format)?;
+        if !from.is_multiple_of(block)
+            || !count.is_multiple_of(block)
+            || from + count > self.rows * self.k
+        {
+            bail!("{count} weights from {from} of {}×{}", self.rows, self.k)
+        }
+        let (all, first) = (self.rows * self.k / block, from / block);
+        let WeightAddress { data, scales, .. } = self.address();
+        let data = data + (self.data.len() / all.max(1) * first) as Address;
+        Ok((data, scales + (SCALE * first) as Address))
+    }
+
+    /// Writes stored blocks, those of the weight `from` first.
+    pub fn write(&self, from: usize, bytes: &[u8]) -> Result<()> {
+        let (_, block) = named(self.format)?;
+        let size = self.format.type_size();
+        if !bytes.len().is_multiple_of(size) {
+            bail!(
+                "{} bytes are no whole blocks of {:?}",
+                bytes.len(),
+                self.format
+            )
+        }
+        let (data, _) = self.place(from, bytes.len() / size * block)?;
+        if self.scales.is_none() {
+            // SAFETY: `place` found that there is room.
+            return unsafe { self.gpu.upload(bytes, data) };
+        }
+        /// Blocks that are split at a time.
+        const SLAB: usize = 1 << 20;
+        for (i, bytes) in bytes.chunks(SLAB * size).enumerate() {
+            let blocks = bytes.len() / size;
+            let (data, scales) = self.place(from + i * SLAB * block, blocks * block)?;
+            // SAFETY: it is written whole.
+            let stored: CudaSlice<u8> = unsafe { self.gpu.stream.alloc(bytes.len()) }.w()?;
+            let at = stored.device_ptr(&self.gpu.stream).0;
+            let words = size / 2;
+            let launch = Launch::new(((blocks * words).div_ceil(256), 1, 1), 256);
+            // SAFETY: `place` found that there is room; what is freed here is so in the stream's order.
+            unsafe {
+                self.gpu.upload(bytes, at)?;
+                self.gpu.launch(
+                    "split_blocks",
+                    launch,
+                    params![at, data, scales, blocks, words as i32],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Quantizes plain weights, that at `from` first: as the CPU does, to the bit.
+    pub fn quantize(&self, from: usize, plain: &Tensor) -> Result<()> {
+        let count = plain.elem_count();
+        let (data, scales) = self.place(from, count)?;
+        let (plain, dtype, _) = at(plain)?;
+        let name = format!("quantize_{}_{}", self.name()?, type_name(dtype)?);
+        let runs = count / RUN;
+        let launch = Launch::new((runs.div_ceil(256), 1, 1), 256);
+        // SAFETY: `place` found that there is room for as many.
+        unsafe {
+            self.gpu
+                .launch(&name, launch, params![plain, data, scales, runs])
+        }
     }
 
     pub fn rows(&self) -> usize {
@@ -113,25 +203,34 @@ impl Blocks {
         }
     }
 
-    fn plain(&self, rows: usize, ids: Address, dtype: DType) -> Result<Tensor> {
-        let out = unwritten(&self.gpu, (rows, self.k), dtype)?;
+    /// Writes the rows `ids` or, where it is null, the first ones as plain ones to `out`.
+    ///
+    /// # Safety
+    /// `out` has room for `rows`, and there are as many ids, each a row; or rows.
+    unsafe fn dequantize(
+        &self,
+        weight: WeightAddress,
+        rows: usize,
+        ids: Address,
+        dtype: DType,
+        out: Address,
+    ) -> Result<()> {
         let name = format!("dequantize_{}_{}", self.name()?, type_name(dtype)?);
         // A thread takes 16 bytes: as many weights as fit, 16 at least.
         let launch = Launch::new((self.k.div_ceil(16 * 256), rows.min(65535), 1), 256);
-        // SAFETY: the weight is as its format says; out has a row for each of `ids` or, where it is null, of the weight.
+        // SAFETY: the weight is as its format says; the caller's.
         unsafe {
-            self.gpu.launch(
-                &name,
-                launch,
-                params![self.address(), ids, at(&out)?.0, rows as i32],
-            )?;
+            self.gpu
+                .launch(&name, launch, params![weight, ids, out, rows as i32])
         }
-        Ok(out)
     }
 
     /// All of it as a plain weight.
     pub fn dense(&self, dtype: DType) -> Result<Tensor> {
-        self.plain(self.rows, 0, dtype)
+        let out = unwritten(&self.gpu, (self.rows, self.k), dtype)?;
+        // SAFETY: out has a row for each of the weight.
+        unsafe { self.dequantize(self.address(), self.rows, 0, dtype, at(&out)?.0)? };
+        Ok(out)
     }
 
     /// The rows `ids`, plain.
@@ -139,19 +238,112 @@ impl Blocks {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.rows) {
             bail!("token {id} of {}", self.rows)
         }
-        let device = Device::Cuda(self.gpu.device.clone());
-        let rows = ids.len();
-        let ids = Tensor::new(ids, &device)?;
-        self.plain(rows, at(&ids)?.0, dtype)
+        let out = unwritten(&self.gpu, (ids.len(), self.k), dtype)?;
+        let ids = Tensor::new(ids, &Device::Cuda(self.gpu.device.clone()))?;
+        let rows = ids.elem_count();
+        // SAFETY: out has a row for each of the ids, all of which are rows of the weight.
+        unsafe { self.dequantize(self.address(), rows, at(&ids)?.0, dtype, at(&out)?.0)? };
+        Ok(out)
     }
 
-    /// x · weightᵀ + bias. For many rows a product with the plain weight, made for it, is fastest.
+    /// Rows that are made plain at a time: equal parts, of whole tiles of a product.
+    fn part(&self, dtype: DType) -> usize {
+        const TILE: usize = 128;
+        let row = self.k * dtype.size_in_bytes();
+        let parts = (self.rows * row).div_ceil(MOST_PLAIN).max(1);
+        let part = self.rows.div_ceil(parts).next_multiple_of(TILE);
+        part.min(self.rows)
+    }
+
+    /// y = x · weightᵀ + bias, or y and that, part by part with the plain weight: for many rows that is fastest. False,
+    /// and nothing done, where there is no fast way.
+    fn product(&self, y: &Tensor, x: &Tensor, bias: Option<&Tensor>, adds: bool) -> Result<bool> {
+        let (gpu, dtype, part) = (&self.gpu, x.dtype(), self.part(x.dtype()));
+        if !self.rows.is_multiple_of(8) {
+            return Ok(false);
+        }
+        let mut scratch = gpu.scratch.lock();
+        let plain = scratch.address(gpu)?;
+        for first in (0..self.rows).step_by(part) {
+            let rows = part.min(self.rows - first);
+            let (data, scales) = self.place(first * self.k, rows * self.k)?;
+            let weight = WeightAddress {
+                data,
+                scales,
+                ..self.address()
+            };
+            // SAFETY: the scratch memory has room for a part, and what used it before is before this in the stream.
+            unsafe { self.dequantize(weight, rows, 0, dtype, plain)? };
+            let weight = Plain {
+                at: plain,
+                dtype,
+                out: rows,
+                inp: self.k,
+            };
+            if !columns(y, first, x, weight, bias, adds)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// y = x · weightᵀ + bias, or y and that, from the blocks themselves, which are read once for every 16 rows. False,
+    /// and nothing done, where that is not the fast way.
+    fn few_rows(&self, y: &Tensor, x: &Tensor, bias: Option<&Tensor>, adds: bool) -> Result<bool> {
+        /// With more rows than these a product with the plain weight is faster.
+        const MOST: usize = 48;
+        const WARPS: usize = 8;
+        let ((rows, k), (x_at, dtype, gpu)) = (x.dims2()?, at(x)?);
+        let bias_at = bias.map(at).transpose()?.map_or(0, |(b, _, _)| b);
+        if rows > MOST || !x_at.is_multiple_of(8) || dtype == DType::F32 {
+            return Ok(false);
+        }
+        if k != self.k || bias.is_some_and(|b| b.dims() != [self.rows] || b.dtype() != dtype) {
+            bail!("a product of {:?} with {}×{}", x.shape(), self.rows, self.k)
+        }
+        let launch = Launch::new((self.rows.div_ceil(8), rows.div_ceil(16), 1), 32 * WARPS);
+        let name = format!("few_rows_{}_{}", self.name()?, type_name(dtype)?);
+        let y = at(y)?.0;
+        // SAFETY: x and y have as many rows, of k and of the weight's rows.
+        unsafe {
+            gpu.launch(
+                &name,
+                launch,
+                params![
+                    self.address(),
+                    x_at,
+                    bias_at,
+                    y,
+                    rows as i32,
+                    i32::from(adds)
+                ],
+            )?;
+        }
+        Ok(true)
+    }
+
+    /// x · weightᵀ + bias.
     pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        super::linear(x, &self.dense(x.dtype())?, bias)
+        let x = &x.contiguous()?;
+        let y = unwritten(&self.gpu, (x.dim(0)?, self.rows), x.dtype())?;
+        if self.few_rows(&y, x, bias, false)? {
+            return Ok(y);
+        }
+        match self.product(&y, x, bias, false)? {
+            true => Ok(y),
+            false => super::linear(x, &self.dense(x.dtype())?, bias),
+        }
     }
 
     /// onto + x · weightᵀ, in place of `onto`.
     pub fn linear_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
-        super::linear_onto(onto, x, &self.dense(x.dtype())?)
+        let x = &x.contiguous()?;
+        if self.few_rows(&onto, x, None, true)? {
+            return Ok(onto);
+        }
+        match self.product(&onto, x, None, true)? {
+            true => Ok(onto),
+            false => super::linear_onto(onto, x, &self.dense(x.dtype())?),
+        }
     }
 }

@@ -28,6 +28,8 @@ struct Shape {
     bias: bool,
     /// Adds to what is there.
     adds: bool,
+    /// Elements from a row of the result to the next.
+    stride: usize,
 }
 
 /// cuBLASLt with its memory to work in, and what was chosen so far.
@@ -86,7 +88,7 @@ impl Descriptors {
             )?,
             weight: lt::create_matrix_layout(kind, inp, out, inp as i64)?,
             x: lt::create_matrix_layout(kind, inp, rows, inp as i64)?,
-            y: lt::create_matrix_layout(kind, out, rows, out as i64)?,
+            y: lt::create_matrix_layout(kind, out, rows, shape.stride as i64)?,
         };
         use cublasLtMatmulDescAttributes_t as Attribute;
         /// cuBLAS's number for a transposed matrix.
@@ -239,9 +241,15 @@ impl Blas {
             )
         };
         if shape.rows >= WORTH_MEASURING && candidates.len() > 1 {
-            // Into memory of its own, since what is added to must be added to once.
-            let aside = unwritten(gpu, (shape.rows, shape.out), shape.dtype)?;
-            let aside = at(&aside)?.0;
+            // What is added to must be added to once: else into memory of its own.
+            let other = shape
+                .adds
+                .then(|| unwritten(gpu, (shape.rows, shape.stride), shape.dtype))
+                .transpose()?;
+            let aside = match &other {
+                Some(other) => at(other)?.0,
+                None => y,
+            };
             let mut least = f32::INFINITY;
             for candidate in &candidates {
                 let event = || {
@@ -274,66 +282,98 @@ fn regular(dtype: DType, inp: usize, out: usize, addresses: &[Address]) -> bool 
         && addresses.iter().all(|a| a.is_multiple_of(16))
 }
 
-/// x · weightᵀ + bias: `x` [rows, in], `weight` [out, in].
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let x = &x.contiguous()?;
-    let ((rows, inp), out) = (x.dims2()?, weight.dim(0)?);
-    let ((x_at, dtype, gpu), (weight_at, weight_type, _)) = (at(x)?, at(weight)?);
-    let bias_at = bias.map(|b| at(b).map(|b| b.0)).transpose()?;
-    let fits = regular(
-        dtype,
-        inp,
-        out,
-        &[x_at, weight_at, bias_at.unwrap_or_default()],
-    );
-    if !fits || weight_type != dtype {
-        let y = x.matmul(&weight.t()?)?;
-        if let Some(bias) = bias {
-            super::add_bias(&y, bias)?;
-        }
-        return Ok(y);
+/// A weight [out, in], where it lies.
+#[derive(Clone, Copy)]
+pub struct Plain {
+    pub at: Address,
+    pub dtype: DType,
+    pub out: usize,
+    pub inp: usize,
+}
+
+/// The columns of `y` [rows, n] from `first` on, as many as `weight` has rows: x · weightᵀ + bias, or where `adds` says so
+/// what is there and that. `bias` is all of y's. False, and nothing done, where cuBLASLt has no fast way.
+pub fn columns(
+    y: &Tensor,
+    first: usize,
+    x: &Tensor,
+    weight: Plain,
+    bias: Option<&Tensor>,
+    adds: bool,
+) -> Result<bool> {
+    let ((rows, inp), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
+    let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
+    let size = dtype.size_in_bytes();
+    let from = |address: Address| address + (first * size) as Address;
+    let bias_at = bias.map(at).transpose()?.map(|(b, _, _)| from(b));
+    let y_at = from(y_at);
+    if y_rows != rows || inp != weight.inp || first + weight.out > stride {
+        bail!(
+            "a product of {:?} with {}×{} into columns from {first} of {:?}",
+            x.shape(),
+            weight.out,
+            weight.inp,
+            y.shape()
+        )
     }
-    let y = unwritten(&gpu, (rows, out), dtype)?;
+    if bias.is_some_and(|b| b.dims() != [stride]) {
+        bail!("the bias of {stride} columns has another shape")
+    }
+    let addresses = [x_at, weight.at, y_at, bias_at.unwrap_or_default()];
+    if weight.dtype != dtype
+        || y_type != dtype
+        || !stride.is_multiple_of(8)
+        || !regular(dtype, inp, weight.out, &addresses)
+    {
+        return Ok(false);
+    }
     let shape = Shape {
         rows,
-        out,
+        out: weight.out,
         inp,
         dtype,
         bias: bias.is_some(),
-        adds: false,
+        adds,
+        stride,
     };
-    let y_at = at(&y)?.0;
-    // SAFETY: the tensors have these shapes and live on this stream.
+    // SAFETY: these shapes were compared above, and all lives on this stream.
     unsafe {
         gpu.blas
             .lock()
-            .product(&gpu, shape, x_at, weight_at, bias_at, y_at)?;
+            .product(&gpu, shape, x_at, weight.at, bias_at, y_at)?;
+    }
+    Ok(true)
+}
+
+fn plain(weight: &Tensor) -> Result<Plain> {
+    let ((out, inp), (at, dtype, _)) = (weight.dims2()?, at(weight)?);
+    Ok(Plain {
+        at,
+        dtype,
+        out,
+        inp,
+    })
+}
+
+/// x · weightᵀ + bias: `x` [rows, in], `weight` [out, in].
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let x = &x.contiguous()?;
+    let (_, dtype, gpu) = at(x)?;
+    let y = unwritten(&gpu, (x.dim(0)?, weight.dim(0)?), dtype)?;
+    if columns(&y, 0, x, plain(weight)?, bias, false)? {
+        return Ok(y);
+    }
+    let y = x.matmul(&weight.t()?)?;
+    if let Some(bias) = bias {
+        super::add_bias(&y, bias)?;
     }
     Ok(y)
 }
 
 /// onto + x · weightᵀ, in place of `onto` [rows, out].
 pub fn linear_onto(onto: Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let ((rows, inp), out) = (x.dims2()?, weight.dim(0)?);
-    let ((x_at, dtype, gpu), (weight_at, weight_type, _)) = (at(x)?, at(weight)?);
-    let (onto_at, onto_type, _) = at(&onto)?;
-    let fits = regular(dtype, inp, out, &[x_at, weight_at, onto_at]);
-    if !fits || weight_type != dtype || onto_type != dtype || onto.dims() != [rows, out] {
-        return onto + x.matmul(&weight.t()?)?;
+    if columns(&onto, 0, x, plain(weight)?, None, true)? {
+        return Ok(onto);
     }
-    let shape = Shape {
-        rows,
-        out,
-        inp,
-        dtype,
-        bias: false,
-        adds: true,
-    };
-    // SAFETY: as above.
-    unsafe {
-        gpu.blas
-            .lock()
-            .product(&gpu, shape, x_at, weight_at, None, onto_at)?;
-    }
-    Ok(onto)
+    onto + x.matmul(&weight.t()?)?
 }

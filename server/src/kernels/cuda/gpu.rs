@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::sys::{
     CUdevice_attribute, CUfunction_attribute, CUlaunchAttribute, CUlaunchAttributeID,
-    CUlaunchAttributeValue, CUlaunchConfig, CUmemPool_attribute, cuLaunchKernelEx,
+    CUlaunchAttributeValue, CUlaunchConfig, CUmemPool_attribute, CUmemoryPool, cuLaunchKernelEx,
 };
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, result};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, result,
+};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaStorageSlice, DeviceId, WrapErr};
 use candle_core::op::BackpropOp;
@@ -17,6 +19,7 @@ use half::{bf16, f16};
 use parking_lot::Mutex;
 
 use super::gemm::Blas;
+use super::staging::Staging;
 
 include!(concat!(env!("OUT_DIR"), "/cuda.rs"));
 
@@ -28,6 +31,9 @@ pub struct Gpu {
     pub device: CudaDevice,
     pub stream: Arc<CudaStream>,
     pub blas: Mutex<Blas>,
+    pub staging: Mutex<Staging>,
+    /// Where weights in blocks are made plain, a part at a time.
+    pub scratch: Mutex<Scratch>,
     /// Streaming multiprocessors.
     pub processors: usize,
     /// Compute capability, times ten.
@@ -38,6 +44,32 @@ pub struct Gpu {
     functions: Mutex<HashMap<String, Function>>,
     /// Which kernels there are, of those that were asked for.
     known: Mutex<HashMap<String, bool>>,
+}
+
+/// Memory that is taken once and used again and again, in the stream's order.
+#[derive(Default)]
+pub struct Scratch {
+    memory: Option<CudaSlice<u8>>,
+    bytes: usize,
+}
+
+impl Scratch {
+    /// So many bytes will be asked for.
+    pub fn expect(&mut self, bytes: usize) {
+        self.bytes = self.bytes.max(bytes);
+    }
+
+    /// Where there are as many bytes as any weight expects.
+    pub fn address(&mut self, gpu: &Gpu) -> Result<Address> {
+        let memory = match self.memory.take() {
+            Some(memory) if memory.len() >= self.bytes => memory,
+            // SAFETY: it is written before it is read.
+            _ => unsafe { gpu.stream.alloc(self.bytes) }.w()?,
+        };
+        let address = memory.device_ptr(&gpu.stream).0;
+        self.memory = Some(memory);
+        Ok(address)
+    }
 }
 
 #[derive(Clone)]
@@ -113,6 +145,8 @@ impl Gpu {
         let (major, minor) = context.compute_capability().w()?;
         Ok(Gpu {
             blas: Mutex::new(Blas::new(&stream)?),
+            staging: Mutex::default(),
+            scratch: Mutex::default(),
             processors: attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
             capability: (10 * major + minor) as u32,
             shared_memory: attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
@@ -220,7 +254,6 @@ pub fn at(tensor: &Tensor) -> Result<(Address, DType, Arc<Gpu>)> {
         bail!("expected a contiguous tensor, found {layout:?}")
     };
     let stream = cuda.device.cuda_stream();
-    use candle_core::cuda_backend::cudarc::driver::DevicePtr;
     let address = match &cuda.slice {
         CudaStorageSlice::U8(s) => s.device_ptr(&stream).0,
         CudaStorageSlice::U32(s) => s.device_ptr(&stream).0,
@@ -244,6 +277,7 @@ pub fn unwritten(gpu: &Gpu, shape: impl Into<Shape>, dtype: DType) -> Result<Ten
             DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(n)?, device.clone()),
             DType::F16 => CudaStorage::wrap_cuda_slice(device.alloc::<f16>(n)?, device.clone()),
             DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(n)?, device.clone()),
+            DType::U8 => CudaStorage::wrap_cuda_slice(device.alloc::<u8>(n)?, device.clone()),
             other => bail!("no CUDA kernel for {other:?}"),
         }
     };
@@ -290,13 +324,10 @@ pub fn check(device: &Device) -> std::result::Result<(), String> {
 
 /// Lets the driver keep freed memory for the next allocation instead of giving it back at every synchronisation.
 pub fn keep_memory(device: &Device) -> Result<()> {
-    let stream = device.as_cuda_device()?.cuda_stream();
-    let context = stream.context();
-    context.bind_to_thread().w()?;
     let mut most = u64::MAX;
+    let pool = pool(device)?;
     // SAFETY: the attribute takes a u64, which outlives the call.
     unsafe {
-        let pool = result::device::get_default_mem_pool(context.cu_device()).w()?;
         result::mem_pool::set_attribute(
             pool,
             CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
@@ -304,4 +335,21 @@ pub fn keep_memory(device: &Device) -> Result<()> {
         )
         .w()
     }
+}
+
+/// Gives freed memory back once.
+pub fn give_memory_back(device: &Device) -> Result<()> {
+    let pool = pool(device)?;
+    device.synchronize()?;
+    // SAFETY: only what is free in the pool leaves it.
+    unsafe { result::mem_pool::trim_to(pool, 0).w() }
+}
+
+/// Where the device's memory comes from.
+fn pool(device: &Device) -> Result<CUmemoryPool> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    let context = stream.context();
+    context.bind_to_thread().w()?;
+    // SAFETY: the context lives.
+    unsafe { result::device::get_default_mem_pool(context.cu_device()).w() }
 }

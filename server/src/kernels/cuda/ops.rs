@@ -2,9 +2,10 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::result;
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::gpu::{Address, Launch, at, params, type_name, unwritten};
+use super::staging::upload;
 
 /// Whether every one of these allows loads of 16 bytes, and the elements in one.
 fn width(dtype: DType, n: usize, addresses: &[Address]) -> (&'static str, usize) {
@@ -183,4 +184,41 @@ pub fn copy_within(tensor: &Tensor, from: usize, to: usize, len: usize) -> Resul
         )
         .w()
     }
+}
+
+/// Cuts `pixels` [3 · size · size], in the host's memory, into rows of a patch each, channel, y, x, in `dtype`.
+pub fn patches(
+    pixels: &[f32],
+    size: usize,
+    patch: usize,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let grid = size / patch.max(1);
+    if grid * patch != size
+        || pixels.len() != 3 * size * size
+        || i32::try_from(pixels.len()).is_err()
+    {
+        bail!(
+            "{} values for patches of {patch} of 3×{size}×{size}",
+            pixels.len()
+        )
+    }
+    // SAFETY: as many bytes as the values have, and any are a byte.
+    let bytes =
+        unsafe { std::slice::from_raw_parts(pixels.as_ptr().cast::<u8>(), size_of_val(pixels)) };
+    let pixels = upload(bytes, DType::F32, device)?;
+    let (pixels_at, _, gpu) = at(&pixels)?;
+    let out = unwritten(&gpu, (grid * grid, 3 * patch * patch), dtype)?;
+    let name = format!("patches_{}", type_name(dtype)?);
+    let launch = Launch::new((pixels.elem_count().div_ceil(256), 1, 1), 256);
+    // SAFETY: the pixels are 3·size·size, and out has as many elements.
+    unsafe {
+        gpu.launch(
+            &name,
+            launch,
+            params![pixels_at, at(&out)?.0, size as i32, patch as i32],
+        )?;
+    }
+    Ok(out)
 }
