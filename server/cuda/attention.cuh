@@ -2,8 +2,8 @@
 // before is worked on. How a block multiplies is a parameter: see attention.cu. Hopper has a loop of its own: ring.cuh.
 //
 // For the vision tower a block takes ROWS queries of one head. For the decoder it takes ROWS packed rows of one
-// key/value head: the query heads that share it follow each other, query after query, so that a decode step of one
-// token fills a tile. Where there are few rows, blocks share the keys of a tile between them and `combine` joins them.
+// key/value head: the query heads that share it follow each other, query after query. Where there are few rows, blocks share
+// the keys of a tile between them and `combine` joins them. A decode step has attention of its own.
 #pragma once
 #include "plan.cuh"
 
