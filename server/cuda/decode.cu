@@ -31,7 +31,7 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
             int m = i / units, u = i % units, row = s.ids[m];
             uint32_t v[GROUPS * 4];
             uint4 unit = *static_cast<const uint4 *>(F::at(w, row, u));
-            F::template pairs<T>(unit, F::head_at(w, row, u), w, row, u, v);
+            F::template pairs<T>(unit, F::head_at(w, row, u), u, v);
             float *to = s.x + static_cast<size_t>(m) * w.k;
 #pragma unroll
             for (int g = 0; g < GROUPS; g++) {
@@ -50,8 +50,7 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
 template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     SHARED_MEMORY(raw);
     auto *ring = reinterpret_cast<Slot *>(raw);
-    auto *partial = reinterpret_cast<Partial *>(ring + WARPS * DEPTH);
-    auto *turns = reinterpret_cast<Turns<D> *>(partial + 2);
+    auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
     auto *rest = reinterpret_cast<unsigned char *>(turns + MOST);
     auto *staged = reinterpret_cast<T *>(rest);
     auto &memory = *reinterpret_cast<Attention<T, D> *>(rest);
@@ -71,7 +70,7 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     meet_all();
     for (int i = 0; i < s.count; i++) {
         const Product &p = s.products[i];
-        with_format<T>(p.format, [&](auto format) { multiply<decltype(format), T>(p, s.rows, s.eps, stream, staged, partial); });
+        with_format<T>(p.format, [&](auto format) { multiply<decltype(format), T>(p, s.rows, s.eps, stream, staged); });
         if (i + 1 == s.count) break;
         if (i % 4 != 0) {
             meet_all();

@@ -5,6 +5,7 @@
 //   SIZE                    weights of a unit
 //   at(w, row, u)           where unit u lies
 //   HEAD, head_at(w, row, u)  how many bytes hold its scale, and where
+//   STEP, HEAD_STEP         how far it is from a unit to the 32nd behind it, and between their heads
 //   place(c)                where group c of a row has its weights 0..4 and 4..8
 //   PAIRED                  0, 2, 1, 3 is the order of each four, not 0, 1, 2, 3
 //   pairs<T>                all groups of a unit, as pairs of T
@@ -53,7 +54,7 @@ __device__ __forceinline__ void nibbles(const uint4 &v, const float (&scale)[2],
 }
 
 template <class E> struct Dense {
-    static constexpr int SIZE = 8, HEAD = 0;
+    static constexpr int SIZE = 8, HEAD = 0, STEP = 32 * 16, HEAD_STEP = 0;
     static constexpr bool PAIRED = false;
     static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
         return w.data + (static_cast<size_t>(row) * w.k + u * 8) * sizeof(E);
@@ -61,34 +62,29 @@ template <class E> struct Dense {
     static __device__ __forceinline__ const void *head_at(const Weight &, int, int) { return nullptr; }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
     template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *, const Weight &, int, int,
-                                                 uint32_t (&out)[4]) {
+    static __device__ __forceinline__ void pairs(const uint4 &v, const void *, int, uint32_t (&out)[4]) {
         out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
     }
 };
 
-// The scale of block b of q8_0 or q4_0, of two that are read together.
-__device__ __forceinline__ const void *scale_pair(const Weight &w, int row, int b) {
-    return w.scales + ((static_cast<size_t>(row) * (w.k / 32) + b) & ~static_cast<size_t>(1));
-}
-__device__ __forceinline__ float scale_of(const void *pair, const Weight &w, int row, int b) {
-    return to_float(static_cast<const f16 *>(pair)[(row * (w.k / 32) + b) % 2]);
+// The scale of block b of q8_0 or q4_0.
+__device__ __forceinline__ const void *scale_at(const Weight &w, int row, int b) {
+    return w.scales + static_cast<size_t>(row) * (w.k / 32) + b;
 }
 
 struct Q8_0 {
-    static constexpr int SIZE = 16, HEAD = 4;
+    static constexpr int SIZE = 16, HEAD = 2, STEP = 32 * 16, HEAD_STEP = 32;
     static constexpr bool PAIRED = false;
     static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
         return w.data + static_cast<size_t>(row) * w.k + u * 16;
     }
     static __device__ __forceinline__ const void *head_at(const Weight &w, int row, int u) {
-        return scale_pair(w, row, u / 2);
+        return scale_at(w, row, u / 2);
     }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
     template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, const Weight &w, int row, int u,
-                                                 uint32_t (&out)[8]) {
-        float scale = scale_of(head, w, row, u / 2);
+    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int, uint32_t (&out)[8]) {
+        float scale = to_float(*static_cast<const f16 *>(head));
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             uint32_t bytes = word(v, i / 2) ^ 0x80808080u;
@@ -99,13 +95,13 @@ struct Q8_0 {
 };
 
 struct Q4_0 {
-    static constexpr int SIZE = 32, HEAD = 4;
+    static constexpr int SIZE = 32, HEAD = 2, STEP = 32 * 16, HEAD_STEP = 64;
     static constexpr bool PAIRED = true;
     static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
         return w.data + static_cast<size_t>(row) * (w.k / 2) + u * 16;
     }
     static __device__ __forceinline__ const void *head_at(const Weight &w, int row, int u) {
-        return scale_pair(w, row, u);
+        return scale_at(w, row, u);
     }
     // The low halves of the bytes are the first 16 weights, the high halves the others.
     static __device__ __forceinline__ Place place(int c) {
@@ -113,9 +109,8 @@ struct Q4_0 {
         return {low, low + 16};
     }
     template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, const Weight &w, int row, int u,
-                                                 uint32_t (&out)[16]) {
-        float scale = scale_of(head, w, row, u);
+    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int, uint32_t (&out)[16]) {
+        float scale = to_float(*static_cast<const f16 *>(head));
         nibbles<T>(v, {scale, scale}, {0, 0}, out);
     }
 };
@@ -123,7 +118,7 @@ struct Q4_0 {
 // Blocks of 256: two f16 scales, eight pairs of 6-bit scale and minimum, 128 bytes of quants. Bytes 32j..32j+32 of the
 // quants hold the weights 64j..64j+32 in their low halves and the next 32 in their high ones.
 struct Q4K {
-    static constexpr int SIZE = 32, HEAD = 16;
+    static constexpr int SIZE = 32, HEAD = 16, STEP = 4 * 144, HEAD_STEP = STEP;
     static constexpr bool PAIRED = true;
     static constexpr int BLOCK = 144;
     static __device__ __forceinline__ const unsigned char *block(const Weight &w, int row, int u) {
@@ -138,8 +133,7 @@ struct Q4K {
         return {low, low + 32};
     }
     template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, const Weight &, int, int u,
-                                                 uint32_t (&out)[16]) {
+    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int u, uint32_t (&out)[16]) {
         uint4 raw = *static_cast<const uint4 *>(head);
         auto d = *reinterpret_cast<const Pack<f16, 2> *>(&raw.x);
         // Scales and minima 2j and 2j + 1. Bytes 0..4 of the twelve: scales 0..4, and the top bits of scales 4..8; 4..8:

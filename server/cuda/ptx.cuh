@@ -77,12 +77,11 @@ __device__ __forceinline__ uint4 load_streaming(const void *p) {
 // What another kernel may have written just before: past the first-level cache.
 template <class V> __device__ __forceinline__ V load_fresh(const void *p) { return __ldcg(static_cast<const V *>(p)); }
 
-// The same for 4 or 16 bytes, always valid.
-template <int BYTES> __device__ __forceinline__ void copy_async(void *to, const void *from) {
-    if (BYTES == 16)
-        copy_async(to, from, true);
-    else
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared_address(to)), "l"(from) : "memory");
+// The same for 4 bytes.
+__device__ __forceinline__ void copy_async_word(void *to, const void *from, bool valid) {
+    int bytes = valid ? 4 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
+                 : "memory");
 }
 
 // Asks for memory as far as the second-level cache. Before Hopper it does nothing.

@@ -161,10 +161,8 @@ pub struct Step {
 /// Query heads that a block attends with at once, and blocks that share the pages of a sequence between them.
 const HEADS: usize = 16;
 const SPLITS: usize = 64;
-/// Warps of a block, rows of a weight in its tiles, and most rows of inputs.
+/// Warps of a block.
 const WARPS: usize = 16;
-const TILE: usize = 8;
-const MOST: usize = 4;
 
 impl Step {
     /// The most sequences in a step.
@@ -401,16 +399,16 @@ impl Step {
     }
 }
 
-/// Shared memory of a block: the weights that are under way, the warps' sums, the positions' cosines and sines, and the
-/// inputs of a product or, in turn with them, what attention works in. See `step` of decode.cu.
+/// Shared memory of a block: the weights that are under way, the positions' cosines and sines, and the inputs of a product
+/// (in whole rounds of units of up to 32 weights) or, in turn with them, what attention works in. See `step` of decode.cu.
 fn shared_bytes(gpu: &Gpu, rows: usize, longest: usize, head_size: usize) -> usize {
     /// `Slot` of decode_product.cuh.
     const SLOT: usize = 32 * 16 + 128;
     // `DEPTH` of decode_product.cuh.
     let depth = match gpu.capability {
         90 | 100..110 => 16,
-        80 | 87 => 9,
-        _ => 3,
+        80 | 87 => 10,
+        _ => 4,
     };
     let groups = PAGE / HEADS;
     let attention = HEADS * (head_size + 8) * 2
@@ -418,7 +416,6 @@ fn shared_bytes(gpu: &Gpu, rows: usize, longest: usize, head_size: usize) -> usi
         + 2 * groups * HEADS * 4
         + groups * HEADS * head_size * 4;
     WARPS * depth * SLOT
-        + 2 * WARPS * TILE * MOST * 4
-        + MOST * head_size / 2 * 8
-        + attention.max(rows * longest * 2)
+        + Step::MOST_ROWS * head_size / 2 * 8
+        + attention.max(rows * longest.next_multiple_of(1024) * 2)
 }
