@@ -24,7 +24,7 @@ pub fn quantize(values: &[f32], blocks: &mut [BlockQ4K]) {
 /// Rounds to one of 0..=15, halves up; NaN to 0.
 #[inline(always)]
 fn level(x: f32) -> u8 {
-    let x = x.max(0.0).min(15.0);
+    let x = x.clamp(0.0, 15.0);
     let whole = x as u8;
     whole + u8::from(x - f32::from(whole) >= 0.5)
 }
