@@ -9,6 +9,7 @@ mod files;
 mod linear;
 mod loader;
 pub mod memory;
+mod q4k;
 mod quantized;
 mod source;
 #[cfg(feature = "cuda")]

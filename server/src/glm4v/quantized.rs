@@ -7,6 +7,7 @@ use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ4K, BlockQ8_0};
 use candle_core::quantized::{GgmlDType, GgmlType, QStorage, QTensor, QuantizedType};
 use rayon::prelude::*;
 
+use super::q4k;
 use super::tensors::TensorSpec;
 use crate::config::Quantize;
 
@@ -49,14 +50,15 @@ pub fn quantize(
     done: impl FnMut(usize),
 ) -> candle_core::Result<Box<dyn QuantizedType>> {
     Ok(match format {
-        GgmlDType::Q8_0 => blocks::<BlockQ8_0>(count, read, done),
-        GgmlDType::Q4_0 => blocks::<BlockQ4_0>(count, read, done),
-        GgmlDType::Q4K => blocks::<BlockQ4K>(count, read, done),
+        GgmlDType::Q8_0 => blocks(BlockQ8_0::from_float, count, read, done),
+        GgmlDType::Q4_0 => blocks(BlockQ4_0::from_float, count, read, done),
+        GgmlDType::Q4K => blocks::<BlockQ4K>(q4k::quantize, count, read, done),
         other => candle_core::bail!("nothing is quantized to {other:?}"),
     })
 }
 
 fn blocks<T: GgmlType + 'static>(
+    quantize: impl Fn(&[f32], &mut [T]) + Sync,
     count: usize,
     read: impl Fn(usize, &mut [f32]) + Sync,
     mut done: impl FnMut(usize),
@@ -72,7 +74,7 @@ fn blocks<T: GgmlType + 'static>(
                 |values, (p, blocks)| {
                     let values = &mut values[..blocks.len() * T::BLCK_SIZE];
                     read(s * SLAB + p * PIECE, values);
-                    T::from_float(values, blocks);
+                    quantize(values, blocks);
                 },
             );
         done(s * SLAB + slab.len() * T::BLCK_SIZE);
