@@ -1,6 +1,7 @@
 """How many held-out questions the model answers exactly, by kind and language, with Wilson 95% bounds.
 
-`python evaluate.py --model ..` runs the PyTorch model; `--url ws://127.0.0.1:8080/ws` asks a running server.
+`python evaluate.py --model ..` runs the PyTorch model; `--url ws://127.0.0.1:8080/ws` asks a running server
+(or several that serve the same checkpoint). The questions depend on the seed alone.
 `--save DIR` writes pictures and questions for others to ask (server/examples/agreement.rs does).
 In PyTorch an answer is right if every one of its tokens (stop token included) is the likeliest one after
 the right ones before it: exactly when greedy decoding gives it. Over the wire the text itself is compared.
@@ -36,8 +37,10 @@ class Tally:
     def __init__(self):
         self.counts = defaultdict(lambda: [0, 0])
         self.wrong = defaultdict(list)
+        self.marks = []  # right or not, in the order of asking
 
     def add(self, kind: str, lang: str, right: bool, example=None) -> None:
+        self.marks.append(right)
         count = self.counts[kind, lang]
         count[0] += right
         count[1] += 1
@@ -48,6 +51,16 @@ class Tally:
         lines = ["| kind | language | exact | of | share | 95% lower bound |", "|---|---|---|---|---|---|"]
         for (kind, lang), (right, n) in sorted(self.counts.items()):
             lines.append(f"| {kind} | {lang} | {right} | {n} | {right / n:.1%} | {wilson_lower(right, n):.1%} |")
+        return "\n".join(lines)
+
+    def against(self, other: "Tally") -> str:
+        """Two tallies of the same questions, side by side."""
+        lines = ["| kind | language | of | this | the other | right here alone | right there alone |", "|---|---|---|---|---|---|---|"]
+        at = 0
+        for (kind, lang), (right, n) in self.counts.items():  # in the order of asking
+            pairs = list(zip(self.marks[at:at + n], other.marks[at:at + n]))
+            at += n
+            lines.append(f"| {kind} | {lang} | {n} | {right} | {other.counts[kind, lang][0]} | {pairs.count((True, False))} | {pairs.count((False, True))} |")
         return "\n".join(lines)
 
     def mean(self) -> float:
@@ -91,7 +104,7 @@ def held_out(coder, make, each: int, width: int, seed: int, rounds: int = 1, kin
     share = 1 + each // 10  # scenes a job
     jobs = [(kind, lang, min(share, each - at), width, hash((seed, i, at, rounds)) + (lang == "zh"), rounds)
             for i, kind in enumerate(kinds) for lang in ("en", "zh") for at in range(0, each, share)]
-    with multiprocessing.get_context("fork").Pool(min(32, os.cpu_count() or 1)) as pool:
+    with multiprocessing.get_context("fork").Pool(min(32, len(os.sched_getaffinity(0)))) as pool:
         items = [x for part in pool.map(_make, jobs, chunksize=1) for x in part]
     spans = [(i, start, end, kind, turn) for i, (_, _, start, end, kind, turn) in enumerate(items)]
     return (torch.from_numpy(np.stack([x[0] for x in items])), torch.from_numpy(np.stack([x[1] for x in items])), spans)
@@ -147,9 +160,31 @@ def teacher_forced(model, coder, held, device, batch: int = 128, long: bool = Fa
 
 # ---------------------------------------------------------------- through a server
 
-async def ask_server(url: str, scenes, tally: Tally, each: int, kinds) -> None:
-    """Asks `each` held-out questions of every kind and language about pictures sent as JPEG or PNG files (greedy)."""
+def through_server(urls, connections: int, seed: int, each: int, kinds) -> Tally:
+    """Asks `each` held-out questions of every kind and language, over that many connections at once."""
+    share, tally = 20, Tally()  # questions a connection
+    jobs = [(f"{seed}/{kind}/{lang}/{at}", kind, lang, min(share, each - at))
+            for kind in kinds for lang in ("en", "zh") for at in range(0, each, share)]
+    jobs = [(urls[i % len(urls)], *job) for i, job in enumerate(jobs)]
+    with multiprocessing.get_context("fork").Pool(connections) as pool:
+        for job, answers in zip(jobs, pool.imap(_ask, jobs)):
+            for turn, text in answers:
+                tally.add(*job[2:4], text == turn.answer, (turn.question, turn.answer, text))
+    return tally
+
+
+def _ask(job):
+    """One job of `through_server`: [(turn, given answer)]."""
+    from scenes import Generator
+    url, seed, kind, lang, count = job
+    scenes = Generator(seed, "heldout")
+    return asyncio.run(ask_server(url, (draw(scenes, kind, lang, full=True) for _ in range(count))))
+
+
+async def ask_server(url: str, scenes) -> list:
+    """The scenes' questions, about pictures sent as JPEG or PNG files (greedy): [(last turn, given answer)]."""
     import websockets
+    answers = []
     async with websockets.connect(url, subprotocols=["glimpse.v1"], max_size=None) as ws:
         async def until(*types, request=None):
             while True:
@@ -161,28 +196,23 @@ async def ask_server(url: str, scenes, tally: Tally, each: int, kinds) -> None:
                 if m["type"] == "token" and request == m["request"]:
                     said.append(m["text"])
 
-        number = 0
-        for kind in kinds:
-            for lang in ("en", "zh"):
-                for _ in range(each):
-                    number += 1
-                    scene = draw(scenes, kind, lang, full=True)
-                    await ws.send(json.dumps({"type": "upload", "upload": number, "bytes": len(scene.full)}))
-                    for at in range(0, len(scene.full), 65532):
-                        await ws.send(number.to_bytes(4, "big") + scene.full[at:at + 65532])
-                    image = (await until("upload_received"))["image"]
-                    known = None
-                    for t, turn in enumerate(scene.conversations[0]):
-                        said, request = [], f"{number}.{t}"
-                        message = {"type": "ask", "request": request, "text": turn.question,
-                                   "sampling": {"temperature": 0, "repetition_penalty": 1, "max_new_tokens": 96}}
-                        message |= {"conversation": known} if known else {"upload": number}
-                        await ws.send(json.dumps(message))
-                        known = (await until("done", request=request))["conversation"]
-                    text = "".join(said).strip()
-                    tally.add(kind, lang, text == turn.answer, (turn.question, turn.answer, text))
-                    await ws.send(json.dumps({"type": "forget", "conversation": known}))
-                    await ws.send(json.dumps({"type": "forget", "image": image}))
+        for number, scene in enumerate(scenes, 1):
+            await ws.send(json.dumps({"type": "upload", "upload": number, "bytes": len(scene.full)}))
+            for at in range(0, len(scene.full), 65532):
+                await ws.send(number.to_bytes(4, "big") + scene.full[at:at + 65532])
+            image = (await until("upload_received"))["image"]
+            known = None
+            for t, turn in enumerate(scene.conversations[0]):
+                said, request = [], f"{number}.{t}"
+                message = {"type": "ask", "request": request, "text": turn.question,
+                           "sampling": {"temperature": 0, "repetition_penalty": 1, "max_new_tokens": 96}}
+                message |= {"conversation": known} if known else {"upload": number}
+                await ws.send(json.dumps(message))
+                known = (await until("done", request=request))["conversation"]
+            answers.append((turn, "".join(said).strip()))
+            await ws.send(json.dumps({"type": "forget", "conversation": known}))
+            await ws.send(json.dumps({"type": "forget", "image": image}))
+    return answers
 
 
 def save(out: Path, scenes, each: int, kinds) -> None:
@@ -200,7 +230,9 @@ def save(out: Path, scenes, each: int, kinds) -> None:
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--model", type=Path, default=Path(".."), help="published folder")
-    a.add_argument("--url", help="a running server's socket, instead of PyTorch")
+    a.add_argument("--against", type=Path, help="another published folder, to be compared question by question")
+    a.add_argument("--url", nargs="+", help="a running server's socket, instead of PyTorch; several to share the work")
+    a.add_argument("--connections", type=int, default=2, help="questions asked at once")
     a.add_argument("--save", type=Path, help="ask nobody: write pictures and questions into this folder")
     a.add_argument("--each", type=int, default=300, help="questions of each kind and language")
     a.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="which kinds; all")
@@ -214,9 +246,7 @@ def main() -> None:
         return save(a.save, Generator(a.seed, "heldout"), a.each, a.kinds)
     parts = []
     if a.url:
-        tally = Tally()
-        asyncio.run(ask_server(a.url, Generator(a.seed, "heldout"), tally, a.each, a.kinds))
-        parts.append(("through the server", tally))
+        parts.append(("through the server", through_server(a.url, a.connections, a.seed, a.each, a.kinds)))
     else:
         import export
         coder = pack.Coder(a.model)
@@ -227,9 +257,14 @@ def main() -> None:
         parts.append(("in PyTorch", teacher_forced(model, coder, held, device)))
         for n, h in late.items():
             parts.append((f"in round {n} of one conversation", teacher_forced(model, coder, h, device, 16, long=True)))
+        if a.against:
+            other = export.load_model(a.against, model.dtype).to(device)
+            parts.insert(1, (f"in PyTorch, {a.against}", teacher_forced(other, coder, held, device)))
     text = ""
     for title, tally in parts:
         text += f"### {title}\n\n{tally.table()}\n\n"
+    if a.against and not a.url:
+        text += f"### against {a.against}\n\n{parts[0][1].against(parts[1][1])}\n\n"
     print(text)
     if a.report:
         for title, tally in parts:

@@ -5,7 +5,8 @@
     scene.image                      # uint8 [S, S, 3] RGB, S = 384, squashed as the model's transform does
     scene.conversations              # Conversations (lists) of Turn(question, answer, kind, lang);
                                      #   conversation.picture is False where no picture is given at all
-    scene.kind                       # read_latin, read_chinese, count, place, things, shapes, empty
+    scene.kind                       # read_latin, read_chinese, count, place, things, shapes, empty;
+                                     #   hard ones: name, count_hard, read_hard
 
     gen.scene(focus=("count", "zh")) # a scene that surely has one single-turn conversation: that kind, that language.
                                      #   kinds: describe count colour position yesno read_latin read_chinese
@@ -44,6 +45,8 @@ from things import COLOURS, SHAPES, THINGS
 
 SIZE = 384
 SHARES = {"read_latin": 0.21, "read_chinese": 0.21, "count": 0.19, "place": 0.19, "things": 0.09, "shapes": 0.10, "empty": 0.01}
+# What is got wrong longest: one thing or several of it to name, many things, long texts. A generator's `hard` is their share.
+HARD_SHARES = {"name": 0.35, "count_hard": 0.35, "read_hard": 0.30}
 COMMON_ASPECTS = (1, 1, 1, 4 / 3, 3 / 4, 3 / 2, 2 / 3, 16 / 9, 9 / 16)
 # What is asked about each sort of scene, and how often.
 WEIGHTS = {
@@ -52,6 +55,8 @@ WEIGHTS = {
     "place": {"position": 7, "relation": 1.6, "relation_yes": 1.2, "describe": 1.8, "yesno": 0.8, "colour": 1, "count": 0.7, "read": 0.2, "unknowable": 0.3, "chat": 0.2},
     "things": {"describe": 3, "yesno": 2.5, "count": 1.5, "position": 2, "relation": 0.7, "relation_yes": 0.5, "colour": 0.8, "total": 0.4, "read": 0.5, "unknowable": 0.8, "chat": 0.5},
     "shapes": {"colour": 3.5, "describe": 2, "what_shape": 1.6, "yesno": 2, "count": 1.5, "position": 1.5, "relation": 0.5, "relation_yes": 0.4, "total": 0.4, "read": 0.3, "unknowable": 0.5, "chat": 0.3},
+    "name": {"describe": 6, "count": 2, "yesno": 1.5, "colour": 1, "position": 0.4, "total": 0.3, "read": 0.2, "unknowable": 0.2, "chat": 0.2},
+    "count_hard": {"count": 7, "describe": 4, "total": 1, "yesno": 1, "position": 0.3, "colour": 0.5, "unknowable": 0.2, "chat": 0.2},
     "empty": {"describe": 2, "read": 2, "yesno": 2, "count": 2, "unknowable": 1, "chat": 1},
 }
 FOCUS = {  # the sorts of scene that an evaluated kind is asked about
@@ -74,10 +79,11 @@ class Scene:
 
 
 class Generator:
-    def __init__(self, seed: int, split: str, size: int = SIZE):
+    def __init__(self, seed: int | str, split: str, size: int = SIZE, hard: float = 0.0):
         split = "heldout" if split == "test" else split
         self.rng = random.Random(f"{split}/{seed}")
         self.split, self.size = split, size
+        self.shares = {k: s * (1 - hard) for k, s in SHARES.items()} | {k: s * hard for k, s in HARD_SHARES.items()}
         self.backgrounds = Backgrounds(split)
         self.texts = Texts(split)
         self.sprites = draw.sprites()
@@ -87,7 +93,7 @@ class Generator:
     def scene(self, full: bool | int = False, focus: tuple[str, str] | None = None) -> Scene:
         rng = self.rng
         while True:
-            kind = rng.choice(FOCUS[focus[0]]) if focus else rng.choices(list(SHARES), list(SHARES.values()))[0]
+            kind = rng.choice(FOCUS[focus[0]]) if focus else rng.choices(list(self.shares), list(self.shares.values()))[0]
             w, h = self._canvas_size(full)
             canvas = self.backgrounds.draw(rng, w, h)
             facts = getattr(self, "_draw_" + kind)(canvas)
@@ -159,10 +165,16 @@ class Generator:
     def _draw_empty(self, canvas) -> Facts:
         return Facts([])
 
-    def _draw_count(self, canvas) -> Facts | None:
+    def _draw_name(self, canvas) -> Facts | None:
+        kind = self._shape_kind() if self.rng.random() < 0.45 else self._thing_kind()
+        return self._layout(canvas, [kind] * self.rng.choice((1, 1, 1, 2, 3, 4, 5, 6)))
+
+    def _draw_count_hard(self, canvas) -> Facts | None:
+        return self._draw_count(canvas, self.rng.choice((3, 4, 4, 5, 5, 6, 6)))
+
+    def _draw_count(self, canvas, main: int = 0) -> Facts | None:
         rng = self.rng
-        main = rng.randint(1, 6)
-        counts = [main]
+        counts = [main or rng.randint(1, 6)]
         while sum(counts) < 8 and len(counts) < 4 and rng.random() < 0.5:
             counts.append(min(rng.choice((1, 1, 1, 2, 2, 3, 4)), 9 - sum(counts)))
         shapes = rng.random() < 0.22
@@ -316,10 +328,13 @@ class Generator:
     def _draw_read_chinese(self, canvas) -> Facts | None:
         return self._draw_read(canvas, "chinese")
 
-    def _draw_read(self, canvas, script: str) -> Facts | None:
+    def _draw_read_hard(self, canvas) -> Facts | None:
+        return self._draw_read(canvas, "latin", hard=True)
+
+    def _draw_read(self, canvas, script: str, hard: bool = False) -> Facts | None:
         rng = self.rng
         h, w = canvas.shape[:2]
-        lines = self.texts.lines(rng, script)
+        lines = self.texts.lines(rng, script, hard)
         path, lacks = rng.choice(draw.fonts(self.split, script))
         if any(c in lacks for line in lines for c in line):
             return None

@@ -144,6 +144,20 @@ class Pictures(unittest.TestCase):
             self.assertTrue(all(len(line) <= 12 for line in maker.lines(rng, "latin")))
             self.assertTrue(all(len(line) <= 6 for line in maker.lines(rng, "chinese")))
 
+    def test_hard_scenes_are_what_is_hard_and_held_out_texts_stay_strangers(self):
+        gen, kinds = self.make(3, "train", hard=1.0), collections.Counter()
+        for _ in range(60):
+            scene = gen.scene()
+            kinds[scene.kind] += 1
+            if scene.kind == "name":
+                self.assertEqual(len(scene.facts.groups()), 1)
+            elif scene.kind == "count_hard":
+                self.assertGreaterEqual(max(n for _, _, n in scene.facts.groups()), 3)
+            else:
+                self.assertTrue(all(texts._split(line) == "train" for line in scene.facts.texts if len(line) > 1))
+                self.assertGreaterEqual(sum(map(len, scene.facts.texts)), 6)
+        self.assertEqual(set(kinds), {"name", "count_hard", "read_hard"})
+
     def test_focus_gives_the_kind_and_language(self):
         gen = self.make(6, "heldout")
         for kind in ("describe", "count", "colour", "position", "yesno", "read_latin", "read_chinese"):

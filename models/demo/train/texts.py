@@ -29,9 +29,11 @@ class Texts:
     def _pools(letters: str) -> dict[str, str]:
         return {"upper": LATIN_UPPER, "lower": LATIN_LOWER, "digits": DIGITS, "plate": LATIN_UPPER + DIGITS, "mixed": letters, "code": LATIN_LOWER + DIGITS}
 
-    def lines(self, rng: random.Random, script: str) -> list[str]:
-        """One line, sometimes two: 3 to 12 Latin characters or 1 to 6 Chinese ones a line."""
-        make = self._latin if script == "latin" else self._han
+    def lines(self, rng: random.Random, script: str, hard: bool = False) -> list[str]:
+        """One line, sometimes two: 3 to 12 Latin characters or 1 to 6 Chinese ones a line.
+
+        hard: long strings without sense, most of them of capitals, small letters and digits together."""
+        make = self._han if script == "chinese" else self._long if hard else self._latin
         count = 2 if rng.random() < 0.06 else 1
         out = []
         while len(out) < count:
@@ -43,16 +45,7 @@ class Texts:
     def _latin(self, rng: random.Random) -> str:
         draw = rng.random()
         if draw < 0.42:
-            pool = rng.choice(("upper", "lower", "digits", "plate", "plate", "mixed", "mixed", "code"))
-            letters = (self.all if self.split == "train" and rng.random() < 0.12 else self.clear)[pool]
-            if pool == "digits" or self.split == "train" and pool == "upper" and rng.random() < 0.4:
-                letters = self.all[pool]  # digits or capitals among themselves are clear
-            n = rng.randint(3, 12)
-            text = "".join(rng.choice(letters) for _ in range(n))
-            if n >= 5 and rng.random() < 0.2:
-                at = rng.randint(1, n - 2)
-                text = text[:at] + rng.choice("-:.-/ ") + text[at + 1 :]
-            return text
+            return self._senseless(rng, ("upper", "lower", "digits", "plate", "plate", "mixed", "mixed", "code"), 3)
         if draw < 0.80:
             text = rng.choice(self.english) if rng.random() < 0.85 else rng.choice(SIGNS)
             if rng.random() < 0.25:
@@ -66,6 +59,21 @@ class Texts:
             letters = "".join(rng.choice(self.clear["upper"]) for _ in range(rng.randint(1, 3)))
             return f"{letters}{rng.choice(('-', ' ', ''))}{rng.randint(10, 99999)}"
         return rng.choice(("{}/{}", "{}-{}", "{}%", "No. {}", "Room {}", "Gate {}", "Line {}", "{} km", "+{} {}")).format(rng.randint(1, 999), rng.randint(1, 999))
+
+    def _long(self, rng: random.Random) -> str:
+        return self._senseless(rng, ("mixed", "mixed", "mixed", "mixed", "plate", "code", "upper", "lower"), 6)
+
+    def _senseless(self, rng: random.Random, pools: tuple[str, ...], shortest: int) -> str:
+        pool = rng.choice(pools)
+        letters = (self.all if self.split == "train" and rng.random() < 0.12 else self.clear)[pool]
+        if pool == "digits" or self.split == "train" and pool == "upper" and rng.random() < 0.4:
+            letters = self.all[pool]  # digits or capitals among themselves are clear
+        n = rng.randint(shortest, 12)
+        text = "".join(rng.choice(letters) for _ in range(n))
+        if n >= 5 and rng.random() < 0.2:
+            at = rng.randint(1, n - 2)
+            text = text[:at] + rng.choice("-:.-/ ") + text[at + 1 :]
+        return text
 
     def _han(self, rng: random.Random) -> str:
         draw = rng.random()

@@ -21,10 +21,7 @@ from muon import Optimizer
 from rows import row_hidden, targets, weighted_loss
 
 KIND_WEIGHTS = {"chat": 0.3, "no_picture": 0.3, "unknowable": 0.3, "read_none": 0.5, "position": 1.5, "count": 1.5}
-
-
-def weigh(turn, index: int) -> float:
-    return KIND_WEIGHTS.get(turn.kind, 1.0)
+HARD_WEIGHTS = {"position": 1.0, "describe": 1.5, "read_latin": 1.3}  # with --hard
 
 
 def scale_at(done: float, warm: float) -> float:
@@ -78,12 +75,14 @@ def arguments():
     a.add_argument("--width", type=int, default=234, help="text tokens of a row")
     a.add_argument("--long-width", type=int, default=1898)
     a.add_argument("--pool", type=int, default=40000, help="scenes kept on a device")
-    a.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="generator processes in all")
+    a.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) - 1), help="generator processes in all")
+    a.add_argument("--hard", type=float, default=0.0, help="share of scenes of the sorts that are got wrong longest")
     a.add_argument("--lr", type=float, default=4e-3)
     a.add_argument("--adam-lr", type=float, default=2e-3)
     a.add_argument("--decay", type=float, default=0.05)
     a.add_argument("--norm-gain", type=float, default=0.5)
     a.add_argument("--warm", type=float, default=0.02, help="share of the schedule spent warming up")
+    a.add_argument("--save-every", type=float, default=120, help="seconds between states saved under way")
     a.add_argument("--eval-every", type=float, default=60, help="seconds")
     a.add_argument("--eval-each", type=int, default=60, help="held-out questions of each kind and language")
     a.add_argument("--tiny", action="store_true", help="a toy shape, to try the code on a CPU")
@@ -109,8 +108,10 @@ def main() -> None:
         tensors, moments, before = read_weights(a.state)
     elif a.start:
         tensors = export.load_model(a.start).state_dict()
-    workers = loader.Workers(max(1, a.workers // world), 4, layout, lambda seed: Generator(seed, "train"), coder,
-                             weigh, seed=hash((a.seed, rank, int(before))))
+    kind_weights = KIND_WEIGHTS | (HARD_WEIGHTS if a.hard else {})
+    workers = loader.Workers(max(1, a.workers // world), 4, layout, lambda seed: Generator(seed, "train", hard=a.hard),
+                             coder, lambda turn, index: kind_weights.get(turn.kind, 1.0),
+                             seed=hash((a.seed, rank, int(before))))
     held_out = evaluate.held_out(coder, Generator, a.eval_each, 138, seed=5) if rank == 0 and a.eval_every else None
 
     cuda = torch.cuda.is_available()
@@ -148,7 +149,7 @@ def main() -> None:
     say(f"ready after {time.time() - began:.0f} s")
 
     clock, seconds, scale = None, before, 0.0
-    last_report = last_eval = time.time()
+    last_report = last_eval = last_save = time.time()
     last_steps, step_in_call, recent = optimizer.steps, 0, []
     while True:
         pool.refill()
@@ -188,6 +189,9 @@ def main() -> None:
             last_eval = time.time()
         if done:
             break
+        if now - last_save > a.save_every:
+            save_state(a.state, optimizer, seconds, rank)
+            last_save = now
     save_state(a.state, optimizer, seconds, rank)
     if rank == 0 and a.pieces:
         write_pieces(a.pieces, optimizer, seconds)
