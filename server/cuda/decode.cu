@@ -4,7 +4,7 @@
 #include "decode_attention.cuh"
 
 struct Step {
-    const Product *products; // of each layer qkv, dense, gate and up, down; last the output's
+    const Product *products; // [count]: of each layer qkv, dense, gate and up, down; last the output's
     int count;
     Weight embedding;
     int embedding_format;
@@ -51,11 +51,15 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     SHARED_MEMORY(raw);
     auto *ring = reinterpret_cast<Slot *>(raw);
     auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
-    auto *rest = reinterpret_cast<unsigned char *>(turns + MOST);
-    auto *staged = reinterpret_cast<T *>(rest);
-    auto &memory = *reinterpret_cast<Attention<T, D> *>(rest);
+    auto *products = reinterpret_cast<Product *>(turns + MOST);
+    auto *staged = reinterpret_cast<uint32_t *>(products + s.count);
+    auto &memory = *reinterpret_cast<Attention<T, D> *>(staged);
 
-    Stream<T> stream(s.products, s.count, ring);
+    constexpr int WORDS = sizeof(Product) / sizeof(uint4);
+    for (int i = threadIdx.x; i < s.count * WORDS; i += THREADS)
+        reinterpret_cast<uint4 *>(products)[i] = reinterpret_cast<const uint4 *>(s.products)[i];
+    __syncthreads();
+    Stream<T> stream(products, s.count, ring);
     uint32_t met = 0;
     auto meet_all = [&] { meet(s.arrived, met += gridDim.x); };
     embed<T>(s);
@@ -67,15 +71,12 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     }
     Attending<T> attending = {s.plan, s.tiles, s.heads, s.cache.kv_heads, static_cast<const T *>(s.qkv),
                               static_cast<T *>(s.attention), s.shares};
-    meet_all();
     for (int i = 0; i < s.count; i++) {
-        const Product &p = s.products[i];
-        with_format<T>(p.format, [&](auto format) { multiply<decltype(format), T>(p, s.rows, s.eps, stream, staged); });
-        if (i + 1 == s.count) break;
-        if (i % 4 != 0) {
-            meet_all();
-            continue;
-        }
+        const Product &p = products[i];
+        with_format<T>(p.format, [&](auto format) {
+            multiply<decltype(format), T>(p, s.rows, s.eps, stream, staged, meet_all);
+        });
+        if (i % 4 != 0 || i + 1 == s.count) continue;
         // Behind qkv. Nothing is read here for long but what is asked for now.
         stream.ask_ahead();
         Cache cache = s.cache;
@@ -94,7 +95,6 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
         });
         meet_all();
         join<T, D>(attending, memory);
-        meet_all();
     }
 }
 

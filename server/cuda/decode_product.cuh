@@ -13,13 +13,15 @@
 constexpr int WARPS = 16, THREADS = 32 * WARPS;
 // Rows of inputs at most: an mma has room for twice eight.
 constexpr int MOST = 2;
-// Rounds that a warp has under way: as many as shared memory holds beside two rows of 14336 inputs. The host knows it too.
+// Rounds that are asked for and waited for at once, and such batches that a warp has under way: as many as shared memory
+// holds beside two rows of 14336 inputs. The host knows it too.
+constexpr int BATCH = 4;
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
-constexpr int DEPTH = 16;
+constexpr int DEPTH = 3;
 #elif __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870
-constexpr int DEPTH = 10;
+constexpr int DEPTH = 2;
 #else
-constexpr int DEPTH = 4;
+constexpr int DEPTH = 1;
 #endif
 
 enum Mode {
@@ -40,10 +42,10 @@ struct Product {
     __device__ __forceinline__ int outputs() const { return mode == NORM_GATED ? weight.rows / 2 : weight.rows; }
 };
 
-// What a warp's lanes read in a round: a unit each, and what holds their scales.
+// What a warp's lanes read in a batch: in each round a unit, and what holds its scale.
 struct Slot {
-    uint4 units[32];
-    unsigned char heads[128];
+    uint4 units[BATCH][32];
+    unsigned char heads[BATCH][128];
 };
 
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
@@ -51,104 +53,93 @@ __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp_number() { return threadIdx.x / 32 * gridDim.x + blockIdx.x; }
 __device__ __forceinline__ int warp_count() { return gridDim.x * WARPS; }
 
-// A product as a warp reads it: from row to row of those that it takes.
-struct Reading {
-    int format, rows, rounds, units; // rows, rounds and units of a row from this lane's on
-    const char *row, *head;          // this lane's first unit, and its head
-    // How far it is to the next row and its head: of a gate to its partner, and from there to the next gate.
-    int jump[2], head_jump[2];
-};
-
-// Goes to the first product from this one on that has a row for this warp. Not inlined: it is long, and rare.
-template <class T> __device__ __noinline__ void begin(const Product *&product, int &products, Reading *to) {
-    int output = warp_number();
-    while (products > 0 && output >= product->outputs()) products--, product++;
-    if (products <= 0) { // nothing is left to be asked for
-        *to = {DENSE, 0, INT_MAX, 0, nullptr, nullptr, {0, 0}, {0, 0}};
-        return;
-    }
-    Weight weight = product->weight;
-    int outputs = product->outputs();
-    bool gated = product->mode == NORM_GATED;
-    to->format = product->format;
-    to->rows = ((outputs - 1 - output) / warp_count() + 1) * (gated ? 2 : 1);
-    with_format<T>(to->format, [&](auto f) {
-        using F = decltype(f);
-        auto row = [&](int r) { return static_cast<const char *>(F::at(weight, r, lane_id())); };
-        auto head = [&](int r) { return static_cast<const char *>(F::head_at(weight, r, lane_id())); };
-        int after[2] = {gated ? outputs + output : output + warp_count(), output + warp_count()};
-        to->row = row(output), to->head = head(output);
-        to->jump[0] = row(after[0]) - row(output), to->head_jump[0] = head(after[0]) - head(output);
-        to->jump[1] = gated ? row(after[1]) - row(after[0]) : to->jump[0];
-        to->head_jump[1] = gated ? head(after[1]) - head(after[0]) : to->head_jump[0];
-        to->units = weight.k / F::SIZE - lane_id();
-        to->rounds = (weight.k / F::SIZE + 31) / 32;
-    });
+// Batches of a row of k.
+template <class F> __device__ __forceinline__ int batches_of(int k) {
+    return (k / F::SIZE + 32 * BATCH - 1) / (32 * BATCH);
 }
 
 // All weights of a step, as this warp reads them: product after product without a pause, since they depend on nothing
-// that is computed.
+// that is computed. It must stay in registers, so nothing in it is indexed, and no function takes its address.
 template <class T> struct Stream {
-    const Product *product; // what is read,
-    int products;           // and how many there are, it included
-    Reading reading;
-    int turn;                // of the jumps
+    const Product *product, *end; // what is read, in shared memory
+    int output, outputs, format;
+    bool partner;            // the row is a gate's partner
     const char *from, *head; // this lane's next unit, and its head
-    int rounds, left;        // of the row; nothing is asked for behind the last unit
+    int batches, left;       // of the row, and units from this lane's on; nothing is asked for behind the last
     Slot *ring, *slot;       // this warp's slots; the one that is read into, and before that from
 
-    __device__ __forceinline__ Stream(const Product *product, int products, Slot *ring)
-        : product(product), products(products), ring(ring + threadIdx.x / 32 * DEPTH), slot(this->ring) {
-        begin_product();
+    __device__ __forceinline__ Stream(const Product *products, int count, Slot *ring)
+        : product(products), end(products + count), ring(ring + threadIdx.x / 32 * DEPTH), slot(this->ring) {
+        output = warp_number(), partner = false;
+        begin_row();
         for (int i = 0; i < DEPTH; i++) fetch();
     }
 
-    __device__ __forceinline__ void begin_product() {
-        const Product *at = product;
-        int count = products;
-        Reading next;
-        begin<T>(at, count, &next);
-        product = at, products = count, reading = next, turn = 0;
-        begin_row();
-    }
-
+    // Goes to the row of `output` or, behind a product's last one, of the next product that has one for this warp.
     __device__ __forceinline__ void begin_row() {
-        from = reading.row, head = reading.head, rounds = reading.rounds, left = reading.units;
+        while (product < end && output >= product->outputs()) product++, output = warp_number();
+        if (product >= end) { // nothing is left to be asked for
+            batches = INT_MAX, left = 0;
+            return;
+        }
+        Weight weight = product->weight;
+        outputs = product->outputs(), format = product->format;
+        int row = partner ? outputs + output : output;
+        with_format<T>(format, [&](auto f) {
+            using F = decltype(f);
+            from = static_cast<const char *>(F::at(weight, row, lane_id()));
+            head = static_cast<const char *>(F::head_at(weight, row, lane_id()));
+            left = weight.k / F::SIZE - lane_id(), batches = batches_of<F>(weight.k);
+        });
     }
 
     __device__ __forceinline__ void next_row() {
-        reading.row += reading.jump[turn], reading.head += reading.head_jump[turn];
-        turn ^= 1;
-        if (--reading.rows > 0) return begin_row();
-        product++, products--;
-        begin_product();
+        partner = !partner && product->mode == NORM_GATED;
+        if (!partner) output += warp_count();
+        begin_row();
     }
 
-    // Asks for a round, and goes to the next slot.
+    // Asks for a batch, and goes to the next slot.
     __device__ __forceinline__ void fetch() {
         int lane = lane_id();
-        copy_async(&slot->units[lane], from, left > 0);
-        from += Dense<T>::STEP;
-        if (reading.format == Q4K_BLOCKS) {
-            // Of the eight lanes with the same block the first brings the head.
-            if (lane % 8 == 0) copy_async(slot->heads + lane * 2, head, left > 0);
-            from += Q4K::STEP - Dense<T>::STEP, head += Q4K::HEAD_STEP;
-        } else if (reading.format != DENSE) { // the four bytes that hold the scale
-            auto *word = reinterpret_cast<const char *>(reinterpret_cast<size_t>(head) & ~size_t(3));
-            copy_async_word(slot->heads + lane * 4, word, left > 0);
-            head += reading.format == Q8_0_BLOCKS ? Q8_0::HEAD_STEP : Q4_0::HEAD_STEP;
+        if (format == Q4K_BLOCKS) {
+#pragma unroll
+            for (int r = 0; r < BATCH; r++) {
+                copy_async(&slot->units[r][lane], from + r * Q4K::STEP, left > 32 * r);
+                // Of the eight lanes with the same block the first brings the head.
+                if (lane % 8 == 0) copy_async(slot->heads[r] + lane * 2, head + r * Q4K::HEAD_STEP, left > 32 * r);
+            }
+            from += BATCH * Q4K::STEP, head += BATCH * Q4K::HEAD_STEP;
+        } else {
+#pragma unroll
+            for (int r = 0; r < BATCH; r++)
+                copy_async(&slot->units[r][lane], from + r * Dense<T>::STEP, left > 32 * r);
+            from += BATCH * Dense<T>::STEP;
+            if (format != DENSE) { // the four bytes that hold the scale
+                int step = format == Q8_0_BLOCKS ? Q8_0::HEAD_STEP : Q4_0::HEAD_STEP;
+                auto *word = reinterpret_cast<const char *>(reinterpret_cast<size_t>(head) & ~size_t(3));
+#pragma unroll
+                for (int r = 0; r < BATCH; r++)
+                    copy_async_word(slot->heads[r] + lane * 4, word + r * step, left > 32 * r);
+                head += BATCH * step;
+            }
         }
         copy_commit();
-        left -= 32;
+        left -= 32 * BATCH;
         slot = slot == ring + DEPTH - 1 ? ring : slot + 1;
-        if (--rounds == 0) next_row();
+        if (--batches == 0) next_row();
     }
 
     // Asks for the row behind the one that is read, as far as the second-level cache.
     __device__ __forceinline__ void ask_ahead() const {
-        if (products <= 0 || reading.rows < 2 || lane_id() != 0) return;
-        auto *next = reinterpret_cast<const char *>(reinterpret_cast<size_t>(reading.row + reading.jump[turn]) & ~size_t(15));
-        prefetch(next, reading.format == Q4K_BLOCKS ? reading.units / 8 * Q4K::BLOCK - 16 : reading.units * 16);
+        if (product >= end || output + warp_count() >= outputs || partner || lane_id() != 0) return;
+        Weight weight = product->weight;
+        with_format<T>(format, [&](auto f) {
+            using F = decltype(f);
+            auto *begin = static_cast<const char *>(F::at(weight, output + warp_count(), 0));
+            auto *next = static_cast<const char *>(F::at(weight, output + warp_count() + 1, 0));
+            prefetch(reinterpret_cast<const void *>(reinterpret_cast<size_t>(begin) & ~size_t(15)), next - begin - 16);
+        });
     }
 };
 
@@ -173,20 +164,36 @@ __device__ __forceinline__ void load_group(const Product &p, int m, int c, float
     }
 }
 
-// The inputs' groups in shared memory, as a round's lanes want them: [round][group of a unit][lane].
+// The inputs in shared memory: 16 bytes are what a lane brings to an mma, two pairs of each of the two rows (or of one, and
+// zeros). They lie [round][group of a unit][half of it][lane], for plain weights in whole batches: there rounds aren't counted.
 template <class F> __device__ __forceinline__ int staged_groups(int k) {
-    return (k / F::SIZE + 31) / 32 * 32 * (F::SIZE / 8);
+    int rounds = F::HEAD == 0 ? batches_of<F>(k) * BATCH : (k / F::SIZE + 31) / 32;
+    return rounds * 32 * (F::SIZE / 8);
+}
+
+// This thread's first group of the weights that the inputs are normed with. They depend on nothing.
+template <class F, class T> __device__ __forceinline__ Pack<T, 8> load_norm(const Product &p, int c) {
+    Pack<T, 8> norm = {};
+    if (p.mode == ADD || c >= p.weight.k / 8) return norm;
+    Place place = F::place(c);
+    auto low = load<T, 4>(static_cast<const T *>(p.norm) + place.low);
+    auto high = load<T, 4>(static_cast<const T *>(p.norm) + place.high);
+#pragma unroll
+    for (int i = 0; i < 8; i++) norm.v[i] = i < 4 ? low.v[i % 4] : high.v[i % 4];
+    return norm;
 }
 
 // The inputs to shared memory, normed unless they are added to.
-template <class F, class T> __device__ __forceinline__ void stage(const Product &p, int rows, float eps, T *staged) {
+template <class F, class T>
+__device__ __forceinline__ void stage(const Product &p, int rows, float eps, Pack<T, 8> norm, uint32_t *staged) {
     constexpr int GROUPS = F::SIZE / 8;
     int k = p.weight.k, groups = staged_groups<F>(k);
     bool norms = p.mode != ADD;
-    for (int m = 0; m < rows; m++) {
+    for (int m = 0; m < MOST; m++) {
         float v[8], inverse = 1; // v: the first group of this thread, and mostly its only one
-        if (static_cast<int>(threadIdx.x) < groups) load_group<F, T>(p, m, threadIdx.x, v);
-        if (norms) {
+        bool there = m < rows;
+        if (static_cast<int>(threadIdx.x) < groups && there) load_group<F, T>(p, m, threadIdx.x, v);
+        if (norms && there) {
             float sum = 0;
             for (int c = threadIdx.x; c < groups; c += THREADS) {
                 float w[8];
@@ -197,84 +204,95 @@ template <class F, class T> __device__ __forceinline__ void stage(const Product 
             inverse = rsqrtf(block_sum(sum) / k + eps);
         }
         for (int c = threadIdx.x; c < groups; c += THREADS) {
-            if (c >= THREADS) load_group<F, T>(p, m, c, v);
-            if (norms && c < k / 8) {
-                Place place = F::place(c);
-                auto *norm = static_cast<const T *>(p.norm);
-                auto low = load<T, 4>(norm + place.low), high = load<T, 4>(norm + place.high);
+            if (c >= THREADS && there) load_group<F, T>(p, m, c, v);
+            if (c >= THREADS && there) norm = load_norm<F, T>(p, c);
+            int u = c / GROUPS;
+            uint32_t *to = staged + ((u / 32 * GROUPS + c % GROUPS) * 64 + u % 32) * 4 + m;
 #pragma unroll
-                for (int i = 0; i < 8; i++) v[i] *= inverse * to_float(i < 4 ? low.v[i % 4] : high.v[i % 4]);
+            for (int i = 0; i < 4; i++) { // pairs: 0, 2 and 1, 3 of each four where they are paired so
+                int first = F::PAIRED ? i / 2 * 4 + i % 2 : i * 2, second = F::PAIRED ? first + 2 : first + 1;
+                float a = v[first] * inverse, b = v[second] * inverse;
+                if (norms) a *= to_float(norm.v[first]), b *= to_float(norm.v[second]);
+                to[i / 2 * 128 + i % 2 * 2] = there ? pack_pair<T>(a, b) : 0;
             }
-            Pack<T, 8> pack;
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                int from = F::PAIRED && (i % 4 == 1 || i % 4 == 2) ? i ^ 3 : i;
-                pack.v[i] = from_float<T>(v[from]);
-            }
-            int u = c / GROUPS, place = (u / 32 * GROUPS + c % GROUPS) * 32 + u % 32;
-            store<T, 8>(staged + static_cast<size_t>(m) * groups * 8 + place * 8, pack);
         }
     }
     __syncthreads();
 }
 
-// The sums of a row with one row of inputs, or with two.
+// The sums of a row with each row of inputs.
 template <class F, class T>
-__device__ __forceinline__ float2 row_sums(const Weight &weight, int row, bool two, Stream<T> &stream, const T *staged) {
-    constexpr int GROUPS = F::SIZE / 8;
+__device__ __forceinline__ float2 row_sums(const Weight &weight, int row, Stream<T> &stream, const uint32_t *staged) {
+    // Sums that are taken side by side: the tensor cores take their time.
+    constexpr int GROUPS = F::SIZE / 8, SUMS = F::HEAD == 0 ? 4 : 2;
     int lane = lane_id(), rounds = (weight.k / F::SIZE + 31) / 32;
     // Where a lane finds its head.
     int head = F::HEAD == 16 ? lane / 8 * 16 : lane * 4;
     if (F::HEAD == 2) head += reinterpret_cast<size_t>(F::head_at(weight, row, lane)) % 4;
-    const T *x = staged + lane * 8;
-    size_t second = static_cast<size_t>(staged_groups<F>(weight.k)) * 8;
-    float sums[2][4] = {};
+    const uint4 *x = reinterpret_cast<const uint4 *>(staged) + lane;
+    float sums[SUMS][4] = {};
+    auto round = [&](const Slot &slot, int r) {
+        uint32_t w[GROUPS * 4];
+        F::template pairs<T>(slot.units[r][lane], slot.heads[r] + head, lane, w);
+#pragma unroll
+        for (int i = 0; i < 2 * GROUPS; i++) {
+            uint4 a = x[i * 32];
+            multiply_add<T>(sums[F::HEAD == 0 ? r % 2 * 2 + i : i % 2], {a.x, a.y, a.z, a.w}, w[2 * i], w[2 * i + 1]);
+        }
+        x += GROUPS * 64;
+    };
 #pragma unroll 1
-    for (int round = 0; round < rounds; round++) {
+    for (; rounds > 0; rounds -= BATCH) {
         copy_wait<DEPTH - 1>();
         if (F::HEAD == 16) __syncwarp(); // another lane brought the head
-        Slot &slot = *stream.slot;
-        uint32_t w[GROUPS * 4];
-        F::template pairs<T>(slot.units[lane], slot.heads + head, lane, w);
+        const Slot &slot = *stream.slot;
+        if constexpr (F::HEAD == 0) {
+#pragma unroll
+            for (int r = 0; r < BATCH; r++) round(slot, r);
+        } else {
+#pragma unroll 1
+            for (int r = 0; r < min(BATCH, rounds); r++) round(slot, r);
+        }
         if (F::HEAD == 16) __syncwarp();
         stream.fetch();
-#pragma unroll
-        for (int g = 0; g < GROUPS; g++) {
-            uint4 a = *reinterpret_cast<const uint4 *>(x + g * 256), b = {0, 0, 0, 0};
-            if (two) b = *reinterpret_cast<const uint4 *>(x + second + g * 256);
-            multiply_add<T>(sums[0], {a.x, b.x, a.y, b.y}, w[4 * g], w[4 * g + 1]);
-            multiply_add<T>(sums[1], {a.z, b.z, a.w, b.w}, w[4 * g + 2], w[4 * g + 3]);
-        }
-        x += GROUPS * 256;
     }
+#pragma unroll
+    for (int i = 1; i < SUMS; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) sums[0][j] += sums[i][j];
     // Of a lane's two columns at most one has its row's number.
     int own = lane / 4 - lane % 4 * 2;
     float2 found;
-    found.x = own == 0 ? sums[0][0] + sums[1][0] : own == 1 ? sums[0][1] + sums[1][1] : 0;
-    found.y = own == 0 ? sums[0][2] + sums[1][2] : own == 1 ? sums[0][3] + sums[1][3] : 0;
+    found.x = own == 0 ? sums[0][0] : own == 1 ? sums[0][1] : 0;
+    found.y = own == 0 ? sums[0][2] : own == 1 ? sums[0][3] : 0;
     found.x = warp_sum(found.x);
     found.y = warp_sum(found.y);
     return found;
 }
 
-template <class F, class T>
-__device__ __forceinline__ void multiply(const Product &product, int rows, float eps, Stream<T> &stream, T *staged) {
-    stage<F, T>(product, rows, eps, staged);
-    Product p = product;
-    int outputs = p.outputs(), m = min(lane_id(), rows - 1), parts = p.mode == NORM_GATED ? 2 : 1;
+// Waits with `meet_all` until the inputs are there, and multiplies.
+template <class F, class T, class Meet>
+__device__ __forceinline__ void multiply(const Product &p, int rows, float eps, Stream<T> &stream, uint32_t *staged,
+                                         const Meet &meet_all) {
+    auto norm = load_norm<F, T>(p, threadIdx.x);
+    meet_all();
+    stage<F, T>(p, rows, eps, norm, staged);
+    Weight weight = p.weight;
+    int mode = p.mode, outputs = p.outputs(), m = min(lane_id(), rows - 1);
+    void *out = p.out;
     for (int output = warp_number(); output < outputs; output += warp_count()) {
         size_t at = static_cast<size_t>(m) * outputs + output;
         float before = 0, sum = 0; // asked for before it is needed
-        if (p.mode == ADD) before = load_fresh<float>(static_cast<float *>(p.out) + at);
-        if (p.mode == NORM_BIAS && p.bias) before = to_float(static_cast<const T *>(p.bias)[output]);
+        if (mode == ADD) before = load_fresh<float>(static_cast<float *>(out) + at);
+        if (mode == NORM_BIAS && p.bias) before = to_float(static_cast<const T *>(p.bias)[output]);
 #pragma unroll 1
-        for (int part = 0; part < parts; part++) {
-            float2 both = row_sums<F, T>(p.weight, part * outputs + output, rows == 2, stream, staged);
+        for (int row = output; row < weight.rows; row += outputs) { // two of a gated product
+            float2 both = row_sums<F, T>(weight, row, stream, staged);
             float found = m ? both.y : both.x;
-            sum = part == 0 ? found : silu(sum) * found;
+            sum = row == output ? found : silu(sum) * found;
         }
         if (lane_id() >= rows) continue;
-        if (p.mode == NORM_F32 || p.mode == ADD) static_cast<float *>(p.out)[at] = before + sum;
-        else static_cast<T *>(p.out)[at] = from_float<T>(before + sum);
+        if (mode == NORM_F32 || mode == ADD) static_cast<float *>(out)[at] = before + sum;
+        else static_cast<T *>(out)[at] = from_float<T>(before + sum);
     }
 }

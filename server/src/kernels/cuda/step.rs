@@ -123,7 +123,7 @@ struct StepAddresses {
 /// Where each part of the inputs begins, in words.
 #[derive(Clone, Copy)]
 struct Inputs {
-    /// Of the card's meetings: 0.
+    /// Zero, for the card to count its meetings with.
     arrived: usize,
     ids: usize,
     positions: usize,
@@ -181,7 +181,7 @@ impl Step {
             None => return Ok(None),
         };
         let longest = hidden.max(ffn).max(heads * head_size);
-        let shared = shared_bytes(&gpu, rows, longest, head_size);
+        let shared = shared_bytes(&gpu, 4 * model.layers.len() + 1, longest, head_size);
         let fits = (1..=Self::MOST_ROWS).contains(&rows)
             && matches!(dtype, DType::BF16 | DType::F16)
             && arena.data.dtype() == dtype
@@ -399,16 +399,16 @@ impl Step {
     }
 }
 
-/// Shared memory of a block: the weights that are under way, the positions' cosines and sines, and the inputs of a product
-/// (in whole rounds of units of up to 32 weights) or, in turn with them, what attention works in. See `step` of decode.cu.
-fn shared_bytes(gpu: &Gpu, rows: usize, longest: usize, head_size: usize) -> usize {
+/// Shared memory of a block: the weights that are under way, the positions' cosines and sines, what is to be multiplied with, and the
+/// inputs of a product (in whole rounds of units of up to 32 weights) or, in turn with them, what attention works in. See `step` of decode.cu.
+fn shared_bytes(gpu: &Gpu, products: usize, longest: usize, head_size: usize) -> usize {
     /// `Slot` of decode_product.cuh.
-    const SLOT: usize = 32 * 16 + 128;
+    const SLOT: usize = 4 * (32 * 16 + 128);
     // `DEPTH` of decode_product.cuh.
     let depth = match gpu.capability {
-        90 | 100..110 => 16,
-        80 | 87 => 10,
-        _ => 4,
+        90 | 100..110 => 3,
+        80 | 87 => 2,
+        _ => 1,
     };
     let groups = PAGE / HEADS;
     let attention = HEADS * (head_size + 8) * 2
@@ -417,5 +417,6 @@ fn shared_bytes(gpu: &Gpu, rows: usize, longest: usize, head_size: usize) -> usi
         + groups * HEADS * head_size * 4;
     WARPS * depth * SLOT
         + Step::MOST_ROWS * head_size / 2 * 8
-        + attention.max(rows * longest.next_multiple_of(1024) * 2)
+        + products * size_of::<Product>()
+        + attention.max(Step::MOST_ROWS * longest.next_multiple_of(1024) * 2)
 }
