@@ -385,5 +385,6 @@ fn prepare(
             .warm_up()
             .map_err(|e| LoadError(format!("the model does not run on this device ({e})")))?;
     }
+    worker.settle().map_err(on_device)?;
     Ok(worker)
 }

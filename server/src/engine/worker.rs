@@ -604,8 +604,13 @@ impl Worker {
         let places: Vec<u32> = (0..rows as u32).collect();
         self.model
             .forward(vectors, vec![span(0, rows, 0)], &places, &self.arena, &[])?;
+        // A card's products are measured for each size of question.
+        let lens: &[usize] = match self.model.device().is_cuda() {
+            true => &[128, 64, 32, 16, 4, 1],
+            false => &[4, 1],
+        };
         for batch in 1..=self.settings.max_batch {
-            for len in [4, 1] {
+            for &len in lens.iter().filter(|len| **len <= rows) {
                 for turn in 0..3 {
                     let started = Instant::now();
                     let ids = vec![0; batch * len];
@@ -625,6 +630,15 @@ impl Worker {
                 entries: vec![],
                 pages,
             });
+        }
+        Ok(())
+    }
+
+    /// From now on nobody waits for anything to be measured.
+    pub fn settle(&self) -> candle_core::Result<()> {
+        #[cfg(feature = "cuda")]
+        if self.model.device().is_cuda() {
+            return crate::kernels::cuda::stop_measuring(self.model.device());
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Products by cuBLASLt: the bias as their epilogue, the residual as what they add to, and for each shape the algorithm
-//! that was measured to be fastest at its first use.
+//! Products by cuBLASLt: the bias as their epilogue, the residual as what they add to, and for shapes alike the algorithm
+//! that was measured to be fastest while the model warmed up.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -14,7 +14,7 @@ use candle_core::cuda_backend::cudarc::cublaslt::sys::{
 };
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
-use candle_core::{DType, Error, Result, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
 use super::gpu::{Address, Gpu, at, unwritten};
 
@@ -37,6 +37,22 @@ pub struct Blas {
     handle: sys::cublasLtHandle_t,
     workspace: CudaSlice<u8>,
     chosen: HashMap<Shape, cublasLtMatmulHeuristicResult_t>,
+    /// By [`Shape::alike`].
+    measured: HashMap<Shape, cublasLtMatmulHeuristicResult_t>,
+    /// Nothing is measured any more: that takes longer than an answer's first token may.
+    settled: bool,
+}
+
+impl Shape {
+    /// The same for all shapes that are as good as this one for an algorithm: they differ in their number of rows alone.
+    fn alike(self) -> Self {
+        const FEW: usize = 256;
+        let rows = match self.rows {
+            0..=FEW => self.rows.next_power_of_two(),
+            rows => rows.next_multiple_of(FEW),
+        };
+        Shape { rows, ..self }
+    }
 }
 
 // SAFETY: the library's handle may be used from any thread, and it is behind a lock.
@@ -125,6 +141,8 @@ impl Blas {
             // SAFETY: the library writes before it reads.
             workspace: unsafe { stream.alloc(WORKSPACE) }.w()?,
             chosen: HashMap::new(),
+            measured: HashMap::new(),
+            settled: false,
         })
     }
 
@@ -231,6 +249,12 @@ impl Blas {
         if let Some(algorithm) = self.chosen.get(&shape) {
             return run(algorithm, y);
         }
+        if let Some(algorithm) = self.measured.get(&shape.alike()).copied()
+            && run(&algorithm, y).is_ok()
+        {
+            self.chosen.insert(shape, algorithm);
+            return Ok(());
+        }
         let candidates = self.candidates(&d).map_err(failed)?;
         let Some(mut best) = candidates.first().copied() else {
             bail!(
@@ -240,7 +264,7 @@ impl Blas {
                 shape.out
             )
         };
-        if shape.rows >= WORTH_MEASURING && candidates.len() > 1 {
+        if shape.rows >= WORTH_MEASURING && candidates.len() > 1 && !self.settled {
             // What is added to must be added to once: else into memory of its own.
             let other = shape
                 .adds
@@ -268,10 +292,21 @@ impl Blas {
                     (least, best) = (took, *candidate);
                 }
             }
+            self.measured.insert(shape.alike(), best);
         }
         self.chosen.insert(shape, best);
         run(&best, y)
     }
+}
+
+/// From now on no algorithm is measured on `device`: new shapes take what was found for those alike, or the library's
+/// own choice.
+///
+/// # Errors
+/// If the device is no card.
+pub fn stop_measuring(device: &Device) -> Result<()> {
+    Gpu::of(device.as_cuda_device()?)?.blas.lock().settled = true;
+    Ok(())
 }
 
 /// cuBLASLt's fast algorithms want rows of 16-byte multiples.
