@@ -84,13 +84,31 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
     })?;
     let mut list = format!(
         "/// The compute capability that this was built for, times ten, and nvcc's name of it.\n\
-         pub const BUILT_FOR: (u32, &str) = ({}, {:?});\nconst CUBINS: &[&[u8]] = &[\n",
+         pub const BUILT_FOR: (u32, &str) = ({}, {:?});\n\
+         /// Cubins, each with the names of its kernels.\n\
+         const CUBINS: &[(&[u8], &[&str])] = &[\n",
         arch.base(),
         arch.to_nvcc_arch()
     );
     for source in kernels {
-        list += &format!("    include_bytes!({:?}),\n", cubin(source));
+        let cubin = cubin(source);
+        let names = kernel_names(&fs::read(&cubin)?);
+        list += &format!("    (include_bytes!({cubin:?}), &{names:?}),\n");
     }
     list += "];\n";
     fs::write(out.join("cuda.rs"), list)
+}
+
+/// A cubin is an ELF file, with a section `.text.NAME` for each kernel; their names lie in a table, each ended by a zero.
+fn kernel_names(cubin: &[u8]) -> Vec<String> {
+    const SECTION: &[u8] = b"\0.text.";
+    let starts = (0..cubin.len()).filter(|at| cubin[*at..].starts_with(SECTION));
+    let names = starts.map(|at| {
+        let name = cubin[at + SECTION.len()..].split(|byte| *byte == 0).next();
+        String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names.dedup();
+    names
 }

@@ -185,7 +185,7 @@ template <class F, class T> __device__ __forceinline__ Pack<T, 8> load_norm(cons
 
 // The inputs to shared memory, normed unless they are added to.
 template <class F, class T>
-__device__ __forceinline__ void stage(const Product &p, int rows, float eps, Pack<T, 8> norm, uint32_t *staged) {
+__device__ __forceinline__ void stage(const Product &p, int rows, float eps, const Pack<T, 8> &norm, uint32_t *staged) {
     constexpr int GROUPS = F::SIZE / 8;
     int k = p.weight.k, groups = staged_groups<F>(k);
     bool norms = p.mode != ADD;
@@ -205,14 +205,14 @@ __device__ __forceinline__ void stage(const Product &p, int rows, float eps, Pac
         }
         for (int c = threadIdx.x; c < groups; c += THREADS) {
             if (c >= THREADS && there) load_group<F, T>(p, m, c, v);
-            if (c >= THREADS && there) norm = load_norm<F, T>(p, c);
+            auto scale = c >= THREADS && there ? load_norm<F, T>(p, c) : norm;
             int u = c / GROUPS;
             uint32_t *to = staged + ((u / 32 * GROUPS + c % GROUPS) * 64 + u % 32) * 4 + m;
 #pragma unroll
             for (int i = 0; i < 4; i++) { // pairs: 0, 2 and 1, 3 of each four where they are paired so
                 int first = F::PAIRED ? i / 2 * 4 + i % 2 : i * 2, second = F::PAIRED ? first + 2 : first + 1;
                 float a = v[first] * inverse, b = v[second] * inverse;
-                if (norms) a *= to_float(norm.v[first]), b *= to_float(norm.v[second]);
+                if (norms) a *= to_float(scale.v[first]), b *= to_float(scale.v[second]);
                 to[i / 2 * 128 + i % 2 * 2] = there ? pack_pair<T>(a, b) : 0;
             }
         }

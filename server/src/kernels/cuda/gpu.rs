@@ -40,10 +40,10 @@ pub struct Gpu {
     pub capability: u32,
     /// Bytes of shared memory that a block can have.
     pub shared_memory: usize,
-    modules: Vec<Arc<CudaModule>>,
+    /// Where each kernel is.
+    kernels: HashMap<&'static str, Arc<CudaModule>>,
+    /// Those that were launched so far.
     functions: Mutex<HashMap<String, Function>>,
-    /// Which kernels there are, of those that were asked for.
-    known: Mutex<HashMap<String, bool>>,
 }
 
 /// Memory that is taken once and used again and again, in the stream's order.
@@ -133,10 +133,11 @@ impl Gpu {
     fn new(device: &CudaDevice) -> Result<Self> {
         let stream = device.cuda_stream();
         let context = stream.context();
-        let modules = CUBINS
-            .iter()
-            .map(|cubin| context.load_module(Ptx::from_binary(cubin.to_vec())).w())
-            .collect::<Result<_>>()?;
+        let mut kernels = HashMap::new();
+        for (cubin, names) in CUBINS {
+            let module = context.load_module(Ptx::from_binary(cubin.to_vec())).w()?;
+            kernels.extend(names.iter().map(|name| (*name, module.clone())));
+        }
         let attribute = |which| context.attribute(which).w();
         use CUdevice_attribute::{
             CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
@@ -151,9 +152,8 @@ impl Gpu {
             capability: (10 * major + minor) as u32,
             shared_memory: attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
                 as usize,
-            modules,
+            kernels,
             functions: Mutex::default(),
-            known: Mutex::default(),
             device: device.clone(),
             stream,
         })
@@ -167,10 +167,10 @@ impl Gpu {
         {
             return Ok(known.function.clone());
         }
-        let found = self.modules.iter().find_map(|m| m.load_function(name).ok());
-        let Some(function) = found else {
+        let Some(module) = self.kernels.get(name) else {
             bail!("there is no CUDA kernel {name}")
         };
+        let function = module.load_function(name).w()?;
         /// What every kernel may have.
         const PLAIN: u32 = 48 << 10;
         if shared > PLAIN {
@@ -188,12 +188,7 @@ impl Gpu {
 
     /// Whether the kernel `name` is in this binary.
     pub fn has(&self, name: &str) -> bool {
-        if let Some(known) = self.known.lock().get(name) {
-            return *known;
-        }
-        let there = self.function(name, 0).is_ok();
-        self.known.lock().insert(name.into(), there);
-        there
+        self.kernels.contains_key(name)
     }
 
     /// Launches the kernel `name`.
