@@ -66,9 +66,8 @@ impl<'a> Solo<'a> {
         };
         let decoder = &self.model.decoder;
         let plan = Plan::new(vec![span], places, decoder.rotary()).unwrap();
-        let hidden = decoder.forward(x.clone(), &plan, &self.arena).unwrap();
-        let rows: Vec<u32> = (0..places.len() as u32).collect();
-        let logits = decoder.logits(&hidden, &rows).unwrap();
+        let hidden = decoder.forward(x.clone(), &plan, &self.arena, None);
+        let logits = decoder.logits(&hidden.unwrap().unwrap()).unwrap();
         logits.to_dtype(DType::F32).unwrap().to_vec2().unwrap()
     }
 }
