@@ -35,12 +35,13 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
             float *to = s.x + static_cast<size_t>(m) * w.k;
 #pragma unroll
             for (int g = 0; g < GROUPS; g++) {
-                auto values = *reinterpret_cast<const Pack<T, 8> *>(v + g * 4);
                 Place place = F::place(u * GROUPS + g);
 #pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    int at = F::PAIRED && (j % 4 == 1 || j % 4 == 2) ? j ^ 3 : j;
-                    to[j < 4 ? place.low + j : place.high + j - 4] = to_float(values.v[at]);
+                for (int h = 0; h < 2; h++) {
+                    uint2 four = paired<F::PAIRED>({v[4 * g + 2 * h], v[4 * g + 2 * h + 1]});
+                    auto values = *reinterpret_cast<const Pack<T, 4> *>(&four);
+#pragma unroll
+                    for (int j = 0; j < 4; j++) to[(h ? place.high : place.low) + j] = to_float(values.v[j]);
                 }
             }
         }
@@ -66,7 +67,7 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     for (int i = threadIdx.x; i < s.rows * s.plan.pairs; i += THREADS) {
         int m = i / s.plan.pairs, pair = i % s.plan.pairs;
         float sine, cosine;
-        sincosf(static_cast<float>(s.plan.positions[m]) * s.plan.frequencies[pair], &sine, &cosine);
+        angle(s.plan.positions[m], s.plan.frequencies[pair], sine, cosine);
         turns[m][pair] = {cosine, sine};
     }
     Attending<T> attending = {s.plan, s.tiles, s.heads, s.cache.kv_heads, static_cast<const T *>(s.qkv),

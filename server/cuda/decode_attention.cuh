@@ -120,7 +120,8 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
             if (!turn || pair >= a.plan.pairs) continue;
             float2 by = turns[span.first_row][pair];
             float x = to_float(v.v[2 * j]), y = to_float(v.v[2 * j + 1]);
-            v.v[2 * j] = from_float<T>(x * by.x - y * by.y), v.v[2 * j + 1] = from_float<T>(y * by.x + x * by.y);
+            ::turn(x, y, by.y, by.x);
+            v.v[2 * j] = from_float<T>(x), v.v[2 * j + 1] = from_float<T>(y);
         }
         return v;
     };

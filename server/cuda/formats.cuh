@@ -53,6 +53,11 @@ __device__ __forceinline__ void nibbles(const uint4 &v, const float (&scale)[2],
         out[i] = pair_fma<T>(small_pair<T>(word(v, i / 4) >> (i % 2 * 8 + i / 2 % 2 * 4)), times[i / 2 % 2], plus[i / 2 % 2]);
 }
 
+// The pairs of four neighbours, 0, 1 and 2, 3, in the order of a paired format, 0, 2 and 1, 3; and back.
+template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
+    return PAIRED ? uint2{__byte_perm(v.x, v.y, 0x5410), __byte_perm(v.x, v.y, 0x7632)} : v;
+}
+
 template <class E> struct Dense {
     static constexpr int SIZE = 8, HEAD = 0, STEP = 32 * 16, HEAD_STEP = 0;
     static constexpr bool PAIRED = false;

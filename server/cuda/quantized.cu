@@ -14,24 +14,11 @@ template <class F, class T> __device__ void dequantize(const Weight &w, const ui
         T *to = out + static_cast<size_t>(row) * w.k;
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {
-            uint32_t *four = v + g * 4;
-            if (F::PAIRED) {
-#pragma unroll
-                for (int i = 0; i < 4; i += 2) { // 0, 2 and 1, 3 to 0, 1 and 2, 3
-                    uint32_t even = four[i], odd = four[i + 1];
-                    four[i] = __byte_perm(even, odd, 0x5410), four[i + 1] = __byte_perm(even, odd, 0x7632);
-                }
-            }
             Place place = F::place(u * GROUPS + g);
-            *reinterpret_cast<uint2 *>(to + place.low) = {four[0], four[1]};
-            *reinterpret_cast<uint2 *>(to + place.high) = {four[2], four[3]};
+            *reinterpret_cast<uint2 *>(to + place.low) = paired<F::PAIRED>({v[4 * g], v[4 * g + 1]});
+            *reinterpret_cast<uint2 *>(to + place.high) = paired<F::PAIRED>({v[4 * g + 2], v[4 * g + 3]});
         }
     }
-}
-
-// The pairs of four neighbours, in the order in which a paired format has them.
-template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
-    return PAIRED ? uint2{__byte_perm(v.x, v.y, 0x5410), __byte_perm(v.x, v.y, 0x7632)} : v;
 }
 
 // out[m, w.rows] = x[m, k] · wᵀ + bias, or out += that. Eight rows of the weight are the columns of an mma, 16 of x its

@@ -1,8 +1,8 @@
 //! `glimpse bench`: drives a server through its socket as a client does, and tells how long everything took.
 //!
-//! [`stages`] measures the model without a server. [`rounds`] measures servers side by side, [`overhead`] what users cost each other, [`instruments`] what counting and
-//! tracing cost, [`load`] many users; [`report`] is what they found, [`targets`] what it should be, [`markdown`] and
-//! [`html`] how it is told, [`compare`] what got slower.
+//! [`stages`] measures the model without a server. [`rounds`] measures servers side by side, [`overhead`] what users cost
+//! each other, [`instruments`] what counting and tracing cost, [`load`] many users; [`report`] is what they found,
+//! [`targets`] what it should be, [`markdown`] and [`html`] how it is told, [`compare`] what got slower.
 
 pub mod client;
 mod compare;

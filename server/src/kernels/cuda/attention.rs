@@ -11,16 +11,6 @@ use super::super::attention::{Arena, PAGE, PlanInner};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
 use super::ring;
 
-/// `Span` of plan.cuh.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct DeviceSpan {
-    pub start: u32,
-    pub len: u32,
-    pub first_row: u32,
-    pub pages_at: u32,
-}
-
 /// `Plan` of plan.cuh.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -32,12 +32,12 @@ pub struct Blocks {
     k: usize,
 }
 
-/// What the kernels call a format, and how many weights a block of it has.
-fn named(format: GgmlDType) -> Result<(&'static str, usize)> {
+/// What the kernels call a format, its number in `Format` of formats.cuh, and how many weights a block of it has.
+fn named(format: GgmlDType) -> Result<(&'static str, i32, usize)> {
     Ok(match format {
-        GgmlDType::Q8_0 => ("q8_0", 32),
-        GgmlDType::Q4_0 => ("q4_0", 32),
-        GgmlDType::Q4K => ("q4k", 256),
+        GgmlDType::Q8_0 => ("q8_0", 1, 32),
+        GgmlDType::Q4_0 => ("q4_0", 2, 32),
+        GgmlDType::Q4K => ("q4k", 3, 256),
         other => bail!("no CUDA kernel for blocks of {other:?}"),
     })
 }
@@ -56,7 +56,7 @@ impl Blocks {
         device: &Device,
     ) -> Result<Self> {
         let gpu = Gpu::of(device.as_cuda_device()?)?;
-        let (_, block) = named(format)?;
+        let (_, _, block) = named(format)?;
         if !k.is_multiple_of(block) {
             bail!("rows of {k} are no whole blocks of {format:?}")
         }
@@ -107,7 +107,7 @@ impl Blocks {
 
     /// Where the blocks from the weight `from` on lie, data and scales, and that there are `count` weights of them.
     fn place(&self, from: usize, count: usize) -> Result<(Address, Address)> {
-        let (_, block) = named(self.format)?;
+        let (_, _, block) = named(self.format)?;
         if !from.is_multiple_of(block)
             || !count.is_multiple_of(block)
             || from + count > self.rows * self.k
@@ -122,7 +122,7 @@ impl Blocks {
 
     /// Writes stored blocks, those of the weight `from` first.
     pub fn write(&self, from: usize, bytes: &[u8]) -> Result<()> {
-        let (_, block) = named(self.format)?;
+        let (_, _, block) = named(self.format)?;
         let size = self.format.type_size();
         if !bytes.len().is_multiple_of(size) {
             bail!(
@@ -180,17 +180,12 @@ impl Blocks {
 
     /// What the kernels call the format.
     pub fn name(&self) -> Result<&'static str> {
-        named(self.format).map(|(name, _)| name)
+        named(self.format).map(|(name, ..)| name)
     }
 
     /// `Format` of formats.cuh.
     pub fn format_number(&self) -> Result<i32> {
-        Ok(match self.format {
-            GgmlDType::Q8_0 => 1,
-            GgmlDType::Q4_0 => 2,
-            GgmlDType::Q4K => 3,
-            other => bail!("no CUDA kernel for blocks of {other:?}"),
-        })
+        named(self.format).map(|(_, number, _)| number)
     }
 
     pub fn address(&self) -> WeightAddress {

@@ -4,7 +4,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::result;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::gpu::{Address, Launch, at, params, type_name, unwritten};
+use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
 use super::staging::upload;
 
 /// Whether every one of these allows loads of 16 bytes, and the elements in one.
@@ -34,6 +34,31 @@ fn over_rows(rows: usize, n: usize, width: usize) -> Launch {
     )
 }
 
+/// Launches a kernel that takes two addresses, rows and n, as wide as those allow.
+///
+/// # Safety
+/// There lies what the kernel expects of so many rows of n.
+unsafe fn of_two(
+    gpu: &Gpu,
+    kernel: &str,
+    dtype: DType,
+    both: [Address; 2],
+    rows: usize,
+    n: usize,
+) -> Result<()> {
+    let (name, width) = width(dtype, n, &both);
+    let name = format!("{kernel}_{}_{name}", type_name(dtype)?);
+    let launch = over_rows(rows, n, width);
+    // SAFETY: the caller's.
+    unsafe {
+        gpu.launch(
+            &name,
+            launch,
+            params![both[0], both[1], rows as i32, n as i32],
+        )
+    }
+}
+
 fn with_bias(kernel: &str, x: &Tensor, bias: &Tensor) -> Result<()> {
     let n = bias.dim(0)?;
     if x.dim(candle_core::D::Minus1)? != n {
@@ -42,16 +67,8 @@ fn with_bias(kernel: &str, x: &Tensor, bias: &Tensor) -> Result<()> {
     let ((x_at, x_type, gpu), (bias_at, bias_type, _)) = (at(x)?, at(bias)?);
     let dtype = same_type(&[x_type, bias_type])?;
     let rows = x.elem_count() / n;
-    let (name, width) = width(dtype, n, &[x_at, bias_at]);
-    let name = format!("{kernel}_{}_{name}", type_name(dtype)?);
     // SAFETY: x is [rows, n], the bias [n].
-    unsafe {
-        gpu.launch(
-            &name,
-            over_rows(rows, n, width),
-            params![x_at, bias_at, rows as i32, n as i32],
-        )
-    }
+    unsafe { of_two(&gpu, kernel, dtype, [x_at, bias_at], rows, n) }
 }
 
 /// x + bias, in place.
@@ -69,17 +86,9 @@ fn mapped(kernel: &str, x: &Tensor, n: usize) -> Result<Tensor> {
     let rows = x.dim(0)?;
     let (x_at, dtype, gpu) = at(x)?;
     let out = unwritten(&gpu, (rows, n), dtype)?;
-    let out_at = at(&out)?.0;
-    let (name, width) = width(dtype, n, &[x_at, out_at]);
-    let name = format!("{kernel}_{}_{name}", type_name(dtype)?);
+    let both = [x_at, at(&out)?.0];
     // SAFETY: the callers give a kernel that reads x [rows, its width] and writes [rows, n].
-    unsafe {
-        gpu.launch(
-            &name,
-            over_rows(rows, n, width),
-            params![x_at, out_at, rows as i32, n as i32],
-        )?;
-    }
+    unsafe { of_two(&gpu, kernel, dtype, both, rows, n)? };
     Ok(out)
 }
 

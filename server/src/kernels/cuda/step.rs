@@ -9,7 +9,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use half::bf16;
 
 use super::super::attention::{Arena, PAGE, Span};
-use super::attention::{CacheAddress, DeviceSpan, PlanAddresses};
+use super::attention::{CacheAddress, PlanAddresses};
 use super::blocks::{Blocks, WeightAddress};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name};
 
@@ -364,21 +364,14 @@ impl Step {
             words[inputs.ids + row] = ids[row];
             words[inputs.positions + row] = positions[row];
             let pages_at = row * inputs.row_pages;
-            let DeviceSpan {
-                start,
-                len,
-                first_row,
-                pages_at,
-            } = DeviceSpan {
-                start: span.start as u32,
-                len: 1,
-                first_row: row as u32,
-                pages_at: pages_at as u32,
-            };
-            words[inputs.spans + 4 * row..][..4]
-                .copy_from_slice(&[start, len, first_row, pages_at]);
-            words[inputs.pages + row * inputs.row_pages..][..used]
-                .copy_from_slice(&span.pages[..used]);
+            // `Span` of plan.cuh: entries before, new ones, its first row, and where its pages begin.
+            words[inputs.spans + 4 * row..][..4].copy_from_slice(&[
+                span.start as u32,
+                1,
+                row as u32,
+                pages_at as u32,
+            ]);
+            words[inputs.pages + pages_at..][..used].copy_from_slice(&span.pages[..used]);
         }
         stream.memcpy_htod(&self.host, &mut self.card).w()?;
         // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
