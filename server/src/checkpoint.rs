@@ -124,6 +124,18 @@ impl Checkpoint {
         }
     }
 
+    /// Whether the device has the memory for it.
+    ///
+    /// # Errors
+    /// It has not: what would fit.
+    pub fn fits(&self, target: &Target, quantize: Option<Quantize>) -> Result<(), LoadError> {
+        let quantize = self.quantize(quantize)?;
+        match device_memory(&target.device) {
+            Some((free, _)) => memory::check(&self.config, quantize, target.dtype, free),
+            None => Ok(()),
+        }
+    }
+
     /// Puts the weights on the device. `progress` hears bytes loaded, as stored, and bytes in all.
     pub fn load(
         &self,
@@ -132,10 +144,8 @@ impl Checkpoint {
         progress: &mut Progress<'_>,
     ) -> Result<Model, LoadError> {
         let mut progress = |done, total| progress(done, total);
+        self.fits(target, quantize)?;
         let quantize = self.quantize(quantize)?;
-        if let Some((free, _)) = device_memory(&target.device) {
-            memory::check(&self.config, quantize, target.dtype, free)?;
-        }
         Model::load(
             self.config.clone(),
             &self.weights,

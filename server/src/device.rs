@@ -15,46 +15,41 @@ pub struct Target {
 }
 
 impl Target {
+    /// The device that is asked for; of several, the first that can be used.
+    ///
+    /// # Errors
+    /// It can't be used: why, and what to do.
     pub fn choose(asked: config::Device, dtype: config::Dtype) -> Result<Self, LoadError> {
-        let mut why = match asked {
-            config::Device::Auto => "a card is there".to_string(),
-            _ => "asked for".into(),
-        };
-        let cuda = |ordinal| card(ordinal).map_err(LoadError);
-        let device = match asked {
-            config::Device::Cpu => Device::Cpu,
-            config::Device::Cuda(_) if !candle_core::utils::cuda_is_available() => {
-                return Err(LoadError(
-                    "this binary was built without CUDA: build it with --features cuda, or use --device cpu".into(),
-                ));
-            }
-            config::Device::Cuda(ordinal) => cuda(ordinal)?,
-            config::Device::Auto if candle_core::utils::cuda_is_available() => match card(0) {
-                Ok(device) => device,
-                Err(problem) => {
-                    why = problem;
-                    Device::Cpu
-                }
-            },
-            config::Device::Auto => {
-                why = "this binary was built without CUDA".into();
-                Device::Cpu
-            }
-        };
+        let (mut devices, why) = devices(asked, 1)?;
+        let target = Target::new(devices.swap_remove(0), dtype);
+        tell(std::slice::from_ref(&target), &why);
+        Ok(target)
+    }
+
+    /// All devices that are asked for, at least one. Of several, those that don't have room (`fits`) are left out.
+    ///
+    /// # Errors
+    /// Those of [`Target::choose`].
+    pub fn choose_all(
+        asked: config::Device,
+        dtype: config::Dtype,
+        fits: impl Fn(&Target) -> Result<(), LoadError>,
+    ) -> Result<Vec<Self>, LoadError> {
+        let (devices, mut why) = devices(asked, usize::MAX)?;
+        let targets = devices.into_iter().map(|d| Target::new(d, dtype)).collect();
+        let targets = with_room(targets, &mut why, fits);
+        tell(&targets, &why);
+        Ok(targets)
+    }
+
+    fn new(device: Device, dtype: config::Dtype) -> Self {
         let dtype = match dtype {
             config::Dtype::Auto if device.is_cuda() => DType::BF16,
             config::Dtype::Auto | config::Dtype::F32 => DType::F32,
             config::Dtype::Bf16 => DType::BF16,
             config::Dtype::F16 => DType::F16,
         };
-        let target = Target { device, dtype };
-        tracing::info!(
-            device = target.device_name(),
-            dtype = target.dtype_name(),
-            why,
-            "computing"
-        );
-        Ok(target)
+        Target { device, dtype }
     }
 
     pub fn device_name(&self) -> String {
@@ -83,6 +78,92 @@ impl Target {
             })
             .map_or(1 << 30, |kib| kib * 1024)
     }
+}
+
+/// What is asked for, at least one and at most `most`, and why these.
+fn devices(asked: config::Device, most: usize) -> Result<(Vec<Device>, String), LoadError> {
+    let built = candle_core::utils::cuda_is_available();
+    Ok(match asked {
+        config::Device::Cpu => (vec![Device::Cpu], "asked for".into()),
+        config::Device::Cuda(_) if !built => {
+            return Err(LoadError(
+                "this binary was built without CUDA: build it with --features cuda, or use --device cpu".into(),
+            ));
+        }
+        config::Device::Cuda(ordinal) => {
+            (vec![card(ordinal).map_err(LoadError)?], "asked for".into())
+        }
+        config::Device::Auto if !built => (
+            vec![Device::Cpu],
+            "this binary was built without CUDA".into(),
+        ),
+        config::Device::Auto => {
+            let (mut cards, mut problems) = (Vec::new(), Vec::new());
+            // With none, the first one's problem says why.
+            for ordinal in 0..count_cards().max(1) {
+                match card(ordinal) {
+                    Ok(card) => cards.push(card),
+                    Err(problem) => problems.push(problem),
+                }
+                if cards.len() == most {
+                    break;
+                }
+            }
+            match cards.len() {
+                0 => cards.push(Device::Cpu),
+                1 => problems.insert(0, "a card is there".into()),
+                n => problems.insert(0, format!("{n} cards are there")),
+            }
+            (cards, problems.join("; "))
+        }
+    })
+}
+
+/// Of several, those that have room. If none has, the first stays, whose loading then says what would fit.
+fn with_room(
+    mut targets: Vec<Target>,
+    why: &mut String,
+    fits: impl Fn(&Target) -> Result<(), LoadError>,
+) -> Vec<Target> {
+    if targets.len() == 1 {
+        return targets;
+    }
+    let problems: Vec<_> = targets.iter().map(|t| fits(t).err()).collect();
+    if problems.iter().all(Option::is_some) {
+        targets.truncate(1);
+        return targets;
+    }
+    let mut kept = Vec::new();
+    for (target, problem) in targets.into_iter().zip(problems) {
+        match problem {
+            None => kept.push(target),
+            Some(problem) => *why += &format!("; not {}: {problem}", target.device_name()),
+        }
+    }
+    kept
+}
+
+/// Logs what was taken.
+fn tell(targets: &[Target], why: &str) {
+    let names: Vec<_> = targets.iter().map(Target::device_name).collect();
+    tracing::info!(
+        device = names.join(", "),
+        dtype = targets.first().map(Target::dtype_name),
+        why,
+        "computing"
+    );
+}
+
+/// How many cards the driver knows.
+#[cfg(feature = "cuda")]
+fn count_cards() -> usize {
+    use candle_core::cuda_backend::cudarc::driver::CudaContext;
+    CudaContext::device_count().map_or(0, |n| usize::try_from(n).unwrap_or(0))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn count_cards() -> usize {
+    0
 }
 
 /// The card of that number, with a stream of its own, or why it can't be used.
@@ -136,4 +217,44 @@ pub fn settle_threads(threads: Option<usize>) -> usize {
         .thread_name(|i| format!("compute-{i}"))
         .build_global();
     threads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_without_room_are_left_out_but_for_the_last_resort() {
+        let targets = |dtypes: &[DType]| -> Vec<Target> {
+            let device = Device::Cpu;
+            let target = |dtype: &DType| Target {
+                device: device.clone(),
+                dtype: *dtype,
+            };
+            dtypes.iter().map(target).collect()
+        };
+        let only_f32 = |target: &Target| match target.dtype {
+            DType::F32 => Ok(()),
+            _ => Err(LoadError("too small".into())),
+        };
+        let kept = |dtypes: &[DType]| -> (Vec<DType>, String) {
+            let mut why = "because".to_string();
+            let kept = with_room(targets(dtypes), &mut why, only_f32);
+            (kept.iter().map(|t| t.dtype).collect(), why)
+        };
+        let (f32, f16, because) = (DType::F32, DType::F16, "because".to_string());
+        assert_eq!(kept(&[f32, f32]), (vec![f32, f32], because.clone()));
+        let one_left_out = "because; not cpu: too small".to_string();
+        assert_eq!(kept(&[f16, f32]), (vec![f32], one_left_out));
+        assert_eq!(kept(&[f16, f16]), (vec![f16], because.clone()));
+        assert_eq!(kept(&[f16]), (vec![f16], because));
+    }
+
+    #[test]
+    fn the_processor_is_one_device() {
+        let none = |_: &Target| Err(LoadError("too small".into()));
+        let all = Target::choose_all(config::Device::Cpu, config::Dtype::Auto, none).unwrap();
+        let [only] = &all[..] else { panic!("{all:?}") };
+        assert_eq!((only.device_name(), only.dtype), ("cpu".into(), DType::F32));
+    }
 }

@@ -29,11 +29,6 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// For gauges.
-    pub fn set(&self, n: u64) {
-        self.0.store(n, Relaxed);
-    }
-
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -119,7 +114,7 @@ pub struct Metrics {
     /// By outcome: few, since they are finish reasons and error codes.
     requests: Mutex<BTreeMap<&'static str, u64>>,
     uploads: Mutex<BTreeMap<&'static str, u64>>,
-    // Gauges.
+    // Gauges: sums over the workers.
     waiting: Counter,
     running: Counter,
     cache_used_bytes: Counter,
@@ -162,14 +157,6 @@ impl Metrics {
             &self.prompt_pass
         };
         kind.observe(took.as_secs_f64());
-    }
-
-    /// How many questions wait and run, and the cache's bytes.
-    pub fn stands(&self, waiting: usize, running: usize, cache_used: u64, cache_size: u64) {
-        self.waiting.set(waiting as u64);
-        self.running.set(running as u64);
-        self.cache_used_bytes.set(cache_used);
-        self.cache_size_bytes.set(cache_size);
     }
 
     /// Counts what a client is told: everything that ends is told.
@@ -320,6 +307,57 @@ impl Metrics {
         for (stage, histogram) in self.stages.all() {
             histogram.write(out, name, &format!("stage=\"{stage}\""));
         }
+    }
+}
+
+/// How a worker stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stands {
+    /// Questions.
+    pub waiting: u64,
+    pub running: u64,
+    /// Bytes of the KV cache.
+    pub cache_used: u64,
+    pub cache_size: u64,
+    /// Bytes of the device's own memory, if it has some.
+    pub memory_used: u64,
+    pub memory_size: u64,
+}
+
+/// A worker's share of this process's gauges, which it takes back when it ends.
+#[derive(Debug, Default)]
+pub struct Share(Stands);
+
+impl Share {
+    pub fn change(&mut self, change: impl FnOnce(&mut Stands)) {
+        let old = self.0;
+        change(&mut self.0);
+        let new = &self.0;
+        for (gauge, old, new) in [
+            (&METRICS.waiting, old.waiting, new.waiting),
+            (&METRICS.running, old.running, new.running),
+            (&METRICS.cache_used_bytes, old.cache_used, new.cache_used),
+            (&METRICS.cache_size_bytes, old.cache_size, new.cache_size),
+            (
+                &METRICS.device_memory_used_bytes,
+                old.memory_used,
+                new.memory_used,
+            ),
+            (
+                &METRICS.device_memory_size_bytes,
+                old.memory_size,
+                new.memory_size,
+            ),
+        ] {
+            // Down as well: the addition wraps.
+            gauge.add(new.wrapping_sub(old));
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.change(|stands| *stands = Stands::default());
     }
 }
 

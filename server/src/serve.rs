@@ -15,7 +15,7 @@ use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
 /// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
 ///
 /// # Errors
-/// Settings that contradict each other, a checkpoint with something missing, or an address that can't be had.
+/// Settings that contradict each other, a checkpoint with something missing, or a device or address that can't be had.
 pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let checkpoint =
@@ -32,9 +32,17 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
             .name("warm-up".into())
             .spawn(move || image::warm_up(size, &pictures, decode_threads()))?;
     }
-    let engine = Engine::start(engine_settings(settings), move || {
-        Ok((checkpoint, Target::choose(device, dtype)?))
-    })?;
+    let quantize = settings.model.quantize;
+    let targets = Target::choose_all(device, dtype, |target| checkpoint.fits(target, quantize))
+        .map_err(|problem| invalid(problem.to_string()))?;
+    let checkpoint = Arc::new(checkpoint);
+    // Moved, so that nothing holds the folder's files once the last worker has loaded them.
+    let each = move |target| {
+        let checkpoint = checkpoint.clone();
+        move || Ok((checkpoint, target))
+    };
+    let opens = targets.into_iter().map(each).collect();
+    let engine = Engine::start(engine_settings(settings), opens)?;
     with_engine(settings, engine)
 }
 

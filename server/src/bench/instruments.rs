@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use wire::{AnswerTimings, Done, FinishReason, Queued, ServerMessage, Started, Token, Usage};
 
 use super::report::Instruments;
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, Share};
 use crate::session::Spans;
 
 const BATCHES: usize = 20;
@@ -40,12 +40,13 @@ pub fn measure() -> Instruments {
 /// Milliseconds for a token, and for all of an answer but its tokens.
 fn batches() -> (Vec<f64>, Vec<f64>) {
     let mut spans = Spans::new("01234567".into());
+    let mut gauges = Share::default();
     (0..BATCHES)
         .map(|_| {
             begin(&mut spans);
             let started = Instant::now();
             for index in 0..TOKENS {
-                token(&mut spans, index);
+                token(&mut spans, &mut gauges, index);
             }
             let tokens = started.elapsed();
             end(&mut spans);
@@ -78,9 +79,14 @@ fn begin(spans: &mut Spans) {
 }
 
 /// Of a token: the pass that made it, how the queue stands, and what the client is told.
-fn token(spans: &mut Spans, index: u64) {
+fn token(spans: &mut Spans, gauges: &mut Share, index: u64) {
     METRICS.forward(Duration::from_micros(black_box(1000)), 1, true);
-    METRICS.stands(black_box(0), 1, black_box(1 << 20), 1 << 30);
+    gauges.change(|now| {
+        now.waiting = black_box(0);
+        now.running = 1;
+        now.cache_used = black_box(1 << 20);
+        now.cache_size = 1 << 30;
+    });
     let token = Token {
         request: "request".into(),
         index,

@@ -108,7 +108,7 @@ pub struct ModelArgs {
     /// A config.json, for --random-weights.
     #[arg(long, value_name = "FILE", requires = "random_weights")]
     pub config: Option<PathBuf>,
-    /// auto, cpu, cuda:0, cuda:1 …; auto is the first GPU that this build can use, else the CPU.
+    /// auto, cpu, cuda:0, cuda:1 …; auto is the GPU that this build can use, or for `serve` all of them, else the CPU.
     #[arg(long, default_value = "auto")]
     pub device: Device,
     /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU.

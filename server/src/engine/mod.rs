@@ -1,4 +1,5 @@
-//! The engine: one worker thread that owns the device and the model; everyone else talks to it through [`Engine`].
+//! The engine: for each device one worker thread that owns it and its copy of the model; everyone else talks to them
+//! through [`Engine`].
 //!
 //! A picture is encoded and the opening of its conversation computed into the cache before any question exists. Up to
 //! `max_batch` questions are answered in one forward pass, and join and leave it between tokens.
@@ -17,6 +18,9 @@ mod sequence;
 mod tests;
 mod types;
 mod worker;
+mod workers;
+#[cfg(test)]
+mod workers_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -34,8 +38,9 @@ use crate::device::Target;
 use crate::glm4v::LoadError;
 use crate::kernels::PAGE;
 use crate::loading::Loading;
+use workers::{Handle, Teller, Workers, once_all};
 
-/// How the engine works. Each optimisation has a switch that turns it off, for measuring.
+/// How each worker of the engine works. Each optimisation has a switch that turns it off, for measuring.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Questions answered in one forward pass.
@@ -67,16 +72,16 @@ impl Default for Settings {
     }
 }
 
-/// A handle to the worker: cheap to clone, never blocks.
+/// A handle to the workers: cheap to clone, never blocks.
 #[derive(Clone)]
 pub struct Engine {
-    commands: mpsc::Sender<Command>,
+    workers: Arc<Workers>,
+    /// Of all workers together.
     status: watch::Receiver<Status>,
     ids: Arc<AtomicU64>,
-    load: Arc<Load>,
 }
 
-/// What the handle sends to the worker.
+/// What the handle sends to a worker.
 pub enum Command {
     Picture(PictureJob),
     Ask(AskJob),
@@ -104,7 +109,7 @@ pub enum Command {
     Shutdown,
 }
 
-/// How many questions are open, and how long one takes.
+/// How many questions are open with a worker, and how long one takes.
 pub(crate) struct Load {
     open: AtomicUsize,
     most: usize,
@@ -121,6 +126,10 @@ impl Load {
             slots: settings.max_batch,
             answer_us: AtomicU64::new(1_000_000),
         }
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     fn enter(&self) -> Result<(), JobError> {
@@ -160,53 +169,31 @@ impl Load {
 }
 
 impl Engine {
-    /// Starts the worker, which loads the checkpoint, warms up, and then serves. `status` tells how far it is; a load
-    /// that fails ends in [`State::Failed`] with the reason.
+    /// Starts a worker for each of `opens`, which loads the checkpoint onto its device, warms up, and then serves.
+    /// `status` tells how far they are; a load that fails ends in [`State::Failed`] with the reason.
     pub fn start(
         settings: Settings,
-        open: impl FnOnce() -> Result<(Checkpoint, Target), LoadError> + Send + 'static,
+        opens: Vec<impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static>,
     ) -> std::io::Result<Self> {
-        let (commands, inbox) = mpsc::channel();
-        let (status_out, status) = watch::channel(Status::default());
-        let load = Arc::new(Load::new(&settings));
-        let engine = Engine {
-            commands,
+        let (tellers, status) = Teller::several(opens.len());
+        let mut workers = Vec::with_capacity(opens.len());
+        for (number, (open, teller)) in opens.into_iter().zip(tellers).enumerate() {
+            let (commands, inbox) = mpsc::channel();
+            let (settings, load) = (settings.clone(), Arc::new(Load::new(&settings)));
+            workers.push(Handle::new(commands, load.clone()));
+            std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || work(settings, load, open, &inbox, &teller))?;
+        }
+        Ok(Engine::of(workers, status))
+    }
+
+    fn of(workers: Vec<Handle>, status: watch::Receiver<Status>) -> Self {
+        Engine {
+            workers: Arc::new(Workers::new(workers)),
             status,
             ids: Arc::new(AtomicU64::new(1)),
-            load: load.clone(),
-        };
-        std::thread::Builder::new()
-            .name("worker".into())
-            .spawn(move || {
-                let failed = |error: String| {
-                    tracing::error!(%error, "the model could not be served");
-                    status_out.send_modify(|s| {
-                        s.state = State::Failed;
-                        s.error = Some(error);
-                    });
-                };
-                let prepared = guard::catch(|| prepare(settings, load, open, &status_out));
-                let mut worker = match prepared {
-                    Ok(Ok(worker)) => worker,
-                    Ok(Err(error)) => return failed(error.0),
-                    Err(panic) => return failed(format!("loading the model panicked ({panic})")),
-                };
-                status_out.send_modify(|s| {
-                    s.state = State::Ready;
-                    s.progress = None;
-                });
-                if let Err(lost) = worker.run(&inbox) {
-                    tracing::error!(error = %lost, "the device is lost");
-                    // First, so that nothing new comes while the rest is refused.
-                    status_out.send_modify(|s| {
-                        s.state = State::Failed;
-                        s.error = Some(lost);
-                        s.lost = true;
-                    });
-                    worker.refuse_all(&inbox);
-                }
-            })?;
-        Ok(engine)
+        }
     }
 
     /// A number unique in this server: for requests and sessions. Never 0.
@@ -220,16 +207,18 @@ impl Engine {
 
     /// Questions accepted and not yet answered.
     pub fn open_requests(&self) -> usize {
-        self.load.open.load(Ordering::Relaxed)
+        self.workers.all().iter().map(|w| w.load.open()).sum()
     }
 
-    /// Gives the worker a picture; with eager encoding it is looked at as soon as the device is free. Giving the same
+    /// Gives the session's worker a picture; with eager encoding it is looked at as soon as the device is free. Giving the same
     /// key again is cheap and answers `Encoded { cached: true }` if it is still there. While the model loads it waits.
     pub fn picture(&self, job: PictureJob) {
-        self.send(Command::Picture(job));
+        if let Some(worker) = self.workers.home(job.session) {
+            worker.send(Command::Picture(job));
+        }
     }
 
-    /// Queues a question. Refused at once when the queue is full (`busy`, with an honest `retry_after_ms`), while
+    /// Queues a question. Refused at once when the queue of the session's worker is full (`busy`, with an honest `retry_after_ms`), while
     /// loading or failed; otherwise events follow, the first being `Queued`.
     pub fn ask(&self, job: AskJob) -> Result<(), JobError> {
         match self.status.borrow().state {
@@ -243,46 +232,51 @@ impl Engine {
             }
             State::Failed => return Err(not_running()),
         }
-        self.load.enter()?;
-        self.commands.send(Command::Ask(job)).map_err(|_| {
-            self.load.leave();
+        let worker = self.workers.home(job.session).ok_or_else(not_running)?;
+        worker.load.enter()?;
+        worker.commands.send(Command::Ask(job)).map_err(|_| {
+            worker.load.leave();
             not_running()
         })
     }
 
     pub fn cancel(&self, request: u64) {
-        self.send(Command::Cancel { request });
+        for worker in self.workers.all() {
+            worker.send(Command::Cancel { request });
+        }
     }
 
     /// Lets go of a session's picture, then calls `done`.
     pub fn forget(&self, session: u64, key: PictureKey, done: impl FnOnce() + Send + 'static) {
-        self.send(Command::Forget {
-            session,
-            key,
-            done: Box::new(done),
-        });
+        match self.workers.known(session) {
+            Some(worker) => worker.send(Command::Forget {
+                session,
+                key,
+                done: Box::new(done),
+            }),
+            None => done(),
+        }
     }
 
     /// Frees what is kept of a conversation, then calls `done`; its unanswered questions are cancelled before.
     pub fn forget_conversation(&self, conversation: u64, done: impl FnOnce() + Send + 'static) {
-        self.send(Command::ForgetConversation {
-            conversation,
-            done: Box::new(done),
-        });
+        let workers = self.workers.all();
+        for (worker, done) in workers.iter().zip(once_all(done)) {
+            worker.send(Command::ForgetConversation { conversation, done });
+        }
     }
 
     pub fn end_session(&self, session: u64) {
-        self.send(Command::EndSession { session });
+        if let Some(worker) = self.workers.leave(session) {
+            worker.send(Command::EndSession { session });
+        }
     }
 
-    /// Ends the worker once everything accepted before is answered.
+    /// Ends the workers once everything accepted before is answered.
     pub fn shutdown(&self) {
-        self.send(Command::Shutdown);
-    }
-
-    fn send(&self, command: Command) {
-        // Without a worker (it failed to load, or it ended) nothing can follow.
-        let _ = self.commands.send(command);
+        for worker in self.workers.all() {
+            worker.send(Command::Shutdown);
+        }
     }
 
     /// A handle whose commands end in `commands` instead of a worker: for testing what talks to the engine.
@@ -291,12 +285,44 @@ impl Engine {
             queue: 1 << 20,
             ..Settings::default()
         }));
-        Engine {
-            commands,
-            status,
-            ids: Arc::new(AtomicU64::new(1)),
-            load,
-        }
+        Engine::of(vec![Handle::new(commands, load)], status)
+    }
+}
+
+/// A worker's thread, from loading on.
+fn work(
+    settings: Settings,
+    load: Arc<Load>,
+    open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    inbox: &mpsc::Receiver<Command>,
+    status: &Teller,
+) {
+    let failed = |error: String| {
+        tracing::error!(%error, "the model could not be served");
+        status.send_modify(|s| {
+            s.state = State::Failed;
+            s.error = Some(error);
+        });
+    };
+    let prepared = guard::catch(|| prepare(settings, load, open, status));
+    let mut worker = match prepared {
+        Ok(Ok(worker)) => worker,
+        Ok(Err(error)) => return failed(error.0),
+        Err(panic) => return failed(format!("loading the model panicked ({panic})")),
+    };
+    status.send_modify(|s| {
+        s.state = State::Ready;
+        s.progress = None;
+    });
+    if let Err(lost) = worker.run(inbox) {
+        tracing::error!(error = %lost, "the device is lost");
+        // First, so that nothing new comes while the rest is refused.
+        status.send_modify(|s| {
+            s.state = State::Failed;
+            s.error = Some(lost);
+            s.lost = true;
+        });
+        worker.refuse_all(inbox);
     }
 }
 
@@ -310,8 +336,8 @@ fn not_running() -> JobError {
 fn prepare(
     settings: Settings,
     load: Arc<Load>,
-    open: impl FnOnce() -> Result<(Checkpoint, Target), LoadError>,
-    status: &watch::Sender<Status>,
+    open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    status: &Teller,
 ) -> Result<worker::Worker, LoadError> {
     let (checkpoint, target) = open()?;
     let config = &checkpoint.config;
@@ -328,15 +354,22 @@ fn prepare(
         s.model = described;
         s.sampling = checkpoint.sampling.clone();
     });
-    let (mut loading, since) = (Loading::new("loading"), Instant::now());
+    // One bar for all: they load alike.
+    let mut loading = status.is_first().then(|| Loading::new("loading"));
+    let since = Instant::now();
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
-        loading.at(done, total);
+        if let Some(loading) = &mut loading {
+            loading.at(done, total);
+        }
         let progress = done as f64 / total.max(1) as f64;
         status.send_modify(|s| s.progress = Some(progress));
     })?;
-    loading.finish();
+    if let Some(loading) = loading {
+        loading.finish();
+    }
     tracing::info!(
         bytes = model.weight_bytes(),
+        device = target.device_name(),
         "loaded {} in {:.1} s",
         checkpoint.name,
         since.elapsed().as_secs_f64()

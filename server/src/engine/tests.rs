@@ -21,21 +21,37 @@ pub(super) fn start(settings: Settings) -> Engine {
 
 /// The same; `prepare` is called on the worker's thread.
 pub(super) fn start_with(settings: Settings, prepare: impl FnOnce() + Send + 'static) -> Engine {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny.config.json");
-    let engine = Engine::start(settings, move || {
-        prepare();
-        Ok((
-            Checkpoint::random(&config, 7)?,
-            Target::choose(Device::Cpu, Dtype::F32)?,
-        ))
-    })
-    .unwrap();
+    start_several(settings, vec![prepare])
+}
+
+/// The same with as many workers.
+pub(super) fn start_several(
+    settings: Settings,
+    prepares: Vec<impl FnOnce() + Send + 'static>,
+) -> Engine {
+    let opens = prepares.into_iter().map(|prepare| {
+        move || {
+            prepare();
+            tiny()
+        }
+    });
+    let engine = Engine::start(settings, opens.collect()).unwrap();
     let since = Instant::now();
     while engine.status().borrow().state != State::Ready {
         assert!(since.elapsed() < PATIENCE && engine.status().borrow().error.is_none());
         std::thread::sleep(Duration::from_millis(1));
     }
     engine
+}
+
+/// A tiny model, on the CPU.
+pub(super) fn tiny() -> Result<(Arc<Checkpoint>, Target), LoadError> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny.config.json");
+    let checkpoint = Checkpoint::random(&config, 7)?;
+    Ok((
+        Arc::new(checkpoint),
+        Target::choose(Device::Cpu, Dtype::F32)?,
+    ))
 }
 
 /// A session: it hears its events through a channel.
@@ -79,7 +95,7 @@ impl EventSink for Sink {
 /// What came of a question.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    text: String,
+    pub text: String,
     pub ids: Vec<u32>,
     pub usage: Usage,
     timings: wire::AnswerTimings,

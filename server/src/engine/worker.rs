@@ -24,7 +24,7 @@ use super::{Command, Load, Settings};
 use crate::device::device_memory;
 use crate::glm4v::{IMAGE, Model, expand, positions};
 use crate::kernels::{Arena, Span};
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, Share};
 use crate::text::{AnswerStream, Sampler, Tokenizer, prompt};
 
 /// Bytes of text for each of the model's positions, beyond which a conversation is refused unread, so that nobody's
@@ -52,6 +52,7 @@ pub struct Worker {
     panics: usize,
     /// When the device was last asked for its memory.
     memory_told: Option<Instant>,
+    gauges: Share,
 }
 
 impl Worker {
@@ -82,6 +83,7 @@ impl Worker {
             draining: false,
             panics: 0,
             memory_told: None,
+            gauges: Share::default(),
         })
     }
 
@@ -295,19 +297,22 @@ impl Worker {
         const PAUSE: Duration = Duration::from_secs(1);
         let page = self.model.page_bytes() as u64;
         let (used, size) = (self.cache.used_pages(), self.arena.pages());
-        METRICS.stands(
-            self.waiting.iter().count(),
-            self.slots.len(),
-            used as u64 * page,
-            size as u64 * page,
-        );
-        if self.memory_told.is_none_or(|at| at.elapsed() >= PAUSE) {
+        let due = self.memory_told.is_none_or(|at| at.elapsed() >= PAUSE);
+        if due {
             self.memory_told = Some(Instant::now());
-            if let Some((free, size)) = device_memory(self.model.device()) {
-                METRICS.device_memory_used_bytes.set(size - free);
-                METRICS.device_memory_size_bytes.set(size);
-            }
         }
+        let memory = due.then(|| device_memory(self.model.device())).flatten();
+        let (waiting, running) = (self.waiting.iter().count(), self.slots.len());
+        self.gauges.change(|now| {
+            now.waiting = waiting as u64;
+            now.running = running as u64;
+            now.cache_used = used as u64 * page;
+            now.cache_size = size as u64 * page;
+            if let Some((free, size)) = memory {
+                now.memory_used = size - free;
+                now.memory_size = size;
+            }
+        });
     }
 
     /// Ends requests wherever they are, keeping what was computed.

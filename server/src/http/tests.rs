@@ -102,7 +102,7 @@ fn metrics_keep_to_the_conventions_and_tell_the_state() {
 #[test]
 fn the_dashboard_asks_for_what_there_is() {
     // Told only where there is a GPU.
-    METRICS.device_memory_size_bytes.set(1 << 30);
+    METRICS.device_memory_size_bytes.add(1 << 30);
     let families = parse(&metrics::text(&hub(State::Ready))).unwrap();
     let dashboard = include_str!("../../../docs/grafana.json");
     let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();

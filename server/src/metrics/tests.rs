@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn prometheus_can_read_it_and_finds_nothing_to_complain_about() {
     let metrics = Metrics::new();
-    metrics.device_memory_size_bytes.set(1 << 30);
+    metrics.device_memory_size_bytes.add(1 << 30);
     metrics.forward(Duration::from_millis(4), 1, true);
     metrics.forward(Duration::from_secs(1_000_000), 2, true);
     metrics.told(&ServerMessage::Done(Box::new(wire::Done {
