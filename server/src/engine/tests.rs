@@ -492,12 +492,15 @@ fn a_full_queue_refuses_at_once_and_says_how_long_to_wait() {
         ..Settings::default()
     });
     let client = Client::new(&engine);
+    // None ends before the queue is seen to be full.
+    client.sink.stalled.store(true, Ordering::Relaxed);
     let asked: Vec<u64> = (0..3).map(|_| client.ask(None, &[], "q", 200)).collect();
     let refused = client
         .ask_until(None, &[], "one too many", 5, PATIENCE)
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Busy);
     assert!(refused.retry_after_ms.unwrap() > 0.0);
+    client.sink.stalled.store(false, Ordering::Relaxed);
     let last = client.answer(asked[2]);
     // Positions only fall, down to the next in line.
     let told: Vec<usize> = last.positions.into_iter().flatten().collect();

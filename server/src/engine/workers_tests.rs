@@ -291,3 +291,25 @@ fn one_that_cannot_load_fails_all() {
     let refused = client.ask_until(None, &[], "hello?", 5, PATIENCE);
     assert_eq!(refused.unwrap_err().code, ErrorCode::WorkerFailed);
 }
+
+/// As with one: nothing new is taken, and the process ends.
+#[test]
+fn a_device_lost_of_two_is_told_and_refuses_all() {
+    let losing = || {
+        faults::install(Box::new(|_, _| {
+            candle_core::bail!("CUDA_ERROR_LAUNCH_FAILED, for the test")
+        }));
+    };
+    let prepares: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(losing), Box::new(|| {})];
+    let engine = start_several(Settings::default(), prepares);
+    let (struck, other) = (Client::new(&engine), Client::new(&engine));
+    let asked = struck.ask(None, &[], "hello", 5);
+    let error = struck.answer(asked).error.unwrap();
+    assert_eq!(error.code, ErrorCode::WorkerFailed);
+    let status = engine.status().borrow().clone();
+    assert_eq!((status.state, status.lost), (State::Failed, true));
+    assert!(status.error.unwrap().contains("LAUNCH_FAILED"));
+    let refused = other.ask_until(None, &[], "and I?", 5, PATIENCE);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::WorkerFailed);
+    assert_eq!(engine.open_requests(), 0);
+}

@@ -66,3 +66,20 @@ fn the_parser_complains() {
     let wrong = "# HELP a x\n# TYPE a counter\na 1\n";
     assert!(conventions(&parse(wrong).unwrap()).is_err());
 }
+
+/// The gauge is one that no test's worker tells, since a CPU has no memory of its own.
+#[test]
+fn gauges_are_sums_over_the_workers() {
+    let used = || METRICS.device_memory_used_bytes.get();
+    let (mut one, mut other) = (Share::default(), Share::default());
+    one.change(|now| now.memory_used = 5);
+    other.change(|now| now.memory_used = 3);
+    assert_eq!(used(), 8);
+    one.change(|now| now.memory_used = 2);
+    other.change(|now| now.waiting += 1);
+    assert_eq!(used(), 5);
+    drop(one);
+    assert_eq!(used(), 3);
+    drop(other);
+    assert_eq!(used(), 0);
+}
