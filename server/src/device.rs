@@ -207,6 +207,25 @@ pub fn device_memory(_device: &Device) -> Option<(u64, u64)> {
     None
 }
 
+/// Tells the log what is taken of a device's memory, and what was in use at most since it was last told.
+#[cfg(feature = "cuda")]
+pub fn tell_memory(device: &Device, when: &str) {
+    if !device.is_cuda() || !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let mb = |bytes: u64| bytes / 1_000_000;
+    let Ok(pool) = kernels::cuda::pool_use(device) else {
+        return;
+    };
+    let card = device_memory(device).map(|(free, total)| mb(total - free));
+    let (reserved, used, most_used) = (mb(pool.reserved), mb(pool.used), mb(pool.most_used));
+    tracing::debug!(card, reserved, used, most_used, "memory in MB {when}");
+}
+
+/// Tells the log what is taken of a device's memory, and what was in use at most since it was last told.
+#[cfg(not(feature = "cuda"))]
+pub fn tell_memory(_device: &Device, _when: &str) {}
+
 /// Settles how many threads compute, before the first of them starts: as many as this process may use.
 pub fn settle_threads(threads: Option<usize>) -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, |n| n.get());

@@ -34,7 +34,7 @@ pub use types::{AskJob, Event, EventSink, JobError, PictureJob, PictureKey, Stat
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Quantize;
-use crate::device::Target;
+use crate::device::{Target, tell_memory};
 use crate::glm4v::LoadError;
 use crate::kernels::PAGE;
 use crate::loading::Loading;
@@ -374,6 +374,7 @@ fn prepare(
         checkpoint.name,
         since.elapsed().as_secs_f64()
     );
+    tell_memory(&target.device, "with the weights");
 
     // Enough for every slot to run a conversation to the model's end beside a picture being looked at; by default four
     // times that, where it takes no more than a quarter of the free memory.

@@ -21,7 +21,7 @@ use super::queue::FairQueue;
 use super::sequence::{Next, Running, Sequence};
 use super::types::{AskJob, Event, JobError, PictureKey};
 use super::{Command, Load, Settings};
-use crate::device::device_memory;
+use crate::device::{device_memory, tell_memory};
 use crate::glm4v::{IMAGE, Model, expand, positions};
 use crate::kernels::{Arena, Span};
 use crate::metrics::{METRICS, Share};
@@ -593,7 +593,11 @@ impl Worker {
     pub fn warm_up(&mut self) -> candle_core::Result<()> {
         let c = &self.model.config;
         let size = c.vision_config.image_size;
+        let device = self.model.device();
+        self.model.reserve_memory()?;
+        tell_memory(device, "with the KV cache, and reserved");
         let vectors = self.model.vision.encode(&vec![0.5; 3 * size * size])?;
+        tell_memory(device, "after a picture");
         let rows = vectors.dim(0)?;
         let mut pages = Vec::new();
         for _ in 0..self.settings.max_batch {
@@ -609,8 +613,9 @@ impl Worker {
         let places: Vec<u32> = (0..rows as u32).collect();
         self.model
             .forward(vectors, vec![span(0, rows, 0)], &places, &self.arena, &[])?;
+        tell_memory(device, "after its prefill");
         // A card's products are measured for each size of question.
-        let lens: &[usize] = match self.model.device().is_cuda() {
+        let lens: &[usize] = match device.is_cuda() {
             true => &[128, 64, 32, 16, 4, 1],
             false => &[4, 1],
         };
@@ -628,6 +633,7 @@ impl Worker {
                         self.pace.forward(started.elapsed(), 1, true);
                     }
                 }
+                tell_memory(device, &format!("after {batch} × {len} tokens"));
             }
         }
         for pages in pages {

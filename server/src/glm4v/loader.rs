@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::LoadError;
 use super::linear::{Embedding, Linear, Weight};
+#[cfg(feature = "cuda")]
+use super::quantized::row_bytes;
 use super::quantized::{self, format_of};
 use super::source::Source;
+#[cfg(feature = "cuda")]
+use super::tensors::tensors;
 use super::tensors::{Part, TensorSpec};
 use super::weights::Weights;
+use super::{Config, LoadError};
 use crate::config::Quantize;
 #[cfg(feature = "cuda")]
-use crate::kernels::cuda;
+use crate::kernels::{Room, cuda};
 
 /// What is told after each tensor: bytes loaded, as stored, and bytes in all.
 pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
@@ -28,30 +32,78 @@ pub struct Loader<'a> {
     total: u64,
     weight_bytes: u64,
     progress: &'a mut Progress<'a>,
+    /// On a card.
+    #[cfg(feature = "cuda")]
+    rooms: Option<Rooms>,
+}
+
+/// The memory of a card's weights: of the plain ones, and of those in blocks.
+#[cfg(feature = "cuda")]
+struct Rooms {
+    plain: Room,
+    blocks: Room,
+}
+
+#[cfg(feature = "cuda")]
+impl Rooms {
+    fn new(
+        config: &Config,
+        quantize: Quantize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Option<Self>, LoadError> {
+        if !device.is_cuda() {
+            return Ok(None);
+        }
+        let (mut plain, mut blocks) = (vec![], vec![]);
+        for spec in tensors(config) {
+            match (format_of(&spec, quantize), &spec.shape[..]) {
+                (Some(format), [rows, row]) => blocks.push(rows * row_bytes(format, *row)),
+                _ => plain.push(spec.elements()),
+            }
+        }
+        let room = |sizes: Vec<usize>, dtype| {
+            let elements = Room::elements(sizes.into_iter());
+            Room::new(elements, dtype, device).map_err(|e| {
+                LoadError(format!(
+                    "there is no memory for the weights on the device ({e}): is it used by others?"
+                ))
+            })
+        };
+        Ok(Some(Rooms {
+            plain: room(plain, dtype)?,
+            blocks: room(blocks, DType::U8)?,
+        }))
+    }
 }
 
 impl<'a> Loader<'a> {
     /// Everything is computed in one type, `dtype`, except on the CPU, whose arithmetic is f32: there `dtype` says how the
     /// weights of products are kept. So parts stored in different types can't meet in an operation.
+    ///
+    /// # Errors
+    /// A card has no memory for the weights of `config`.
     pub fn new(
+        config: &Config,
         weights: &'a Weights,
-        total: u64,
         dtype: DType,
         quantize: Quantize,
         device: &'a Device,
         progress: &'a mut Progress<'a>,
-    ) -> Self {
-        Loader {
+    ) -> Result<Self, LoadError> {
+        Ok(Loader {
+            #[cfg(feature = "cuda")]
+            rooms: Rooms::new(config, quantize, dtype, device)?,
             weights,
             kept: dtype,
             dtype: if device.is_cpu() { DType::F32 } else { dtype },
             quantize,
             device,
             loaded: 0,
-            total,
+            total: weights.bytes(config, dtype),
             weight_bytes: 0,
             progress,
-        }
+        })
     }
 
     pub fn device(&self) -> &Device {
@@ -70,18 +122,57 @@ impl<'a> Loader<'a> {
 
     /// The tensor `transformer.{name}`, in the type that is computed in.
     pub fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        self.plain(name, shape, self.dtype)
+        self.plain(name, shape, shape)
     }
 
-    fn plain(&mut self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor, LoadError> {
-        let source = self.weights.source(name, shape)?;
-        let tensor = source
-            .tensor(dtype, self.device)
-            .map_err(|e| arranging(name, &e))?;
+    /// The same, of shape `stored`, as one of `shape`.
+    pub fn plain(
+        &mut self,
+        name: &str,
+        stored: &[usize],
+        shape: &[usize],
+    ) -> Result<Tensor, LoadError> {
+        let one = self.stacked(&[name], stored, self.dtype)?;
+        one.reshape(shape).map_err(|e| arranging(name, &e))
+    }
+
+    /// Tensors of the same shape as one: [names, …shape].
+    fn stacked(
+        &mut self,
+        names: &[&str],
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Tensor, LoadError> {
+        let first = names[0];
+        let one: usize = shape.iter().product();
+        #[cfg(feature = "cuda")]
+        if let Some(Rooms { plain, .. }) = &mut self.rooms {
+            let all = plain.take(names.len() * one);
+            let all = all.map_err(|e| arranging(first, &e))?;
+            for (i, name) in names.iter().enumerate() {
+                let source = self.weights.source(name, shape)?;
+                let read = source.onto(&all, i * one);
+                read.map_err(|e| arranging(name, &e))?;
+                self.tell(&source, one * dtype.size_in_bytes());
+            }
+            let all = all.reshape([&[names.len()], shape].concat());
+            return all.map_err(|e| arranging(first, &e));
+        }
+        let mut parts = Vec::with_capacity(names.len());
+        for name in names {
+            let source = self.weights.source(name, shape)?;
+            let read = source.tensor(dtype, self.device);
+            parts.push(read.map_err(|e| arranging(name, &e))?);
+            self.tell(&source, one * dtype.size_in_bytes());
+        }
+        Tensor::stack(&parts, 0).map_err(|e| arranging(first, &e))
+    }
+
+    /// One more tensor is on the device, where it takes `bytes`.
+    fn tell(&mut self, source: &Source<'_>, bytes: usize) {
         self.loaded += source.bytes(self.kept);
-        self.weight_bytes += (tensor.elem_count() * dtype.size_in_bytes()) as u64;
+        self.weight_bytes += bytes as u64;
         (self.progress)(self.loaded, self.total);
-        Ok(tensor)
     }
 
     /// The weights `transformer.{name}.weight` [out, inp], one below the other; quantized where their format says so.
@@ -94,20 +185,15 @@ impl<'a> Loader<'a> {
         let specs: Vec<_> = names.iter().map(spec).collect();
         let first = &specs[0];
         let Some(format) = format_of(first, self.quantize) else {
-            let mut parts = specs
-                .iter()
-                .map(|spec| self.plain(&spec.name, &spec.shape, self.kept))
-                .collect::<Result<Vec<_>, _>>()?;
-            let whole = match parts.len() {
-                1 => parts.remove(0),
-                _ => Tensor::cat(&parts, 0).map_err(|e| arranging(&first.name, &e))?,
-            };
-            return Ok(Weight::Dense(whole));
+            let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+            let all = self.stacked(&names, &first.shape, self.kept)?;
+            let all = all.reshape((names.len() * out, inp));
+            return Ok(Weight::Dense(all.map_err(|e| arranging(&first.name, &e))?));
         };
         let shape = (names.len() * out, inp);
         #[cfg(feature = "cuda")]
-        if self.device.is_cuda() {
-            let blocks = cuda::Blocks::unwritten(format, shape, self.device)
+        if let Some(Rooms { blocks, .. }) = &mut self.rooms {
+            let blocks = cuda::Blocks::within(format, shape, blocks)
                 .map_err(|e| arranging(&first.name, &e))?;
             for (i, spec) in specs.iter().enumerate() {
                 let device = self.device;
@@ -146,17 +232,23 @@ impl<'a> Loader<'a> {
         Ok(read)
     }
 
-    pub fn reshape(&self, tensor: Tensor, shape: &[usize]) -> Result<Tensor, LoadError> {
-        self.map(tensor, |t| t.reshape(shape))
-    }
-
-    /// Rearranges a weight once, at load.
+    /// Rearranges a weight once, at load: `f` makes as many elements of it, in memory of their own.
     pub fn map(
         &self,
         tensor: Tensor,
         f: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Tensor, LoadError> {
-        f(tensor).map_err(|e| {
+        let place = tensor.clone();
+        let arranged = f(tensor).and_then(|arranged| {
+            if !arranged.device().is_cuda() {
+                return Ok(arranged);
+            }
+            // Back to where there is room for it.
+            let place = place.flatten_all()?;
+            place.slice_set(&arranged.flatten_all()?, 0, 0)?;
+            place.reshape(arranged.shape())
+        });
+        arranged.map_err(|e| {
             LoadError(format!(
                 "the weights could not be arranged on the device ({e}): is there enough memory?"
             ))
@@ -196,9 +288,8 @@ impl<'a> Loader<'a> {
 
     /// `{name}.weight` and `{name}.bias` as [2, n].
     pub fn layer_norm(&mut self, name: &str, n: usize) -> Result<Tensor, LoadError> {
-        let weight = self.get(&format!("{name}.weight"), &[n])?;
-        let bias = self.get(&format!("{name}.bias"), &[n])?;
-        self.map(weight, |w| Tensor::stack(&[&w, &bias], 0))
+        let names = [format!("{name}.weight"), format!("{name}.bias")];
+        self.stacked(&names.each_ref().map(String::as_str), &[n], self.dtype)
     }
 }
 

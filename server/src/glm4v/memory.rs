@@ -23,9 +23,16 @@ pub fn weight_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
         .sum()
 }
 
+/// Bytes of what looking at a picture takes at once: in the tower, the wide layer of its MLP beside its input, its result,
+/// and what is kept for little things.
+pub fn work_bytes(config: &Config, dtype: DType) -> u64 {
+    let v = &config.vision_config;
+    (v.positions() * (v.intermediate_size + 3 * v.hidden_size) * dtype.size_in_bytes()) as u64
+}
+
 /// Bytes of everything: the weights, the longest conversation, and what looking at a picture takes.
 pub fn least_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
-    let (v, size) = (&config.vision_config, dtype.size_in_bytes());
+    let size = dtype.size_in_bytes();
     let page = Arena::page_bytes(
         config.num_layers,
         config.multi_query_group_num,
@@ -33,14 +40,13 @@ pub fn least_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
         dtype,
     );
     let pages = (config.max_entries() + config.image_tokens()).div_ceil(PAGE) + 3;
-    // The wide layer of the tower beside its input, its queries, keys and values, and a product's result.
-    let looking = v.positions() * (v.intermediate_size + 6 * v.hidden_size) * size;
     // A quantized weight is made plain for a product with many rows, part by part.
     let plain = match quantize {
         Quantize::None => 0,
         _ => MOST_PLAIN.min(2 * config.ffn_hidden_size * config.hidden_size * size),
     };
-    weight_bytes(config, quantize, dtype) + (pages * page + looking + plain) as u64 + BESIDE
+    let beside = work_bytes(config, dtype) + BESIDE;
+    weight_bytes(config, quantize, dtype) + (pages * page + plain) as u64 + beside
 }
 
 /// Refuses what `free` bytes of a card don't hold, and names what they do.

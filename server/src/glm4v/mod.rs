@@ -24,6 +24,7 @@ pub use config::{Config, QuantizationConfig, TokenIds, VisionConfig};
 pub use decoder::Decoder;
 pub use entries::{Entry, IMAGE, Prompt, expand, positions};
 pub use files::{FileBytes, Folder};
+use loader::Loader;
 pub use loader::Progress;
 pub use quantized::{format_of, row_bytes};
 pub use source::Source;
@@ -65,8 +66,7 @@ impl Model {
         device: &'a Device,
         progress: &'a mut Progress<'a>,
     ) -> Result<Self, LoadError> {
-        let total = weights.bytes(&config, dtype);
-        let mut loader = loader::Loader::new(weights, total, dtype, quantize, device, progress);
+        let mut loader = Loader::new(&config, weights, dtype, quantize, device, progress)?;
         let decoder = Decoder::load(&config, &mut loader)?;
         let vision = VisionTower::load(&config, &mut loader)?;
         #[cfg(feature = "cuda")]
@@ -119,6 +119,19 @@ impl Model {
             self.dtype,
             &self.device,
         )
+    }
+
+    /// Takes the memory that looking at a picture takes, so that no gaps come to be between its parts.
+    ///
+    /// # Errors
+    /// The device has not so much.
+    pub fn reserve_memory(&self) -> candle_core::Result<()> {
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() {
+            let bytes = memory::work_bytes(&self.config, self.dtype) as usize;
+            kernels::cuda::reserve_memory(&self.device, bytes)?;
+        }
+        Ok(())
     }
 
     /// Bytes of the weights on the device.

@@ -37,16 +37,16 @@ impl Source<'_> {
         }
     }
 
+    /// On a card, into `all` [n] from the element `at` on, in that one's type whatever the stored type.
+    #[cfg(feature = "cuda")]
+    pub fn onto(&self, all: &Tensor, at: usize) -> candle_core::Result<()> {
+        self.parts(all.device(), |from, part| {
+            all.slice_set(&part.to_dtype(all.dtype())?, 0, at + from)
+        })
+    }
+
     /// On `device`, in `dtype` whatever the stored type.
     pub fn tensor(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-        #[cfg(feature = "cuda")]
-        if device.is_cuda() {
-            let whole = Tensor::zeros(self.elements(), dtype, device)?;
-            self.parts(device, |from, part| {
-                whole.slice_set(&part.to_dtype(dtype)?, 0, from)
-            })?;
-            return whole.reshape(self.shape.as_slice());
-        }
         match &self.at {
             At::Stored(shard, info) => {
                 let stored = plain_type(info.dtype)?;

@@ -99,9 +99,13 @@ impl VisionTower {
     pub fn load(config: &Config, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
         let v = &config.vision_config;
         let (w, m, p) = (v.hidden_size, v.intermediate_size, v.patch_size);
-        let patch = loader.get("vision.patch_embedding.proj.weight", &[w, 3, p, p])?;
+        let patch = loader.plain(
+            "vision.patch_embedding.proj.weight",
+            &[w, 3, p, p],
+            &[w, 3 * p * p],
+        )?;
         let patch = Linear::new(
-            Weight::Dense(loader.reshape(patch, &[w, 3 * p * p])?),
+            Weight::Dense(patch),
             Some(loader.get("vision.patch_embedding.proj.bias", &[w])?),
         );
         let class = loader.get("vision.patch_embedding.cls_embedding", &[1, w])?;
@@ -265,8 +269,8 @@ impl Adapter {
             c.permute((0, 2, 3, 1))?.contiguous()?.reshape((h, 4 * w))
         })?;
         let mut end = |name| {
-            let vector = loader.get(name, &[1, 1, h])?;
-            loader.map(vector, |v| v.reshape((1, h))?.affine(scale, 0.0))
+            let vector = loader.plain(name, &[1, 1, h], &[1, h])?;
+            loader.map(vector, |v| v.affine(scale, 0.0))
         };
         let (boi, eoi) = (end("vision.boi")?, end("vision.eoi")?);
         Ok(Adapter {

@@ -21,6 +21,8 @@ mod dense;
 mod linear;
 mod norm;
 mod quantized;
+#[cfg(any(test, feature = "cuda"))]
+mod room;
 
 /// Bytes of a weight in blocks that are plain at a time, on a card, for a product with many rows: half of the published
 /// model's largest layer, so that a product with a part is as fast as one with all.
@@ -32,3 +34,5 @@ pub use linear::{gather, linear, linear_onto};
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 use quantized::product;
 pub use quantized::quantized_product;
+#[cfg(feature = "cuda")]
+pub use room::Room;

@@ -7,7 +7,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::super::MOST_PLAIN;
+use super::super::{MOST_PLAIN, Room};
 use super::gemm::{Plain, columns};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
 
@@ -25,9 +25,10 @@ pub struct WeightAddress {
 pub struct Blocks {
     gpu: Arc<Gpu>,
     format: GgmlDType,
-    data: CudaSlice<u8>,
+    data: Tensor,
     /// The scales of q8_0 and q4_0, apart from their quants.
-    scales: Option<CudaSlice<u8>>,
+    scales: Option<Tensor>,
+    address: WeightAddress,
     rows: usize,
     k: usize,
 }
@@ -49,13 +50,21 @@ const RUN: usize = 32;
 const SCALE: usize = 2;
 
 impl Blocks {
-    /// A weight [rows, k] whose blocks are yet to be written.
+    /// A weight [rows, k] in memory of its own, whose blocks are yet to be written.
     pub fn unwritten(
         format: GgmlDType,
         (rows, k): (usize, usize),
         device: &Device,
     ) -> Result<Self> {
-        let gpu = Gpu::of(device.as_cuda_device()?)?;
+        let bytes = rows * k / format.block_size() * format.type_size();
+        let elements = Room::elements([bytes].into_iter());
+        let mut room = Room::new(elements, DType::U8, device)?;
+        Self::within(format, (rows, k), &mut room)
+    }
+
+    /// A weight [rows, k] that takes its bytes from `room`, and whose blocks are yet to be written.
+    pub fn within(format: GgmlDType, (rows, k): (usize, usize), room: &mut Room) -> Result<Self> {
+        let gpu = Gpu::of(room.device().as_cuda_device()?)?;
         let (_, _, block) = named(format)?;
         if !k.is_multiple_of(block) {
             bail!("rows of {k} are no whole blocks of {format:?}")
@@ -65,18 +74,23 @@ impl Blocks {
             GgmlDType::Q4K => 0,
             _ => SCALE,
         };
-        // SAFETY: whoever asks for it writes all blocks.
-        let alloc = |bytes| unsafe { gpu.stream.alloc(bytes) }.w();
-        let data = alloc(blocks * (format.type_size() - apart))?;
+        let data = room.take(blocks * (format.type_size() - apart))?;
         let scales = match apart {
             0 => None,
-            _ => Some(alloc(blocks * apart)?),
+            _ => Some(room.take(blocks * apart)?),
+        };
+        let address = WeightAddress {
+            data: at(&data)?.0,
+            scales: scales.as_ref().map(at).transpose()?.map_or(0, |s| s.0),
+            rows: rows as i32,
+            k: k as i32,
         };
         let blocks = Blocks {
             gpu,
             format,
             data,
             scales,
+            address,
             rows,
             k,
         };
@@ -102,7 +116,7 @@ impl Blocks {
 
     /// Bytes of all blocks.
     pub fn size(&self) -> usize {
-        self.data.len() + self.scales.as_ref().map_or(0, |s| s.len())
+        self.data.elem_count() + self.scales.as_ref().map_or(0, Tensor::elem_count)
     }
 
     /// Where the blocks from the weight `from` on lie, data and scales, and that there are `count` weights of them.
@@ -116,7 +130,7 @@ impl Blocks {
         }
         let (all, first) = (self.rows * self.k / block, from / block);
         let WeightAddress { data, scales, .. } = self.address();
-        let data = data + (self.data.len() / all.max(1) * first) as Address;
+        let data = data + (self.data.elem_count() / all.max(1) * first) as Address;
         Ok((data, scales + (SCALE * first) as Address))
     }
 
@@ -189,13 +203,7 @@ impl Blocks {
     }
 
     pub fn address(&self) -> WeightAddress {
-        let stream = &self.gpu.stream;
-        WeightAddress {
-            data: self.data.device_ptr(stream).0,
-            scales: self.scales.as_ref().map_or(0, |s| s.device_ptr(stream).0),
-            rows: self.rows as i32,
-            k: self.k as i32,
-        }
+        self.address
     }
 
     /// Writes the rows `ids` or, where it is null, the first ones as plain ones to `out`.

@@ -340,6 +340,57 @@ pub fn give_memory_back(device: &Device) -> Result<()> {
     unsafe { result::mem_pool::trim_to(pool, 0).w() }
 }
 
+/// Takes so many bytes in one piece for whatever comes: taken bit by bit as it comes, they would be more.
+pub fn reserve_memory(device: &Device, bytes: usize) -> Result<()> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    // SAFETY: nobody reads it; the pool keeps what is freed here.
+    unsafe { stream.alloc::<u8>(bytes) }.w().map(drop)
+}
+
+/// Bytes that the driver's pool holds.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolUse {
+    /// Taken from the card.
+    pub reserved: u64,
+    /// Of those, in use.
+    pub used: u64,
+    /// In use at most since this was last asked.
+    pub most_used: u64,
+}
+
+/// What the pool holds once everything that is under way is done.
+pub fn pool_use(device: &Device) -> Result<PoolUse> {
+    use CUmemPool_attribute::{
+        CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, CU_MEMPOOL_ATTR_USED_MEM_CURRENT,
+        CU_MEMPOOL_ATTR_USED_MEM_HIGH,
+    };
+    let pool = pool(device)?;
+    device.synchronize()?;
+    let read = |attribute| {
+        let mut bytes = 0u64;
+        // SAFETY: these attributes are a u64, which outlives the call.
+        unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast()) }
+            .w()
+            .map(|()| bytes)
+    };
+    let told = PoolUse {
+        reserved: read(CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
+        used: read(CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
+        most_used: read(CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
+    };
+    let mut anew = 0u64;
+    // SAFETY: as above; setting it to zero begins anew.
+    unsafe {
+        result::mem_pool::set_attribute(
+            pool,
+            CU_MEMPOOL_ATTR_USED_MEM_HIGH,
+            (&raw mut anew).cast(),
+        )
+        .w()?;
+    }
+    Ok(told)
+}
+
 /// Where the device's memory comes from.
 fn pool(device: &Device) -> Result<CUmemoryPool> {
     let stream = device.as_cuda_device()?.cuda_stream();
