@@ -340,11 +340,16 @@ pub fn give_memory_back(device: &Device) -> Result<()> {
     unsafe { result::mem_pool::trim_to(pool, 0).w() }
 }
 
-/// Takes so many bytes in one piece for whatever comes: taken bit by bit as it comes, they would be more.
+/// Takes so many bytes in one piece for whatever comes: taken bit by bit as it comes, they would be more. Before them what
+/// stays for ever, so that it doesn't lie among them.
 pub fn reserve_memory(device: &Device, bytes: usize) -> Result<()> {
-    let stream = device.as_cuda_device()?.cuda_stream();
+    let gpu = Gpu::of(device.as_cuda_device()?)?;
+    let mut scratch = gpu.scratch.lock();
+    if scratch.bytes > 0 {
+        scratch.address(&gpu)?;
+    }
     // SAFETY: nobody reads it; the pool keeps what is freed here.
-    unsafe { stream.alloc::<u8>(bytes) }.w().map(drop)
+    unsafe { gpu.stream.alloc::<u8>(bytes) }.w().map(drop)
 }
 
 /// Bytes that the driver's pool holds.
