@@ -49,7 +49,7 @@ serve() {
     local name=$1 limit=$2 start=$SECONDS server
     shift 2
     : >"$out/$name.memory"
-    "$bin/glimpse" serve --listen 127.0.0.1:18123 "$@" >"$out/$name.log" 2>&1 &
+    "$bin/glimpse" serve --listen 127.0.0.1:18123 --log info,glimpse::device=debug "$@" >"$out/$name.log" 2>&1 &
     server=$!
     watch_memory "$server" "$out/$name.memory" &
     local watcher=$!
@@ -62,7 +62,7 @@ serve() {
     timeout 60 "$bin/glimpse" bench --url ws://127.0.0.1:18123/ws --runs "${RUNS:-20}" --cold 0 --before none \
         --max-new-tokens 128 --out "$out/$name-bench" >>"$out/$name.txt" 2>&1
     tail -n "${LINES_SHOWN:-40}" "$out/$name.txt"
-    grep -E " loaded | memory for " "$out/$name.log" | sed 's/\x1b\[[0-9;]*m//g' | tail -3
+    grep -E " loaded | memory (for|in) " "$out/$name.log" | sed 's/\x1b\[[0-9;]*m//g'
     kill "$server" 2>/dev/null
     wait "$server" "$watcher" 2>/dev/null
     sort -n "$out/$name.memory" | tail -1
