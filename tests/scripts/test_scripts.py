@@ -193,3 +193,38 @@ def test_figures_go_between_their_marks(machine):
     assert text.count("| First token | 4.0 |") == 1 and "old" not in text and "other" not in text
     assert "`glimpse bench`, 2026-01-31 12:00 UTC, on a machine" in text
     assert (machine.root / "docs/figures.md").read_text() == report.read_text()
+
+
+REPORT = """========= COMPUTE-SANITIZER
+========= Program hit CUDA_ERROR_NOT_FOUND (error 500) due to "named symbol not found" on CUDA API call to cuModuleGetFunction.
+=========     Saved host backtrace up to driver entry point at error
+=========
+========= Invalid __global__ read of size 16 bytes
+=========     at attend(const void *, int)+0x2a30
+=========     by thread (64,0,0) in block (1,0,0)
+=========     Access at 0x7f12 is out of bounds
+=========     and is 17 bytes after the nearest allocation at 0x7f00 of size 2 bytes
+=========
+========= Invalid __global__ read of size 16 bytes
+=========     at attend(const void *, int)+0x2b40
+=========
+========= ERROR SUMMARY: 3 errors
+"""
+
+
+def test_what_the_sanitizer_found_is_counted_by_kind(machine):
+    """A kernel's faults apart from calls that failed."""
+    for name in ("sort", "uniq"):
+        (machine.bin / name).symlink_to(shutil.which(name))
+    absent = machine.run("scripts/gpu-session.sh", "out", "sanitizer", CUDA_HOME="/nowhere")
+    if not any(Path("/usr/local").glob("cuda*")):
+        assert absent.returncode == 0 and "no compute-sanitizer" in absent.stdout
+    (machine.root / "report").write_text(REPORT)
+    machine.add("compute-sanitizer", 'while [ "$1" != --log-file ]; do shift; done; cp report "$2"; echo "test result: ok"')
+    result = machine.run("scripts/gpu-session.sh", "out", "sanitizer")
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert result.returncode == 0 and "test result: ok" in lines, result.stdout + result.stderr
+    assert "2 Invalid __global__ read of size 16 bytes at attend(const void *, int)" in lines
+    assert any(line.startswith("1 Program hit CUDA_ERROR_NOT_FOUND") for line in lines)
+    assert lines[-1] == "========= ERROR SUMMARY: 3 errors"
+    assert "gpu/gpu-tests --nocapture" in machine.called()

@@ -2,7 +2,8 @@
 
 `python evaluate.py --model ..` runs the PyTorch model; `--url ws://127.0.0.1:8080/ws` asks a running server
 (or several that serve the same checkpoint). The questions depend on the seed alone.
-`--save DIR` writes pictures and questions for others to ask (server/examples/agreement.rs does).
+`--save DIR` writes pictures and questions for others to ask (`glimpse bench --agreement` does); with `--small` pictures of
+the model's size, so that all of them are a few MB.
 In PyTorch an answer is right if every one of its tokens (stop token included) is the likeliest one after
 the right ones before it: exactly when greedy decoding gives it. Over the wire the text itself is compared.
 """
@@ -18,6 +19,7 @@ from random import Random
 
 import numpy as np
 import torch
+from PIL import Image
 
 import pack
 from rows import row_hidden
@@ -215,14 +217,17 @@ async def ask_server(url: str, scenes) -> list:
     return answers
 
 
-def save(out: Path, scenes, each: int, kinds) -> None:
+def save(out: Path, scenes, each: int, kinds, small: bool) -> None:
     """Writes the same pictures and questions for others to ask: picture files, and a line of questions.jsonl for each."""
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "questions.jsonl", "w") as lines:
         for number, (kind, lang) in enumerate((k, l) for k in kinds for l in ("en", "zh") for _ in range(each)):
             scene = draw(scenes, kind, lang, full=True)
-            name = f"{number}.{scene.media.split('/')[1]}"
-            (out / name).write_bytes(scene.full)
+            name = f"{number}.{'webp' if small else scene.media.split('/')[1]}"
+            if small:
+                Image.fromarray(scene.image).save(out / name, quality=90)
+            else:
+                (out / name).write_bytes(scene.full)
             turns = [dict(question=t.question, answer=t.answer) for t in scene.conversations[0]]
             print(json.dumps(dict(image=name, kind=kind, lang=lang, turns=turns), ensure_ascii=False), file=lines)
 
@@ -234,6 +239,7 @@ def main() -> None:
     a.add_argument("--url", nargs="+", help="a running server's socket, instead of PyTorch; several to share the work")
     a.add_argument("--connections", type=int, default=2, help="questions asked at once")
     a.add_argument("--save", type=Path, help="ask nobody: write pictures and questions into this folder")
+    a.add_argument("--small", action="store_true", help="with --save: pictures of the model's size")
     a.add_argument("--each", type=int, default=300, help="questions of each kind and language")
     a.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="which kinds; all")
     a.add_argument("--rounds", type=int, nargs="*", default=[], help="also ask in these rounds of one conversation")
@@ -243,7 +249,7 @@ def main() -> None:
     a = a.parse_args()
     from scenes import Generator
     if a.save:
-        return save(a.save, Generator(a.seed, "heldout"), a.each, a.kinds)
+        return save(a.save, Generator(a.seed, "heldout"), a.each, a.kinds, a.small)
     parts = []
     if a.url:
         parts.append(("through the server", through_server(a.url, a.connections, a.seed, a.each, a.kinds)))

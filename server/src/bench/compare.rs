@@ -111,6 +111,7 @@ mod tests {
                 failures: Failures::default(),
             }],
             cold: vec![],
+            lengths: vec![],
             overhead: None,
             loads: vec![],
         }

@@ -35,6 +35,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     against_targets(out, report)?;
     rounds(out, report)?;
     cold(out, report)?;
+    lengths(out, report)?;
     overhead(out, report)?;
     loads(out, report)?;
     write!(out, "<h2>What the stages are</h2><dl>")?;
@@ -194,6 +195,28 @@ fn cold(out: &mut String, report: &Report) -> std::fmt::Result {
         failures(out, cold)?;
     }
     Ok(())
+}
+
+fn lengths(out: &mut String, report: &Report) -> std::fmt::Result {
+    if report.lengths.is_empty() {
+        return Ok(());
+    }
+    write!(
+        out,
+        "<h2>First token of the first question of a length</h2><div class=\"wide\"><table>\
+         <tr><th>words<th>the first<th>later: median<th>max</tr>"
+    )?;
+    for length in &report.lengths {
+        if let Some(later) = Summary::of(&length.later) {
+            let [first, median, max] = [length.first, later.median, later.max].map(number);
+            write!(
+                out,
+                "<tr><td>{}<td><b>{first}</b><td>{median}<td>{max}</tr>",
+                length.words
+            )?;
+        }
+    }
+    write!(out, "</table></div>")
 }
 
 fn overhead(out: &mut String, report: &Report) -> std::fmt::Result {

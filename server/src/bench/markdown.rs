@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Failures, Load, Report, Variant};
+use super::report::{Failures, Length, Load, Report, Variant};
 use super::stats::{Samples, Stage, Summary};
 use super::targets::targets;
 
@@ -152,6 +152,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         table(out, "Stage", &COLD, &cold.samples)?;
         errors(out, std::slice::from_ref(cold))?;
     }
+    lengths(out, &report.lengths)?;
     if let Some(overhead) = &report.overhead {
         writeln!(
             out,
@@ -237,6 +238,22 @@ pub fn list(failures: &Failures) -> String {
         .map(|(code, count)| format!("{count} × {code}"))
         .collect();
     each.join(", ")
+}
+
+fn lengths(out: &mut String, lengths: &[Length]) -> std::fmt::Result {
+    if lengths.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n## First token of the first question of a length\n")?;
+    writeln!(out, "| words | the first | later: median | max |")?;
+    writeln!(out, "|---:|---:|---:|---:|")?;
+    for length in lengths {
+        if let Some(later) = Summary::of(&length.later) {
+            let [first, median, max] = [length.first, later.median, later.max].map(number);
+            writeln!(out, "| {} | {first} | {median} | {max} |", length.words)?;
+        }
+    }
+    Ok(())
 }
 
 fn loads(out: &mut String, loads: &[Load]) -> std::fmt::Result {

@@ -1,13 +1,16 @@
 //! `glimpse bench`: drives a server through its socket as a client does, and tells how long everything took.
 //!
-//! [`stages`] measures the model without a server. [`rounds`] measures servers side by side, [`overhead`] what users cost
-//! each other, [`instruments`] what counting and tracing cost, [`load`] many users; [`report`] is what they found,
-//! [`targets`] what it should be, [`markdown`] and [`html`] how it is told, [`compare`] what got slower.
+//! [`stages`] measures the model without a server, [`agreement`] what smaller weights do to its answers. [`rounds`] measures
+//! servers side by side, [`lengths`] the first questions of their lengths, [`overhead`] what users cost each other,
+//! [`instruments`] what counting and tracing cost, [`load`] many users; [`report`] is what they found, [`targets`] what it
+//! should be, [`markdown`] and [`html`] how it is told, [`compare`] what got slower.
 
+mod agreement;
 pub mod client;
 mod compare;
 mod html;
 mod instruments;
+mod lengths;
 mod load;
 mod markdown;
 mod overhead;
@@ -43,6 +46,9 @@ use server::Server;
 pub fn run(args: &BenchArgs) -> Result<bool, String> {
     if args.stages {
         return stages::run(args).map(|()| true);
+    }
+    if let Some(questions) = &args.agreement {
+        return agreement::run(args, questions).map(|()| true);
     }
     // Before minutes are spent.
     let old = args.compare.as_deref().map(read).transpose()?;
@@ -131,7 +137,15 @@ async fn measure(args: &BenchArgs) -> Result<Report, String> {
 
     let mut answer = None;
     let mut overhead = None;
+    let mut lengths = Vec::new();
     if args.runs > 0 {
+        // First of all: afterwards questions of these lengths may have been asked.
+        match lengths::measure(&servers[0].server, &mut script).await {
+            Ok(measured) => lengths = measured,
+            Err(failure) => {
+                eprintln!("The first questions of their lengths could not be measured: {failure}");
+            }
+        }
         bar.reset();
         bar.set_prefix("Rounds");
         bar.set_length(u64::from(args.runs) * servers.len() as u64);
@@ -175,6 +189,7 @@ async fn measure(args: &BenchArgs) -> Result<Report, String> {
         runs: args.runs,
         variants,
         cold,
+        lengths,
         overhead,
         loads,
     })
@@ -191,7 +206,7 @@ async fn overheads(
 ) -> Result<Overhead, String> {
     /// Enough for a picture to be encoded meanwhile.
     const LONG: u64 = 400;
-    let runs = args.runs.div_ceil(10);
+    let runs = args.runs.div_ceil(10).max(args.runs.min(5));
     bar.reset();
     bar.set_prefix("Overheads");
     bar.set_length(u64::from(runs));

@@ -25,6 +25,8 @@ pub struct Report {
     /// The first is as it comes; the others have something switched off.
     pub variants: Vec<Variant>,
     pub cold: Vec<Variant>,
+    #[serde(default)]
+    pub lengths: Vec<Length>,
     pub overhead: Option<Overhead>,
     pub loads: Vec<Load>,
 }
@@ -62,6 +64,15 @@ impl Failures {
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
+}
+
+/// Questions of one length, from each to its first token, in milliseconds: see [`super::lengths`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Length {
+    pub words: usize,
+    /// Of the first that the server was asked.
+    pub first: f64,
+    pub later: Vec<f64>,
 }
 
 /// See [`super::overhead`]. All in milliseconds, but for the two that are ratios.

@@ -106,7 +106,7 @@ impl Summary {
 }
 
 /// The value that `percent` of all do not exceed (nearest rank; the median of an even number is the mean of the two).
-fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
+pub fn percentile(sorted: &[f64], percent: f64) -> Option<f64> {
     let n = sorted.len();
     if percent == 50.0 && n > 0 && n.is_multiple_of(2) {
         return Some((sorted[n / 2 - 1] + sorted[n / 2]) / 2.0);

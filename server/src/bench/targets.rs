@@ -1,6 +1,6 @@
 //! What the figures should be at most, or at least, and whether they are.
 
-use super::report::{Report, Variant};
+use super::report::{Length, Report, Variant};
 use super::stats::{Stage, Summary};
 
 /// A figure and its bound.
@@ -107,10 +107,17 @@ pub fn targets(report: &Report) -> Vec<Target> {
             .map(|(cold, steady)| cold.median / steady.median);
         target(what, ratio, AtMost(1.2), "");
     }
+    let median = |values: &[f64]| Summary::of(values).map(|s| s.median);
+    let ratios: Vec<f64> = report.lengths.iter().filter_map(Length::ratio).collect();
+    target(
+        "First question of a length: first token over later ones', median of the lengths",
+        median(&ratios),
+        AtMost(1.2),
+        "",
+    );
     let Some(overhead) = &report.overhead else {
         return all;
     };
-    let median = |values: &[f64]| Summary::of(values).map(|s| s.median);
     target(
         "Longest token gap while another's picture is encoded, over that answer's median",
         median(&overhead.encoding_ratio),

@@ -16,12 +16,17 @@ use super::{Device, ModelArgs, limits};
   glimpse bench --url ws://127.0.0.1:8080/ws --before none      a server that runs already
   glimpse bench --out new --compare old/report.json
   glimpse bench --stages --random-weights 1 --config config.json --dtype bf16    the model alone
+  glimpse bench --agreement held-out/questions.jsonl    what 8 and 4 bits do to the answers
   glimpse bench --model ./glm-4v-9b -- --cache-bytes 8GiB       what follows -- goes to glimpse serve")]
 pub struct BenchArgs {
     /// Measure the model's stages on its device instead, with no server: the vision tower, prefill, decode steps, and
     /// what a layer is made of.
     #[arg(long, conflicts_with_all = ["url", "serve", "compare"])]
     pub stages: bool,
+    /// Compare the answers of the model as it is, in 8 and in 4 bits with those of exact arithmetic (f32 on the CPU) instead,
+    /// with no server: the questions are a file that `models/demo/train/evaluate.py --save` writes, beside its pictures.
+    #[arg(long, value_name = "QUESTIONS.jsonl", conflicts_with_all = ["stages", "url", "serve", "compare", "quantize"])]
+    pub agreement: Option<PathBuf>,
     /// What the same stages took elsewhere: the output of tests/reference/peer_torch.py on this machine, for the table.
     #[arg(long, value_name = "FILE", requires = "stages")]
     pub peer: Option<PathBuf>,

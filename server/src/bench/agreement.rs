@@ -1,0 +1,315 @@
+//! `glimpse bench --agreement`: what `--dtype` and `--quantize` cost and give: exact answers by kind of question, how often
+//! the likeliest token is the same and how far the distributions are apart (given the exact model's answer so far), and the
+//! speed, all side by side. Exact is f32 on the CPU; everything else is on the device that is asked for.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Result, Tensor};
+use serde::Deserialize;
+
+use super::progress;
+use super::stats::percentile;
+use crate::checkpoint::Checkpoint;
+use crate::config::{BenchArgs, Quantize};
+use crate::device::{Target, settle_threads};
+use crate::glm4v::{Model, expand, positions};
+use crate::image;
+use crate::kernels::{Arena, PAGE, Span};
+use crate::text::{AnswerStream, Turn, prompt};
+
+/// A line of questions.jsonl: a picture and a conversation about it, whose last question is of that kind.
+#[derive(Deserialize)]
+struct Row {
+    image: String,
+    kind: String,
+    lang: String,
+    turns: Vec<Asked>,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    question: String,
+    answer: String,
+}
+
+const MOST_TOKENS: usize = 96;
+
+/// A way to keep the weights, and what came of it.
+struct Variant {
+    name: String,
+    model: Model,
+    arena: Arena,
+    pages: Vec<u32>,
+    /// By kind and language: right answers, of so many.
+    right: BTreeMap<(String, String), (usize, usize)>,
+    /// Answer tokens, and how many of them this one finds likeliest as the exact model does.
+    tokens: usize,
+    same: usize,
+    /// Of the exact model's distribution from this one's, in nats.
+    divergences: Vec<f64>,
+    /// Milliseconds.
+    vision: Vec<f64>,
+    prefill: Vec<f64>,
+    decode: Vec<f64>,
+}
+
+impl Variant {
+    fn load(
+        checkpoint: &Checkpoint,
+        target: &Target,
+        quantize: Quantize,
+    ) -> std::result::Result<Self, Box<dyn Error>> {
+        let model = checkpoint.load(target, Some(quantize), &mut |_, _| {})?;
+        let pages = model.config.max_entries().div_ceil(PAGE);
+        let kept = match quantize {
+            Quantize::None => target.dtype_name(),
+            blocks => blocks.to_string(),
+        };
+        Ok(Variant {
+            name: format!("{kept}, {}", target.device_name()),
+            arena: model.arena(pages)?,
+            pages: (0..pages as u32).collect(),
+            model,
+            right: BTreeMap::new(),
+            tokens: 0,
+            same: 0,
+            divergences: Vec::new(),
+            vision: Vec::new(),
+            prefill: Vec::new(),
+            decode: Vec::new(),
+        })
+    }
+
+    fn see(&mut self, pixels: &[f32]) -> Result<Tensor> {
+        let since = Instant::now();
+        let vectors = self.model.vision.encode(pixels)?;
+        self.model.device().synchronize()?;
+        self.vision.push(ms(since));
+        Ok(vectors)
+    }
+
+    fn span(&self, start: usize, len: usize) -> Vec<Span> {
+        let pages = self.pages.clone();
+        vec![Span { start, len, pages }]
+    }
+
+    /// The logits at each step of an answer: `given`, or where there is none its own greedy one.
+    fn answer(
+        &mut self,
+        ids: &[u32],
+        seen: &Tensor,
+        given: Option<&[u32]>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let config = &self.model.config;
+        let entries = expand(ids.to_vec(), config).entries;
+        let places = positions(&entries, 0);
+        let used = places.last().map_or(0, |last| last + 1);
+        let since = Instant::now();
+        let x = self.model.embed(&entries, Some(seen))?;
+        let spans = self.span(0, places.len());
+        let hidden = self.model.forward(x, spans, &places, &self.arena, &[0])?;
+        let mut steps = self.model.logits(&hidden)?;
+        self.prefill.push(ms(since));
+        loop {
+            let at = steps.len() - 1;
+            let id = match given {
+                Some(given) => given[at],
+                None => likeliest(&steps[at]),
+            };
+            let over = match given {
+                Some(given) => at + 1 == given.len(),
+                None => self.model.config.eos_token_id.as_slice().contains(&id),
+            };
+            if over || steps.len() == MOST_TOKENS {
+                return Ok(steps);
+            }
+            let since = Instant::now();
+            let (spans, place) = (self.span(entries.len() + at, 1), used + at as u32);
+            steps.extend(self.model.next(&[id], spans, &[place], &self.arena, &[0])?);
+            self.decode.push(ms(since));
+        }
+    }
+
+    fn hold_against(&mut self, exact: &[Vec<f32>], mine: &[Vec<f32>]) {
+        for (exact, mine) in exact.iter().zip(mine) {
+            self.tokens += 1;
+            self.same += usize::from(likeliest(exact) == likeliest(mine));
+            let (p, q) = (log_softmax(exact), log_softmax(mine));
+            self.divergences
+                .push(p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum());
+        }
+    }
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(id, _)| id as u32)
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let off = |l: &f32| f64::from(*l - most);
+    let log = logits.iter().map(|l| off(l).exp()).sum::<f64>().ln();
+    logits.iter().map(|l| off(l) - log).collect()
+}
+
+fn ask(
+    row: &Row,
+    place: &Path,
+    checkpoint: &Checkpoint,
+    variants: &mut [Variant],
+) -> std::result::Result<(), Box<dyn Error>> {
+    let size = checkpoint.config.vision_config.image_size as u32;
+    let file = fs::read(place.join(&row.image))?;
+    let picture = image::load(&file, size, &image::Options::default())?;
+    let pixels = picture.pixels.to_f32_chw();
+    let seen = variants
+        .iter_mut()
+        .map(|v| v.see(&pixels))
+        .collect::<Result<Vec<_>>>()?;
+    let mut history = Vec::new();
+    for (t, turn) in row.turns.iter().enumerate() {
+        let ids = prompt(&checkpoint.tokenizer, &history, &turn.question, true)?;
+        let text = |ids: &[u32]| {
+            let mut stream = AnswerStream::new(checkpoint.tokenizer.clone(), vec![]);
+            let ends = checkpoint.config.eos_token_id.as_slice();
+            let shown = ids.iter().filter(|id| !ends.contains(id));
+            let said: String = shown.map(|id| stream.push(*id)).collect();
+            said + &stream.finish()
+        };
+        let of = |steps: &[Vec<f32>]| steps.iter().map(|s| likeliest(s)).collect::<Vec<_>>();
+        let exact = variants[0].answer(&ids, &seen[0], None)?;
+        let said = of(&exact);
+        for (v, (variant, seen)) in variants.iter_mut().zip(&seen).enumerate() {
+            let mut own = said.clone();
+            if v > 0 {
+                let steps = variant.answer(&ids, seen, Some(&said))?;
+                variant.hold_against(&exact, &steps);
+                if of(&steps) != said {
+                    own = of(&variant.answer(&ids, seen, None)?);
+                }
+            }
+            if t + 1 == row.turns.len() {
+                let kind = (row.kind.clone(), row.lang.clone());
+                let (right, of) = variant.right.entry(kind).or_default();
+                *right += usize::from(text(&own).trim() == turn.answer);
+                *of += 1;
+            }
+        }
+        history.push(Turn {
+            question: turn.question.clone(),
+            answer: text(&said),
+            answer_ids: Some(said),
+        });
+    }
+    Ok(())
+}
+
+/// Asks all questions and prints the tables.
+///
+/// # Errors
+/// A sentence, if the model, the device or the questions can't be had.
+pub fn run(args: &BenchArgs, questions: &Path) -> std::result::Result<(), String> {
+    settle_threads(args.model.threads.map(usize::from));
+    let told = |e: Box<dyn Error>| format!("--agreement {}: {e}", questions.display());
+    let variants = compare(args, questions).map_err(told)?;
+    tell(&variants);
+    Ok(())
+}
+
+fn compare(
+    args: &BenchArgs,
+    questions: &Path,
+) -> std::result::Result<Vec<Variant>, Box<dyn Error>> {
+    let rows = fs::read_to_string(questions)?;
+    let rows: Vec<Row> = rows
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<std::result::Result<_, _>>()?;
+    let checkpoint = Checkpoint::choose(&args.model)?;
+    let exact = Target {
+        device: Device::Cpu,
+        dtype: DType::F32,
+    };
+    let target = Target::choose(args.model.device, args.model.dtype)?;
+    let mut ways = vec![(&exact, Quantize::None)];
+    if !target.device.is_cpu() || target.dtype != DType::F32 {
+        ways.push((&target, Quantize::None));
+    }
+    ways.extend([(&target, Quantize::Q8), (&target, Quantize::Q4)]);
+    let mut variants = ways
+        .into_iter()
+        .map(|(target, quantize)| Variant::load(&checkpoint, target, quantize))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let bar = progress("Questions {bar:30} {pos}/{len} · {eta} left");
+    bar.set_length(rows.len() as u64);
+    let place = questions.parent().unwrap_or(Path::new("."));
+    for row in &rows {
+        ask(row, place, &checkpoint, &mut variants)?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(variants)
+}
+
+fn tell(variants: &[Variant]) {
+    let line = |what: &str, tell: &dyn Fn(&Variant) -> String| {
+        let cells: Vec<String> = variants.iter().map(tell).collect();
+        println!("| {what} | {} |", cells.join(" | "));
+    };
+    let head = |what: &str| {
+        line(what, &|v| v.name.clone());
+        println!("|---|{}", "---|".repeat(variants.len()));
+    };
+    let share = |part: usize, all: usize| 100.0 * part as f64 / all as f64;
+    head("exact answers");
+    let asked = variants
+        .first()
+        .map(|v| v.right.clone())
+        .unwrap_or_default();
+    for (kind @ (name, lang), (_, of)) in &asked {
+        line(&format!("{name}, {lang}, of {of}"), &|v| {
+            v.right.get(kind).map_or(0, |(right, _)| *right).to_string()
+        });
+    }
+    let of: usize = asked.values().map(|(_, of)| of).sum();
+    line(&format!("all, of {of}"), &|v| {
+        let right = v.right.values().map(|(right, _)| right).sum();
+        format!("{right} ({:.1}%)", share(right, of))
+    });
+
+    println!();
+    head("");
+    line("weights, MB", &|v| {
+        format!("{:.1}", v.model.weight_bytes() as f64 / 1e6)
+    });
+    line("same likeliest token", &|v| match v.tokens {
+        0 => "–".into(),
+        n => format!("{:.2}% of {n}", share(v.same, n)),
+    });
+    line("KL divergence, mean", &|v| match v.divergences.len() {
+        0 => "–".into(),
+        n => format!("{:.1e}", v.divergences.iter().sum::<f64>() / n as f64),
+    });
+    let at = |percent: f64, samples: &[f64]| {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        percentile(&sorted, percent)
+    };
+    line("KL divergence, 99th percentile", &|v| {
+        at(99.0, &v.divergences).map_or("–".into(), |kl| format!("{kl:.1e}"))
+    });
+    // The fastest tenth: what else runs on the machine makes the rest slower, not these.
+    let fast = |samples: &[f64]| at(10.0, samples).map_or("–".into(), |ms| format!("{ms:.2} ms"));
+    line("vision tower", &|v| fast(&v.vision));
+    line("prefill of picture and question", &|v| fast(&v.prefill));
+    line("one more token", &|v| fast(&v.decode));
+}
