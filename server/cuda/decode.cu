@@ -16,7 +16,7 @@ struct Step {
     void *attention; // [rows, heads, D]
     float *shares;
     uint32_t *arrived; // 0 at the start
-    int rows, tiles, heads;
+    int rows, tiles, heads, most_found; // the last: a block's tiles of a product at most, and a warp's worth more
     float eps;
 };
 
@@ -52,15 +52,15 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     SHARED_MEMORY(raw);
     auto *ring = reinterpret_cast<Slot *>(raw);
     auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
-    auto *products = reinterpret_cast<Product *>(turns + MOST);
-    auto *staged = reinterpret_cast<uint32_t *>(products + s.count);
-    auto &memory = *reinterpret_cast<Attention<T, D> *>(staged);
+    auto *readings = reinterpret_cast<Reading *>(turns + MOST);
+    auto *found = reinterpret_cast<float *>(readings + s.count);
+    Inputs inputs = {reinterpret_cast<unsigned char *>(found + s.most_found * MOST * TILE)};
+    auto &memory = *reinterpret_cast<Attention<T, D> *>(inputs.memory);
 
-    constexpr int WORDS = sizeof(Product) / sizeof(uint4);
-    for (int i = threadIdx.x; i < s.count * WORDS; i += THREADS)
-        reinterpret_cast<uint4 *>(products)[i] = reinterpret_cast<const uint4 *>(s.products)[i];
+    for (int i = threadIdx.x; i < s.count; i += THREADS) readings[i] = Reading(s.products[i]);
     __syncthreads();
-    Stream<T> stream(products, s.count, ring);
+    Source source = {readings, s.count, ring};
+    Stream::begin(source).keep();
     uint32_t met = 0;
     auto meet_all = [&] { meet(s.arrived, met += gridDim.x); };
     embed<T>(s);
@@ -73,27 +73,14 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     Attending<T> attending = {s.plan, s.tiles, s.heads, s.cache.kv_heads, static_cast<const T *>(s.qkv),
                               static_cast<T *>(s.attention), s.shares};
     for (int i = 0; i < s.count; i++) {
-        const Product &p = products[i];
-        with_format<T>(p.format, [&](auto format) {
-            multiply<decltype(format), T>(p, s.rows, s.eps, stream, staged, meet_all);
-        });
+        multiply<T>(s.products[i], readings[i], source, s.rows, s.eps, inputs, found, meet_all);
         if (i % 4 != 0 || i + 1 == s.count) continue;
-        // Behind qkv. Nothing is read here for long but what is asked for now.
-        stream.ask_ahead();
+        // Behind qkv.
         Cache cache = s.cache;
         cache.layer = i / 4;
-        Page<T, D> page;
-        bool known = false; // the first page: it was cached in earlier steps
-        for_tasks(attending, [&](const Task &task) {
-            if (!known) page.load(attending, cache, task, task.split);
-            known = true;
-        });
+        for_tasks(attending, [&](const Task &task) { ask_for<T, D>(attending, cache, task); });
         meet_all();
-        for_tasks(attending, [&](const Task &task) {
-            if (!known) page.load(attending, cache, task, task.split);
-            known = false;
-            attend<T, D>(attending, cache, task, page, turns, memory);
-        });
+        for_tasks(attending, [&](const Task &task) { attend<T, D>(attending, cache, task, turns, memory); });
         meet_all();
         join<T, D>(attending, memory);
     }

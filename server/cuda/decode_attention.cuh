@@ -101,10 +101,18 @@ template <class T, int D> struct Page {
     }
 };
 
-// One task. `page` is the first of its pages.
+// Asks for a task's first page as far as the second-level cache: it was written in earlier steps.
 template <class T, int D>
-__device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache, const Task &task, Page<T, D> &page,
-                                       const Turns<D> *turns, Attention<T, D> &memory) {
+__device__ __forceinline__ void ask_for(const Attending<T> &a, const Cache &cache, const Task &task) {
+    if (threadIdx.x >= 2) return;
+    uint32_t page = a.plan.pages[task.span.pages_at + task.split];
+    prefetch(cache_head<T>(cache, page, threadIdx.x, task.kv_head, D), PAGE * D * sizeof(T));
+}
+
+// One task.
+template <class T, int D>
+__device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache, const Task &task, const Turns<D> *turns,
+                                       Attention<T, D> &memory) {
     constexpr int CHUNKS = D / 8, STEPS = D / 32, COLUMNS = D / SLICES;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = warp / SLICES, slice = warp % SLICES;
     int g = lane / 4, q = lane % 4, shared_by = a.heads / a.kv_heads, width = (a.heads + 2 * a.kv_heads) * D;
@@ -125,6 +133,8 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
         }
         return v;
     };
+    Page<T, D> page;
+    page.load(a, cache, task, task.split);
     __syncthreads(); // the task before may still be read
     for (int i = threadIdx.x; i < HEADS * CHUNKS; i += THREADS) {
         int head = task.kv_head * shared_by + min(task.first_head + i / CHUNKS, shared_by - 1), chunk = i % CHUNKS;

@@ -1,298 +1,420 @@
-// The products of a decode step: x · weightᵀ for one or two rows, with what stands before and behind each.
+// The products of a decode step: x · weightᵀ for one or two rows of inputs, with what stands before and behind each.
 //
-// A warp takes a row of the weight and reads it in rounds, a lane sixteen bytes, one behind the other. They go to the
-// tensor cores as they are: a lane's bytes are a piece of one of the eight columns of an mma, and of the eight rows that the
-// inputs have there, one is made of the same pieces. So the sums wanted are where row and column have the same number; the
-// others mean nothing. In which order a sum is taken is free as long as both factors keep to it: the inputs wait in
-// shared memory in that order.
+// A lane's sixteen bytes are a piece of a column of an mma, and the inputs are its rows. All lanes of a column are summed, so
+// what isn't to meet in a sum is kept apart by the mma's rows: each has the inputs of some lanes, and zeros for the others.
+// In which order a sum is taken is free as long as both factors keep to it.
+//
+// The eight columns are eight pieces of a plain row, and of the rows that the inputs have there one is made of the same pieces:
+// the sums wanted are where row and column have the same number. The others mean nothing.
+//
+// Of blocks the columns are the rows of a tile. Not the weights are scaled but the sums: a row of the mma has the inputs of one
+// scale's weights. Numbers of 4 bits become 16-bit ones by an and-or, each too large by ZERO; what that adds is ZERO times
+// the sum of the inputs, which is known. Numbers of 8 bits are two of 4 bits, the second with sixteen times the scale.
 #pragma once
-#include <climits>
+#include "decode_weights.cuh"
 
-#include "formats.cuh"
+// What the inputs lie in.
+struct Inputs {
+    static constexpr int ZEROS = 512; // bytes that are 0
+    // Elements behind a row, so that two rows lie in different banks.
+    static constexpr int APART = 32;
+    // Zeros; then for plain weights, [round][half of a unit][lane] two pairs of both rows of inputs; for blocks [m, stride]
+    // inputs as T, and [m, stride / 32] sums of 32 of them as f32.
+    unsigned char *memory;
 
-constexpr int WARPS = 16, THREADS = 32 * WARPS;
-// Rows of inputs at most: an mma has room for twice eight.
-constexpr int MOST = 2;
-// Rounds that are asked for and waited for at once, and such batches that a warp has under way: as many as shared memory
-// holds beside two rows of 14336 inputs. The host knows it too.
-constexpr int BATCH = 4;
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
-constexpr int DEPTH = 3;
-#elif __CUDA_ARCH__ == 800 || __CUDA_ARCH__ == 870
-constexpr int DEPTH = 2;
-#else
-constexpr int DEPTH = 1;
-#endif
-
-enum Mode {
-    NORM_BIAS,  // out[m, rows] = T(w · rms_norm(x) + bias)
-    NORM_GATED, // out[m, rows / 2] = T(silu(first half) · second half) of w · rms_norm(x)
-    NORM_F32,   // out[m, rows] = f32(w · rms_norm(x))
-    ADD,        // x[m, rows] += w · input
+    // Whole batches of any format.
+    static __device__ __forceinline__ int whole(int k) { return (k + 511) / 512 * 512; }
+    static __device__ __forceinline__ int stride(int k) { return whole(k) + APART; }
+    __device__ __forceinline__ uint4 *pairs() const { return reinterpret_cast<uint4 *>(memory + ZEROS); }
+    template <class T> __device__ __forceinline__ T *row(int k, int m) const {
+        return reinterpret_cast<T *>(memory + ZEROS) + m * stride(k);
+    }
+    __device__ __forceinline__ float *sums(int k, int rows, int m) const {
+        return reinterpret_cast<float *>(memory + ZEROS + rows * stride(k) * 2) + m * (stride(k) / 32);
+    }
 };
 
-struct Product {
-    Weight weight;
-    const void *input; // the residual stream, f32 [m, k]; of ADD: T [m, k]
-    const void *norm;  // T [k]
-    const void *bias;  // T [rows] or null
-    void *out;
-    int format, mode;
+// Where the digits of a unit have their inputs, in which lanes' mma rows they are, and what is to be done with the sums. A lane's
+// row of the mma is lane / 4: its second bit tells the row of inputs, the others part the scales.
+template <class F> struct Scaled;
 
-    __device__ __forceinline__ int outputs() const { return mode == NORM_GATED ? weight.rows / 2 : weight.rows; }
+__device__ __forceinline__ int input_row() { return lane_id() / 8 % 2; }
+__device__ __forceinline__ int part_low() { return lane_id() / 4 % 2; }
+__device__ __forceinline__ int part_high() { return lane_id() / 16; }
+
+// What a lane has of a batch: for each round the sums of the weight's rows 2q and 2q + 1, and that of the inputs.
+struct Sums {
+    float rows[ROUNDS][2], inputs[ROUNDS];
 };
 
-// What a warp's lanes read in a batch: in each round a unit, and what holds its scale.
-struct Slot {
-    uint4 units[BATCH][32];
-    unsigned char heads[BATCH][128];
+// What holds a lane's scales: of each round, those of rows 2q and 2q + 1.
+struct Twos {
+    Pack<f16, 2> twos[ROUNDS];
 };
 
-__device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
-// All warps of the grid are numbered through, those of a block far from each other, so that few rows spread over all.
-__device__ __forceinline__ int warp_number() { return threadIdx.x / 32 * gridDim.x + blockIdx.x; }
-__device__ __forceinline__ int warp_count() { return gridDim.x * WARPS; }
-
-// Batches of a row of k.
-template <class F> __device__ __forceinline__ int batches_of(int k) {
-    return (k / F::SIZE + 32 * BATCH - 1) / (32 * BATCH);
+template <int BLOCKS> __device__ __forceinline__ Twos load_twos(const Slot &slot, int block) {
+    Twos found;
+#pragma unroll
+    for (int r = 0; r < ROUNDS; r++)
+        found.twos[r] = *reinterpret_cast<const Pack<f16, 2> *>(slot.heads + ((r * BLOCKS + block) * TILE + lane_id() % 4 * 2) * 2);
+    return found;
 }
 
-// All weights of a step, as this warp reads them: product after product without a pause, since they depend on nothing
-// that is computed. It must stay in registers, so nothing in it is indexed, and no function takes its address.
-template <class T> struct Stream {
-    const Product *product, *end; // what is read, in shared memory
-    int output, outputs, format;
-    bool partner;            // the row is a gate's partner
-    const char *from, *head; // this lane's next unit, and its head
-    int batches, left;       // of the row, and units from this lane's on; nothing is asked for behind the last
-    Slot *ring, *slot;       // this warp's slots; the one that is read into, and before that from
-
-    __device__ __forceinline__ Stream(const Product *products, int count, Slot *ring)
-        : product(products), end(products + count), ring(ring + threadIdx.x / 32 * DEPTH), slot(this->ring) {
-        output = warp_number(), partner = false;
-        begin_row();
-        for (int i = 0; i < DEPTH; i++) fetch();
+// Adds sums times the scales of their block.
+__device__ __forceinline__ void add_scaled(const Twos &heads, float by, const Sums &sums, float2 &total) {
+#pragma unroll
+    for (int r = 0; r < ROUNDS; r++) {
+        auto two = heads.twos[r];
+        total.x += to_float(two.v[0]) * by * sums.rows[r][0], total.y += to_float(two.v[1]) * by * sums.rows[r][1];
     }
+}
 
-    // Goes to the row of `output` or, behind a product's last one, of the next product that has one for this warp.
-    __device__ __forceinline__ void begin_row() {
-        while (product < end && output >= product->outputs()) product++, output = warp_number();
-        if (product >= end) { // nothing is left to be asked for
-            batches = INT_MAX, left = 0;
+// Two lanes have a block; the parts are block and digit.
+template <> struct Scaled<Q8_0> {
+    static constexpr int BLOCKS = 2; // of 32, in a round
+    static __device__ __forceinline__ int place(bool) { return lane_id() % 4 * 16; }
+    static __device__ __forceinline__ bool takes(bool high) {
+        return part_high() == high && lane_id() % 4 / 2 == part_low();
+    }
+    static __device__ __forceinline__ int block() { return part_low(); }
+    // The second digit is signed: 8 more than ZERO is its 0, once its top bit is turned.
+    static constexpr uint32_t FLIPPED = 0x80808080u;
+    static __device__ __forceinline__ int zero() { return part_high() ? 8 : 0; }
+    static __device__ __forceinline__ Twos heads(const Slot &slot) { return load_twos<BLOCKS>(slot, block()); }
+    static __device__ __forceinline__ void scale(const Twos &heads, const Sums &sums, float2 &total) {
+        add_scaled(heads, part_high() ? 16.0f : 1.0f, sums, total);
+    }
+};
+
+// A lane has a block; the parts are the blocks.
+template <> struct Scaled<Q4_0> {
+    static constexpr int BLOCKS = 4;
+    static __device__ __forceinline__ int place(bool high) { return lane_id() % 4 * 32 + (high ? 16 : 0); }
+    static __device__ __forceinline__ bool takes(bool) { return lane_id() % 4 == block(); }
+    static __device__ __forceinline__ int block() { return part_high() * 2 + part_low(); }
+    static constexpr uint32_t FLIPPED = 0;
+    static __device__ __forceinline__ int zero() { return 8; }
+    static __device__ __forceinline__ Twos heads(const Slot &slot) { return load_twos<BLOCKS>(slot, block()); }
+    static __device__ __forceinline__ void scale(const Twos &heads, const Sums &sums, float2 &total) {
+        add_scaled(heads, 1, sums, total);
+    }
+};
+
+// Two lanes have two blocks, one in the low digits, one in the high ones.
+template <> struct Scaled<Q4K> {
+    static constexpr int BLOCKS = 4;
+    static __device__ __forceinline__ int place(bool high) {
+        return lane_id() % 4 / 2 * 64 + lane_id() % 2 * 16 + (high ? 32 : 0);
+    }
+    static __device__ __forceinline__ bool takes(bool high) {
+        return part_high() == high && lane_id() % 4 / 2 == part_low();
+    }
+    static __device__ __forceinline__ int block() { return part_low() * 2 + part_high(); }
+    static constexpr uint32_t FLIPPED = 0;
+    static __device__ __forceinline__ int zero() { return 0; }
+    struct Heads {
+        uint4 rows[2];
+    };
+    static __device__ __forceinline__ Heads heads(const Slot &slot) {
+        auto *at = reinterpret_cast<const uint4 *>(slot.heads) + lane_id() % 4 * 2;
+        return {{at[0], at[1]}};
+    }
+    // See Q4K::pairs.
+    static __device__ __forceinline__ void scale(const Heads &heads, const Sums &sums, float2 &total) {
+        static_assert(ROUNDS == 2, "a batch is a block");
+        int shift = block() * 8;
+        float found[2];
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            uint4 raw = heads.rows[c];
+            auto d = *reinterpret_cast<const Pack<f16, 2> *>(&raw.x);
+            uint32_t s = raw.y >> shift, m = raw.z >> shift, low = raw.w >> shift;
+            float scaled = small_float(s & 63u) * sums.rows[0][c];
+            scaled += small_float((low & 15u) | (s >> 2 & 0x30u)) * sums.rows[1][c];
+            float less = small_float(m & 63u) * sums.inputs[0];
+            less += small_float((low >> 4 & 15u) | (m >> 2 & 0x30u)) * sums.inputs[1];
+            found[c] = to_float(d.v[0]) * scaled - to_float(d.v[1]) * less;
+        }
+        total.x += found[0], total.y += found[1];
+    }
+    static __device__ __forceinline__ float small_float(uint32_t v) {
+        return __uint_as_float(v | 0x4B000000u) - 8388608.0f;
+    }
+};
+
+// The sums over a block, for every thread.
+__device__ __forceinline__ void block_sums(float (&x)[MOST]) {
+    __shared__ float parts[MOST][WARPS];
+#pragma unroll
+    for (int m = 0; m < MOST; m++) x[m] = warp_sum(x[m]);
+    if (lane_id() == 0)
+#pragma unroll
+        for (int m = 0; m < MOST; m++) parts[m][warp_id()] = x[m];
+    __syncthreads();
+#pragma unroll
+    for (int m = 0; m < MOST; m++) {
+        x[m] = 0;
+#pragma unroll
+        for (int i = 0; i < WARPS; i++) x[m] += parts[m][i];
+    }
+}
+
+// The inputs to shared memory, normed unless they are added to; zeros behind their end. Nobody reads there any more.
+template <class T>
+__device__ __forceinline__ void stage(const Product &p, int rows, float eps, const Pack<T, 8> &norm, const Inputs &inputs) {
+    constexpr int EIGHTS = 4; // that a thread loads at once
+    int k = p.weight.k, whole = Inputs::whole(k), mine = threadIdx.x * 8;
+    bool plain = p.format == DENSE;
+    auto put = [&](int at, const uint4 (&pairs)[MOST]) {
+        if (plain) {
+            uint4 *to = inputs.pairs() + at / 256 * 64 + at / 8 % 32;
+            to[0] = {pairs[0].x, pairs[1].x, pairs[0].y, pairs[1].y};
+            to[32] = {pairs[0].z, pairs[1].z, pairs[0].w, pairs[1].w};
             return;
         }
-        Weight weight = product->weight;
-        outputs = product->outputs(), format = product->format;
-        int row = partner ? outputs + output : output;
-        with_format<T>(format, [&](auto f) {
-            using F = decltype(f);
-            from = static_cast<const char *>(F::at(weight, row, lane_id()));
-            head = static_cast<const char *>(F::head_at(weight, row, lane_id()));
-            left = weight.k / F::SIZE - lane_id(), batches = batches_of<F>(weight.k);
-        });
-    }
-
-    __device__ __forceinline__ void next_row() {
-        partner = !partner && product->mode == NORM_GATED;
-        if (!partner) output += warp_count();
-        begin_row();
-    }
-
-    // Asks for a batch, and goes to the next slot.
-    __device__ __forceinline__ void fetch() {
-        int lane = lane_id();
-        if (format == Q4K_BLOCKS) {
 #pragma unroll
-            for (int r = 0; r < BATCH; r++) {
-                copy_async(&slot->units[r][lane], from + r * Q4K::STEP, left > 32 * r);
-                // Of the eight lanes with the same block the first brings the head.
-                if (lane % 8 == 0) copy_async(slot->heads[r] + lane * 2, head + r * Q4K::HEAD_STEP, left > 32 * r);
-            }
-            from += BATCH * Q4K::STEP, head += BATCH * Q4K::HEAD_STEP;
-        } else {
-#pragma unroll
-            for (int r = 0; r < BATCH; r++)
-                copy_async(&slot->units[r][lane], from + r * Dense<T>::STEP, left > 32 * r);
-            from += BATCH * Dense<T>::STEP;
-            if (format != DENSE) { // the four bytes that hold the scale
-                int step = format == Q8_0_BLOCKS ? Q8_0::HEAD_STEP : Q4_0::HEAD_STEP;
-                auto *word = reinterpret_cast<const char *>(reinterpret_cast<size_t>(head) & ~size_t(3));
-#pragma unroll
-                for (int r = 0; r < BATCH; r++)
-                    copy_async_word(slot->heads[r] + lane * 4, word + r * step, left > 32 * r);
-                head += BATCH * step;
-            }
-        }
-        copy_commit();
-        left -= 32 * BATCH;
-        slot = slot == ring + DEPTH - 1 ? ring : slot + 1;
-        if (--batches == 0) next_row();
-    }
-
-    // Asks for the row behind the one that is read, as far as the second-level cache.
-    __device__ __forceinline__ void ask_ahead() const {
-        if (product >= end || output + warp_count() >= outputs || partner || lane_id() != 0) return;
-        Weight weight = product->weight;
-        with_format<T>(format, [&](auto f) {
-            using F = decltype(f);
-            auto *begin = static_cast<const char *>(F::at(weight, output + warp_count(), 0));
-            auto *next = static_cast<const char *>(F::at(weight, output + warp_count() + 1, 0));
-            prefetch(reinterpret_cast<const void *>(reinterpret_cast<size_t>(begin) & ~size_t(15)), next - begin - 16);
-        });
-    }
-};
-
-// Group c of the inputs' row m, as f32 in the order of memory; zeros behind the last.
-template <class F, class T>
-__device__ __forceinline__ void load_group(const Product &p, int m, int c, float (&v)[8]) {
-    Place place = F::place(c);
-    size_t row = static_cast<size_t>(m) * p.weight.k;
-    float4 low = {0, 0, 0, 0}, high = low;
-    if (c < p.weight.k / 8 && p.mode != ADD) {
-        auto *x = static_cast<const float *>(p.input) + row;
-        low = load_fresh<float4>(x + place.low), high = load_fresh<float4>(x + place.high);
-    }
-    v[0] = low.x, v[1] = low.y, v[2] = low.z, v[3] = low.w;
-    v[4] = high.x, v[5] = high.y, v[6] = high.z, v[7] = high.w;
-    if (c < p.weight.k / 8 && p.mode == ADD) {
-        auto *x = static_cast<const T *>(p.input) + row;
-        uint2 halves[2] = {load_fresh<uint2>(x + place.low), load_fresh<uint2>(x + place.high)};
-        auto *values = reinterpret_cast<const T *>(halves);
-#pragma unroll
-        for (int i = 0; i < 8; i++) v[i] = to_float(values[i]);
-    }
-}
-
-// The inputs in shared memory: 16 bytes are what a lane brings to an mma, two pairs of each of the two rows (or of one, and
-// zeros). They lie [round][group of a unit][half of it][lane], for plain weights in whole batches: there rounds aren't counted.
-template <class F> __device__ __forceinline__ int staged_groups(int k) {
-    int rounds = F::HEAD == 0 ? batches_of<F>(k) * BATCH : (k / F::SIZE + 31) / 32;
-    return rounds * 32 * (F::SIZE / 8);
-}
-
-// This thread's first group of the weights that the inputs are normed with. They depend on nothing.
-template <class F, class T> __device__ __forceinline__ Pack<T, 8> load_norm(const Product &p, int c) {
-    Pack<T, 8> norm = {};
-    if (p.mode == ADD || c >= p.weight.k / 8) return norm;
-    Place place = F::place(c);
-    auto low = load<T, 4>(static_cast<const T *>(p.norm) + place.low);
-    auto high = load<T, 4>(static_cast<const T *>(p.norm) + place.high);
-#pragma unroll
-    for (int i = 0; i < 8; i++) norm.v[i] = i < 4 ? low.v[i % 4] : high.v[i % 4];
-    return norm;
-}
-
-// The inputs to shared memory, normed unless they are added to.
-template <class F, class T>
-__device__ __forceinline__ void stage(const Product &p, int rows, float eps, const Pack<T, 8> &norm, uint32_t *staged) {
-    constexpr int GROUPS = F::SIZE / 8;
-    int k = p.weight.k, groups = staged_groups<F>(k);
-    bool norms = p.mode != ADD;
-    for (int m = 0; m < MOST; m++) {
-        float v[8], inverse = 1; // v: the first group of this thread, and mostly its only one
-        bool there = m < rows;
-        if (static_cast<int>(threadIdx.x) < groups && there) load_group<F, T>(p, m, threadIdx.x, v);
-        if (norms && there) {
+        for (int m = 0; m < MOST; m++) {
+            if (m >= rows) continue;
+            uint2 low = paired<true>({pairs[m].x, pairs[m].y}), high = paired<true>({pairs[m].z, pairs[m].w});
+            *reinterpret_cast<uint4 *>(inputs.row<T>(k, m) + at) = {low.x, low.y, high.x, high.y};
+            auto values = *reinterpret_cast<const Pack<T, 8> *>(&pairs[m]);
             float sum = 0;
-            for (int c = threadIdx.x; c < groups; c += THREADS) {
-                float w[8];
-                if (c >= THREADS) load_group<F, T>(p, m, c, w);
 #pragma unroll
-                for (int i = 0; i < 8; i++) sum += c >= THREADS ? w[i] * w[i] : v[i] * v[i];
-            }
-            inverse = rsqrtf(block_sum(sum) / k + eps);
+            for (int i = 0; i < 8; i++) sum += to_float(values.v[i]);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+            sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+            if (lane_id() % 4 == 0) inputs.sums(k, rows, m)[at / 32] = sum;
         }
-        for (int c = threadIdx.x; c < groups; c += THREADS) {
-            if (c >= THREADS && there) load_group<F, T>(p, m, c, v);
-            auto scale = c >= THREADS && there ? load_norm<F, T>(p, c) : norm;
-            int u = c / GROUPS;
-            uint32_t *to = staged + ((u / 32 * GROUPS + c % GROUPS) * 64 + u % 32) * 4 + m;
+    };
+    for (int i = threadIdx.x; i < Inputs::ZEROS / 4; i += THREADS) reinterpret_cast<float *>(inputs.memory)[i] = 0;
+    if (p.mode == ADD) {
+        auto *x = static_cast<const T *>(p.input);
+#pragma unroll 1
+        for (int begin = mine; begin < whole; begin += EIGHTS * THREADS * 8) {
+            uint4 some[EIGHTS][MOST];
 #pragma unroll
-            for (int i = 0; i < 4; i++) { // pairs: 0, 2 and 1, 3 of each four where they are paired so
-                int first = F::PAIRED ? i / 2 * 4 + i % 2 : i * 2, second = F::PAIRED ? first + 2 : first + 1;
-                float a = v[first] * inverse, b = v[second] * inverse;
-                if (norms) a *= to_float(scale.v[first]), b *= to_float(scale.v[second]);
-                to[i / 2 * 128 + i % 2 * 2] = there ? pack_pair<T>(a, b) : 0;
+            for (int e = 0; e < EIGHTS; e++)
+#pragma unroll
+                for (int m = 0; m < MOST; m++) {
+                    int at = begin + e * THREADS * 8;
+                    some[e][m] = uint4{0, 0, 0, 0};
+                    if (at < k && m < rows) some[e][m] = load_fresh<uint4>(x + static_cast<size_t>(m) * k + at);
+                }
+#pragma unroll
+            for (int e = 0; e < EIGHTS; e++)
+                if (begin + e * THREADS * 8 < whole) put(begin + e * THREADS * 8, some[e]);
+        }
+    } else {
+        auto *x = static_cast<const float *>(p.input);
+        float v[MOST][8], inverse[MOST] = {};
+        auto load_at = [&](int at) {
+#pragma unroll
+            for (int m = 0; m < MOST; m++) {
+                float4 low = {0, 0, 0, 0}, high = low;
+                if (m < rows && at < k) {
+                    auto *from = x + static_cast<size_t>(m) * k + at;
+                    low = load_fresh<float4>(from), high = load_fresh<float4>(from + 4);
+                }
+                v[m][0] = low.x, v[m][1] = low.y, v[m][2] = low.z, v[m][3] = low.w;
+                v[m][4] = high.x, v[m][5] = high.y, v[m][6] = high.z, v[m][7] = high.w;
             }
+        };
+        // All but the first eight of a thread, if there are any, are loaded twice.
+        int last = mine + (k - 1 - mine) / (THREADS * 8) * (THREADS * 8);
+#pragma unroll 1
+        for (int at = max(last, mine); at >= mine; at -= THREADS * 8) {
+            load_at(at);
+#pragma unroll
+            for (int m = 0; m < MOST; m++)
+#pragma unroll
+                for (int i = 0; i < 8; i++) inverse[m] += v[m][i] * v[m][i];
+        }
+        block_sums(inverse);
+#pragma unroll
+        for (int m = 0; m < MOST; m++) inverse[m] = rsqrtf(inverse[m] / k + eps);
+#pragma unroll 1
+        for (int at = mine; at < whole; at += THREADS * 8) {
+            auto scale = norm;
+            if (at != mine) {
+                scale = {};
+                if (at < k) scale = load<T, 8>(static_cast<const T *>(p.norm) + at);
+                load_at(at);
+            }
+            uint4 pairs[MOST];
+#pragma unroll
+            for (int m = 0; m < MOST; m++) {
+                auto pair = [&](int i) {
+                    return pack_pair<T>(v[m][i] * inverse[m] * to_float(scale.v[i]),
+                                        v[m][i + 1] * inverse[m] * to_float(scale.v[i + 1]));
+                };
+                pairs[m] = {pair(0), pair(2), pair(4), pair(6)};
+            }
+            put(at, pairs);
         }
     }
     __syncthreads();
 }
 
-// The sums of a row with each row of inputs.
+// Goes through this warp's piece of the block's tiles, from a batch of a tile on so many, and puts down what it finds:
+// `found` is [tile + warp][m][row of the tile].
 template <class F, class T>
-__device__ __forceinline__ float2 row_sums(const Weight &weight, int row, Stream<T> &stream, const uint32_t *staged) {
-    // Sums that are taken side by side: the tensor cores take their time.
-    constexpr int GROUPS = F::SIZE / 8, SUMS = F::HEAD == 0 ? 4 : 2;
-    int lane = lane_id(), rounds = (weight.k / F::SIZE + 31) / 32;
-    // Where a lane finds its head.
-    int head = F::HEAD == 16 ? lane / 8 * 16 : lane * 4;
-    if (F::HEAD == 2) head += reinterpret_cast<size_t>(F::head_at(weight, row, lane)) % 4;
-    const uint4 *x = reinterpret_cast<const uint4 *>(staged) + lane;
-    float sums[SUMS][4] = {};
-    auto round = [&](const Slot &slot, int r) {
-        uint32_t w[GROUPS * 4];
-        F::template pairs<T>(slot.units[r][lane], slot.heads[r] + head, lane, w);
-#pragma unroll
-        for (int i = 0; i < 2 * GROUPS; i++) {
-            uint4 a = x[i * 32];
-            multiply_add<T>(sums[F::HEAD == 0 ? r % 2 * 2 + i : i % 2], {a.x, a.y, a.z, a.w}, w[2 * i], w[2 * i + 1]);
+__device__ __forceinline__ void sum_up(int k, int batches, int rows, int tile, int batch, int left, Stream &stream,
+                                       const Inputs &inputs, float *found) {
+    int lane = lane_id();
+    // Calls `f` with each run of batches of a tile.
+    auto for_runs = [&](const auto &f) {
+#pragma unroll 1
+        while (left > 0) {
+            int run = min(left, batches - batch);
+            f(run);
+            left -= run, batch = 0, tile++;
         }
-        x += GROUPS * 64;
     };
+    if constexpr (F::FORMAT == DENSE) {
+        for_runs([&](int run) {
+            const uint4 *x = inputs.pairs() + batch * ROUNDS * 64 + lane;
+            float sums[2 * ROUNDS][4] = {}; // side by side: the tensor cores take their time
 #pragma unroll 1
-    for (; rounds > 0; rounds -= BATCH) {
-        copy_wait<DEPTH - 1>();
-        if (F::HEAD == 16) __syncwarp(); // another lane brought the head
-        const Slot &slot = *stream.slot;
-        if constexpr (F::HEAD == 0) {
+            for (; run > 0; run--, x += ROUNDS * 64) {
+                const Slot &slot = stream.wait();
 #pragma unroll
-            for (int r = 0; r < BATCH; r++) round(slot, r);
-        } else {
+                for (int r = 0; r < ROUNDS; r++) {
+                    uint4 w = slot.units[r][lane], a = x[r * 64], b = x[r * 64 + 32];
+                    multiply_add<T>(sums[2 * r], {a.x, a.y, a.z, a.w}, w.x, w.y);
+                    multiply_add<T>(sums[2 * r + 1], {b.x, b.y, b.z, b.w}, w.z, w.w);
+                }
+                stream.done();
+            }
+#pragma unroll
+            for (int i = 1; i < 2 * ROUNDS; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) sums[0][j] += sums[i][j];
+            // Of a lane's two columns at most one has its row's number.
+            int own = lane / 4 - lane % 4 * 2;
+            float low = warp_sum(own == 0 ? sums[0][0] : own == 1 ? sums[0][1] : 0);
+            float high = warp_sum(own == 0 ? sums[0][2] : own == 1 ? sums[0][3] : 0);
+            if (lane == 0) *reinterpret_cast<float2 *>(found + (tile + warp_id()) * MOST) = {low, high};
+        });
+    } else {
+        using S = Scaled<F>;
+        constexpr int ROUND = 4 * F::SIZE * 2, BATCH = ROUNDS * ROUND; // bytes of inputs
+        int q = lane % 4, m = input_row();
+        bool there = m < rows, low = there && S::takes(false), high = there && S::takes(true);
+        const unsigned char *row = reinterpret_cast<const unsigned char *>(inputs.row<T>(k, m));
+        // Lanes whose digits aren't their row's read zeros.
+        const unsigned char *low_at = low ? row + S::place(false) * 2 : inputs.memory;
+        const unsigned char *high_at = high ? row + S::place(true) * 2 : inputs.memory;
+        const float *sums_at = there ? inputs.sums(k, rows, m) + S::block() : reinterpret_cast<float *>(inputs.memory);
+        int low_step = low ? BATCH : 0, high_step = high ? BATCH : 0, sums_step = there ? ROUNDS * S::BLOCKS : 0;
+        float zero = -static_cast<float>(Digits<T>::ZERO + S::zero());
+        for_runs([&](int run) {
+            const unsigned char *low_x = low_at + batch * low_step, *high_x = high_at + batch * high_step;
+            const float *sum_at = sums_at + batch * sums_step;
+            float2 total = {0, 0};
 #pragma unroll 1
-            for (int r = 0; r < min(BATCH, rounds); r++) round(slot, r);
-        }
-        if (F::HEAD == 16) __syncwarp();
-        stream.fetch();
+            for (; run > 0; run--, low_x += low_step, high_x += high_step, sum_at += sums_step) {
+                const Slot &slot = stream.wait();
+                float even[ROUNDS][4] = {}, odd[ROUNDS][4] = {};
+                uint4 units[ROUNDS];
+#pragma unroll
+                for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
+                auto heads = S::heads(slot);
+                Sums sums;
+#pragma unroll
+                for (int r = 0; r < ROUNDS; r++) sums.inputs[r] = sum_at[r * S::BLOCKS];
+                // The tensor cores take their time: their sums go side by side.
+#pragma unroll
+                for (int i = 0; i < 2; i++) // two words, eight numbers of each kind
+#pragma unroll
+                    for (int high = 0; high < 2; high++)
+#pragma unroll
+                        for (int r = 0; r < ROUNDS; r++) {
+                            uint32_t v = (word(units[r], 2 * i) ^ S::FLIPPED) >> 4 * high;
+                            uint32_t w = (word(units[r], 2 * i + 1) ^ S::FLIPPED) >> 4 * high;
+                            uint4 a = *reinterpret_cast<const uint4 *>((high ? high_x : low_x) + r * ROUND + i * 16);
+                            multiply_add<T>(even[r], {a.x, a.y, a.z, a.w}, digits<T>(v), digits<T>(w));
+                            multiply_add<T>(odd[r], {a.x, a.y, a.z, a.w}, digits<T>(v >> 8), digits<T>(w >> 8));
+                        }
+#pragma unroll
+                for (int r = 0; r < ROUNDS; r++) {
+#pragma unroll
+                    for (int c = 0; c < 2; c++) sums.rows[r][c] = even[r][c] + odd[r][2 + c] + zero * sums.inputs[r];
+                }
+                S::scale(heads, sums, total);
+                stream.done();
+            }
+            // A tile's sums are parted between the lanes with the same q and row of inputs.
+#pragma unroll
+            for (int other = 4; other <= 16; other *= 4) {
+                total.x += __shfl_xor_sync(0xffffffffu, total.x, other);
+                total.y += __shfl_xor_sync(0xffffffffu, total.y, other);
+            }
+            auto *to = found + ((tile + warp_id()) * MOST + m) * TILE + q * 2;
+            if ((lane & 20) == 0) *reinterpret_cast<float2 *>(to) = total;
+        });
     }
-#pragma unroll
-    for (int i = 1; i < SUMS; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) sums[0][j] += sums[i][j];
-    // Of a lane's two columns at most one has its row's number.
-    int own = lane / 4 - lane % 4 * 2;
-    float2 found;
-    found.x = own == 0 ? sums[0][0] : own == 1 ? sums[0][1] : 0;
-    found.y = own == 0 ? sums[0][2] : own == 1 ? sums[0][3] : 0;
-    found.x = warp_sum(found.x);
-    found.y = warp_sum(found.y);
-    return found;
+}
+
+// What the warps found of a tile's row.
+__device__ __forceinline__ float sum_found(const float *found, const Reading &r, int height, int tile, int m, int row) {
+    float sum = 0;
+    int all = r.tiles * r.batches, last = piece_of(all, (tile + 1) * r.batches - 1);
+    for (int warp = piece_of(all, tile * r.batches); warp <= last; warp++)
+        if (piece_begin(all, warp) < piece_begin(all, warp + 1)) sum += found[((tile + warp) * MOST + m) * height + row];
+    return sum;
+}
+
+// Result i of a block, [tile][row of inputs][row].
+struct Result {
+    int tile, m, row, output; // the last: which of the outputs it is, or -1 where there is none
+
+    __device__ __forceinline__ Result(const Product &p, const Reading &r, int rows, int i) {
+        int bits = p.format == DENSE ? 0 : 3;
+        row = i & ((1 << bits) - 1), m = (i >> bits) % MOST, tile = (i >> bits) / MOST * r.halves;
+        output = p.first_row(tile) + row;
+        if (tile >= r.tiles || m >= rows || output >= p.outputs()) output = -1;
+    }
+    // What it is added to.
+    template <class T> __device__ __forceinline__ float before(const Product &p) const {
+        if (output < 0) return 0;
+        if (p.mode == ADD) return load_fresh<float>(static_cast<float *>(p.out) + static_cast<size_t>(m) * p.outputs() + output);
+        return p.mode == NORM_BIAS && p.bias ? to_float(static_cast<const T *>(p.bias)[output]) : 0.0f;
+    }
+};
+
+template <class T>
+__device__ __forceinline__ void finish(const Product &p, const Reading &r, int rows, const float *found, float first_before) {
+    int height = p.height(), mode = p.mode;
+    for (int i = threadIdx.x; i < r.tiles / r.halves * MOST * height; i += THREADS) {
+        Result result(p, r, rows, i);
+        if (result.output < 0) continue;
+        float sum = sum_found(found, r, height, result.tile, result.m, result.row);
+        if (mode == NORM_GATED) sum = silu(sum) * sum_found(found, r, height, result.tile + 1, result.m, result.row);
+        else sum += i < THREADS ? first_before : result.before<T>(p);
+        size_t at = static_cast<size_t>(result.m) * p.outputs() + result.output;
+        if (mode == NORM_F32 || mode == ADD) static_cast<float *>(p.out)[at] = sum;
+        else static_cast<T *>(p.out)[at] = from_float<T>(sum);
+    }
 }
 
 // Waits with `meet_all` until the inputs are there, and multiplies.
-template <class F, class T, class Meet>
-__device__ __forceinline__ void multiply(const Product &p, int rows, float eps, Stream<T> &stream, uint32_t *staged,
+template <class T, class Meet>
+__device__ __forceinline__ void multiply(const Product &p, const Reading &r, const Source &source, int rows, float eps, const Inputs &inputs, float *found,
                                          const Meet &meet_all) {
-    auto norm = load_norm<F, T>(p, threadIdx.x);
+    // What depends on nothing is done before the others are waited for.
+    Pack<T, 8> norm = {};
+    int first = threadIdx.x * 8;
+    if (p.mode != ADD && first < p.weight.k) norm = load<T, 8>(static_cast<const T *>(p.norm) + first);
+    float before = Result(p, r, rows, threadIdx.x).template before<T>(p);
+    int all = r.tiles * r.batches, begin = piece_begin(all, warp_id()), left = piece_begin(all, warp_id() + 1) - begin;
+    int tile = r.tile_with(begin), batch = begin - tile * r.batches;
     meet_all();
-    stage<F, T>(p, rows, eps, norm, staged);
-    Weight weight = p.weight;
-    int mode = p.mode, outputs = p.outputs(), m = min(lane_id(), rows - 1);
-    void *out = p.out;
-    for (int output = warp_number(); output < outputs; output += warp_count()) {
-        size_t at = static_cast<size_t>(m) * outputs + output;
-        float before = 0, sum = 0; // asked for before it is needed
-        if (mode == ADD) before = load_fresh<float>(static_cast<float *>(out) + at);
-        if (mode == NORM_BIAS && p.bias) before = to_float(static_cast<const T *>(p.bias)[output]);
-#pragma unroll 1
-        for (int row = output; row < weight.rows; row += outputs) { // two of a gated product
-            float2 both = row_sums<F, T>(weight, row, stream, staged);
-            float found = m ? both.y : both.x;
-            sum = row == output ? found : silu(sum) * found;
-        }
-        if (lane_id() >= rows) continue;
-        if (mode == NORM_F32 || mode == ADD) static_cast<float *>(out)[at] = before + sum;
-        else static_cast<T *>(out)[at] = from_float<T>(before + sum);
-    }
+    stage<T>(p, rows, eps, norm, inputs);
+    Stream stream = Stream::again(source);
+    with_format<T>(p.format, [&](auto format) {
+        sum_up<decltype(format), T>(p.weight.k, r.batches, rows, tile, batch, left, stream, inputs, found);
+    });
+    stream.keep();
+    __syncthreads();
+    finish<T>(p, r, rows, found, before);
 }

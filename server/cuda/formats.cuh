@@ -1,11 +1,14 @@
-// How weights lie in memory, [rows, k] row after row: plain, or in the blocks of ggml's q8_0, q4_0 and q4_K. The first
-// two of those are split in quants and scales, since their blocks of 34 and 18 bytes would not be aligned.
+// How weights lie in memory: plain, [rows, k] row after row, or in the blocks of ggml's q8_0, q4_0 and q4_K, eight rows (a
+// tile) beside each other.
 //
-// A format reads a row in units of 16 bytes, and a unit in groups of eight weights:
+// A format reads a row in units of 16 bytes, and a unit in groups of eight weights. In blocks, a tile is [units][8 rows], so
+// that a warp that reads four units of eight rows reads 512 bytes on end; the scales of q8_0 and q4_0 lie apart, [blocks of
+// 32][8 rows], the heads of q4_K before the units of each block of 256. Rows are made up to whole tiles.
+//   FORMAT                  its number
 //   SIZE                    weights of a unit
 //   at(w, row, u)           where unit u lies
-//   HEAD, head_at(w, row, u)  how many bytes hold its scale, and where
-//   STEP, HEAD_STEP         how far it is from a unit to the 32nd behind it, and between their heads
+//   head_at(w, row, u)      where its scale or, of q4_K, its block's head lies
+//   NEXT                    how far it is from a unit to the fourth behind it, in a block of 256
 //   place(c)                where group c of a row has its weights 0..4 and 4..8
 //   PAIRED                  0, 2, 1, 3 is the order of each four, not 0, 1, 2, 3
 //   pairs<T>                all groups of a unit, as pairs of T
@@ -13,10 +16,12 @@
 #include "common.cuh"
 
 struct Weight {
-    const unsigned char *data; // elements, quants, or whole blocks of q4_K
-    const f16 *scales;         // [rows, k / 32] of q8_0 and q4_0
+    unsigned char *data; // elements, quants, or whole blocks of q4_K
+    f16 *scales;         // of q8_0 and q4_0
     int rows, k;
 };
+
+constexpr int TILE = 8;
 
 struct Place {
     int low, high;
@@ -30,14 +35,22 @@ __device__ __forceinline__ float byte_of(uint32_t v, int i) {
     return __uint_as_float(__byte_perm(v, 0x4B000000u, 0x7440 | i)) - 8388608.0f;
 }
 
-// What two 4-bit numbers, at bits 0 and 16 of `v`, are above 8, as a pair: exact. Behind the exponent of 2^7 a bf16's last
-// bit is worth 1, behind that of 2^10 an f16's.
-template <class T> __device__ __forceinline__ uint32_t small_pair(uint32_t v);
-template <> __device__ __forceinline__ uint32_t small_pair<bf16>(uint32_t v) {
-    return pair_subtract<bf16>((v & 0x000f000fu) | 0x43004300u, 0x43084308u);
-}
-template <> __device__ __forceinline__ uint32_t small_pair<f16>(uint32_t v) {
-    return pair_subtract<f16>((v & 0x000f000fu) | 0x64006400u, 0x64086408u);
+// Two 4-bit numbers at bits 0 and 16 as a pair, each above ZERO: behind the exponent of 2^7 a bf16's last bit is worth 1,
+// behind that of 2^10 an f16's.
+template <class T> struct Digits;
+template <> struct Digits<bf16> {
+    static constexpr uint32_t BITS = 0x43004300u;
+    static constexpr int ZERO = 128;
+};
+template <> struct Digits<f16> {
+    static constexpr uint32_t BITS = 0x64006400u;
+    static constexpr int ZERO = 1024;
+};
+template <class T> __device__ __forceinline__ uint32_t digits(uint32_t v) { return and_or(v, 0x000f000fu, Digits<T>::BITS); }
+
+// What they are above 8: exact.
+template <class T> __device__ __forceinline__ uint32_t small_pair(uint32_t v) {
+    return pair_subtract<T>(digits<T>(v), Digits<T>::BITS | 0x00080008u);
 }
 
 // 32 numbers of 4 bits, of each four bytes the low halves and then the high ones, times a scale; `middle` is what 8
@@ -58,13 +71,17 @@ template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
     return PAIRED ? uint2{__byte_perm(v.x, v.y, 0x5410), __byte_perm(v.x, v.y, 0x7632)} : v;
 }
 
+// As the host counts them.
+enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS };
+
 template <class E> struct Dense {
-    static constexpr int SIZE = 8, HEAD = 0, STEP = 32 * 16, HEAD_STEP = 0;
+    static constexpr int FORMAT = DENSE;
+    static constexpr int SIZE = 8, NEXT = 4 * 16;
     static constexpr bool PAIRED = false;
-    static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
+    static __device__ __forceinline__ void *at(const Weight &w, int row, int u) {
         return w.data + (static_cast<size_t>(row) * w.k + u * 8) * sizeof(E);
     }
-    static __device__ __forceinline__ const void *head_at(const Weight &, int, int) { return nullptr; }
+    static __device__ __forceinline__ void *head_at(const Weight &, int, int) { return nullptr; }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
     template <class T>
     static __device__ __forceinline__ void pairs(const uint4 &v, const void *, int, uint32_t (&out)[4]) {
@@ -72,20 +89,22 @@ template <class E> struct Dense {
     }
 };
 
+// Unit u of a row, of `units`.
+__device__ __forceinline__ unsigned char *tiled_at(const Weight &w, int units, int row, int u) {
+    return w.data + ((static_cast<size_t>(row / TILE) * units + u) * TILE + row % TILE) * 16;
+}
+
 // The scale of block b of q8_0 or q4_0.
-__device__ __forceinline__ const void *scale_at(const Weight &w, int row, int b) {
-    return w.scales + static_cast<size_t>(row) * (w.k / 32) + b;
+__device__ __forceinline__ f16 *scale_at(const Weight &w, int row, int b) {
+    return w.scales + (static_cast<size_t>(row / TILE) * (w.k / 32) + b) * TILE + row % TILE;
 }
 
 struct Q8_0 {
-    static constexpr int SIZE = 16, HEAD = 2, STEP = 32 * 16, HEAD_STEP = 32;
+    static constexpr int FORMAT = Q8_0_BLOCKS;
+    static constexpr int SIZE = 16, NEXT = 4 * TILE * 16;
     static constexpr bool PAIRED = false;
-    static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
-        return w.data + static_cast<size_t>(row) * w.k + u * 16;
-    }
-    static __device__ __forceinline__ const void *head_at(const Weight &w, int row, int u) {
-        return scale_at(w, row, u / 2);
-    }
+    static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
+    static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) { return scale_at(w, row, u / 2); }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
     template <class T>
     static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int, uint32_t (&out)[8]) {
@@ -100,14 +119,11 @@ struct Q8_0 {
 };
 
 struct Q4_0 {
-    static constexpr int SIZE = 32, HEAD = 2, STEP = 32 * 16, HEAD_STEP = 64;
+    static constexpr int FORMAT = Q4_0_BLOCKS;
+    static constexpr int SIZE = 32, NEXT = 4 * TILE * 16;
     static constexpr bool PAIRED = true;
-    static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
-        return w.data + static_cast<size_t>(row) * (w.k / 2) + u * 16;
-    }
-    static __device__ __forceinline__ const void *head_at(const Weight &w, int row, int u) {
-        return scale_at(w, row, u);
-    }
+    static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
+    static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) { return scale_at(w, row, u); }
     // The low halves of the bytes are the first 16 weights, the high halves the others.
     static __device__ __forceinline__ Place place(int c) {
         int low = c / 4 * 32 + c % 4 * 4;
@@ -123,16 +139,20 @@ struct Q4_0 {
 // Blocks of 256: two f16 scales, eight pairs of 6-bit scale and minimum, 128 bytes of quants. Bytes 32j..32j+32 of the
 // quants hold the weights 64j..64j+32 in their low halves and the next 32 in their high ones.
 struct Q4K {
-    static constexpr int SIZE = 32, HEAD = 16, STEP = 4 * 144, HEAD_STEP = STEP;
+    static constexpr int FORMAT = Q4K_BLOCKS;
+    static constexpr int SIZE = 32, NEXT = 4 * TILE * 16;
     static constexpr bool PAIRED = true;
-    static constexpr int BLOCK = 144;
-    static __device__ __forceinline__ const unsigned char *block(const Weight &w, int row, int u) {
-        return w.data + (static_cast<size_t>(row) * (w.k / 256) + u / 8) * BLOCK;
+    // Bytes of a block's head; and of a tile's blocks, of which the heads come first.
+    static constexpr int HEAD = 16, BLOCKS = TILE * 144;
+    static __device__ __forceinline__ unsigned char *blocks(const Weight &w, int row, int u) {
+        return w.data + (static_cast<size_t>(row / TILE) * (w.k / 256) + u / 8) * BLOCKS;
     }
-    static __device__ __forceinline__ const void *at(const Weight &w, int row, int u) {
-        return block(w, row, u) + 16 + u % 8 * 16;
+    static __device__ __forceinline__ void *at(const Weight &w, int row, int u) {
+        return blocks(w, row, u) + TILE * HEAD + (u % 8 * TILE + row % TILE) * 16;
     }
-    static __device__ __forceinline__ const void *head_at(const Weight &w, int row, int u) { return block(w, row, u); }
+    static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) {
+        return blocks(w, row, u) + row % TILE * HEAD;
+    }
     static __device__ __forceinline__ Place place(int c) {
         int u = c / 4, low = u / 2 * 64 + u % 2 * 16 + c % 4 * 4;
         return {low, low + 32};
@@ -156,9 +176,6 @@ struct Q4K {
         nibbles<T>(v, scale, middle, out);
     }
 };
-
-// As the host counts them.
-enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS };
 
 // Calls `f` with the format.
 template <class T, class F> __device__ __forceinline__ void with_format(int format, const F &f) {

@@ -77,11 +77,11 @@ __device__ __forceinline__ uint4 load_streaming(const void *p) {
 // What another kernel may have written just before: past the first-level cache.
 template <class V> __device__ __forceinline__ V load_fresh(const void *p) { return __ldcg(static_cast<const V *>(p)); }
 
-// The same for 4 bytes.
-__device__ __forceinline__ void copy_async_word(void *to, const void *from, bool valid) {
-    int bytes = valid ? 4 : 0;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
-                 : "memory");
+// (a & b) | c, as one instruction: left to itself the compiler makes two of it where b and c are constants.
+__device__ __forceinline__ uint32_t and_or(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
 }
 
 // Asks for memory as far as the second-level cache. Before Hopper it does nothing.

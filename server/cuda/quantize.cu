@@ -1,6 +1,7 @@
-// Plain weights into ggml's blocks of q8_0, q4_0 and q4_K, laid out as formats.cuh has them. Each operation is the
-// CPU's (candle's k_quants), in its order and rounded alike, so that the same bytes come out. A thread takes 32 weights.
-#include "common.cuh"
+// Plain weights into ggml's blocks of q8_0, q4_0 and q4_K, laid out as formats.cuh has them: `first` is which block of 32 of
+// the weight comes first, counted row after row. Each operation is the CPU's (candle's k_quants), in its order and rounded
+// alike, so that the same bytes come out. A thread takes 32 weights.
+#include "formats.cuh"
 
 constexpr int RUN = 32;
 
@@ -19,7 +20,16 @@ template <class T> __device__ __forceinline__ void read(const T *x, float (&v)[R
     }
 }
 
-template <class T> __device__ void quantize_q8_0(const T *x, unsigned char *data, f16 *scales, size_t runs) {
+// Block `run` of 32 of a weight, counted row after row: its row, and its number there.
+struct Run {
+    int row, block;
+    __device__ __forceinline__ Run(const Weight &w, size_t run) {
+        int blocks = w.k / RUN;
+        row = static_cast<int>(run / blocks), block = static_cast<int>(run % blocks);
+    }
+};
+
+template <class T> __device__ void quantize_q8_0(const T *x, const Weight &w, size_t first, size_t runs) {
     size_t run = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (run >= runs) return;
     float v[RUN], most = 0;
@@ -27,17 +37,19 @@ template <class T> __device__ void quantize_q8_0(const T *x, unsigned char *data
 #pragma unroll
     for (int i = 0; i < RUN; i++) most = fmaxf(most, fabsf(v[i]));
     float d = __fdiv_rn(most, 127.0f), inverse = d != 0 ? __fdiv_rn(1.0f, d) : 0;
-    scales[run] = __float2half_rn(d);
     uint32_t quants[8] = {};
 #pragma unroll
     for (int i = 0; i < RUN; i++)
         quants[i / 4] |= (between(nearest(__fmul_rn(v[i], inverse)), -128, 127) & 255) << (i % 4 * 8);
-    auto out = reinterpret_cast<uint4 *>(data + run * RUN);
-    out[0] = {quants[0], quants[1], quants[2], quants[3]};
-    out[1] = {quants[4], quants[5], quants[6], quants[7]};
+    Run to(w, first + run);
+    *static_cast<f16 *>(Q8_0::head_at(w, to.row, to.block * 2)) = __float2half_rn(d);
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        *static_cast<uint4 *>(Q8_0::at(w, to.row, to.block * 2 + i)) = {quants[4 * i], quants[4 * i + 1], quants[4 * i + 2],
+                                                                        quants[4 * i + 3]};
 }
 
-template <class T> __device__ void quantize_q4_0(const T *x, unsigned char *data, f16 *scales, size_t runs) {
+template <class T> __device__ void quantize_q4_0(const T *x, const Weight &w, size_t first, size_t runs) {
     size_t run = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (run >= runs) return;
     float v[RUN], size = 0, most = 0;
@@ -49,14 +61,15 @@ template <class T> __device__ void quantize_q4_0(const T *x, unsigned char *data
             most = v[i];
         }
     float d = __fdiv_rn(most, -8.0f), inverse = d != 0 ? __fdiv_rn(1.0f, d) : 0;
-    scales[run] = __float2half_rn(d);
     uint32_t quants[4] = {};
 #pragma unroll
     for (int i = 0; i < RUN; i++) {
         int q = between(__float2int_rz(__fadd_rn(__fmul_rn(v[i], inverse), 8.5f)), 0, 15);
         quants[i % 16 / 4] |= q << (i % 4 * 8 + i / 16 * 4);
     }
-    *reinterpret_cast<uint4 *>(data + run * 16) = {quants[0], quants[1], quants[2], quants[3]};
+    Run to(w, first + run);
+    *static_cast<f16 *>(Q4_0::head_at(w, to.row, to.block)) = __float2half_rn(d);
+    *static_cast<uint4 *>(Q4_0::at(w, to.row, to.block)) = {quants[0], quants[1], quants[2], quants[3]};
 }
 
 // Scale and minimum of 32 weights of 0..15 each, by rounding to them and fitting again, up to five times.
@@ -112,7 +125,7 @@ __device__ __forceinline__ float most_of_block(float x) {
     return x;
 }
 
-template <class T> __device__ void quantize_q4k(const T *x, unsigned char *data, size_t runs) {
+template <class T> __device__ void quantize_q4k(const T *x, const Weight &w, size_t first, size_t runs) {
     size_t run = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     // Threads beyond the end compute the last block once more: all of a warp must meet below.
     bool beyond = run >= runs;
@@ -159,36 +172,45 @@ template <class T> __device__ void quantize_q4k(const T *x, unsigned char *data,
         out[i] = high ? other | quants[i + 4] << 4 : quants[i] | other << 4;
     }
     if (beyond) return;
-    auto block = reinterpret_cast<uint4 *>(data + run / 8 * 144);
-    block[1 + j] = {out[0], out[1], out[2], out[3]};
+    Run to(w, first + run);
+    *static_cast<uint4 *>(Q4K::at(w, to.row, to.block)) = {out[0], out[1], out[2], out[3]};
     if (j == 0) {
         Pack<f16, 2> scales = {{d, d_least}};
-        block[0] = {*reinterpret_cast<uint32_t *>(&scales), head[0], head[1], head[2]};
+        *static_cast<uint4 *>(Q4K::head_at(w, to.row, to.block)) = {*reinterpret_cast<uint32_t *>(&scales), head[0], head[1],
+                                                                    head[2]};
     }
 }
 
-// Stored blocks of `words` 16-bit words, of which the first is the scale, into quants and scales.
-extern "C" __global__ void __launch_bounds__(256)
-    split_blocks(const uint16_t *blocks, uint16_t *quants, uint16_t *scales, size_t count, int words) {
+// Stored blocks of ggml's, `count` of them, to where they lie here, that of the weight's block `first` first: each a head of
+// HEAD words of 16 bits, and UNITS units.
+template <class F, int HEAD, int UNITS>
+__device__ void place_blocks(const uint16_t *blocks, const Weight &w, size_t first, size_t count) {
+    constexpr int WORDS = HEAD + UNITS * 8;
     size_t at = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (at >= count * words) return;
-    size_t block = at / words;
-    int word = static_cast<int>(at - block * words);
-    if (word == 0) scales[block] = blocks[at];
-    else quants[block * (words - 1) + word - 1] = blocks[at];
+    if (at >= count * WORDS) return;
+    size_t block = first + at / WORDS;
+    int word = static_cast<int>(at % WORDS), in_row = w.k / (UNITS * F::SIZE), row = static_cast<int>(block / in_row);
+    int unit = static_cast<int>(block % in_row) * UNITS;
+    if (word < HEAD) static_cast<uint16_t *>(F::head_at(w, row, unit))[word] = blocks[at];
+    else static_cast<uint16_t *>(F::at(w, row, unit + (word - HEAD) / 8))[(word - HEAD) % 8] = blocks[at];
 }
 
-#define DEFINE(T, name)                                                                                                \
+#define PLACE(F, name, HEAD, UNITS)                                                                                    \
     extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        quantize_q8_0_##name(const T *x, unsigned char *data, f16 *scales, size_t runs) {                              \
-        quantize_q8_0(x, data, scales, runs);                                                                          \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        quantize_q4_0_##name(const T *x, unsigned char *data, f16 *scales, size_t runs) {                              \
-        quantize_q4_0(x, data, scales, runs);                                                                          \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        quantize_q4k_##name(const T *x, unsigned char *data, f16 *, size_t runs) {                                     \
-        quantize_q4k(x, data, runs);                                                                                   \
+        place_##name(const uint16_t *blocks, Weight w, size_t first, size_t count) {                                   \
+        place_blocks<F, HEAD, UNITS>(blocks, w, first, count);                                                         \
     }
+PLACE(Q8_0, q8_0, 1, 2)
+PLACE(Q4_0, q4_0, 1, 1)
+PLACE(Q4K, q4k, 8, 8)
+
+#define QUANTIZE(T, name, format)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(256)                                                                  \
+        quantize_##format##_##name(const T *x, Weight w, size_t first, size_t runs) {                                  \
+        quantize_##format(x, w, first, runs);                                                                          \
+    }
+#define DEFINE(T, name)                                                                                                \
+    QUANTIZE(T, name, q8_0)                                                                                            \
+    QUANTIZE(T, name, q4_0)                                                                                            \
+    QUANTIZE(T, name, q4k)
 FOR_EACH_TYPE(DEFINE)

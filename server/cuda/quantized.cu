@@ -21,14 +21,14 @@ template <class F, class T> __device__ void dequantize(const Weight &w, const ui
     }
 }
 
-// out[m, w.rows] = x[m, k] · wᵀ + bias, or out += that. Eight rows of the weight are the columns of an mma, 16 of x its
-// rows, and the warps of a block share their length: see decode_product.cuh. Grid: eights of w.rows, sixteens of m.
+// out[m, w.rows] = x[m, k] · wᵀ + bias, or out += that. A tile of the weight is the columns of an mma, 16 rows of x its
+// rows, and the warps of a block share their length. Grid: tiles of w, sixteens of m.
 template <class F, class T>
 __device__ void few_rows(const Weight &w, const T *x, const T *bias, T *out, int m, int adds) {
     constexpr int WARPS = 8, LANES = 4, GROUPS = F::SIZE / 8;
     __shared__ float parts[WARPS][16][8];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / LANES, q = lane % LANES, units = w.k / F::SIZE;
-    int row = min(static_cast<int>(blockIdx.x) * 8 + g, w.rows - 1), first = blockIdx.y * 16;
+    int row = static_cast<int>(blockIdx.x) * TILE + g, first = blockIdx.y * 16;
     // Rows that are not there are the last one again.
     const T *low = x + static_cast<size_t>(min(first + g, m - 1)) * w.k;
     const T *high = x + static_cast<size_t>(min(first + g + 8, m - 1)) * w.k;

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::linear::{Embedding, Linear, Weight};
-#[cfg(feature = "cuda")]
-use super::quantized::row_bytes;
 use super::quantized::{self, format_of};
 use super::source::Source;
 #[cfg(feature = "cuda")]
@@ -58,7 +56,9 @@ impl Rooms {
         let (mut plain, mut blocks) = (vec![], vec![]);
         for spec in tensors(config) {
             match (format_of(&spec, quantize), &spec.shape[..]) {
-                (Some(format), [rows, row]) => blocks.push(rows * row_bytes(format, *row)),
+                (Some(format), [rows, row]) => {
+                    blocks.push(cuda::Blocks::bytes(format, (*rows, *row)))
+                }
                 _ => plain.push(spec.elements()),
             }
         }

@@ -49,6 +49,23 @@ const RUN: usize = 32;
 /// Bytes of a block's scale, where it is kept apart.
 const SCALE: usize = 2;
 
+/// Rows that lie beside each other, `TILE` of formats.cuh.
+const TILE: usize = 8;
+
+/// Bytes of a block, and of those the ones that are kept apart.
+fn sizes(format: GgmlDType) -> (usize, usize) {
+    let apart = match format {
+        GgmlDType::Q4K => 0,
+        _ => SCALE,
+    };
+    (format.type_size(), apart)
+}
+
+/// Blocks of a weight [rows, k], made up to whole tiles.
+fn blocks_of(format: GgmlDType, (rows, k): (usize, usize)) -> usize {
+    rows.next_multiple_of(TILE) * k / format.block_size()
+}
+
 impl Blocks {
     /// A weight [rows, k] in memory of its own, whose blocks are yet to be written.
     pub fn unwritten(
@@ -56,8 +73,7 @@ impl Blocks {
         (rows, k): (usize, usize),
         device: &Device,
     ) -> Result<Self> {
-        let bytes = rows * k / format.block_size() * format.type_size();
-        let elements = Room::elements([bytes].into_iter());
+        let elements = Room::elements([Self::bytes(format, (rows, k))].into_iter());
         let mut room = Room::new(elements, DType::U8, device)?;
         Self::within(format, (rows, k), &mut room)
     }
@@ -69,12 +85,8 @@ impl Blocks {
         if !k.is_multiple_of(block) {
             bail!("rows of {k} are no whole blocks of {format:?}")
         }
-        let blocks = rows * k / block;
-        let apart = match format {
-            GgmlDType::Q4K => 0,
-            _ => SCALE,
-        };
-        let data = room.take(blocks * (format.type_size() - apart))?;
+        let ((size, apart), blocks) = (sizes(format), blocks_of(format, (rows, k)));
+        let data = room.take(blocks * (size - apart))?;
         let scales = match apart {
             0 => None,
             _ => Some(room.take(blocks * apart)?),
@@ -107,11 +119,16 @@ impl Blocks {
         device: &Device,
     ) -> Result<Self> {
         let blocks = Self::unwritten(format, shape, device)?;
-        if bytes.len() != blocks.size() {
+        if bytes.len() != shape.0 * shape.1 / format.block_size() * format.type_size() {
             bail!("{} bytes of {format:?} for {shape:?}", bytes.len())
         }
         blocks.write(0, bytes)?;
         Ok(blocks)
+    }
+
+    /// Bytes that a weight [rows, k] takes.
+    pub fn bytes(format: GgmlDType, shape: (usize, usize)) -> usize {
+        blocks_of(format, shape) * sizes(format).0
     }
 
     /// Bytes of all blocks.
@@ -119,8 +136,8 @@ impl Blocks {
         self.data.elem_count() + self.scales.as_ref().map_or(0, Tensor::elem_count)
     }
 
-    /// Where the blocks from the weight `from` on lie, data and scales, and that there are `count` weights of them.
-    fn place(&self, from: usize, count: usize) -> Result<(Address, Address)> {
+    /// Which of the weight's blocks is the one from the weight `from` on, if there are `count` weights of whole blocks.
+    fn block_at(&self, from: usize, count: usize) -> Result<usize> {
         let (_, _, block) = named(self.format)?;
         if !from.is_multiple_of(block)
             || !count.is_multiple_of(block)
@@ -128,16 +145,28 @@ impl Blocks {
         {
             bail!("{count} weights from {from} of {}×{}", self.rows, self.k)
         }
-        let (all, first) = (self.rows * self.k / block, from / block);
-        let WeightAddress { data, scales, .. } = self.address();
-        let data = data + (self.data.elem_count() / all.max(1) * first) as Address;
-        Ok((data, scales + (SCALE * first) as Address))
+        Ok(from / block)
+    }
+
+    /// The rows from `first` on, the first of a tile, as a weight.
+    fn rows_from(&self, first: usize, rows: usize) -> Result<WeightAddress> {
+        if !first.is_multiple_of(TILE) || first + rows > self.rows {
+            bail!("{rows} rows from {first} of {}", self.rows)
+        }
+        let (size, apart) = sizes(self.format);
+        let before = blocks_of(self.format, (first, self.k));
+        Ok(WeightAddress {
+            data: self.address.data + (before * (size - apart)) as Address,
+            scales: self.address.scales + (before * apart) as Address,
+            rows: rows as i32,
+            ..self.address
+        })
     }
 
     /// Writes stored blocks, those of the weight `from` first.
     pub fn write(&self, from: usize, bytes: &[u8]) -> Result<()> {
-        let (_, _, block) = named(self.format)?;
-        let size = self.format.type_size();
+        let (name, _, block) = named(self.format)?;
+        let (size, _) = sizes(self.format);
         if !bytes.len().is_multiple_of(size) {
             bail!(
                 "{} bytes are no whole blocks of {:?}",
@@ -145,28 +174,22 @@ impl Blocks {
                 self.format
             )
         }
-        let (data, _) = self.place(from, bytes.len() / size * block)?;
-        if self.scales.is_none() {
-            // SAFETY: `place` found that there is room.
-            return unsafe { self.gpu.upload(bytes, data) };
-        }
-        /// Blocks that are split at a time.
-        const SLAB: usize = 1 << 20;
+        let first = self.block_at(from, bytes.len() / size * block)?;
+        /// Blocks that are placed at a time.
+        const SLAB: usize = 1 << 18;
         for (i, bytes) in bytes.chunks(SLAB * size).enumerate() {
-            let blocks = bytes.len() / size;
-            let (data, scales) = self.place(from + i * SLAB * block, blocks * block)?;
+            let (first, count) = (first + i * SLAB, bytes.len() / size);
             // SAFETY: it is written whole.
             let stored: CudaSlice<u8> = unsafe { self.gpu.stream.alloc(bytes.len()) }.w()?;
             let at = stored.device_ptr(&self.gpu.stream).0;
-            let words = size / 2;
-            let launch = Launch::new(((blocks * words).div_ceil(256), 1, 1), 256);
-            // SAFETY: `place` found that there is room; what is freed here is so in the stream's order.
+            let launch = Launch::new(((bytes.len() / 2).div_ceil(256), 1, 1), 256);
+            // SAFETY: `block_at` found that there is room; what is freed here is so in the stream's order.
             unsafe {
                 self.gpu.upload(bytes, at)?;
                 self.gpu.launch(
-                    "split_blocks",
+                    &format!("place_{name}"),
                     launch,
-                    params![at, data, scales, blocks, words as i32],
+                    params![at, self.address, first, count],
                 )?;
             }
         }
@@ -176,15 +199,15 @@ impl Blocks {
     /// Quantizes plain weights, that at `from` first: as the CPU does, to the bit.
     pub fn quantize(&self, from: usize, plain: &Tensor) -> Result<()> {
         let count = plain.elem_count();
-        let (data, scales) = self.place(from, count)?;
+        self.block_at(from, count)?;
         let (plain, dtype, _) = at(plain)?;
         let name = format!("quantize_{}_{}", self.name()?, type_name(dtype)?);
-        let runs = count / RUN;
+        let (first, runs) = (from / RUN, count / RUN);
         let launch = Launch::new((runs.div_ceil(256), 1, 1), 256);
-        // SAFETY: `place` found that there is room for as many.
+        // SAFETY: `block_at` found that there is room for as many.
         unsafe {
             self.gpu
-                .launch(&name, launch, params![plain, data, scales, runs])
+                .launch(&name, launch, params![plain, self.address, first, runs])
         }
     }
 
@@ -269,12 +292,7 @@ impl Blocks {
         let plain = scratch.address(gpu)?;
         for first in (0..self.rows).step_by(part) {
             let rows = part.min(self.rows - first);
-            let (data, scales) = self.place(first * self.k, rows * self.k)?;
-            let weight = WeightAddress {
-                data,
-                scales,
-                ..self.address()
-            };
+            let weight = self.rows_from(first, rows)?;
             // SAFETY: the scratch memory has room for a part, and what used it before is before this in the stream.
             unsafe { self.dequantize(weight, rows, 0, dtype, plain)? };
             let weight = Plain {
@@ -304,7 +322,7 @@ impl Blocks {
         if k != self.k || bias.is_some_and(|b| b.dims() != [self.rows] || b.dtype() != dtype) {
             bail!("a product of {:?} with {}×{}", x.shape(), self.rows, self.k)
         }
-        let launch = Launch::new((self.rows.div_ceil(8), rows.div_ceil(16), 1), 32 * WARPS);
+        let launch = Launch::new((self.rows.div_ceil(TILE), rows.div_ceil(16), 1), 32 * WARPS);
         let name = format!("few_rows_{}_{}", self.name()?, type_name(dtype)?);
         let y = at(y)?.0;
         // SAFETY: x and y have as many rows, of k and of the weight's rows.

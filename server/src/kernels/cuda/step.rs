@@ -117,6 +117,7 @@ struct StepAddresses {
     rows: i32,
     tiles: i32,
     heads: i32,
+    most_found: i32,
     eps: f32,
 }
 
@@ -163,6 +164,8 @@ const HEADS: usize = 16;
 const SPLITS: usize = 64;
 /// Warps of a block.
 const WARPS: usize = 16;
+/// Rows of a weight that a warp reads together.
+const TILE: usize = 8;
 
 impl Step {
     /// The most sequences in a step.
@@ -181,7 +184,27 @@ impl Step {
             None => return Ok(None),
         };
         let longest = hidden.max(ffn).max(heads * head_size);
-        let shared = shared_bytes(&gpu, 4 * model.layers.len() + 1, longest, head_size);
+        let widest = vocabulary
+            .max(2 * ffn)
+            .max((heads + 2 * kv_heads) * head_size);
+        // A block's tiles of a product, and one more for each warp but the first: see `sum_up` of decode_product.cuh.
+        let most_found = widest.div_ceil(TILE).div_ceil(gpu.processors) + 1 + WARPS;
+        let weights = model
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.qkv, &layer.dense, &layer.gate_up, &layer.down]);
+        let plain = weights
+            .chain([&model.output])
+            .any(|weight| matches!(weight, StepWeight::Dense(_)));
+        let sizes = Sizes {
+            rows,
+            plain,
+            products: 4 * model.layers.len() + 1,
+            most_found,
+            longest,
+            head_size,
+        };
+        let shared = sizes.shared_bytes(&gpu);
         let fits = (1..=Self::MOST_ROWS).contains(&rows)
             && matches!(dtype, DType::BF16 | DType::F16)
             && arena.data.dtype() == dtype
@@ -189,7 +212,7 @@ impl Step {
             && [hidden, ffn, heads * head_size]
                 .iter()
                 .all(|n| *n > 0 && n.is_multiple_of(8))
-            && shared <= gpu.shared_memory;
+            && shared + STATIC <= gpu.shared_memory;
         if !fits {
             return Ok(None);
         }
@@ -289,6 +312,7 @@ impl Step {
             rows: rows as i32,
             tiles: tiles as i32,
             heads: heads as i32,
+            most_found: most_found as i32,
             eps: model.eps as f32,
         };
         let context = stream.context();
@@ -392,24 +416,52 @@ impl Step {
     }
 }
 
-/// Shared memory of a block: the weights that are under way, the positions' cosines and sines, what is to be multiplied with, and the
-/// inputs of a product (in whole rounds of units of up to 32 weights) or, in turn with them, what attention works in. See `step` of decode.cu.
-fn shared_bytes(gpu: &Gpu, products: usize, longest: usize, head_size: usize) -> usize {
-    /// `Slot` of decode_product.cuh.
-    const SLOT: usize = 4 * (32 * 16 + 128);
-    // `DEPTH` of decode_product.cuh.
-    let depth = match gpu.capability {
-        90 | 100..110 => 3,
-        80 | 87 => 2,
-        _ => 1,
-    };
-    let groups = PAGE / HEADS;
-    let attention = HEADS * (head_size + 8) * 2
-        + 4 * head_size
-        + 2 * groups * HEADS * 4
-        + groups * HEADS * head_size * 4;
-    WARPS * depth * SLOT
-        + Step::MOST_ROWS * head_size / 2 * 8
-        + products * size_of::<Product>()
-        + attention.max(Step::MOST_ROWS * longest.next_multiple_of(1024) * 2)
+/// Bytes of shared memory that the kernel has without asking for them.
+const STATIC: usize = 1024;
+
+/// What a block's shared memory depends on.
+struct Sizes {
+    rows: usize,
+    /// Some weights are not in blocks.
+    plain: bool,
+    products: usize,
+    most_found: usize,
+    /// Inputs of a product at most.
+    longest: usize,
+    head_size: usize,
+}
+
+impl Sizes {
+    /// Shared memory of a block: the weights that are under way, the positions' cosines and sines, how the products are read,
+    /// what was found of each tile, and the inputs of a product (see `Inputs` of decode_product.cuh) or, in turn with them, what
+    /// attention works in. See `step` of decode.cu.
+    fn shared_bytes(&self, gpu: &Gpu) -> usize {
+        /// `Slot` of decode_weights.cuh.
+        const SLOT: usize = 2 * 32 * 16 + 128;
+        /// `Reading` of decode_weights.cuh.
+        const READING: usize = 96;
+        // `DEPTH` of decode_weights.cuh.
+        let depth = match gpu.capability {
+            90 | 100..110 => 6,
+            80 | 87 => 4,
+            _ => 2,
+        };
+        let groups = PAGE / HEADS;
+        let attention = HEADS * (self.head_size + 8) * 2
+            + 4 * self.head_size
+            + 2 * groups * HEADS * 4
+            + groups * HEADS * self.head_size * 4;
+        let whole = self.longest.next_multiple_of(512);
+        let rows = if self.plain {
+            Step::MOST_ROWS
+        } else {
+            self.rows
+        };
+        let inputs = 512 + rows * (2 * (whole + 32) + (whole + 32) / 32 * 4);
+        WARPS * depth * SLOT
+            + Step::MOST_ROWS * self.head_size / 2 * 8
+            + self.products * READING
+            + self.most_found * Step::MOST_ROWS * TILE * 4
+            + attention.max(inputs)
+    }
 }
