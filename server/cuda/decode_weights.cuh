@@ -136,7 +136,7 @@ struct Stream : Position {
 
     // From the beginning.
     static __device__ __forceinline__ Stream begin(const Source &source) {
-        Stream stream({}, source);
+        Stream stream(Position{}, source);
         stream.begin_product();
         for (int i = 0; i < DEPTH; i++) stream.ask();
         return stream;
@@ -181,7 +181,7 @@ struct Stream : Position {
 
     // What follows from where the next batch is.
     __device__ __forceinline__ void resume() {
-        units = heads = 0;
+        units = heads = step = head_step = span = lanes = 0; // nothing is asked for where there is nothing
         from = head = nullptr;
         if (product == source.count) return;
         const Reading &r = reading();

@@ -57,19 +57,20 @@ impl Pace {
         }
     }
 
-    /// Rows of a stage of the vision tower that take about as long as a decode step.
+    /// Rows of a stage of the vision tower that take a good half of a decode step.
     pub fn vision_rows(&self, kind: usize) -> usize {
         self.rows_in_a_step(self.vision_rows[kind].or(Duration::from_micros(20)))
     }
 
-    /// Rows of a prompt that take about as long as a decode step.
+    /// Rows of a prompt that take a good half of a decode step, as far as rows are what takes the time: a card reads all
+    /// weights for however few.
     pub fn prefill_rows(&self) -> usize {
         self.rows_in_a_step(self.row.or(Duration::from_micros(50)))
     }
 
     fn rows_in_a_step(&self, row: Duration) -> usize {
         let decode = self.decode.or(Duration::from_millis(10));
-        let rows = decode.as_nanos() / row.as_nanos().max(1);
+        let rows = decode.as_nanos() * 3 / 5 / row.as_nanos().max(1);
         usize::try_from(rows).unwrap_or(Self::WHOLE).max(LEAST)
     }
 }
