@@ -30,6 +30,9 @@ impl Mean {
     }
 }
 
+/// A row of a forward pass, as long as none was measured.
+const ROW: Duration = Duration::from_micros(50);
+
 /// Smaller slices cost more than they are worth.
 const LEAST: usize = 8;
 
@@ -63,14 +66,49 @@ impl Pace {
     }
 
     /// Rows of a prompt that take a good half of a decode step, as far as rows are what takes the time: a card reads all
-    /// weights for however few.
+    /// weights for however few, so that [`Pace::prefill`] is better there.
     pub fn prefill_rows(&self) -> usize {
-        self.rows_in_a_step(self.row.or(Duration::from_micros(50)))
+        self.rows_in_a_step(self.row.or(ROW))
+    }
+
+    /// How a prompt's next `rows` rows are computed in slices that take a good half of a decode step: all of them, so many of
+    /// the model's `layers` at a time, if a layer of them takes no longer; otherwise fewer rows, and all layers.
+    pub fn prefill(&self, rows: usize, layers: usize) -> (usize, usize) {
+        let layer = self.row.or(ROW) * rows as u32 / layers.max(1) as u32;
+        let slice = self.slice();
+        if layer > slice {
+            return (self.prefill_rows().min(rows), layers);
+        }
+        let most = slice.as_nanos() / layer.as_nanos().max(1);
+        (rows, usize::try_from(most).unwrap_or(layers).min(layers))
+    }
+
+    /// What a slice may take.
+    fn slice(&self) -> Duration {
+        self.decode.or(Duration::from_millis(10)) * 3 / 5
     }
 
     fn rows_in_a_step(&self, row: Duration) -> usize {
-        let decode = self.decode.or(Duration::from_millis(10));
-        let rows = decode.as_nanos() * 3 / 5 / row.as_nanos().max(1);
+        let rows = self.slice().as_nanos() / row.as_nanos().max(1);
         usize::try_from(rows).unwrap_or(Self::WHOLE).max(LEAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_layers_where_rows_are_cheap_and_rows_where_they_are_not() {
+        let ms = Duration::from_millis;
+        let mut card = Pace::default();
+        card.forward(ms(5), 1, true);
+        card.forward(ms(40), 1600, false); // 25 µs a row, a layer of 40 takes 1 ms
+        assert_eq!(card.prefill(1600, 40), (1600, 3));
+        assert_eq!(card.prefill(16, 40), (16, 40));
+        let mut cpu = Pace::default();
+        cpu.forward(ms(1), 1, true);
+        cpu.forward(ms(16), 160, false); // 100 µs a row, a layer of 4 takes 4 ms
+        assert_eq!(cpu.prefill(160, 4), (8, 4));
     }
 }

@@ -1,5 +1,7 @@
 //! The language model: pre-norm decoder with grouped key/value heads and rotary positions.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use super::linear::{Embedding, Linear};
@@ -97,10 +99,8 @@ impl Decoder {
             // There the layers add to it in place, and the caller may keep what it gave.
             x = x.copy()?;
         }
-        for (i, layer) in self.layers.iter().enumerate() {
-            let normed = kernels::rms_norm(&x, &layer.attention_norm, self.eps)?;
-            let mut qkv = layer.qkv.forward(&normed)?;
-            kernels::store_kv(arena, i, &qkv, plan)?;
+        for i in 0..self.layers.len() {
+            let mut qkv = self.store(i, &x, plan, arena)?;
             let mut own = None;
             if i + 1 == self.layers.len()
                 && let Some((wanted, rows)) = wanted.take()
@@ -113,14 +113,64 @@ impl Decoder {
                 x = kernels::gather(&x, &rows)?;
                 own = Some(wanted);
             }
-            let plan = own.as_ref().unwrap_or(plan);
-            let attention = kernels::paged_attention(&qkv, arena, i, self.heads, plan)?;
-            x = layer.dense.forward_onto(&attention, x)?;
-            let normed = kernels::rms_norm(&x, &layer.mlp_norm, self.eps)?;
-            let mlp = kernels::swiglu(&layer.gate_up.forward(&normed)?)?;
-            x = layer.down.forward_onto(&mlp, x)?;
+            x = self.attend(i, &qkv, x, own.as_ref().unwrap_or(plan), arena)?;
         }
         Ok(Some(x))
+    }
+
+    /// The layers `layers` of a pass that nothing is asked of but its keys and values, which go into `arena`. `x`
+    /// [rows, hidden] is what comes before them, the result what comes behind; on a card it may be in `x`'s place.
+    pub fn part(
+        &self,
+        mut x: Tensor,
+        plan: &Plan,
+        arena: &Arena,
+        layers: Range<usize>,
+    ) -> candle_core::Result<Tensor> {
+        for i in layers {
+            let qkv = self.store(i, &x, plan, arena)?;
+            if i + 1 < self.layers.len() {
+                x = self.attend(i, &qkv, x, plan, arena)?;
+            }
+        }
+        Ok(x)
+    }
+
+    /// Queries, keys and values of layer `i`, the latter two stored in `arena`.
+    fn store(
+        &self,
+        i: usize,
+        x: &Tensor,
+        plan: &Plan,
+        arena: &Arena,
+    ) -> candle_core::Result<Tensor> {
+        let layer = &self.layers[i];
+        let normed = kernels::rms_norm(x, &layer.attention_norm, self.eps)?;
+        let qkv = layer.qkv.forward(&normed)?;
+        kernels::store_kv(arena, i, &qkv, plan)?;
+        Ok(qkv)
+    }
+
+    /// The rest of layer `i`: x and what attention and MLP add to it.
+    fn attend(
+        &self,
+        i: usize,
+        qkv: &Tensor,
+        x: Tensor,
+        plan: &Plan,
+        arena: &Arena,
+    ) -> candle_core::Result<Tensor> {
+        let layer = &self.layers[i];
+        let attention = kernels::paged_attention(qkv, arena, i, self.heads, plan)?;
+        let x = layer.dense.forward_onto(&attention, x)?;
+        let normed = kernels::rms_norm(&x, &layer.mlp_norm, self.eps)?;
+        let mlp = kernels::swiglu(&layer.gate_up.forward(&normed)?)?;
+        layer.down.forward_onto(&mlp, x)
+    }
+
+    /// How many layers there are.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
     }
 
     /// The scores of the next token after each row of `hidden`: [rows, vocabulary].

@@ -187,12 +187,56 @@ impl Model {
         self.decoder.forward(x, &plan, arena, wanted).map(Hidden)
     }
 
+    /// Begins a pass like that of [`Model::forward`] of which nothing is chosen, to be computed layer by layer.
+    pub fn begin(
+        &self,
+        x: Tensor,
+        spans: Vec<Span>,
+        positions: &[u32],
+    ) -> candle_core::Result<Pass> {
+        let plan = Plan::new(spans, positions, self.decoder.rotary())?;
+        // The layers may add to it in place.
+        let x = x.copy()?;
+        Ok(Pass { x, plan, layer: 0 })
+    }
+
+    /// Computes the next layers of a pass, at most so many. Whether it is done.
+    pub fn go_on(
+        &self,
+        pass: Pass,
+        layers: usize,
+        arena: &Arena,
+    ) -> candle_core::Result<(Pass, bool)> {
+        let Pass { x, plan, layer } = pass;
+        let end = self.decoder.layers().min(layer.saturating_add(layers));
+        let x = self.decoder.part(x, &plan, arena, layer..end)?;
+        let done = end == self.decoder.layers();
+        let layer = end;
+        Ok((Pass { x, plan, layer }, done))
+    }
+
     /// The scores of the next token, f32 on the host: one row for each of the chosen spans.
     pub fn logits(&self, hidden: &Hidden) -> candle_core::Result<Vec<Vec<f32>>> {
         let Some(hidden) = &hidden.0 else {
             return Ok(vec![]);
         };
         self.decoder.logits(hidden)?.to_dtype(DType::F32)?.to_vec2()
+    }
+}
+
+/// A forward pass under way.
+pub struct Pass {
+    /// [rows, hidden]
+    x: Tensor,
+    plan: Plan,
+    /// The next one.
+    layer: usize,
+}
+
+impl Pass {
+    /// Layers that are computed.
+    pub fn layers(&self) -> usize {
+        self.layer
     }
 }
 

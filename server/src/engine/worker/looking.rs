@@ -12,7 +12,7 @@ use crate::engine::pace::Pace;
 use crate::engine::prefix::Cached;
 use crate::engine::sequence::Running;
 use crate::engine::types::{Event, EventSink, PictureJob, PictureKey};
-use crate::glm4v::{Encoding, Entry, expand, positions};
+use crate::glm4v::{Encoding, Entry, Pass, expand, positions};
 use crate::image::Pixels;
 use crate::kernels::Span;
 
@@ -46,6 +46,8 @@ enum Stage {
         x: Tensor,
         entries: Vec<Entry>,
         cached: Cached,
+        /// What is computed of them now, and how many entries that is.
+        pass: Option<(Pass, usize)>,
     },
 }
 
@@ -211,45 +213,69 @@ impl Worker {
                         x,
                         entries: expand(self.opening.clone(), &self.model.config).entries,
                         cached: Cached::default(),
+                        pass: None,
                     };
                 }
                 self.looking = Some(looking);
             }
-            Stage::Prefill { x, entries, cached } => {
-                let piece = if decoding {
-                    self.pace.prefill_rows()
-                } else {
-                    Pace::PREFILL
-                };
+            Stage::Prefill {
+                x,
+                entries,
+                cached,
+                pass,
+            } => {
                 let start = cached.entries.len();
-                let len = piece.min(entries.len() - start);
+                let left = (entries.len() - start).min(Pace::PREFILL);
+                let (model, arena) = (&self.model, &self.arena);
+                let all = model.decoder.layers();
+                let (len, layers) = match (decoding, &pass) {
+                    (true, Some((_, len))) => (*len, self.pace.prefill(*len, all).1),
+                    (true, None) => self.pace.prefill(left, all),
+                    (false, Some((_, len))) => (*len, all),
+                    (false, None) => (left, all),
+                };
                 let places = positions(&entries[..start + len], start);
                 let grown = self.cache.grow(&mut cached.pages, start + len);
-                let (model, arena) = (&self.model, &self.arena);
+                let under_way = pass.take();
+                let before = under_way.as_ref().map_or(0, |(pass, _)| pass.layers());
                 let done = grown.map_err(Fault::from).and_then(|()| {
                     guarded(|| {
                         #[cfg(test)]
                         crate::engine::faults::strike("picture", &[])?;
-                        let span = Span {
-                            start,
-                            len,
-                            pages: cached.pages.clone(),
+                        let under_way = match under_way {
+                            Some((under_way, _)) => under_way,
+                            None => {
+                                let span = Span {
+                                    start,
+                                    len,
+                                    pages: cached.pages.clone(),
+                                };
+                                model.begin(
+                                    x.narrow(0, start, len)?.contiguous()?,
+                                    vec![span],
+                                    &places,
+                                )?
+                            }
                         };
-                        model.forward(
-                            x.narrow(0, start, len)?.contiguous()?,
-                            vec![span],
-                            &places,
-                            arena,
-                            &[],
-                        )?;
-                        model.device().synchronize()
+                        let (under_way, done) = model.go_on(under_way, layers, arena)?;
+                        model.device().synchronize()?;
+                        Ok((!done).then_some(under_way))
                     })
                 });
-                if let Err(fault) = done {
-                    self.cache.release(std::mem::take(cached));
-                    return self.looking_failed(key, fault);
+                let under_way = match done {
+                    Ok(under_way) => under_way,
+                    Err(fault) => {
+                        self.cache.release(std::mem::take(cached));
+                        return self.looking_failed(key, fault);
+                    }
+                };
+                let rows = len * layers.min(all - before) / all;
+                self.pace.forward(started.elapsed(), rows, false);
+                if let Some(under_way) = under_way {
+                    *pass = Some((under_way, len));
+                    self.looking = Some(looking);
+                    return Ok(());
                 }
-                self.pace.forward(started.elapsed(), len, false);
                 cached
                     .entries
                     .extend_from_slice(&entries[start..start + len]);
