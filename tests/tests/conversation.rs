@@ -44,11 +44,11 @@ struct Answer {
 }
 
 fn start(model: Folder) -> Engine {
-    let engine = Engine::start(Settings::default(), move || {
+    let open = move || {
         let target = Target::choose(Device::Cpu, Dtype::F32)?;
-        Ok((Checkpoint::open(&model)?, target))
-    })
-    .unwrap();
+        Ok((Arc::new(Checkpoint::open(&model)?), target))
+    };
+    let engine = Engine::start(Settings::default(), vec![open]).unwrap();
     let since = Instant::now();
     while engine.status().borrow().state != State::Ready {
         assert!(since.elapsed() < PATIENCE && engine.status().borrow().error.is_none());
