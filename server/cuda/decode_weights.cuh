@@ -20,6 +20,7 @@ constexpr int DEPTH = 4;
 #else
 constexpr int DEPTH = 2;
 #endif
+
 enum Mode {
     NORM_BIAS,  // out[m, rows] = T(w · rms_norm(x) + bias)
     NORM_GATED, // out[m, rows / 2] = T(silu(first half) · second half) of w · rms_norm(x)
@@ -70,7 +71,7 @@ struct Slot {
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / 32; }
 
-// How this block reads a product, worked out once: the addresses of `at` and `head_at` of formats.cuh as numbers, so that
+// How this block reads a product, of less than 4 GB, worked out once: the addresses of `at` and `head_at` of formats.cuh as numbers, so that
 // reading is the same for all formats, and short.
 struct alignas(16) Reading {
     const unsigned char *data, *heads;                   // of the block's first tile

@@ -8,7 +8,6 @@
 //   SIZE                    weights of a unit
 //   at(w, row, u)           where unit u lies
 //   head_at(w, row, u)      where its scale or, of q4_K, its block's head lies
-//   NEXT                    how far it is from a unit to the fourth behind it, in a block of 256
 //   place(c)                where group c of a row has its weights 0..4 and 4..8
 //   PAIRED                  0, 2, 1, 3 is the order of each four, not 0, 1, 2, 3
 //   pairs<T>                all groups of a unit, as pairs of T
@@ -76,7 +75,7 @@ enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS };
 
 template <class E> struct Dense {
     static constexpr int FORMAT = DENSE;
-    static constexpr int SIZE = 8, NEXT = 4 * 16;
+    static constexpr int SIZE = 8;
     static constexpr bool PAIRED = false;
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) {
         return w.data + (static_cast<size_t>(row) * w.k + u * 8) * sizeof(E);
@@ -101,7 +100,7 @@ __device__ __forceinline__ f16 *scale_at(const Weight &w, int row, int b) {
 
 struct Q8_0 {
     static constexpr int FORMAT = Q8_0_BLOCKS;
-    static constexpr int SIZE = 16, NEXT = 4 * TILE * 16;
+    static constexpr int SIZE = 16;
     static constexpr bool PAIRED = false;
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
     static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) { return scale_at(w, row, u / 2); }
@@ -120,7 +119,7 @@ struct Q8_0 {
 
 struct Q4_0 {
     static constexpr int FORMAT = Q4_0_BLOCKS;
-    static constexpr int SIZE = 32, NEXT = 4 * TILE * 16;
+    static constexpr int SIZE = 32;
     static constexpr bool PAIRED = true;
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
     static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) { return scale_at(w, row, u); }
@@ -140,7 +139,7 @@ struct Q4_0 {
 // quants hold the weights 64j..64j+32 in their low halves and the next 32 in their high ones.
 struct Q4K {
     static constexpr int FORMAT = Q4K_BLOCKS;
-    static constexpr int SIZE = 32, NEXT = 4 * TILE * 16;
+    static constexpr int SIZE = 32;
     static constexpr bool PAIRED = true;
     // Bytes of a block's head; and of a tile's blocks, of which the heads come first.
     static constexpr int HEAD = 16, BLOCKS = TILE * 144;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, PinnedHostSlice};
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Error, Result, Tensor, bail};
 use half::bf16;
 
 use super::super::attention::{Arena, PAGE, Span};
@@ -193,9 +193,15 @@ impl Step {
             .layers
             .iter()
             .flat_map(|layer| [&layer.qkv, &layer.dense, &layer.gate_up, &layer.down]);
+        let mut weights = weights.chain([&model.output]);
         let plain = weights
-            .chain([&model.output])
+            .clone()
             .any(|weight| matches!(weight, StepWeight::Dense(_)));
+        // `Reading` of decode_weights.cuh counts bytes in 32 bits.
+        let small = weights.try_fold(true, |small, weight| {
+            let WeightAddress { rows, k, .. } = weight.resolve()?.address;
+            Ok::<_, Error>(small && 2 * rows as u64 * k as u64 <= u64::from(u32::MAX))
+        })?;
         let sizes = Sizes {
             rows,
             plain,
@@ -212,6 +218,7 @@ impl Step {
             && [hidden, ffn, heads * head_size]
                 .iter()
                 .all(|n| *n > 0 && n.is_multiple_of(8))
+            && small
             && shared + STATIC <= gpu.shared_memory;
         if !fits {
             return Ok(None);
