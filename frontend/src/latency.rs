@@ -79,6 +79,10 @@ pub fn answer(times: &AnswerTimes) -> Vec<Span> {
         return spans;
     };
     let zero = times.clicked;
+    // The clocks are joined to within the way there and back. Within that it is certain that the first word left no
+    // earlier than the click and the server's own time for it, and no later than it was drawn.
+    let first = first.max(zero + t.first_token_ms);
+    let first = times.drawn.map_or(first, |drawn| first.min(drawn));
     let asked = span(
         &mut spans,
         T::SpanSend,
@@ -334,5 +338,32 @@ mod tests {
         }
         assert_eq!(spans[3].end, 100.0);
         assert_eq!(spans[5].end, 400.0);
+    }
+
+    #[test]
+    fn a_clock_joined_badly_moves_nothing_before_its_cause() {
+        let times = |first_left| AnswerTimes {
+            clicked: 1000.0,
+            first_left: Some(first_left),
+            drawn: Some(1108.0),
+            done: Some(1400.0),
+            timings: Some(AnswerTimings {
+                queue_ms: 20.0,
+                prefill_ms: 60.0,
+                first_token_ms: 95.0,
+                ..AnswerTimings::default()
+            }),
+            ..AnswerTimes::default()
+        };
+        let at = |first_left, label| {
+            let spans = answer(&times(first_left));
+            let span = spans.iter().find(|s| s.label == label).expect("drawn");
+            (span.begin, span.end)
+        };
+        // 95 ms after the click is the earliest, when it was drawn the latest.
+        for (left, first) in [(1070.0, 95.0), (1100.0, 100.0), (1130.0, 108.0)] {
+            assert_eq!(at(left, T::SpanFirst).1, first);
+            assert_eq!(at(left, T::SpanWrite), (first, 400.0));
+        }
     }
 }
