@@ -13,6 +13,9 @@ mod pace;
 mod pages;
 mod prefix;
 mod queue;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,7 @@ mod workers_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -38,6 +41,7 @@ use crate::device::{Target, tell_memory};
 use crate::glm4v::LoadError;
 use crate::kernels::PAGE;
 use crate::loading::Loading;
+use reading::{Language, Read, Reader, Text};
 use workers::{Handle, Teller, Workers, once_all};
 
 /// How each worker of the engine works. Each optimisation has a switch that turns it off, for measuring.
@@ -85,6 +89,11 @@ pub struct Engine {
 pub enum Command {
     Picture(PictureJob),
     Ask(AskJob),
+    /// A question's text was read.
+    Read {
+        request: u64,
+        read: Result<Read, JobError>,
+    },
     /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
     Cancel {
         request: u64,
@@ -180,10 +189,12 @@ impl Engine {
         for (number, (open, teller)) in opens.into_iter().zip(tellers).enumerate() {
             let (commands, inbox) = mpsc::channel();
             let (settings, load) = (settings.clone(), Arc::new(Load::new(&settings)));
-            workers.push(Handle::new(commands, load.clone()));
+            let language = Arc::new(OnceLock::new());
+            let reader = Reader::start(number, language.clone(), commands.clone())?;
+            workers.push(Handle::new(commands, load.clone(), reader));
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(settings, load, open, &inbox, &teller))?;
+                .spawn(move || work(settings, load, open, &language, &inbox, &teller))?;
         }
         Ok(Engine::of(workers, status))
     }
@@ -220,7 +231,7 @@ impl Engine {
 
     /// Queues a question. Refused at once when the queue of the session's worker is full (`busy`, with an honest `retry_after_ms`), while
     /// loading or failed; otherwise events follow, the first being `Queued`.
-    pub fn ask(&self, job: AskJob) -> Result<(), JobError> {
+    pub fn ask(&self, mut job: AskJob) -> Result<(), JobError> {
         match self.status.borrow().state {
             State::Ready | State::Draining => {}
             State::Loading | State::Warming => {
@@ -234,10 +245,17 @@ impl Engine {
         }
         let worker = self.workers.home(job.session).ok_or_else(not_running)?;
         worker.load.enter()?;
+        let reader = worker.reader.as_ref();
+        let reading = reader.map(|reader| (reader, Text::of(&mut job)));
         worker.commands.send(Command::Ask(job)).map_err(|_| {
             worker.load.leave();
             not_running()
-        })
+        })?;
+        // Behind the question, so that it is there when its text was read.
+        if let Some((reader, text)) = reading {
+            reader.read(text);
+        }
+        Ok(())
     }
 
     pub fn cancel(&self, request: u64) {
@@ -248,13 +266,10 @@ impl Engine {
 
     /// Lets go of a session's picture, then calls `done`.
     pub fn forget(&self, session: u64, key: PictureKey, done: impl FnOnce() + Send + 'static) {
-        match self.workers.known(session) {
-            Some(worker) => worker.send(Command::Forget {
-                session,
-                key,
-                done: Box::new(done),
-            }),
-            None => done(),
+        // Called even where the worker is gone, and the command with it.
+        let done = once_all(done).next();
+        if let (Some(worker), Some(done)) = (self.workers.known(session), done) {
+            worker.send(Command::Forget { session, key, done });
         }
     }
 
@@ -285,7 +300,7 @@ impl Engine {
             queue: 1 << 20,
             ..Settings::default()
         }));
-        Engine::of(vec![Handle::new(commands, load)], status)
+        Engine::of(vec![Handle::new(commands, load, None)], status)
     }
 }
 
@@ -294,6 +309,7 @@ fn work(
     settings: Settings,
     load: Arc<Load>,
     open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    language: &OnceLock<Language>,
     inbox: &mpsc::Receiver<Command>,
     status: &Teller,
 ) {
@@ -304,7 +320,7 @@ fn work(
             s.error = Some(error);
         });
     };
-    let prepared = guard::catch(|| prepare(settings, load, open, status));
+    let prepared = guard::catch(|| prepare(settings, load, open, language, status));
     let mut worker = match prepared {
         Ok(Ok(worker)) => worker,
         Ok(Err(error)) => return failed(error.0),
@@ -337,10 +353,15 @@ fn prepare(
     settings: Settings,
     load: Arc<Load>,
     open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    language: &OnceLock<Language>,
     status: &Teller,
 ) -> Result<worker::Worker, LoadError> {
     let (checkpoint, target) = open()?;
     let config = &checkpoint.config;
+    language.get_or_init(|| Language {
+        tokenizer: checkpoint.tokenizer.clone(),
+        config: config.clone(),
+    });
     let described = wire::Model {
         name: checkpoint.name.clone(),
         demo: checkpoint.demo,

@@ -11,8 +11,10 @@ pub struct Pace {
     decode: Mean,
     /// A row of each kind of the vision tower's stages.
     vision_rows: [Mean; Encoding::KINDS],
-    /// A row of a long forward pass.
-    row: Mean,
+    /// A row of a picture's prefill, through all layers.
+    picture_row: Mean,
+    /// What a row of a prompt adds to a decode step. Apart from a picture's: a card reads all weights for however few rows.
+    prompt_row: Mean,
 }
 
 /// A running mean.
@@ -49,7 +51,17 @@ impl Pace {
         if decode {
             self.decode.add(elapsed);
         } else if rows >= LEAST {
-            self.row.add(elapsed / rows as u32);
+            // However noisy the two times, rows are never for nothing.
+            let added = elapsed.saturating_sub(self.decode_step());
+            self.prompt_row.add(added.max(elapsed / 16) / rows as u32);
+        }
+    }
+
+    /// `layers` of all layers of a picture's prefill took `elapsed` for `rows` rows.
+    pub fn prefilled(&mut self, elapsed: Duration, rows: usize, layers: usize, all: usize) {
+        if rows >= LEAST && layers > 0 {
+            self.picture_row
+                .add(elapsed * all as u32 / (rows * layers) as u32);
         }
     }
 
@@ -65,27 +77,34 @@ impl Pace {
         self.rows_in_a_step(self.vision_rows[kind].or(Duration::from_micros(20)))
     }
 
-    /// Rows of a prompt that take a good half of a decode step, as far as rows are what takes the time: a card reads all
-    /// weights for however few, so that [`Pace::prefill`] is better there.
-    pub fn prefill_rows(&self) -> usize {
-        self.rows_in_a_step(self.row.or(ROW))
+    /// Rows of a prompt that a decode step takes along for a good half of its time.
+    pub fn prompt_rows(&self) -> usize {
+        self.rows_in_a_step(self.prompt_row.or(ROW))
     }
 
-    /// How a prompt's next `rows` rows are computed in slices that take a good half of a decode step: all of them, so many of
-    /// the model's `layers` at a time, if a layer of them takes no longer; otherwise fewer rows, and all layers.
-    pub fn prefill(&self, rows: usize, layers: usize) -> (usize, usize) {
-        let layer = self.row.or(ROW) * rows as u32 / layers.max(1) as u32;
-        let slice = self.slice();
-        if layer > slice {
-            return (self.prefill_rows().min(rows), layers);
-        }
-        let most = slice.as_nanos() / layer.as_nanos().max(1);
-        (rows, usize::try_from(most).unwrap_or(layers).min(layers))
+    /// How many of a picture's next `rows` entries are computed together, in slices that take a good half of a decode step:
+    /// all of them, unless even one of the model's `layers` takes longer.
+    pub fn prefill_rows(&self, rows: usize, layers: usize) -> usize {
+        self.rows_in_a_step(self.picture_row.or(ROW) / layers.max(1) as u32)
+            .min(rows)
+    }
+
+    /// Of so many rows' `layers`, those that take a good half of a decode step; one at least.
+    pub fn prefill_layers(&self, rows: usize, layers: usize) -> usize {
+        let layer = self.picture_row.or(ROW) * rows as u32 / layers.max(1) as u32;
+        let most = self.slice().as_nanos() / layer.as_nanos().max(1);
+        usize::try_from(most)
+            .unwrap_or(layers)
+            .clamp(1, layers.max(1))
+    }
+
+    fn decode_step(&self) -> Duration {
+        self.decode.or(Duration::from_millis(10))
     }
 
     /// What a slice may take.
     fn slice(&self) -> Duration {
-        self.decode.or(Duration::from_millis(10)) * 3 / 5
+        self.decode_step() * 3 / 5
     }
 
     fn rows_in_a_step(&self, row: Duration) -> usize {
@@ -98,17 +117,51 @@ impl Pace {
 mod tests {
     use super::*;
 
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+    const US: fn(u64) -> Duration = Duration::from_micros;
+
     #[test]
-    fn slices_are_layers_where_rows_are_cheap_and_rows_where_they_are_not() {
-        let ms = Duration::from_millis;
+    fn a_picture_goes_layer_by_layer_as_many_rows_as_a_layer_has_time_for() {
         let mut card = Pace::default();
-        card.forward(ms(5), 1, true);
-        card.forward(ms(40), 1600, false); // 25 µs a row, a layer of 40 takes 1 ms
-        assert_eq!(card.prefill(1600, 40), (1600, 3));
-        assert_eq!(card.prefill(16, 40), (16, 40));
+        card.forward(MS(5), 1, true);
+        card.prefilled(MS(40), 1600, 40, 40); // 25 µs a row, a layer takes 1 ms
+        assert_eq!(card.prefill_rows(1600, 40), 1600);
+        assert_eq!(card.prefill_layers(1600, 40), 3);
+        assert_eq!(card.prefill_layers(16, 40), 40);
         let mut cpu = Pace::default();
-        cpu.forward(ms(1), 1, true);
-        cpu.forward(ms(16), 160, false); // 100 µs a row, a layer of 4 takes 4 ms
-        assert_eq!(cpu.prefill(160, 4), (8, 4));
+        cpu.forward(MS(1), 1, true);
+        cpu.prefilled(MS(16), 160, 4, 4); // 100 µs a row, a layer of all takes 4 ms
+        assert_eq!(cpu.prefill_rows(160, 4), 24);
+        assert_eq!(cpu.prefill_layers(24, 4), 1);
+        // A slice of few layers says as much as a whole pass.
+        cpu.prefilled(US(600), 24, 1, 4);
+        assert_eq!(cpu.prefill_rows(160, 4), 24);
+    }
+
+    #[test]
+    fn questions_say_nothing_of_pictures() {
+        let mut card = Pace::default();
+        card.forward(MS(5), 1, true);
+        card.prefilled(MS(40), 1600, 40, 40);
+        for _ in 0..100 {
+            card.forward(US(6700), 20, false); // all weights for twenty rows
+        }
+        assert_eq!(card.prefill_rows(1600, 40), 1600);
+        assert_eq!(card.prefill_layers(1600, 40), 3);
+        // Such a question goes along with one decode step, not in several.
+        assert!(card.prompt_rows() >= 20);
+        // What takes no longer than a decode step is still not for nothing.
+        for _ in 0..100 {
+            card.forward(MS(4), 20, false);
+        }
+        assert!(card.prompt_rows() < 1000);
+    }
+
+    #[test]
+    fn where_rows_take_the_time_a_prompt_goes_in_pieces() {
+        let mut cpu = Pace::default();
+        cpu.forward(US(860), 1, true);
+        cpu.forward(MS(16), 160, false);
+        assert_eq!(cpu.prompt_rows(), LEAST);
     }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use wire::{AnswerTimings, FinishReason, Usage};
 
 use super::prefix::{Cached, Namespace};
+use super::reading::Read;
 use super::types::{AskJob, Event, EventSink, JobError, PictureKey};
-use crate::glm4v::{Entry, Prompt};
+use crate::glm4v::Entry;
 use crate::text::{AnswerStream, Sampler};
 
 /// A question and what has been generated for it. While it waits it holds no slot and no page.
@@ -18,7 +19,7 @@ pub struct Sequence {
     pub picture: Option<PictureKey>,
     pub events: Arc<dyn EventSink>,
     pub deadline: Instant,
-    /// The prompt's cache entries, then the answer's.
+    /// The prompt's cache entries, once it is read, then the answer's.
     pub entries: Vec<Entry>,
     prompt_entries: usize,
     image_entries: usize,
@@ -53,14 +54,8 @@ pub enum Next {
 }
 
 impl Sequence {
-    /// `max_new_tokens` is what the request asks for, already cut to what the model's length leaves.
-    pub fn new(
-        job: AskJob,
-        prompt: Prompt,
-        max_new_tokens: usize,
-        sampler: Sampler,
-        stream: AnswerStream,
-    ) -> Self {
+    /// A question whose text is still being read.
+    pub fn new(job: AskJob, stream: AnswerStream) -> Self {
         Sequence {
             session: job.session,
             conversation: job.conversation,
@@ -69,12 +64,12 @@ impl Sequence {
             suspect: false,
             events: job.events,
             deadline: job.deadline,
-            prompt_entries: prompt.entries.len(),
-            entries: prompt.entries,
-            image_entries: prompt.image_entries,
+            entries: Vec::new(),
+            prompt_entries: 0,
+            image_entries: 0,
             tokens: 0,
-            max_new_tokens,
-            sampler,
+            max_new_tokens: 0,
+            sampler: Sampler::new(&job.sampling, &[]),
             stream,
             told: None,
             cached_tokens: None,
@@ -86,6 +81,19 @@ impl Sequence {
                 first_text: None,
             },
         }
+    }
+
+    /// Its text was read.
+    pub fn read(&mut self, read: Read) {
+        self.prompt_entries = read.prompt.entries.len();
+        self.image_entries = read.prompt.image_entries;
+        self.entries = read.prompt.entries;
+        self.max_new_tokens = read.max_new_tokens;
+        self.sampler = read.sampler;
+    }
+
+    pub fn is_read(&self) -> bool {
+        !self.entries.is_empty()
     }
 
     pub fn namespace(&self) -> Namespace {

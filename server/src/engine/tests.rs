@@ -544,3 +544,40 @@ fn the_stages_add_up() {
     assert!((sum - t.total_ms).abs() <= 0.05 * t.total_ms, "{t:?}");
     assert!(t.first_token_ms <= t.total_ms && t.first_token_ms >= t.image_wait_ms);
 }
+
+/// The least of a few tries: other threads of a busy machine come between.
+fn least(tries: usize, time: impl Fn() -> f64) -> f64 {
+    (0..tries).map(|_| time()).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn nobody_waits_for_a_free_slot() {
+    let engine = start(Settings {
+        max_batch: 1,
+        ..Settings::default()
+    });
+    let clients: Vec<Client> = (0..6).map(|_| Client::new(&engine)).collect();
+    let idle = least(5, || {
+        let asked: Vec<u64> = clients.iter().map(|c| c.ask(None, &[], "a", 3)).collect();
+        let answers = clients.iter().zip(asked).map(|(c, r)| c.answer(r).timings);
+        let timings: Vec<_> = answers.collect();
+        let running = |t: &wire::AnswerTimings| t.prefill_ms + t.decode_ms;
+        let before: f64 = timings[..5].iter().map(running).sum();
+        timings[5].queue_ms - before
+    });
+    assert!(idle < 20.0, "{idle} ms between six answers");
+}
+
+#[test]
+fn nobody_waits_once_the_picture_is_there() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let shade = std::cell::Cell::new(0);
+    let idle = least(5, || {
+        shade.set(shade.get() + 1);
+        let key = client.show(shade.get());
+        let answer = client.answer(client.ask(Some(key), &[], "a", 3));
+        answer.timings.queue_ms
+    });
+    assert!(idle < 10.0, "{idle} ms between a picture and its question");
+}

@@ -18,18 +18,15 @@ use super::guard::{Fault, catch, guarded, lost, panicked};
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
 use super::queue::FairQueue;
+use super::reading::Read;
 use super::sequence::{Next, Running, Sequence};
 use super::types::{AskJob, Event, JobError, PictureKey};
 use super::{Command, Load, Settings};
 use crate::device::{device_memory, tell_memory};
-use crate::glm4v::{IMAGE, Model, expand, positions};
+use crate::glm4v::{IMAGE, Model, positions};
 use crate::kernels::{Arena, Span};
 use crate::metrics::{METRICS, Share};
-use crate::text::{AnswerStream, Sampler, Tokenizer, prompt};
-
-/// Bytes of text for each of the model's positions, beyond which a conversation is refused unread, so that nobody's
-/// answer waits for somebody's megabytes: no text that is one takes so few tokens.
-const MOST_BYTES: usize = 32;
+use crate::text::{AnswerStream, Tokenizer, prompt};
 
 pub struct Worker {
     model: Model,
@@ -95,8 +92,10 @@ impl Worker {
         /// How often paused answers are looked at again when nothing else happens.
         const PAUSED: Duration = Duration::from_millis(20);
         loop {
-            let busy =
-                !self.slots.is_empty() || self.looking.is_some() || self.next_picture().is_some();
+            let busy = !self.slots.is_empty()
+                || self.looking.is_some()
+                || self.next_picture().is_some()
+                || self.waiting.iter().any(|s| self.is_ready(s));
             let command = if busy {
                 commands.try_recv().ok()
             } else if self.waiting.is_empty() {
@@ -137,16 +136,19 @@ impl Worker {
 
     /// A command, whose panic ends it alone.
     fn take(&mut self, command: Command) {
-        let asked = match &command {
-            Command::Ask(job) => Some((job.request, job.events.clone())),
-            _ => None,
+        let (request, mut asker) = match &command {
+            Command::Ask(job) => (Some(job.request), Some(job.events.clone())),
+            Command::Read { request, .. } => (Some(*request), None),
+            _ => (None, None),
         };
         let Err(what) = catch(|| self.command(command)) else {
             return;
         };
         tracing::error!(panic = %what, "the worker panicked over a command");
-        if let Some((request, events)) = asked {
-            self.waiting.take_where(|s| s.request == request);
+        for sequence in self.waiting.take_where(|s| Some(s.request) == request) {
+            asker = Some(sequence.events);
+        }
+        if let (Some(request), Some(events)) = (request, asker) {
             self.load.leave();
             let error = panicked();
             let _ = catch(|| events.event(Event::Failed { request, error }));
@@ -182,6 +184,7 @@ impl Worker {
         match command {
             Command::Picture(job) => self.picture(job),
             Command::Ask(job) => self.ask(job),
+            Command::Read { request, read } => self.read(request, read),
             Command::Cancel { request } => {
                 self.end_where(FinishReason::Cancelled, |s| s.request == request)
             }
@@ -206,59 +209,14 @@ impl Worker {
         }
     }
 
+    /// A question whose text is being read: it has its place in the line already.
     fn ask(&mut self, job: AskJob) {
-        let c = &self.model.config;
-        let (request, events, picture) = (job.request, job.events.clone(), job.picture);
-        let refuse = |error| {
-            self.load.leave();
-            events.event(Event::Failed { request, error })
-        };
-        let texts = job
-            .history
-            .iter()
-            .flat_map(|turn| [&turn.question, &turn.answer])
-            .chain([&job.question]);
-        let bytes: usize = texts.map(String::len).sum();
-        if bytes > MOST_BYTES * c.seq_length {
-            return refuse(JobError::new(
-                ErrorCode::ContextFull,
-                format!(
-                    "The conversation has {bytes} bytes, which the model's {} positions can't hold: start a new \
-                     conversation, or send a shorter history.",
-                    c.seq_length
-                ),
-            ));
-        }
-        let ids = match prompt(
-            &self.tokenizer,
-            &job.history,
-            &job.question,
-            picture.is_some(),
-        ) {
-            Ok(ids) => ids,
-            Err(e) => return refuse(JobError::new(ErrorCode::Internal, e.to_string())),
-        };
-        let sampler = Sampler::new(&job.sampling, &ids);
-        let prompt = expand(ids, c);
-        let used = positions(&prompt.entries, prompt.entries.len() - 1)[0] as usize + 1;
-        if used >= c.seq_length {
-            return refuse(JobError::new(
-                ErrorCode::ContextFull,
-                format!(
-                    "The conversation takes {used} of the model's {} positions, so there is no room for an answer: start a new \
-                     conversation, or send a shorter history.",
-                    c.seq_length
-                ),
-            ));
-        }
-        if picture.is_some_and(|key| !self.pictures.contains_key(&key)) {
-            return refuse(gone());
-        }
-        let most = usize::try_from(job.sampling.max_new_tokens)
-            .unwrap_or(usize::MAX)
-            .min(c.seq_length - used);
+        let picture = job.picture;
         let stream = AnswerStream::new(self.tokenizer.clone(), job.sampling.stop.clone());
-        let mut sequence = Sequence::new(job, prompt, most, sampler, stream);
+        let mut sequence = Sequence::new(job, stream);
+        if picture.is_some_and(|key| !self.pictures.contains_key(&key)) {
+            return self.fail(sequence, gone());
+        }
         match picture {
             Some(key) if !self.cache.has_picture(key) => {
                 sequence.tell_position(None);
@@ -267,7 +225,24 @@ impl Worker {
             _ => sequence.picture_was_ready(),
         }
         self.waiting.push(sequence.session, sequence);
-        self.tell_positions();
+    }
+
+    /// Its text was read, unless it has ended meanwhile.
+    fn read(&mut self, request: u64, read: Result<Read, JobError>) {
+        match read {
+            Ok(read) => {
+                let mut line = self.waiting.in_order().into_iter();
+                if let Some(sequence) = line.find(|s| s.request == request) {
+                    sequence.read(read);
+                }
+                self.tell_positions();
+            }
+            Err(error) => {
+                for sequence in self.waiting.take_where(|s| s.request == request) {
+                    self.fail(sequence, error.clone());
+                }
+            }
+        }
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
@@ -396,10 +371,9 @@ impl Worker {
             if let Some(key) = sequence.picture {
                 self.cache.touch_picture(key);
             }
-            match self
-                .cache
-                .begin(sequence.namespace(), &sequence.entries, &self.arena)
-            {
+            let (cache, arena) = (&mut self.cache, &self.arena);
+            let begun = guarded(|| cache.begin(sequence.namespace(), &sequence.entries, arena));
+            match begun {
                 Ok(cached) => match catch(|| sequence.start(cached.entries.len())) {
                     Ok(()) => self.slots.push(Running { sequence, cached }),
                     Err(what) => {
@@ -408,10 +382,16 @@ impl Worker {
                         self.fail(sequence, panicked());
                     }
                 },
-                Err(e) => match Fault::from(e) {
-                    Fault::Job(error) => self.fail(sequence, error),
-                    fault => return Err(fault),
-                },
+                Err(Fault::Job(error)) => self.fail(sequence, error),
+                Err(Fault::Panic(what)) => {
+                    self.fail(sequence, panicked());
+                    return Err(Fault::Panic(what));
+                }
+                // Back to the others, who are all refused.
+                Err(fault) => {
+                    self.waiting.push(sequence.session, sequence);
+                    return Err(fault);
+                }
             }
         }
         if self.slots.len() == self.settings.max_batch {
@@ -440,7 +420,7 @@ impl Worker {
     fn forward(&mut self) -> Result<(), Fault> {
         let decoding = self.slots.iter().any(Running::is_decoding);
         let piece = if decoding {
-            self.pace.prefill_rows()
+            self.pace.prompt_rows()
         } else {
             (Pace::PREFILL / self.slots.len()).max(1)
         };
@@ -611,8 +591,17 @@ impl Worker {
             pages: pages[slot].clone(),
         };
         let places: Vec<u32> = (0..rows as u32).collect();
-        self.model
-            .forward(vectors, vec![span(0, rows, 0)], &places, &self.arena, &[])?;
+        // Slices of other work are cut by what is measured here from the first one on; a card measures its products at first.
+        for _ in 0..if device.is_cuda() { 2 } else { 1 } {
+            device.synchronize()?;
+            let started = Instant::now();
+            let spans = vec![span(0, rows, 0)];
+            self.model
+                .forward(vectors.clone(), spans, &places, &self.arena, &[])?;
+            device.synchronize()?;
+            let layers = self.model.decoder.layers();
+            self.pace.prefilled(started.elapsed(), rows, layers, layers);
+        }
         tell_memory(device, "after its prefill");
         // A card's products are measured for each size of question.
         let lens: &[usize] = match device.is_cuda() {
@@ -629,7 +618,6 @@ impl Worker {
                     let all: Vec<usize> = (0..batch).collect();
                     self.model.next(&ids, spans, &places, &self.arena, &all)?;
                     if (batch, len, turn) == (1, 1, 2) {
-                        // Slices of other work are cut by this from the first one on.
                         self.pace.forward(started.elapsed(), 1, true);
                     }
                 }
@@ -657,7 +645,9 @@ impl Worker {
 
 /// Whether nothing but a slot is missing.
 fn is_ready(cache: &PrefixCache, sequence: &Sequence) -> bool {
-    !sequence.events.stalled() && sequence.picture.is_none_or(|key| cache.has_picture(key))
+    sequence.is_read()
+        && !sequence.events.stalled()
+        && sequence.picture.is_none_or(|key| cache.has_picture(key))
 }
 
 fn gone() -> JobError {

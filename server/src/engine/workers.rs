@@ -7,17 +7,28 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::State;
 
+use super::reading::Reader;
 use super::{Command, Load, Status};
 
 /// The way to a worker.
 pub struct Handle {
     pub commands: mpsc::Sender<Command>,
     pub load: Arc<Load>,
+    /// Without one the questions' texts stay with them.
+    pub reader: Option<Reader>,
 }
 
 impl Handle {
-    pub fn new(commands: mpsc::Sender<Command>, load: Arc<Load>) -> Self {
-        Handle { commands, load }
+    pub fn new(
+        commands: mpsc::Sender<Command>,
+        load: Arc<Load>,
+        reader: impl Into<Option<Reader>>,
+    ) -> Self {
+        Handle {
+            commands,
+            load,
+            reader: reader.into(),
+        }
     }
 
     pub fn send(&self, command: Command) {

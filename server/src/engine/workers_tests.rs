@@ -36,7 +36,7 @@ fn idle(settings: &Settings) -> (Engine, Vec<Receiver<Command>>) {
         .map(|_| {
             let (commands, inbox) = channel();
             let load = Arc::new(Load::new(settings));
-            (Handle::new(commands, load), inbox)
+            (Handle::new(commands, load, None), inbox)
         })
         .unzip();
     (Engine::of(handles, status), inboxes)
@@ -174,6 +174,8 @@ fn what_is_forgotten_is_told_once() {
         (told.load(Ordering::Relaxed), sent(&inboxes)),
         (0, vec![1, 0])
     );
+    // The worker dropped the command, and with it what held the picture.
+    assert_eq!(told.swap(0, Ordering::Relaxed), 1);
 
     engine.forget_conversation(7, tell());
     for (before, inbox) in inboxes.iter().enumerate() {
@@ -192,6 +194,9 @@ fn what_is_forgotten_is_told_once() {
     drop(inboxes.pop());
     engine.forget_conversation(8, tell());
     assert_eq!((told.load(Ordering::Relaxed), sent(&inboxes)), (0, vec![1]));
+    assert_eq!(told.swap(0, Ordering::Relaxed), 1);
+    drop(inboxes);
+    engine.forget(client.session, key, tell());
     assert_eq!(told.load(Ordering::Relaxed), 1);
 }
 

@@ -134,7 +134,7 @@ impl Worker {
         self.line.iter().find(wanted).or(self.line.front()).copied()
     }
 
-    /// A slice of looking at a picture: about as long as a decode step while others decode, else a whole stage.
+    /// A slice of looking at a picture: a good half of a decode step while others decode, else a whole stage.
     pub(super) fn look(&mut self) -> Result<(), Fault> {
         let decoding = self.slots.iter().any(Running::is_decoding);
         if self.looking.is_some() {
@@ -149,6 +149,10 @@ impl Worker {
 
     fn begin_looking(&mut self, key: PictureKey) -> Result<(), Fault> {
         let Some(picture) = self.pictures.get(&key) else {
+            // Nobody holds it any more, so that nobody's question can wait for it.
+            for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
+                self.fail(sequence, gone());
+            }
             return Ok(());
         };
         let started = Instant::now();
@@ -228,11 +232,14 @@ impl Worker {
                 let left = (entries.len() - start).min(Pace::PREFILL);
                 let (model, arena) = (&self.model, &self.arena);
                 let all = model.decoder.layers();
-                let (len, layers) = match (decoding, &pass) {
-                    (true, Some((_, len))) => (*len, self.pace.prefill(*len, all).1),
-                    (true, None) => self.pace.prefill(left, all),
-                    (false, Some((_, len))) => (*len, all),
-                    (false, None) => (left, all),
+                let len = match &pass {
+                    Some((_, len)) => *len,
+                    None if decoding => self.pace.prefill_rows(left, all),
+                    None => left,
+                };
+                let layers = match decoding {
+                    true => self.pace.prefill_layers(len, all),
+                    false => all,
                 };
                 let places = positions(&entries[..start + len], start);
                 let grown = self.cache.grow(&mut cached.pages, start + len);
@@ -269,8 +276,8 @@ impl Worker {
                         return self.looking_failed(key, fault);
                     }
                 };
-                let rows = len * layers.min(all - before) / all;
-                self.pace.forward(started.elapsed(), rows, false);
+                let computed = layers.min(all - before);
+                self.pace.prefilled(started.elapsed(), len, computed, all);
                 if let Some(under_way) = under_way {
                     *pass = Some((under_way, len));
                     self.looking = Some(looking);

@@ -1,0 +1,60 @@
+//! Reading questions beside the worker.
+
+use wire::{ErrorCode, FinishReason};
+
+use super::tests::{Client, start, tiny};
+use super::*;
+use crate::text::Turn;
+
+/// As much text as is read at all.
+fn longest() -> String {
+    let config = &tiny().unwrap().0.config;
+    "The quick brown fox. ".repeat(32 * config.seq_length / 21)
+}
+
+#[test]
+fn a_long_text_holds_up_nobody() {
+    let engine = start(Settings::default());
+    let (long, short) = (Client::new(&engine), Client::new(&engine));
+    let answer = short.ask(None, &[], "a", 60);
+    while !matches!(short.next(), Event::Token { .. }) {}
+    let texts: Vec<u64> = (0..8).map(|_| long.ask(None, &[], &longest(), 1)).collect();
+    assert!(short.answer(answer).finish.is_some());
+    // Each takes far longer to read than the answer took.
+    assert!(engine.open_requests() > 1);
+    for text in texts {
+        let error = long.answer(text).error.unwrap();
+        assert_eq!(error.code, ErrorCode::ContextFull);
+    }
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn a_question_ends_while_it_is_read() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let texts = [0, 1].map(|_| client.ask(None, &[], &longest(), 1));
+    engine.cancel(texts[1]);
+    let answer = client.answer(texts[1]);
+    assert_eq!(answer.finish, Some(FinishReason::Cancelled));
+    assert_eq!(answer.usage, wire::Usage::default());
+    // What is read of it then concerns nobody.
+    let next = client.answer(client.ask(None, &[], "a", 3));
+    assert!(next.finish.is_some());
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn an_answer_that_looks_like_a_picture_is_none() {
+    let engine = start(Settings::default());
+    let config = &tiny().unwrap().0.config;
+    let client = Client::new(&engine);
+    let turn = Turn {
+        question: "a".into(),
+        answer: "b".into(),
+        answer_ids: Some(vec![config.boi_token_id, 5, config.eoi_token_id]),
+    };
+    let answer = client.answer(client.ask(None, &[turn], "and now?", 3));
+    assert_eq!((answer.error, answer.usage.image_tokens), (None, 0));
+    assert!(answer.finish.is_some());
+}
