@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod loading;
 pub mod metrics;
 pub mod quantize;
+mod save;
 pub mod serve;
 pub mod session;
 pub mod telemetry;

@@ -21,6 +21,7 @@ use crate::glm4v::{
     tensors,
 };
 use crate::loading::Loading;
+use crate::save::save_tensors;
 
 /// Files of the folder that are taken over as they are, where there are any.
 const TEXTS: [&str; 3] = [
@@ -72,7 +73,7 @@ pub fn run(args: &QuantizeArgs) -> Result<(), String> {
         }
         let out = args.out.join(&shard.name);
         let metadata = [("format".to_string(), "pt".to_string())].into();
-        let saved = safetensors::serialize_to_file(views, Some(metadata), &out);
+        let saved = save_tensors(views, Some(metadata), &out);
         if let Some(problem) = failure.into_inner() {
             return Err(format!("{} can't be quantized ({problem})", shard.name));
         }

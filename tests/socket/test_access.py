@@ -169,6 +169,13 @@ def test_metrics_take_a_key_where_there_are_keys(keyed, server):
         assert get(keyed.url + path)[0] == 200
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/"])
+def test_monitors_may_ask_for_the_head_alone(server, path):
+    head = urllib.request.Request(server.url + path, method="HEAD")
+    with urllib.request.urlopen(head, timeout=10) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
+
+
 def test_keys_are_not_in_the_log(keyed):
     log = keyed.log.read_text()
     assert GOOD not in log and OTHER not in log

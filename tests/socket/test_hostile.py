@@ -41,6 +41,8 @@ ASK = {"type": "ask", "request": "r", "text": "?"}
         (json.dumps(ASK | {"sampling": {"top_p": 0}}), "bad_sampling"),
         (json.dumps(ASK | {"sampling": {"top_p": 1.01}}), "bad_sampling"),
         (json.dumps(ASK | {"sampling": {"top_k": -1}}), "bad_sampling"),
+        (json.dumps(ASK | {"sampling": {"top_k": 2**53}}), "bad_sampling"),
+        (json.dumps(ASK | {"sampling": {"seed": 2**53}}), "bad_sampling"),
         (json.dumps(ASK | {"sampling": {"repetition_penalty": 0}}), "bad_sampling"),
         (json.dumps(ASK | {"sampling": {"max_new_tokens": 0}}), "bad_sampling"),
         (json.dumps(ASK | {"sampling": {"max_new_tokens": 10**9}}), "bad_sampling"),

@@ -220,6 +220,34 @@ fn inspect_says_what_is_wrong_and_fails() {
     );
 }
 
+/// What `serve` would refuse is told, and config.json counted whatever else is wrong.
+#[test]
+fn inspect_counts_beside_what_is_broken() {
+    let folder = std::env::temp_dir().join(format!("glimpse-beside-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for entry in std::fs::read_dir(data("checkpoints/four-groups-f16")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.to_str().unwrap();
+    for name in ["generation_config.json", "model.safetensors.index.json"] {
+        let kept = std::fs::read(folder.join(name)).ok();
+        std::fs::write(folder.join(name), "junk").unwrap();
+        let inspected = glimpse(&["inspect", "--model", path, "--json"]);
+        assert_eq!(inspected.status.code(), Some(1));
+        let report: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+        let problems = report["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].as_str().unwrap().contains(name), "{problems:?}");
+        assert!(report["parameters"]["total"].as_u64().unwrap() > 0);
+        match kept {
+            Some(bytes) => std::fs::write(folder.join(name), bytes).unwrap(),
+            None => std::fs::remove_file(folder.join(name)).unwrap(),
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn whoever_has_read_enough_is_no_reason_to_panic() {
     let mut child = support::command(&["inspect", "--json"])

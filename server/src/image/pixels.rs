@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::save::save_tensors;
+
 /// Subtracted from each channel (R, G, B) after /255: CLIP's, as published with the model.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Each channel is divided by it, after the mean.
@@ -68,7 +70,7 @@ impl Pixels {
         let side = self.size as usize;
         let tensor = TensorView::new(Dtype::F32, vec![1, 3, side, side], &bytes)
             .map_err(io::Error::other)?;
-        safetensors::serialize_to_file([("pixels", tensor)], None, path).map_err(io::Error::other)
+        save_tensors([("pixels", tensor)], None, path)
     }
 }
 

@@ -568,25 +568,20 @@ impl CustomOp1 for VisionAttention {
                         }
                     },
                 );
-                // SAFETY: tasks write disjoint rows and heads of `out`, which outlives them; the strided target of
-                // the last row ends with its head.
-                let target =
-                    unsafe { out_ptr.slice(row * hidden + head * size, (m - 1) * hidden + size) };
-                multiply(
-                    (m, size, n),
-                    Matrix {
-                        data: scores,
-                        row: n,
-                        column: 1,
-                    },
-                    Matrix {
-                        data: values,
-                        row: width,
-                        column: 1,
-                    },
-                    (target, hidden),
-                    false,
-                );
+                let weights = Matrix {
+                    data: scores,
+                    row: n,
+                    column: 1,
+                };
+                let values = Matrix {
+                    data: values,
+                    row: width,
+                    column: 1,
+                };
+                let target = out_ptr.at(row * hidden + head * size);
+                // SAFETY: tasks write disjoint rows and heads of `out`, which outlives them and ends with its last row's
+                // last head.
+                unsafe { multiply_at((m, size, n), weights, values, (target, hidden), false) };
             },
         );
         Ok((
@@ -650,17 +645,32 @@ fn multiply(
     (target, stride): (&mut [f32], usize),
     add: bool,
 ) {
+    assert!((m - 1) * stride + n <= target.len());
+    // SAFETY: the target is ours, and long enough.
+    unsafe { multiply_at((m, n, k), a, b, (target.as_mut_ptr(), stride), add) }
+}
+
+/// The same, where what lies between the target's rows is somebody else's.
+///
+/// # Safety
+/// The target's m rows of n, `stride` apart, are there to be written, and nobody else reads or writes them meanwhile.
+unsafe fn multiply_at(
+    (m, n, k): (usize, usize, usize),
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    (target, stride): (*mut f32, usize),
+    add: bool,
+) {
     let last =
         |rows: usize, columns: usize, m: &Matrix<'_>| (rows - 1) * m.row + (columns - 1) * m.column;
     assert!(last(m, k, &a) < a.data.len() && last(k, n, &b) < b.data.len());
-    assert!((m - 1) * stride + n <= target.len());
-    // SAFETY: the assertions above bound every access.
+    // SAFETY: the assertion above bounds what is read, and the target is the caller's.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            target.as_mut_ptr(),
+            target,
             1,
             stride as isize,
             add,

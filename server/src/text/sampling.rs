@@ -154,6 +154,14 @@ impl SamplingParams {
                 "max_new_tokens must be from 1 to {max_new_tokens}, not {asked}."
             ));
         }
+        for (name, value) in [("top_k", Some(self.top_k)), ("seed", self.seed)] {
+            if let Some(value) = value.filter(|value| *value > wire::MAX_INTEGER) {
+                return Err(format!(
+                    "{name} must be at most {}, not {value}.",
+                    wire::MAX_INTEGER
+                ));
+            }
+        }
         if self.stop.len() > MAX_STOPS {
             let count = self.stop.len();
             return Err(format!(
