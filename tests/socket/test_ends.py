@@ -153,6 +153,30 @@ def test_a_client_that_does_not_read(serve, raw, connect):
     assert other.until("welcome", lambda m: "resumed" in m)["resumed"] is True
 
 
+def test_a_client_that_catches_up_was_not_idle(serve, raw):
+    """What it sent while too much was unsent could not be read: it is not closed for its silence."""
+    server = serve("--idle-seconds", "2", "--stall-seconds", "60", "--outbox-bytes", "64KiB", "--replay-bytes", "1MiB")
+    server.wait_ready()
+    slow = raw(server.port)
+    ping = slow.frame(0x81, json.dumps({"type": "ping", "t": "x" * 60_000}).encode())
+    slow.sock.settimeout(1)
+    pings = 0
+    try:
+        while pings < 2000:
+            slow.sock.sendall(ping)
+            pings += 1
+    except TimeoutError:
+        pass  # Both ways are full now, and the last ping is cut off.
+    assert pings < 2000
+    time.sleep(4)
+    slow.sock.settimeout(20)
+    pongs = 0
+    while pongs < pings:
+        opcode, payload = slow.recv()
+        assert opcode != 8, f"closed with {int.from_bytes(payload[:2], 'big')} after {pongs} of {pings} pongs"
+        pongs += opcode == 1 and b'"pong"' in payload[:200]
+
+
 def memory(server) -> int:
     """Resident, in KiB."""
     with open(f"/proc/{server.process.pid}/status") as status:

@@ -161,6 +161,10 @@ impl Socket {
             }
             let full = self.connection.is_full();
             let now = Instant::now();
+            if self.full_since.is_some() && !full {
+                // Nothing was read for as long as it was full, whatever the client sent; that it reads is a sign of it.
+                self.heard = now;
+            }
             self.full_since = full.then(|| self.full_since.unwrap_or(now));
             let to_send = self.text.is_some() || self.pong.is_some();
             let deadline = match self.deadline(now) {
