@@ -19,6 +19,9 @@ const RETRY_MS: f64 = 500.0;
 const MAX_CONVERSATIONS: usize = 256;
 /// What their histories may take together, in longest messages.
 const MAX_HISTORIES: usize = 4;
+/// Questions that ended while they waited and have yet to enter their history, behind one that goes on: they are not
+/// open, but take memory.
+const MAX_OVER: usize = 64;
 
 /// Why a question is refused before it is queued.
 type Refused = (ErrorCode, String, Option<f64>);
@@ -102,6 +105,7 @@ impl State {
             (None, None) => None,
         };
         if let Some(id) = &ask.conversation {
+            self.drop_failed_picture(id);
             self.check_conversation(id, named.as_ref())?;
         }
         if let Some(name) = &named
@@ -113,12 +117,12 @@ impl State {
         {
             return Err((code, message, retry_after_ms));
         }
-        if self.asks.len() as u64 >= limits.open_requests {
+        let open = self.open_requests();
+        if open as u64 >= limits.open_requests || self.asks.len() - open >= MAX_OVER {
             return Err((
                 ErrorCode::Busy,
                 format!(
-                    "This session has {} unanswered questions already: wait for one to be answered, then ask again.",
-                    self.asks.len()
+                    "This session has {open} unanswered questions already: wait for one to be answered, then ask again.",
                 ),
                 Some(RETRY_MS),
             ));
@@ -136,8 +140,9 @@ impl State {
             );
         };
         conversation.used = used;
-        if conversation.picture.is_none() {
+        if conversation.picture.is_none() && named.is_some() {
             conversation.picture = named;
+            conversation.unproven = ask.conversation.is_some();
         }
         conversation.queue.push_back(number);
         let history = ask
@@ -154,6 +159,7 @@ impl State {
                 received: now,
                 deadline: now + seconds(limits.request_seconds),
                 stage: AskStage::Waiting,
+                pictured: false,
                 started: false,
                 told: None,
                 index: 0,
@@ -191,6 +197,26 @@ impl State {
         Ok(())
     }
 
+    /// A picture that came into the conversation later and failed before any turn about it: none happened, so the
+    /// conversation goes on without it.
+    fn drop_failed_picture(&mut self, id: &str) {
+        let failed = self.conversations.get(id).is_some_and(|conversation| {
+            let picture = conversation.picture.as_ref();
+            conversation.unproven
+                && conversation.queue.is_empty()
+                && picture.is_some_and(|name| matches!(self.look_up(name), LookUp::Unusable { .. }))
+        });
+        if failed && let Some(conversation) = self.conversations.get_mut(id) {
+            conversation.lose_picture();
+        }
+    }
+
+    /// Questions that are not answered yet.
+    pub(super) fn open_requests(&self) -> usize {
+        let open = |ask: &&Ask| ask.stage != AskStage::Over;
+        self.asks.values().filter(open).count()
+    }
+
     fn new_conversation(&mut self) -> String {
         if self.conversations.len() >= MAX_CONVERSATIONS {
             let oldest = self
@@ -210,6 +236,7 @@ impl State {
             Conversation {
                 number,
                 picture: None,
+                unproven: false,
                 history: Vec::new(),
                 queue: VecDeque::new(),
                 leaving: false,
@@ -285,6 +312,7 @@ impl State {
         };
         let number_of_conversation = conversation.number;
         ask.stage = AskStage::Given;
+        ask.pictured = picture.is_some();
         let history = ask
             .history
             .clone()
@@ -385,6 +413,9 @@ impl State {
         };
         if let Some(conversation) = self.conversations.get_mut(&ask.conversation) {
             conversation.queue.retain(|queued| *queued != number);
+            if conversation.unproven && conversation.queue.is_empty() {
+                conversation.lose_picture();
+            }
         }
         if retry_after_ms.is_some() {
             self.requests.release(&ask.request);
@@ -419,6 +450,7 @@ impl State {
         let Some(conversation) = self.conversations.get_mut(&ask.conversation) else {
             return;
         };
+        conversation.unproven &= !ask.pictured;
         conversation.queue.retain(|queued| *queued != number);
         if let Some(history) = ask.history {
             conversation.history = history;
@@ -475,6 +507,7 @@ impl State {
             return;
         };
         ask.stage = AskStage::Over;
+        let replaces = ask.history.is_some();
         let waited = milliseconds(ask.received, now);
         let for_picture = ask.told == Some(None);
         let done = Done {
@@ -491,7 +524,30 @@ impl State {
         };
         let id = ask.conversation.clone();
         self.send(ServerMessage::Done(Box::new(done)));
+        if replaces {
+            self.drop_replaced(&id, number);
+        }
         self.advance(&id);
+    }
+
+    /// Drops the turns just before a question that brings a history in their place: nobody will see them.
+    fn drop_replaced(&mut self, id: &str, number: u64) {
+        let Some(conversation) = self.conversations.get_mut(id) else {
+            return;
+        };
+        let Some(place) = conversation.queue.iter().position(|it| *it == number) else {
+            return;
+        };
+        let asks = &mut self.asks;
+        let over = |number: &u64| {
+            asks.get(number)
+                .is_some_and(|ask| ask.stage == AskStage::Over)
+        };
+        let queue = conversation.queue.iter().take(place);
+        let first = place - queue.rev().take_while(|number| over(number)).count();
+        for gone in conversation.queue.drain(first..place) {
+            asks.remove(&gone);
+        }
     }
 
     /// Ends the questions whose time ran out while they waited.

@@ -199,7 +199,7 @@ impl State {
 
     /// Whether a question is not answered yet.
     pub fn is_busy(&self) -> bool {
-        !self.asks.is_empty()
+        self.open_requests() > 0
     }
 
     /// The image id behind a name, once its upload arrived.

@@ -23,6 +23,9 @@ pub struct Conversation {
     /// Its number in the engine.
     pub number: u64,
     pub picture: Option<PictureName>,
+    /// The picture was named in the middle of the conversation and no turn about it is in the history yet: if that
+    /// question fails it never happened, and the conversation has no picture.
+    pub unproven: bool,
     pub history: Vec<Turn>,
     /// Unanswered questions in order of arrival; the first may be with the engine.
     pub queue: VecDeque<u64>,
@@ -30,6 +33,14 @@ pub struct Conversation {
     pub leaving: bool,
     /// When it was last used, by the session's own count.
     pub used: u64,
+}
+
+impl Conversation {
+    /// It goes on as if its picture had never been named.
+    pub fn lose_picture(&mut self) {
+        self.picture = None;
+        self.unproven = false;
+    }
 }
 
 /// A question that has no `done` or `error` yet, or waits to enter its conversation's history.
@@ -44,6 +55,8 @@ pub struct Ask {
     pub received: Instant,
     pub deadline: Instant,
     pub stage: AskStage,
+    /// The engine has it with the conversation's picture.
+    pub pictured: bool,
     /// The engine is at it.
     pub started: bool,
     /// The position that the client was told.

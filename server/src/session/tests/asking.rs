@@ -336,3 +336,110 @@ fn what_is_quoted_back_is_short() {
     let message = rig.refused(ErrorCode::BadMessage)["message"].to_string();
     assert!(message.len() < 2_000, "{}", message.len());
 }
+
+#[test]
+fn a_picture_that_fails_leaves_the_conversation_as_it_was() {
+    let rig = rig();
+    let conversation = rig.answered("a", json!({}));
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.ask("b", json!({"conversation": conversation, "upload": 1}));
+    rig.ask("c", json!({"conversation": conversation}));
+    rig.take();
+    rig.connection.binary(&frame::encode(1, b"hello"));
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut messages = vec![];
+    while messages.len() < 4 && Instant::now() < end {
+        messages.extend(rig.take());
+    }
+    for message in &messages[1..] {
+        assert_eq!(message["code"], "image_unsupported", "{message}");
+    }
+    rig.answered("d", json!({"conversation": conversation}));
+    let image = rig.image(2);
+    // The engine fails a question about a good one: that turn never happened either.
+    rig.ask("e", json!({"conversation": conversation, "image": image}));
+    failed(&rig.asked());
+    rig.take();
+    let other = rig.image(3);
+    rig.ask("f", json!({"conversation": conversation, "image": other}));
+    let job = rig.asked();
+    assert!(job.picture.is_some());
+    let questions: Vec<_> = job.history.iter().map(|turn| &turn.question).collect();
+    assert_eq!(questions, ["a?", "d?"]);
+    answer(&job, FinishReason::Stop);
+    rig.take();
+    // Now there is a turn about it.
+    rig.ask("g", json!({"conversation": conversation, "image": image}));
+    rig.refused(ErrorCode::ConversationHasImage);
+    rig.ask("h", json!({"conversation": conversation}));
+    assert_eq!(rig.asked().picture, job.picture);
+}
+
+#[test]
+fn a_picture_that_fails_after_its_question_was_cancelled_is_no_hindrance() {
+    let rig = rig();
+    let conversation = rig.answered("a", json!({}));
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.ask("b", json!({"conversation": conversation, "upload": 1}));
+    rig.send(json!({"type": "cancel", "request": "b"}));
+    rig.send(json!({"type": "cancel", "upload": 1}));
+    rig.take();
+    rig.answered("c", json!({"conversation": conversation}));
+    let image = rig.image(2);
+    rig.answered("d", json!({"conversation": conversation, "image": image}));
+}
+
+#[test]
+fn cancelled_questions_are_not_open() {
+    let rig = rig_with(|limits| limits.open_requests = 3);
+    rig.ask("a", json!({}));
+    let job = rig.asked();
+    job.events.event(Event::Started {
+        request: job.request,
+    });
+    rig.ask("b", json!({}));
+    let conversation = {
+        let other = rig.asked();
+        answer(&other, FinishReason::Stop);
+        rig.take().pop().unwrap()["conversation"].clone()
+    };
+    rig.ask("c", json!({"conversation": conversation}));
+    let running = rig.asked();
+    let on = |history: Value| json!({"conversation": conversation, "history": history});
+    let given = json!([{"question": "q", "answer": "x"}]);
+    // Those that bring a history replace what was cancelled before them, so that memory is bounded.
+    for number in 0..200 {
+        let request = format!("n{number}");
+        rig.take();
+        rig.ask(&request, on(given.clone()));
+        rig.send(json!({"type": "cancel", "request": request}));
+        assert_eq!(rig.take().last().unwrap()["finish_reason"], "cancelled");
+    }
+    for number in 0..60 {
+        let request = format!("m{number}");
+        rig.ask(&request, json!({"conversation": conversation}));
+        rig.send(json!({"type": "cancel", "request": request}));
+        assert_eq!(rig.take().last().unwrap()["finish_reason"], "cancelled");
+    }
+    rig.ask("last", json!({"conversation": conversation}));
+    rig.ask("more", json!({}));
+    assert_eq!(rig.take().last().unwrap()["code"], "busy");
+    answer(&running, FinishReason::Stop);
+    let last = rig.asked();
+    assert_eq!(last.question, "last?");
+    assert_eq!(last.history.len(), 1 + 1 + 60);
+    // Without an end they are not taken.
+    rig.take();
+    let mut taken = 0;
+    let busy = loop {
+        let request = format!("o{taken}");
+        rig.ask(&request, json!({"conversation": conversation}));
+        rig.send(json!({"type": "cancel", "request": request}));
+        let end = rig.take().pop().unwrap();
+        if end["type"] == "error" {
+            break end;
+        }
+        taken += 1;
+    };
+    assert_eq!((&busy["code"], taken), (&json!("busy"), 64));
+}
