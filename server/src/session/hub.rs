@@ -49,24 +49,26 @@ impl Hub {
         let tag = to_hex(&digest(&id)[..4]);
         let session = Session::new(id.clone(), tag, to_hex(&prefix), owner, self.shared.clone());
         let connection = session.connect(|id| self.welcome(id, None, None));
-        let crowded = {
-            let mut sessions = self.sessions.lock();
-            sessions.insert(id, session);
-            if sessions.len() > self.shared.options.max_sessions {
-                let alone = sessions
-                    .values()
-                    .filter_map(|session| Some((session.alone_since()?, session)));
-                alone
-                    .min_by_key(|(since, _)| *since)
-                    .map(|(_, session)| session.id.clone())
-            } else {
-                None
+        self.sessions.lock().insert(id, session);
+        while let Some(loneliest) = self.crowded() {
+            if self.expire(&loneliest, Duration::ZERO, Instant::now()) {
+                break;
             }
-        };
-        if let Some(id) = crowded {
-            self.expire(&id);
         }
         Ok(connection)
+    }
+
+    /// The session left alone longest, if there are too many.
+    fn crowded(&self) -> Option<Arc<Session>> {
+        let sessions = self.sessions.lock();
+        if sessions.len() <= self.shared.options.max_sessions {
+            return None;
+        }
+        let alone = sessions
+            .values()
+            .filter_map(|session| Some((session.alone_since()?, session)));
+        let loneliest = alone.min_by_key(|(since, _)| *since);
+        loneliest.map(|(_, session)| session.clone())
     }
 
     /// Connects to an earlier session, taking it over from a connection that may still be there.
@@ -86,8 +88,8 @@ impl Hub {
             Err(Some(Gap::Future)) => Err(Reason::Gap),
             Err(Some(Gap::Lost)) => {
                 // Nobody can ever resume it, unless someone still has it.
-                if session.alone_since().is_some() {
-                    self.end(&session.id);
+                if session.end_alone(Duration::ZERO, Instant::now()) {
+                    self.sessions.lock().remove(&session.id);
                 }
                 Err(Reason::Gap)
             }
@@ -121,21 +123,18 @@ impl Hub {
         }
     }
 
-    /// Ends a session that its client left.
-    fn expire(&self, id: &str) {
-        self.end(id);
+    /// Ends a session that its client left at least so long ago; false if it is there, or back in this very moment.
+    fn expire(&self, session: &Arc<Session>, patience: Duration, now: Instant) -> bool {
+        if !session.end_alone(patience, now) {
+            return false;
+        }
+        self.sessions.lock().remove(&session.id);
         let mut expired = self.expired.lock();
-        expired.push_back(digest(id));
+        expired.push_back(digest(&session.id));
         if expired.len() > MAX_EXPIRED {
             expired.pop_front();
         }
-    }
-
-    fn end(&self, id: &str) {
-        let session = self.sessions.lock().remove(id);
-        if let Some(session) = session {
-            session.end();
-        }
+        true
     }
 
     /// Ends what took too long: sessions without a connection, uploads without bytes. Call it every second or so.
@@ -144,9 +143,7 @@ impl Hub {
         let short = self.shared.budget.was_short();
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
-            if session.is_expired(patience, now) {
-                self.expire(&session.id);
-            } else {
+            if !self.expire(&session, patience, now) {
                 session.tick(short, now);
             }
         }

@@ -228,12 +228,20 @@ impl Session {
         generation: Option<u64>,
         change: impl FnOnce(&mut State) -> R,
     ) -> Option<R> {
+        self.with_inner(generation, |inner| change(&mut inner.state))
+    }
+
+    fn with_inner<R>(
+        self: &Arc<Self>,
+        generation: Option<u64>,
+        change: impl FnOnce(&mut Inner) -> R,
+    ) -> Option<R> {
         let result = {
             let mut inner = self.inner.lock();
             if inner.ended || generation.is_some_and(|generation| generation != inner.generation) {
                 return None;
             }
-            let result = change(&mut inner.state);
+            let result = change(&mut inner);
             self.after(&inner);
             result
         };
@@ -358,25 +366,28 @@ impl Session {
         inner.connection.is_none().then_some(inner.alone_since)
     }
 
-    fn is_expired(&self, patience: Duration, now: Instant) -> bool {
-        self.alone_since()
-            .is_some_and(|since| now.saturating_duration_since(since) >= patience)
-    }
-
     /// `short`: memory for uploads ran out since the last time.
     fn tick(self: &Arc<Self>, short: bool, now: Instant) {
-        let connected = self.is_connected();
-        self.with(|state| {
-            state.tick(connected, now);
+        // Under the lock of what is done about it: the client may be back any moment, and builds on what it then hears.
+        self.with_inner(None, |inner| {
+            let connected = inner.connection.is_some();
+            inner.state.tick(connected, now);
             if short && !connected {
-                state.shed();
+                inner.state.shed();
             }
         });
     }
 
-    /// Ends the session: answers are cancelled, pictures dropped. Once is enough.
-    fn end(self: &Arc<Self>) {
-        self.finish(self.inner.lock());
+    /// Ends the session if nobody was connected for so long: answers are cancelled, pictures dropped. Whether it is
+    /// over now.
+    fn end_alone(self: &Arc<Self>, patience: Duration, now: Instant) -> bool {
+        let inner = self.inner.lock();
+        let alone = now.saturating_duration_since(inner.alone_since);
+        let over = inner.ended || (inner.connection.is_none() && alone >= patience);
+        if over {
+            self.finish(inner);
+        }
+        over
     }
 
     /// The same, but only if the connection of that `generation` still has it; whether it did.

@@ -214,3 +214,82 @@ fn a_resume_that_comes_too_late_ends_no_session_in_use() {
     assert!(matches!(rig.resume(0), Err(Reason::Gap)));
     assert_eq!(rig.hub.count(), (0, 0));
 }
+
+/// A reaper that looks at a session just as its client comes back: it is over, or goes on, never first one and then the
+/// other.
+#[test]
+fn a_session_that_was_resumed_is_not_ended_for_its_absence() {
+    let rig = rig();
+    let mut connection = rig.hub.open(None).unwrap();
+    let patience = Duration::from_secs(300);
+    let mut resumed = 0;
+    for round in 0..20_000 {
+        connection.detach();
+        let resume = wire::Resume {
+            session: connection.id().into(),
+            last_event: 0,
+        };
+        let start = std::sync::Barrier::new(2);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                rig.hub.tick(Instant::now() + 2 * patience);
+            });
+            start.wait();
+            (0..round % 64).for_each(|_| std::hint::spin_loop());
+            rig.hub.resume(&resume, None)
+        });
+        connection = match outcome {
+            Ok(connection) => {
+                resumed += 1;
+                assert!(
+                    connection.is_current(),
+                    "told that it goes on, then ended (round {round})"
+                );
+                connection
+            }
+            Err(reason) => {
+                assert_eq!(reason, Reason::Expired);
+                rig.hub.open(None).unwrap()
+            }
+        };
+    }
+    assert!(resumed > 0, "the reaper always came first");
+}
+
+/// The same for what has come of an upload, when memory is short.
+#[test]
+fn an_upload_that_was_resumed_is_not_begun_again() {
+    let rig = rig();
+    let mut connection = rig.hub.open(None).unwrap();
+    let send = |to: &Connection, message: Value| {
+        to.text(codec::decode(&message.to_string()), || Ok(()));
+    };
+    let session = connection.session.clone();
+    let mut last = 0;
+    for round in 0..20_000_u32 {
+        let announce = json!({"type": "upload", "upload": round, "bytes": 6});
+        send(&connection, announce.clone());
+        connection.binary(&frame::encode(round, b"abc"));
+        connection.detach();
+        let start = std::sync::Barrier::new(2);
+        let (back, received) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                session.tick(true, Instant::now());
+            });
+            start.wait();
+            (0..round % 64).for_each(|_| std::hint::spin_loop());
+            let welcome = |_: &str| ServerMessage::Pong(wire::Pong::default());
+            let back = session.resume(last, welcome).ok().unwrap();
+            send(&back, announce);
+            let accepted = take(&back).pop().unwrap();
+            (back, accepted["received"].as_u64().unwrap())
+        });
+        connection = back;
+        let held = rig.hub.shared.budget.used() as u64;
+        assert_eq!(held, received, "it began again after its client was told");
+        send(&connection, json!({"type": "cancel", "upload": round}));
+        last = take(&connection).pop().unwrap()["event"].as_u64().unwrap();
+    }
+}
