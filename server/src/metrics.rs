@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use wire::ServerMessage;
+use wire::{AnswerTimings, FinishReason, ServerMessage, Usage};
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const SECONDS: [f64; 17] = [
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0, 60.0,
 ];
+
+/// The outcome of an upload that nothing was wrong with.
+pub const RECEIVED: &str = "received";
 
 /// This process's.
 pub static METRICS: Metrics = Metrics::new();
@@ -159,12 +162,44 @@ impl Metrics {
         kind.observe(took.as_secs_f64());
     }
 
-    /// Counts what a client is told: everything that ends is told.
+    /// A question is over.
+    pub fn request_ended(&self, outcome: &'static str) {
+        count(&self.requests, outcome);
+    }
+
+    /// A question is over that the engine had, whether or not somebody is there to be told.
+    pub fn answered(&self, finish_reason: FinishReason, usage: &Usage, t: &AnswerTimings) {
+        let stages = &self.stages;
+        let observe = |stage: &Histogram, ms: f64| stage.observe(ms / 1e3);
+        self.request_ended(finish_reason.as_str());
+        self.prompt_tokens.add(usage.prompt_tokens);
+        self.cached_tokens.add(usage.cached_tokens);
+        self.completion_tokens.add(usage.completion_tokens);
+        observe(&stages.picture_wait, t.image_wait_ms);
+        observe(&stages.queue, t.queue_ms);
+        observe(&stages.answer, t.total_ms);
+        if usage.completion_tokens > 0 {
+            observe(&stages.prefill, t.prefill_ms);
+            observe(&stages.first_token, t.first_token_ms);
+            observe(&stages.decode, t.decode_ms);
+        }
+    }
+
+    /// An upload is over, and its picture decoded if it has arrived. Each is counted once.
+    pub fn upload_ended(&self, outcome: &'static str) {
+        count(&self.uploads, outcome);
+    }
+
+    /// Counts what a client is told. A picture that has arrived whole is counted when it is decoded, and what ends with
+    /// its session where it ends.
     pub fn told(&self, message: &ServerMessage) {
         let stages = &self.stages;
         let observe = |stage: &Histogram, ms: f64| stage.observe(ms / 1e3);
         match message {
-            ServerMessage::UploadReceived(_) => count(&self.uploads, "received"),
+            // The session had it: it is not decoded again.
+            ServerMessage::UploadReceived(received) if received.cached => {
+                self.upload_ended(RECEIVED);
+            }
             ServerMessage::ImageReady(ready) if !ready.cached => {
                 observe(&stages.upload, ready.timings.upload_ms);
                 observe(&stages.picture_decode, ready.timings.decode_ms);
@@ -178,25 +213,13 @@ impl Metrics {
                 observe(&stages.picture_prefill, encoded.timings.prefill_ms);
             }
             ServerMessage::Done(done) => {
-                count(&self.requests, done.finish_reason.as_str());
-                self.prompt_tokens.add(done.usage.prompt_tokens);
-                self.cached_tokens.add(done.usage.cached_tokens);
-                self.completion_tokens.add(done.usage.completion_tokens);
-                let t = &done.timings;
-                observe(&stages.picture_wait, t.image_wait_ms);
-                observe(&stages.queue, t.queue_ms);
-                observe(&stages.answer, t.total_ms);
-                if done.usage.completion_tokens > 0 {
-                    observe(&stages.prefill, t.prefill_ms);
-                    observe(&stages.first_token, t.first_token_ms);
-                    observe(&stages.decode, t.decode_ms);
-                }
+                self.answered(done.finish_reason, &done.usage, &done.timings);
             }
             ServerMessage::Error(error) if error.request.is_some() => {
-                count(&self.requests, error.code.as_str());
+                self.request_ended(error.code.as_str());
             }
-            ServerMessage::Error(error) if error.upload.is_some() || error.image.is_some() => {
-                count(&self.uploads, error.code.as_str());
+            ServerMessage::Error(error) if error.upload.is_some() && error.image.is_none() => {
+                self.upload_ended(error.code.as_str());
             }
             _ => {}
         }
@@ -214,7 +237,7 @@ impl Metrics {
         );
         let name = "glimpse_uploads_total";
         out.head(name, "counter", "Pictures that arrived or failed, by how.");
-        by_outcome(out, name, &self.uploads, &["received"]);
+        by_outcome(out, name, &self.uploads, &[RECEIVED]);
         for (name, help, counter) in [
             (
                 "glimpse_upload_bytes_total",
@@ -261,7 +284,7 @@ impl Metrics {
         for (name, help, gauge) in [
             (
                 "glimpse_requests_waiting",
-                "Questions that wait for their picture or a slot.",
+                "Questions that wait for their picture, their turn or a slot.",
                 &self.waiting,
             ),
             (
@@ -324,7 +347,7 @@ pub struct Stands {
     pub memory_size: u64,
 }
 
-/// A worker's share of this process's gauges, which it takes back when it ends.
+/// A worker's or a session's share of this process's gauges, which it takes back when it ends.
 #[derive(Debug, Default)]
 pub struct Share(Stands);
 

@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 use wire::{ClientMessage, ServerMessage};
 
 use crate::engine::{Event, EventSink, JobError};
+use crate::metrics::METRICS;
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
@@ -99,9 +100,21 @@ struct Sink(Weak<Session>);
 
 impl EventSink for Sink {
     fn event(&self, event: Event) {
+        let mut event = Some(event);
         if let Some(session) = self.0.upgrade() {
-            session.log(&event);
-            session.with(|state| state.event(event));
+            event.as_ref().inspect(|event| session.log(event));
+            session.with(|state| event.take().map(|event| state.event(event)));
+        }
+        // The session is over, so nobody is told: what it took is counted all the same.
+        match event {
+            Some(Event::Done {
+                finish_reason,
+                usage,
+                timings,
+                ..
+            }) => METRICS.answered(finish_reason, &usage, &timings),
+            Some(Event::Failed { error, .. }) => METRICS.request_ended(error.code.as_str()),
+            _ => {}
         }
     }
 
@@ -242,6 +255,7 @@ impl Session {
                 return None;
             }
             let result = change(&mut inner);
+            inner.state.tell_waiting();
             self.after(&inner);
             result
         };
@@ -289,7 +303,11 @@ impl Session {
             Effect::Ask(job) => {
                 let number = job.request;
                 if let Err(error) = engine.ask(*job) {
-                    self.with(|state| state.ask_refused(number, error));
+                    let code = error.code;
+                    let told = self.with(|state| state.ask_refused(number, error));
+                    if told.is_none() {
+                        METRICS.request_ended(code.as_str());
+                    }
                 }
             }
             Effect::Cancel(number) => engine.cancel(number),

@@ -12,6 +12,7 @@ use super::decode::DecodePool;
 use super::upload::{Budget, File};
 use crate::engine::{Engine, JobError, Status};
 use crate::image::{self, ImageError};
+use crate::metrics::{METRICS, RECEIVED};
 use crate::text::Defaults;
 
 /// What a client is told to wait while the model loads.
@@ -142,10 +143,15 @@ impl Shared {
         self.pool.submit(memory, move || {
             // A session that ended in the meantime costs nothing more.
             if session.strong_count() == 0 {
+                METRICS.upload_ended(RECEIVED);
                 return;
             }
             let result = load(&file, &status, &options);
             drop(file);
+            METRICS.upload_ended(match &result {
+                Ok(_) => RECEIVED,
+                Err(failure) => failure.code().as_str(),
+            });
             if let Some(session) = session.upgrade() {
                 session.with(|state| state.decoded(&image, result));
             }

@@ -5,16 +5,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wire::{ErrorCode, Limits, ServerMessage};
+use wire::{ErrorCode, FinishReason, Limits, ServerMessage};
 
 use super::codec::Refusal;
 use super::outbox::Outbox;
 use super::picture::{Pictures, Stage};
 use super::spans::Spans;
-use super::talk::{Ask, Conversation, PictureName, Requests};
+use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
 use crate::engine::{AskJob, EventSink, PictureJob, PictureKey};
-use crate::metrics::METRICS;
+use crate::metrics::{METRICS, RECEIVED, Share};
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
@@ -75,6 +75,9 @@ pub struct State {
     pub(super) requests: Requests,
     pub effects: VecDeque<Effect>,
     spans: Spans,
+    /// Questions that wait here, not with the engine, which counts its own.
+    waiting: usize,
+    gauges: Share,
     ids: u64,
     clock: u64,
 }
@@ -95,6 +98,8 @@ impl State {
             requests: Requests::default(),
             effects: VecDeque::new(),
             spans: Spans::new(setup.tag.clone()),
+            waiting: 0,
+            gauges: Share::default(),
             ids: 0,
             clock: 0,
             setup,
@@ -183,8 +188,40 @@ impl State {
         self.uploads.restart();
     }
 
+    /// Tells the metrics how many questions wait for a picture or behind another of their conversation.
+    pub fn tell_waiting(&mut self) {
+        let waits = |ask: &&Ask| ask.stage == AskStage::Waiting;
+        let waiting = self.asks.values().filter(waits).count();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.gauges.change(|now| now.waiting = waiting as u64);
+        }
+    }
+
+    /// Counts what ends with the session and nobody is told of. What the engine or the threads for decoding have by
+    /// now they count themselves.
+    fn count_untold(&self) {
+        let waiting = self
+            .asks
+            .values()
+            .filter(|ask| ask.stage == AskStage::Waiting);
+        let to_ask = self
+            .effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Ask(_)));
+        for _ in 0..waiting.count() + to_ask.count() {
+            METRICS.request_ended(FinishReason::Cancelled.as_str());
+        }
+        let to_decode = self
+            .effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Decode { .. }));
+        to_decode.for_each(|_| METRICS.upload_ended(RECEIVED));
+    }
+
     /// Drops all that the session holds.
     pub fn clear(&mut self) {
+        self.count_untold();
         let (now, limits) = (Instant::now(), &self.setup.limits);
         self.outbox = Outbox::new(now, limits.outbox_bytes, limits.replay_bytes);
         self.uploads = Uploads::new(self.setup.budget.clone(), limits.upload_window);
@@ -195,6 +232,7 @@ impl State {
         self.requests = Requests::default();
         self.effects = VecDeque::new();
         self.spans.clear();
+        self.tell_waiting();
     }
 
     /// Whether a question is not answered yet.
