@@ -53,6 +53,9 @@ def test_a_drain_has_an_end(serve, connect):
     client.until("token")
     before = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
+    # Each question has its end, running, waiting or queued.
+    for request in range(8):
+        assert client.done(f"r{request}")["finish_reason"] in ("cancelled", "stop", "length")
     assert client.closed() == 1001
     assert server.process.wait(20) == 0
     assert time.monotonic() - before < 8

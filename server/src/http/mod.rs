@@ -113,15 +113,16 @@ pub async fn serve(
         }
     }
     hub.shared.set_phase(Phase::Draining);
-    let finish = async {
-        if !hub.finish(patience).await {
-            tracing::warn!("answers were cut off: --drain-seconds ran out");
-        }
-    };
-    tokio::select! {
-        () = finish => {}
+    let finished = tokio::select! {
+        finished = hub.finish(patience) => finished,
         // A second signal means now.
-        _ = self::signalled() => {}
+        _ = self::signalled() => false,
+    };
+    if !finished {
+        tracing::warn!("answers were cut off: --drain-seconds ran out, or a second signal came");
+        hub.cut_off();
+        // The engine needs a step for each to end.
+        hub.finish(Duration::from_secs(1)).await;
     }
     hub.shared.set_phase(Phase::Closing);
     ticking.abort();

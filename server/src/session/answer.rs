@@ -133,6 +133,11 @@ impl State {
         };
         let used = self.clock();
         let number = (self.setup.next_number)();
+        let has = self.conversations.get(&id).map(|c| c.picture.as_ref());
+        // The same picture, sent once more since it was lost.
+        let is_back = has
+            .flatten()
+            .is_some_and(|has| self.look_up(has).is_unusable());
         let Some(conversation) = self.conversations.get_mut(&id) else {
             return refuse(
                 ErrorCode::Internal,
@@ -140,9 +145,9 @@ impl State {
             );
         };
         conversation.used = used;
-        if conversation.picture.is_none() && named.is_some() {
+        if named.is_some() && (conversation.picture.is_none() || is_back) {
+            conversation.unproven |= conversation.picture.is_none();
             conversation.picture = named;
-            conversation.unproven = ask.conversation.is_some();
         }
         conversation.queue.push_back(number);
         let history = ask
@@ -179,6 +184,7 @@ impl State {
         };
         if let (Some(has), Some(named)) = (&conversation.picture, named)
             && self.resolve(has) != self.resolve(named)
+            && (self.content(has).is_none() || self.content(has) != self.content(named))
         {
             return refuse(
                 ErrorCode::ConversationHasImage,
@@ -197,14 +203,13 @@ impl State {
         Ok(())
     }
 
-    /// A picture that came into the conversation later and failed before any turn about it: none happened, so the
-    /// conversation goes on without it.
+    /// A picture that failed before any turn about it: none happened, so the conversation goes on without it.
     fn drop_failed_picture(&mut self, id: &str) {
         let failed = self.conversations.get(id).is_some_and(|conversation| {
             let picture = conversation.picture.as_ref();
             conversation.unproven
                 && conversation.queue.is_empty()
-                && picture.is_some_and(|name| matches!(self.look_up(name), LookUp::Unusable { .. }))
+                && picture.is_some_and(|name| self.look_up(name).is_unusable())
         });
         if failed && let Some(conversation) = self.conversations.get_mut(id) {
             conversation.lose_picture();
@@ -248,13 +253,14 @@ impl State {
 
     /// Gives the engine whatever can be given.
     pub(super) fn advance_all(&mut self) {
-        let waiting: Vec<String> = self
+        let mut waiting: Vec<(u64, String)> = self
             .conversations
             .iter()
-            .filter(|(_, conversation)| !conversation.queue.is_empty())
-            .map(|(id, _)| id.clone())
+            .filter_map(|(id, conversation)| Some((*conversation.queue.front()?, id.clone())))
             .collect();
-        for id in waiting {
+        // In order of arrival.
+        waiting.sort();
+        for (_, id) in waiting {
             self.advance(&id);
         }
     }
@@ -498,6 +504,14 @@ impl State {
             AskStage::Given => self.effects.push_back(Effect::Cancel(number)),
             AskStage::Waiting => self.end_waiting(number, FinishReason::Cancelled, now),
             AskStage::Over => {}
+        }
+    }
+
+    /// Ends all questions, wherever they are.
+    pub fn cancel_all(&mut self, now: Instant) {
+        let asks = self.asks.values().map(|ask| ask.request.clone());
+        for request in asks.collect::<Vec<_>>() {
+            self.cancel_ask(&request, now);
         }
     }
 

@@ -171,6 +171,14 @@ impl Hub {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+
+    /// Ends all questions that are still open, each with the end that its client waits for.
+    pub fn cut_off(&self) {
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            session.with(|state| state.cancel_all(Instant::now()));
+        }
+    }
 }
 
 fn digest(id: &str) -> [u8; 32] {

@@ -251,6 +251,14 @@ impl State {
         }
     }
 
+    /// The hash of a picture's file, as far as it is known: of one on its way what was announced.
+    pub(super) fn content(&self, name: &PictureName) -> Option<[u8; 32]> {
+        match self.resolve(name) {
+            PictureName::Upload(upload) => self.uploads.announced_sha256(upload),
+            PictureName::Image(image) => Some(self.pictures.get(&image)?.key.sha256),
+        }
+    }
+
     /// How the picture of a name stands.
     pub(super) fn look_up(&self, name: &PictureName) -> LookUp {
         match self.resolve(name) {
@@ -308,6 +316,12 @@ pub(super) enum LookUp {
         message: String,
         retry_after_ms: Option<f64>,
     },
+}
+
+impl LookUp {
+    pub fn is_unusable(&self) -> bool {
+        matches!(self, LookUp::Unusable { .. })
+    }
 }
 
 /// An error about nothing in particular; the caller adds what it is for.

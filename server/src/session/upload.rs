@@ -273,6 +273,11 @@ impl Uploads {
         }
     }
 
+    /// The hash that the number was announced with.
+    pub fn announced_sha256(&self, number: u32) -> Option<[u8; 32]> {
+        self.used.get(&number)?.1
+    }
+
     /// Whether the number was announced before.
     pub fn knows(&self, number: u32) -> bool {
         self.used.contains_key(&number)

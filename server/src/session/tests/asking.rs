@@ -443,3 +443,75 @@ fn cancelled_questions_are_not_open() {
     };
     assert_eq!((&busy["code"], taken), (&json!("busy"), 64));
 }
+
+#[test]
+fn what_waits_for_one_picture_goes_in_order_of_arrival() {
+    let rig = rig();
+    let bytes = picture(1);
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": bytes.len()}));
+    let requests = ["a", "b", "c", "d", "e", "f"];
+    for request in requests {
+        rig.ask(request, json!({"upload": 1}));
+    }
+    rig.connection.binary(&frame::encode(1, &bytes));
+    rig.looked();
+    let asked = requests.map(|_| rig.asked().question);
+    assert_eq!(asked, requests.map(|request| format!("{request}?")));
+}
+
+#[test]
+fn a_lost_picture_sent_again_is_the_conversations_own() {
+    let rig = rig();
+    let image = rig.image(1);
+    let conversation = rig.answered("a", json!({"image": image}));
+    rig.send(json!({"type": "forget", "image": image}));
+    match rig.command() {
+        Command::Forget { done, .. } => done(),
+        _ => panic!("the picture is forgotten"),
+    }
+    rig.take();
+    rig.ask("b", json!({"conversation": conversation}));
+    rig.refused(ErrorCode::ImageGone);
+    // Another is another still, by its upload and by its image.
+    let other = rig.image(2);
+    rig.ask("c", json!({"conversation": conversation, "image": other}));
+    rig.refused(ErrorCode::ConversationHasImage);
+    let again = rig.image_again(3, 1);
+    rig.ask("d", json!({"conversation": conversation, "image": again}));
+    let job = rig.asked();
+    assert_eq!((job.history.len(), job.question.as_str()), (1, "d?"));
+    answer(&job, FinishReason::Stop);
+    rig.take();
+    rig.answered("e", json!({"conversation": conversation}));
+}
+
+#[test]
+fn a_first_picture_that_never_came_binds_nothing() {
+    let rig = rig();
+    rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
+    rig.ask("a", json!({"upload": 1}));
+    let queued = rig.take().pop().unwrap();
+    let conversation = queued["conversation"].as_str().unwrap().to_owned();
+    rig.send(json!({"type": "cancel", "upload": 1}));
+    rig.take();
+    let image = rig.image(2);
+    rig.answered("b", json!({"conversation": conversation, "image": image}));
+    rig.ask("c", json!({"conversation": conversation}));
+    assert!(rig.asked().picture.is_some());
+}
+
+#[test]
+fn all_questions_end_together() {
+    let rig = rig();
+    let conversation = rig.answered("z", json!({}));
+    rig.ask("a", json!({"conversation": conversation}));
+    let running = rig.asked();
+    rig.ask("b", json!({"conversation": conversation}));
+    rig.take();
+    rig.hub.cut_off();
+    assert_eq!(rig.take().last().unwrap()["finish_reason"], "cancelled");
+    match rig.command() {
+        Command::Cancel { request } => assert_eq!(request, running.request),
+        _ => panic!("the engine is told"),
+    }
+}
