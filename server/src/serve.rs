@@ -99,6 +99,7 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
         decode_threads: decode_threads(),
         decode_memory: settings.limits.decode_memory.0,
         upload_memory: settings.limits.upload_memory.0,
+        picture_memory: settings.limits.picture_memory.0,
         max_sessions: usize::try_from(settings.access.max_connections)
             .unwrap_or(usize::MAX)
             .saturating_mul(2),

@@ -49,7 +49,7 @@ codes! {
     ImageUnsupported = "image_unsupported", "A file that is no picture of a supported format.";
     ImageBroken = "image_broken", "A picture that is cut off or damaged.";
     ImageTooLarge = "image_too_large", "More pixels than `limits.image_pixels`.";
-    ImageGone = "image_gone", "The picture was forgotten, or dropped to stay within `limits`.";
+    ImageGone = "image_gone", "The picture was forgotten, or dropped to stay within `limits` or the server's memory.";
     UnknownUpload = "unknown_upload", "An upload number that this session has not.";
     UnknownImage = "unknown_image", "An image id that this session has not.";
     EmptyText = "empty_text", "A question without text.";

@@ -167,7 +167,7 @@ pub struct Limits {
     pub open_uploads: u64,
     /// Pictures held; the one used longest ago goes.
     pub images: u64,
-    /// Of all files held.
+    /// Of the files of all pictures held.
     pub session_image_bytes: u64,
     /// Questions without `done` or `error`.
     pub open_requests: u64,

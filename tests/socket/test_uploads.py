@@ -218,3 +218,35 @@ def test_a_forgotten_conversation_frees_its_memory(serve, connect):
     while used() > before and time.monotonic() < end:
         time.sleep(0.02)
     assert used() == before
+
+
+def test_pictures_of_many_sessions_stay_within_memory(serve, connect, scene):
+    """Small files have as many pixels as big ones: what is kept of them is bounded for the whole server."""
+    most = 4 << 20
+    server = serve("--picture-memory", "4MiB", "--resume-seconds", "300")
+    server.wait_ready()
+
+    def kept() -> float:
+        with urllib.request.urlopen(server.url + "/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("glimpse_picture_memory_bytes"))
+
+    guest = connect(server.ws)
+    image = guest.image(1, scene(2))
+    for session in range(4):
+        client = connect(server.ws)
+        for number in range(8):
+            client.image(number, scene(1, colour=(session, number, 0), size=(48, 48)))
+            assert kept() <= most
+        client.cut()
+    assert kept() > most / 2
+    # Those that nobody is there for went first.
+    guest.ask("a", "How many circles are there?", image=image)
+    guest.done("a")
+    before, end = kept(), time.monotonic() + 10
+    client.resume()
+    client.close()
+    # The other sessions' pictures are what is left.
+    while kept() == before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert kept() < before

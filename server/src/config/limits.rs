@@ -49,7 +49,7 @@ limits! {
     image_pixels: u64 = 100_000_000; "The most pixels of a picture."
     open_uploads: u64 = 4; "Uploads at once."
     images: u64 = 16; "Pictures kept; the one used longest ago goes."
-    session_image_bytes: Bytes = Bytes(256 * MIB); "The sizes of all kept pictures' files together."
+    session_image_bytes: Bytes = Bytes(256 * MIB); "The sizes of all kept pictures' files together, though only pixels are kept: see --picture-memory."
     open_requests: u64 = 8; "Unanswered questions."
     max_new_tokens: u64 = 2048; "The longest answer, in tokens."
     upload_window: Bytes = Bytes(MIB); "Bytes that a client may send ahead of the server's progress."
@@ -61,6 +61,7 @@ limits! {
     request_seconds: f64 = 600.0, seconds; "How long an answer may take."
     stall_seconds: f64 = 30.0, seconds; "How long a client may not read."
     upload_memory: Bytes = Bytes(GIB); "Memory for the files on their way, of all sessions together."
+    picture_memory: Bytes = Bytes(GIB); "Memory for the pixels of kept pictures, of all sessions together; beyond, pictures of sessions without a connection go, then those used longest ago."
     decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together."
 }
 

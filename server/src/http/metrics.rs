@@ -64,6 +64,11 @@ pub(super) fn text(hub: &Hub) -> String {
         "Memory of files on their way.",
         hub.shared.budget.used() as f64,
     );
+    out.gauge(
+        "glimpse_picture_memory_bytes",
+        "Memory of the pictures that sessions keep.",
+        hub.shared.room.used() as f64,
+    );
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";
         out.gauge(name, "Resident memory of the process.", bytes);

@@ -32,6 +32,7 @@ fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
         decode_threads: 1,
         decode_memory: 1 << 20,
         upload_memory: 1 << 20,
+        picture_memory: 1 << 20,
         max_sessions: 1,
     };
     let limits = LimitArgs::default().wire().unwrap();

@@ -1,8 +1,9 @@
 //! The model's square of pixels, and the floats made of it.
 
-use std::io;
+use std::any::Any;
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::{fmt, io};
 
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -18,13 +19,43 @@ pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 pub struct Pixels {
     size: u32,
     data: Vec<u8>,
+    counted: Counted,
+}
+
+/// Whatever counts the memory, for as long as it lives. It makes no difference to what the pixels are.
+#[derive(Clone, Default)]
+struct Counted(Option<Arc<dyn Any + Send + Sync>>);
+
+impl PartialEq for Counted {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Counted {}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if self.0.is_some() { "yes" } else { "no" })
+    }
 }
 
 impl Pixels {
     /// `data` is `size` × `size` × 3 bytes.
     pub(super) fn new(size: u32, data: Vec<u8>) -> Self {
         debug_assert_eq!(data.len(), size as usize * size as usize * 3);
-        Self { size, data }
+        let counted = Counted::default();
+        Self {
+            size,
+            data,
+            counted,
+        }
+    }
+
+    /// Keeps `by` until the pixels are freed.
+    pub fn counted(mut self, by: Arc<dyn Any + Send + Sync>) -> Self {
+        self.counted = Counted(Some(by));
+        self
     }
 
     /// S: the side, in pixels.

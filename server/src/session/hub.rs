@@ -19,7 +19,7 @@ const MAX_EXPIRED: usize = 4096;
 /// All sessions.
 pub struct Hub {
     pub shared: Arc<Shared>,
-    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    pub(super) sessions: Mutex<HashMap<String, Arc<Session>>>,
     /// Hashes of the ids: whoever reads this memory can't resume anything anyway, but no id outlives its session.
     expired: Mutex<VecDeque<[u8; 32]>>,
 }

@@ -14,6 +14,7 @@ mod hub;
 mod outbox;
 mod picture;
 mod receive;
+mod room;
 mod shared;
 pub mod socket;
 mod spans;
@@ -140,7 +141,8 @@ impl Session {
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let number = shared.engine.next_id();
-        Arc::new_cyclic(|me: &Weak<Session>| {
+        let room = shared.room.clone();
+        let session = Arc::new_cyclic(|me: &Weak<Session>| {
             let engine = shared.engine.clone();
             let setup = Setup {
                 tag: tag.clone(),
@@ -173,7 +175,9 @@ impl Session {
                 stalled: AtomicBool::new(false),
                 away: AtomicBool::new(true),
             }
-        })
+        });
+        room.enter(number, &session);
+        session
     }
 
     /// How each answer ended, for whoever runs the server: nothing of what was asked, said or shown.
@@ -384,6 +388,18 @@ impl Session {
         inner.connection.is_none().then_some(inner.alone_since)
     }
 
+    /// How much the picture would be missed that [`Session::let_picture_go`] lets go: whether somebody is connected, then
+    /// when it was last used. `None` if there is none to spare.
+    fn spare_picture(&self) -> Option<(bool, u64)> {
+        let inner = self.inner.lock();
+        Some((inner.connection.is_some(), inner.state.spare_since()?))
+    }
+
+    /// Lets go of a picture that no question is about; false if there is none.
+    fn let_picture_go(self: &Arc<Self>) -> bool {
+        self.with(State::let_oldest_go).unwrap_or(false)
+    }
+
     /// `short`: memory for uploads ran out since the last time.
     fn tick(self: &Arc<Self>, short: bool, now: Instant) {
         // Under the lock of what is done about it: the client may be back any moment, and builds on what it then hears.
@@ -431,6 +447,7 @@ impl Session {
         // Behind what the engine is being told of the session just now.
         inner.state.effects.push_back(Effect::End);
         drop(inner);
+        self.shared.room.leave(self.number);
         self.away.store(true, Ordering::Relaxed);
         self.settle();
     }

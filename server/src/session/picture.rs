@@ -2,6 +2,7 @@
 
 use wire::{EncodeTimings, ErrorCode, ImageReady};
 
+use super::room::Hold;
 use crate::engine::PictureKey;
 
 /// Records of failed and forgotten pictures kept, so that asking for one gets the right answer.
@@ -13,11 +14,11 @@ pub struct Picture {
     pub key: PictureKey,
     /// The upload that brought it.
     pub upload: u32,
-    /// The file's size.
+    /// The file's size; the file itself is dropped once it is decoded.
     pub bytes: u64,
     pub upload_ms: f64,
     pub stage: Stage,
-    /// When it was last used, by the session's own count.
+    /// When it was last used, by the server's count of uses.
     pub used: u64,
 }
 
@@ -39,6 +40,8 @@ pub enum Stage {
 pub struct Ready {
     pub info: ImageReady,
     pub encoded: Option<(u64, EncodeTimings)>,
+    /// Its place in the server's memory.
+    pub _hold: Hold,
 }
 
 impl Picture {

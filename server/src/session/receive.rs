@@ -10,11 +10,12 @@ use wire::{
 
 use super::codec::{parse_sha256, to_hex};
 use super::picture::{Picture, Ready, Stage};
+use super::room::Hold;
 use super::state::{Effect, Outcome, State, error};
 use super::talk::{AskStage, PictureName};
 use super::upload::{Announced, Arrived, Piece};
 use crate::engine::{JobError, PictureJob, PictureKey};
-use crate::image::{ImageError, Picture as Decoded};
+use crate::image::Picture as Decoded;
 
 /// What a client is told to wait before it tries again when memory for uploads is short.
 const RETRY_MS: f64 = 1000.0;
@@ -215,26 +216,43 @@ impl State {
             {
                 return true;
             }
-            let asked: Vec<PictureName> = self
-                .asks
-                .values()
-                .filter_map(|ask| self.conversations.get(&ask.conversation))
-                .filter_map(|conversation| conversation.picture.as_ref())
-                .map(|name| self.resolve(name))
-                .collect();
-            let oldest = self.pictures.oldest(|picture| {
-                matches!(picture.stage, Stage::Ready(_))
-                    && !asked.contains(&PictureName::Image(picture.id.clone()))
-            });
-            let Some(oldest) = oldest.map(|picture| picture.id.clone()) else {
+            if !self.let_oldest_go() {
                 return false;
-            };
-            self.let_go(&oldest);
+            }
         }
     }
 
+    /// The picture used longest ago of those that no question is about.
+    fn spare(&self) -> Option<&Picture> {
+        let asked: Vec<PictureName> = self
+            .asks
+            .values()
+            .filter_map(|ask| self.conversations.get(&ask.conversation))
+            .filter_map(|conversation| conversation.picture.as_ref())
+            .map(|name| self.resolve(name))
+            .collect();
+        self.pictures.oldest(|picture| {
+            matches!(picture.stage, Stage::Ready(_))
+                && !asked.contains(&PictureName::Image(picture.id.clone()))
+        })
+    }
+
+    /// When that was used, by the server's count of uses.
+    pub fn spare_since(&self) -> Option<u64> {
+        self.spare().map(|picture| picture.used)
+    }
+
+    /// Lets go of it; false if there is none.
+    pub fn let_oldest_go(&mut self) -> bool {
+        let Some(oldest) = self.spare().map(|picture| picture.id.clone()) else {
+            return false;
+        };
+        self.let_go(&oldest);
+        true
+    }
+
     /// The file was decoded, or can't be.
-    pub fn decoded(&mut self, image: &str, result: Result<Decoded, ImageError>) {
+    pub fn decoded(&mut self, image: &str, result: Result<(Decoded, Hold), JobError>) {
         let Some(picture) = self.pictures.get_mut(image) else {
             return;
         };
@@ -247,7 +265,7 @@ impl State {
             return;
         }
         match result {
-            Ok(decoded) => {
+            Ok((decoded, hold)) => {
                 let info = ImageReady {
                     image: image.to_owned(),
                     width: decoded.width,
@@ -269,14 +287,18 @@ impl State {
                 picture.stage = Stage::Ready(Box::new(Ready {
                     info: info.clone(),
                     encoded: None,
+                    _hold: hold,
                 }));
                 self.send(ServerMessage::ImageReady(info));
                 self.effects.push_back(Effect::Picture(job));
                 self.advance_all();
             }
-            Err(failure) => {
-                self.picture_failed(image, failure.code(), failure.to_string(), None);
-            }
+            Err(JobError {
+                code,
+                message,
+                retry_after_ms,
+                ..
+            }) => self.picture_failed(image, code, message, retry_after_ms),
         }
     }
 

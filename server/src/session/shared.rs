@@ -9,6 +9,7 @@ use wire::{ErrorCode, Limits, State as ServerState};
 
 use super::Session;
 use super::decode::DecodePool;
+use super::room::{Hold, Room};
 use super::upload::{Budget, File};
 use crate::engine::{Engine, JobError, Status};
 use crate::image::{self, ImageError};
@@ -21,6 +22,9 @@ const LOADING_RETRY_MS: f64 = 1000.0;
 pub(super) const DRAINING_RETRY_MS: f64 = 3000.0;
 /// Bytes per pixel while a picture is decoded: as decoded, and as RGB.
 const DECODE_BYTES_PER_PIXEL: u64 = 7;
+/// How long a decoded picture may wait for another's memory, and what its client is told to wait after that.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+const ROOM_RETRY_MS: f64 = 2000.0;
 
 /// How sessions behave.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ pub struct Options {
     pub decode_memory: u64,
     /// The most memory that all files on their way take, in bytes.
     pub upload_memory: u64,
+    /// The most memory that all kept pictures' pixels take, in bytes.
+    pub picture_memory: u64,
     /// Sessions, connected or not: beyond, the one left alone longest goes.
     pub max_sessions: usize,
 }
@@ -54,6 +60,7 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     pub options: Options,
     pub budget: Arc<Budget>,
+    pub room: Arc<Room>,
     pool: DecodePool,
     phase: watch::Sender<Phase>,
 }
@@ -66,6 +73,7 @@ impl Shared {
             engine,
             limits: Arc::new(limits),
             budget: Budget::new(options.upload_memory),
+            room: Room::new(options.picture_memory, options.share_pictures),
             pool: DecodePool::new(options.decode_threads, options.decode_memory)?,
             options,
             phase: watch::Sender::new(Phase::Serving),
@@ -139,7 +147,7 @@ impl Shared {
                 * DECODE_BYTES_PER_PIXEL
         });
         let session = Arc::downgrade(session);
-        let status = self.engine.status();
+        let (status, room) = (self.engine.status(), self.room.clone());
         self.pool.submit(memory, move || {
             // A session that ended in the meantime costs nothing more.
             if session.strong_count() == 0 {
@@ -148,9 +156,12 @@ impl Shared {
             }
             let result = load(&file, &status, &options);
             drop(file);
+            let result = result
+                .map_err(|failure| JobError::new(failure.code(), failure.to_string()))
+                .and_then(|picture| keep(picture, &room));
             METRICS.upload_ended(match &result {
                 Ok(_) => RECEIVED,
-                Err(failure) => failure.code().as_str(),
+                Err(failure) => failure.code.as_str(),
             });
             if let Some(session) = session.upgrade() {
                 session.with(|state| state.decoded(&image, result));
@@ -175,6 +186,17 @@ fn load(
         thread::sleep(Duration::from_millis(20));
     };
     image::load(file.bytes(), size, options)
+}
+
+/// Finds memory for a decoded picture, or refuses it for now.
+fn keep(mut picture: image::Picture, room: &Arc<Room>) -> Result<(image::Picture, Hold), JobError> {
+    let bytes = picture.pixels.rgb().len() as u64;
+    let Some(place) = room.take(bytes, ROOM_PATIENCE) else {
+        let message = "The server has no memory left for pictures, and all it keeps are asked about: send it again in a moment.";
+        return Err(JobError::new(ErrorCode::Busy, message).retry_after(ROOM_RETRY_MS));
+    };
+    picture.pixels = picture.pixels.counted(place.clone());
+    Ok((picture, Hold::new(place)))
 }
 
 /// See [`Shared::watch`].

@@ -60,7 +60,7 @@ pub struct Setup {
     pub budget: Arc<Budget>,
     /// Where the engine's events for this session go.
     pub events: Arc<dyn EventSink>,
-    /// Makes numbers that are unique in the engine.
+    /// Makes numbers that are unique in the engine, each greater than the one before.
     pub next_number: Box<dyn Fn() -> u64 + Send>,
 }
 
@@ -79,7 +79,6 @@ pub struct State {
     waiting: usize,
     gauges: Share,
     ids: u64,
-    clock: u64,
 }
 
 impl State {
@@ -101,7 +100,6 @@ impl State {
             waiting: 0,
             gauges: Share::default(),
             ids: 0,
-            clock: 0,
             setup,
         }
     }
@@ -116,10 +114,9 @@ impl State {
         format!("{kind}_{}_{}", self.setup.prefix, self.ids)
     }
 
-    /// The session's own count of uses.
-    pub(super) fn clock(&mut self) -> u64 {
-        self.clock += 1;
-        self.clock
+    /// The server's count of uses, by which those of different sessions can be compared.
+    pub(super) fn clock(&self) -> u64 {
+        (self.setup.next_number)()
     }
 
     pub(super) fn send(&mut self, message: ServerMessage) {

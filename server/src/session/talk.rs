@@ -31,7 +31,7 @@ pub struct Conversation {
     pub queue: VecDeque<u64>,
     /// `forget` was asked for: it goes when its last question is over.
     pub leaving: bool,
-    /// When it was last used, by the session's own count.
+    /// When it was last used, by the server's count of uses.
     pub used: u64,
 }
 

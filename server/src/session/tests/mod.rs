@@ -19,6 +19,8 @@ use crate::config::LimitArgs;
 use crate::engine::{AskJob, Command, Engine, JobError, PictureJob, Status};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
+/// Of three pictures of 8 × 8 pixels.
+const PICTURE_MEMORY: u64 = 3 * 8 * 8 * 3;
 
 struct Rig {
     hub: Arc<Hub>,
@@ -55,6 +57,7 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
         decode_threads: 1,
         decode_memory: 1 << 30,
         upload_memory: UPLOAD_MEMORY,
+        picture_memory: PICTURE_MEMORY,
         max_sessions: 3,
     };
     let engine = Engine::stand_in(commands_in, watch);

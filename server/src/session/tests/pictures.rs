@@ -232,3 +232,79 @@ fn numbers_run_out_for_known_pictures_too() {
     }
     assert_eq!(last["code"], "too_many_uploads", "{last}");
 }
+
+/// Uploads the picture of `shade`, of which the engine then has the pixels.
+fn upload(connection: &Connection, shade: u8) {
+    let (file, number) = (picture(shade), u32::from(shade));
+    let announce = json!({"type": "upload", "upload": number, "bytes": file.len()});
+    connection.text(codec::decode(&announce.to_string()), || Ok(()));
+    connection.binary(&frame::encode(number, &file));
+}
+
+#[test]
+fn the_memory_of_all_kept_pictures_is_bounded() {
+    let rig = rig();
+    let room = rig.hub.shared.room.clone();
+    let shown = |connection: &Connection, shade: u8| {
+        upload(connection, shade);
+        let job = rig.looked();
+        let ready = take(connection).pop().unwrap();
+        assert_eq!(ready["type"], "image_ready");
+        (ready["image"].as_str().unwrap().to_owned(), job)
+    };
+    let away = rig.hub.open(None).unwrap();
+    let (first, first_job) = shown(&rig.connection, 1);
+    let (second, second_job) = shown(&away, 2);
+    let (third, third_job) = shown(&rig.connection, 3);
+    assert_eq!(room.used(), PICTURE_MEMORY);
+
+    // Of a session without a connection goes first, though another was used longer ago.
+    away.detach();
+    upload(&rig.connection, 4);
+    let Command::Forget { key, done, .. } = rig.command() else {
+        panic!("a picture must go")
+    };
+    assert_eq!(key, second_job.key);
+    // Its memory is counted until nobody has it.
+    done();
+    std::thread::sleep(Duration::from_millis(200));
+    rig.no_command();
+    assert_eq!(room.used(), PICTURE_MEMORY);
+    drop(second_job);
+    let fourth_job = rig.looked();
+    assert_eq!(room.used(), PICTURE_MEMORY);
+    rig.take();
+
+    // Then the one used longest ago, unless it is asked about.
+    rig.ask("a", json!({"image": first}));
+    let asked = rig.asked();
+    upload(&rig.connection, 5);
+    let Command::Forget { key, done, .. } = rig.command() else {
+        panic!("a picture must go")
+    };
+    assert_eq!(key, third_job.key);
+    drop((third_job, done));
+    rig.looked();
+    rig.take();
+    rig.ask("b", json!({"image": third}));
+    rig.refused(ErrorCode::ImageGone);
+    answer(&asked, FinishReason::Stop);
+
+    // The client that comes back is told.
+    let resume = wire::Resume {
+        session: away.id().into(),
+        last_event: 0,
+    };
+    let back = rig.hub.resume(&resume, None).ok().unwrap();
+    let forgotten = take(&back).pop().unwrap();
+    assert_eq!(
+        (&forgotten["type"], &forgotten["image"]),
+        (&json!("forgotten"), &json!(second))
+    );
+
+    // With the session everything goes, as soon as the engine has freed it.
+    rig.hub.close(&rig.connection);
+    assert_eq!(room.used(), PICTURE_MEMORY / 3 * 2);
+    drop((first_job, fourth_job));
+    assert_eq!(room.used(), 0);
+}

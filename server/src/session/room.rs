@@ -1,0 +1,179 @@
+//! Memory for the pictures that sessions keep: their pixels, of all sessions together.
+//!
+//! A file is dropped once it is decoded, but its pixels stay as long as its session keeps the picture, since the model
+//! may have to look at it again. They are as many for a small file as for a big one, so the sizes of files bound
+//! nothing here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::Session;
+
+/// How long to wait for what is being freed before looking again for a picture to let go.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The bound, and who keeps pictures within it.
+pub struct Room {
+    most: u64,
+    /// Sessions share pictures, so that what one lets go may stay for another.
+    shared: bool,
+    sums: Mutex<Sums>,
+    freed: Condvar,
+    sessions: Mutex<HashMap<u64, Weak<Session>>>,
+}
+
+#[derive(Default)]
+struct Sums {
+    used: u64,
+    /// Of that, what no session keeps any more and the engine has yet to free.
+    leaving: u64,
+}
+
+/// One picture's memory, counted until nobody has it any more.
+pub struct Place {
+    room: Arc<Room>,
+    bytes: u64,
+    leaving: AtomicBool,
+}
+
+/// A session's hold on its picture's place. Dropped, the memory is on its way to be free, unless it is shared.
+pub struct Hold(Arc<Place>);
+
+impl Room {
+    pub fn new(bytes: u64, shared: bool) -> Arc<Self> {
+        Arc::new(Room {
+            most: bytes,
+            shared,
+            sums: Mutex::default(),
+            freed: Condvar::new(),
+            sessions: Mutex::default(),
+        })
+    }
+
+    /// Bytes of pixels in memory.
+    pub fn used(&self) -> u64 {
+        self.sums.lock().used
+    }
+
+    pub fn enter(&self, number: u64, session: &Arc<Session>) {
+        self.sessions.lock().insert(number, Arc::downgrade(session));
+    }
+
+    pub fn leave(&self, number: u64) {
+        self.sessions.lock().remove(&number);
+    }
+
+    /// A place for `bytes`; others' pictures go for it, those of sessions without a connection first, then those used
+    /// longest ago. Waits until they are freed; `None` if that takes too long, or every picture is asked about.
+    ///
+    /// Call it without any session's lock.
+    pub fn take(self: &Arc<Self>, bytes: u64, patience: Duration) -> Option<Arc<Place>> {
+        let end = Instant::now() + patience;
+        loop {
+            let short = {
+                let mut sums = self.sums.lock();
+                if sums.used == 0 || sums.used + bytes <= self.most {
+                    sums.used += bytes;
+                    return Some(Arc::new(Place {
+                        room: self.clone(),
+                        bytes,
+                        leaving: AtomicBool::new(false),
+                    }));
+                }
+                sums.used - sums.leaving + bytes > self.most
+            };
+            if short && self.let_one_go() && !self.shared {
+                continue;
+            }
+            if Instant::now() >= end {
+                return None;
+            }
+            self.freed.wait_for(&mut self.sums.lock(), PAUSE);
+        }
+    }
+
+    /// Lets go of the picture that will be missed least; false if there is none.
+    fn let_one_go(&self) -> bool {
+        let sessions: Vec<_> = self
+            .sessions
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let spare = sessions
+            .iter()
+            .filter_map(|session| Some((session.spare_picture()?, session)));
+        let least = spare.min_by_key(|(missed, _)| *missed);
+        least.is_some_and(|(_, session)| session.let_picture_go())
+    }
+}
+
+impl Hold {
+    pub fn new(place: Arc<Place>) -> Self {
+        Hold(place)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let Hold(place) = self;
+        if place.room.shared {
+            return;
+        }
+        place.room.sums.lock().leaving += place.bytes;
+        place.leaving.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut sums = self.room.sums.lock();
+        sums.used -= self.bytes;
+        if self.leaving.load(Ordering::Relaxed) {
+            sums.leaving -= self.bytes;
+        }
+        drop(sums);
+        self.room.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn what_nobody_lets_go_is_waited_for_in_vain() {
+        let room = Room::new(100, false);
+        // One alone may take more.
+        let big = room.take(500, PATIENCE);
+        assert!(big.is_some() && room.take(1, PATIENCE).is_none());
+        drop(big);
+        let (one, other) = (room.take(60, PATIENCE), room.take(40, PATIENCE));
+        assert!(one.is_some() && other.is_some() && room.take(1, PATIENCE).is_none());
+        assert_eq!(room.used(), 100);
+        drop(one.map(Hold::new));
+        assert!(room.take(61, PATIENCE).is_none() && room.take(60, PATIENCE).is_some());
+    }
+
+    #[test]
+    fn memory_is_free_when_both_have_let_go() {
+        let room = Room::new(100, false);
+        let place = room.take(100, PATIENCE).unwrap();
+        let hold = Hold::new(place.clone());
+        drop(hold);
+        assert_eq!((room.used(), room.sums.lock().leaving), (100, 100));
+        let waiting = {
+            let room = room.clone();
+            std::thread::spawn(move || room.take(100, Duration::from_secs(10)).is_some())
+        };
+        drop(place);
+        assert!(waiting.join().unwrap());
+        assert_eq!((room.used(), room.sums.lock().leaving), (0, 0));
+    }
+}
