@@ -92,7 +92,7 @@ pub enum Command {
     /// A question's text was read.
     Read {
         request: u64,
-        read: Result<Read, JobError>,
+        read: Result<Box<Read>, JobError>,
     },
     /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
     Cancel {

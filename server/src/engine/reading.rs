@@ -56,7 +56,7 @@ pub struct Language {
 }
 
 impl Language {
-    fn read(&self, text: Text) -> Result<Read, JobError> {
+    fn read(&self, text: Text) -> Result<Box<Read>, JobError> {
         let positions_in_all = self.config.seq_length;
         let full = |what: String| {
             JobError::new(
@@ -95,11 +95,11 @@ impl Language {
             )));
         }
         let asked = usize::try_from(text.sampling.max_new_tokens).unwrap_or(usize::MAX);
-        Ok(Read {
+        Ok(Box::new(Read {
             prompt,
             max_new_tokens: asked.min(positions_in_all - used),
             sampler,
-        })
+        }))
     }
 }
 

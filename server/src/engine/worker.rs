@@ -228,12 +228,12 @@ impl Worker {
     }
 
     /// Its text was read, unless it has ended meanwhile.
-    fn read(&mut self, request: u64, read: Result<Read, JobError>) {
+    fn read(&mut self, request: u64, read: Result<Box<Read>, JobError>) {
         match read {
             Ok(read) => {
                 let mut line = self.waiting.in_order().into_iter();
                 if let Some(sequence) = line.find(|s| s.request == request) {
-                    sequence.read(read);
+                    sequence.read(*read);
                 }
                 self.tell_positions();
             }
