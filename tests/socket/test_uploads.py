@@ -105,7 +105,8 @@ def test_too_many_uploads(connect):
     most = client.welcome["limits"]["open_uploads"]
     for number in range(most + 1):
         client.send(type="upload", upload=number, bytes=10)
-    assert client.error("too_many_uploads")["upload"] == most
+    refused = client.error("too_many_uploads")
+    assert refused["upload"] == most and refused["retry_after_ms"] > 0
     client.send(type="cancel", upload=0)
     assert client.error("upload_cancelled")["upload"] == 0
     client.send(type="upload", upload=most + 1, bytes=10)

@@ -17,7 +17,7 @@ use super::upload::{Announced, Arrived, Piece};
 use crate::engine::{JobError, PictureJob, PictureKey};
 use crate::image::Picture as Decoded;
 
-/// What a client is told to wait before it tries again when memory for uploads is short.
+/// What a client is told to wait before it tries again when there is no room for its upload now.
 const RETRY_MS: f64 = 1000.0;
 
 impl State {
@@ -120,9 +120,15 @@ impl State {
         if self.uploads.knows(upload) {
             self.outcomes.insert(upload, Outcome::Failed(code));
         }
+        let again = match code {
+            ErrorCode::Busy => true,
+            // Unless there are no more numbers.
+            ErrorCode::TooManyUploads => self.uploads.has_room(upload),
+            _ => false,
+        };
         self.fail(wire::Error {
             upload: Some(upload),
-            retry_after_ms: (code == ErrorCode::Busy).then_some(RETRY_MS),
+            retry_after_ms: again.then_some(RETRY_MS),
             ..error(code, message)
         });
         self.advance_all();
