@@ -146,7 +146,7 @@ impl State {
         };
         conversation.used = used;
         if named.is_some() && (conversation.picture.is_none() || is_back) {
-            conversation.unproven |= conversation.picture.is_none();
+            conversation.unproven |= conversation.picture.is_none() && ask.conversation.is_some();
             conversation.picture = named;
         }
         conversation.queue.push_back(number);
@@ -185,6 +185,7 @@ impl State {
         if let (Some(has), Some(named)) = (&conversation.picture, named)
             && self.resolve(has) != self.resolve(named)
             && (self.content(has).is_none() || self.content(has) != self.content(named))
+            && !self.never_began(conversation)
         {
             return refuse(
                 ErrorCode::ConversationHasImage,
@@ -203,7 +204,17 @@ impl State {
         Ok(())
     }
 
-    /// A picture that failed before any turn about it: none happened, so the conversation goes on without it.
+    /// Whether the picture that a conversation was to begin with failed. Another may take its place; without one nothing is
+    /// answered, since the question was about something.
+    fn never_began(&self, conversation: &Conversation) -> bool {
+        let picture = conversation.picture.as_ref();
+        conversation.history.is_empty()
+            && conversation.queue.is_empty()
+            && picture.is_some_and(|name| self.look_up(name).is_unusable())
+    }
+
+    /// A picture that came into the conversation later and failed before any turn about it: none happened, so the
+    /// conversation goes on without it.
     fn drop_failed_picture(&mut self, id: &str) {
         let failed = self.conversations.get(id).is_some_and(|conversation| {
             let picture = conversation.picture.as_ref();

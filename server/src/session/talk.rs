@@ -23,8 +23,8 @@ pub struct Conversation {
     /// Its number in the engine.
     pub number: u64,
     pub picture: Option<PictureName>,
-    /// No turn about the picture is in the history yet: if the question that named it fails it never happened, and the
-    /// conversation has no picture.
+    /// The picture was named in the middle of the conversation and no turn about it is in the history yet: if that
+    /// question fails it never happened, and the conversation has no picture.
     pub unproven: bool,
     pub history: Vec<Turn>,
     /// Unanswered questions in order of arrival; the first may be with the engine.

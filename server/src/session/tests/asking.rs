@@ -486,7 +486,7 @@ fn a_lost_picture_sent_again_is_the_conversations_own() {
 }
 
 #[test]
-fn a_first_picture_that_never_came_binds_nothing() {
+fn another_picture_may_take_the_place_of_one_that_never_came() {
     let rig = rig();
     rig.send(json!({"type": "upload", "upload": 1, "bytes": 5}));
     rig.ask("a", json!({"upload": 1}));
@@ -494,6 +494,9 @@ fn a_first_picture_that_never_came_binds_nothing() {
     let conversation = queued["conversation"].as_str().unwrap().to_owned();
     rig.send(json!({"type": "cancel", "upload": 1}));
     rig.take();
+    // It was to be about something.
+    rig.ask("n", json!({"conversation": conversation}));
+    rig.refused(ErrorCode::UploadCancelled);
     let image = rig.image(2);
     rig.answered("b", json!({"conversation": conversation, "image": image}));
     rig.ask("c", json!({"conversation": conversation}));
