@@ -408,11 +408,20 @@ impl Worker {
         Ok(())
     }
 
+    /// Tells each question how it stands; one whose telling panics ends alone.
     fn tell_positions(&mut self) {
         let Worker { waiting, cache, .. } = self;
+        let mut struck = Vec::new();
         for (ahead, sequence) in waiting.in_order().into_iter().enumerate() {
             let ready = sequence.picture.is_none_or(|key| cache.has_picture(key));
-            sequence.tell_position(ready.then_some(ahead));
+            if let Err(what) = catch(|| sequence.tell_position(ready.then_some(ahead))) {
+                tracing::error!(panic = %what, "the worker panicked over a position");
+                struck.push(sequence.request);
+            }
+        }
+        for sequence in waiting.take_where(|s| struck.contains(&s.request)) {
+            self.load.leave();
+            let _ = catch(|| sequence.fail(panicked()));
         }
     }
 

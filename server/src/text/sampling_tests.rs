@@ -410,12 +410,15 @@ fn out_of_range_is_refused_by_name() {
         ..Default::default()
     };
     refused(long(65));
+    // Beyond what every client's numbers hold.
+    refused(asked(r#"{"seed": 9007199254740992}"#));
+    refused(asked(r#"{"top_k": 9007199254740992}"#));
     for fine in [
         long(64),
         asked(
             r#"{"temperature": 2, "top_p": 1, "repetition_penalty": 2, "max_new_tokens": 4096, "top_k": 0}"#,
         ),
-        asked(r#"{"seed": 18446744073709551615, "top_k": 18446744073709551615}"#),
+        asked(r#"{"seed": 9007199254740991, "top_k": 9007199254740991}"#),
     ] {
         Defaults::default().with(&fine, 4096).unwrap();
     }
