@@ -303,11 +303,11 @@ mod tests {
         assert_eq!(percentile(&values, 0.95), Some(19.0));
     }
 
-    #[test]
-    fn an_answer_is_laid_out_without_gaps() {
-        let times = AnswerTimes {
+    /// An answer whose first word left, by the joined clocks, at `first_left`.
+    fn times(first_left: f64) -> AnswerTimes {
+        AnswerTimes {
             clicked: 1000.0,
-            first_left: Some(1100.0),
+            first_left: Some(first_left),
             drawn: Some(1108.0),
             done: Some(1400.0),
             timings: Some(AnswerTimings {
@@ -318,8 +318,12 @@ mod tests {
                 ..AnswerTimings::default()
             }),
             ..AnswerTimes::default()
-        };
-        let spans = answer(&times);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_laid_out_without_gaps() {
+        let spans = answer(&times(1100.0));
         let labels: Vec<_> = spans.iter().map(|s| s.label).collect();
         assert_eq!(
             labels,
@@ -342,19 +346,6 @@ mod tests {
 
     #[test]
     fn a_clock_joined_badly_moves_nothing_before_its_cause() {
-        let times = |first_left| AnswerTimes {
-            clicked: 1000.0,
-            first_left: Some(first_left),
-            drawn: Some(1108.0),
-            done: Some(1400.0),
-            timings: Some(AnswerTimings {
-                queue_ms: 20.0,
-                prefill_ms: 60.0,
-                first_token_ms: 95.0,
-                ..AnswerTimings::default()
-            }),
-            ..AnswerTimes::default()
-        };
         let at = |first_left, label| {
             let spans = answer(&times(first_left));
             let span = spans.iter().find(|s| s.label == label).expect("drawn");

@@ -44,6 +44,16 @@ pub fn tokenizer(folder: &Folder) -> Result<Tokenizer, LoadError> {
     .map_err(|e| LoadError(e.to_string()))
 }
 
+/// A folder's own settings for sampling.
+pub fn sampling(folder: &Folder) -> Result<Defaults, LoadError> {
+    match folder.optional("generation_config.json")? {
+        Some(bytes) => {
+            Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))
+        }
+        None => Ok(Defaults::default()),
+    }
+}
+
 impl Checkpoint {
     /// What the command line asks for: a folder, random weights, or the demo.
     pub fn choose(args: &ModelArgs) -> Result<Self, LoadError> {
@@ -66,12 +76,7 @@ impl Checkpoint {
                 config.padded_vocab_size
             )));
         }
-        let sampling = match folder.optional("generation_config.json")? {
-            Some(bytes) => {
-                Defaults::from_generation_config(&bytes).map_err(|e| LoadError(e.to_string()))?
-            }
-            None => Defaults::default(),
-        };
+        let sampling = sampling(folder)?;
         Ok(Checkpoint {
             name: folder.name(),
             demo: matches!(folder, Folder::Embedded(_)),

@@ -3,11 +3,10 @@
 use candle_core::DType;
 use serde::Serialize;
 
-use crate::checkpoint::{DEMO, folder, tokenizer};
+use crate::checkpoint::{DEMO, folder, sampling, tokenizer};
 use crate::config::{InspectArgs, Quantize};
 use crate::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, row_bytes, tensors};
 use crate::kernels::{Arena, PAGE};
-use crate::text::Defaults;
 
 #[derive(Serialize)]
 struct Report {
@@ -116,17 +115,7 @@ fn report(folder: &Folder) -> Result<Report, String> {
         problems.push(e.to_string());
     }
     only_config &= !holds_weights(folder).map_err(|e| e.to_string())?;
-    match folder.optional("generation_config.json") {
-        Ok(Some(bytes)) => {
-            problems.extend(
-                Defaults::from_generation_config(&bytes)
-                    .err()
-                    .map(|e| e.to_string()),
-            );
-        }
-        Ok(None) => {}
-        Err(e) => problems.push(e.to_string()),
-    }
+    problems.extend(sampling(folder).err().map(|e| e.to_string()));
     // The counts are those of config.json, whatever else is wrong.
     let (shards, wrong) =
         Weights::inspect(folder, &config).unwrap_or_else(|e| (vec![], vec![e.to_string()]));

@@ -191,7 +191,7 @@ impl Engine {
             let (settings, load) = (settings.clone(), Arc::new(Load::new(&settings)));
             let language = Arc::new(OnceLock::new());
             let reader = Reader::start(number, language.clone(), commands.clone())?;
-            workers.push(Handle::new(commands, load.clone(), reader));
+            workers.push(Handle::new(commands, load.clone(), Some(reader)));
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || work(settings, load, open, &language, &inbox, &teller))?;

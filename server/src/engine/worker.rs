@@ -173,11 +173,10 @@ impl Worker {
     }
 
     fn fail_all(&mut self, error: &JobError) {
-        let running = std::mem::take(&mut self.slots);
-        let waiting = self.waiting.take_where(|_| true);
-        for sequence in running.into_iter().map(|r| r.sequence).chain(waiting) {
+        for Running { sequence, .. } in std::mem::take(&mut self.slots) {
             let _ = catch(|| self.fail(sequence, error.clone()));
         }
+        self.fail_waiting(error, |_| true);
     }
 
     fn command(&mut self, command: Command) {
@@ -237,11 +236,7 @@ impl Worker {
                 }
                 self.tell_positions();
             }
-            Err(error) => {
-                for sequence in self.waiting.take_where(|s| s.request == request) {
-                    self.fail(sequence, error.clone());
-                }
-            }
+            Err(error) => self.fail_waiting(&error, |s| s.request == request),
         }
     }
 
@@ -318,6 +313,13 @@ impl Worker {
     fn fail(&mut self, sequence: Sequence, error: JobError) {
         self.load.leave();
         sequence.fail(error);
+    }
+
+    /// Fails requests that wait. One whose telling panics is told nothing; the others are.
+    fn fail_waiting(&mut self, error: &JobError, chosen: impl Fn(&Sequence) -> bool) {
+        for sequence in self.waiting.take_where(chosen) {
+            let _ = catch(|| self.fail(sequence, error.clone()));
+        }
     }
 
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
@@ -419,10 +421,7 @@ impl Worker {
                 struck.push(sequence.request);
             }
         }
-        for sequence in waiting.take_where(|s| struck.contains(&s.request)) {
-            self.load.leave();
-            let _ = catch(|| sequence.fail(panicked()));
-        }
+        self.fail_waiting(&panicked(), |s| struck.contains(&s.request));
     }
 
     /// One forward pass for every slot: a token for those that decode, a piece of the prompt for the others.

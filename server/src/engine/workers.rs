@@ -19,15 +19,11 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub fn new(
-        commands: mpsc::Sender<Command>,
-        load: Arc<Load>,
-        reader: impl Into<Option<Reader>>,
-    ) -> Self {
+    pub fn new(commands: mpsc::Sender<Command>, load: Arc<Load>, reader: Option<Reader>) -> Self {
         Handle {
             commands,
             load,
-            reader: reader.into(),
+            reader,
         }
     }
 

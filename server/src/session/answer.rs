@@ -204,24 +204,24 @@ impl State {
         Ok(())
     }
 
+    /// Whether a conversation's picture can't be had, and no question is left that waits for it.
+    fn is_without(&self, conversation: &Conversation) -> bool {
+        let picture = conversation.picture.as_ref();
+        conversation.queue.is_empty()
+            && picture.is_some_and(|name| self.look_up(name).is_unusable())
+    }
+
     /// Whether the picture that a conversation was to begin with failed. Another may take its place; without one nothing is
     /// answered, since the question was about something.
     fn never_began(&self, conversation: &Conversation) -> bool {
-        let picture = conversation.picture.as_ref();
-        conversation.history.is_empty()
-            && conversation.queue.is_empty()
-            && picture.is_some_and(|name| self.look_up(name).is_unusable())
+        conversation.history.is_empty() && self.is_without(conversation)
     }
 
     /// A picture that came into the conversation later and failed before any turn about it: none happened, so the
     /// conversation goes on without it.
     fn drop_failed_picture(&mut self, id: &str) {
-        let failed = self.conversations.get(id).is_some_and(|conversation| {
-            let picture = conversation.picture.as_ref();
-            conversation.unproven
-                && conversation.queue.is_empty()
-                && picture.is_some_and(|name| self.look_up(name).is_unusable())
-        });
+        let conversation = self.conversations.get(id);
+        let failed = conversation.is_some_and(|c| c.unproven && self.is_without(c));
         if failed && let Some(conversation) = self.conversations.get_mut(id) {
             conversation.lose_picture();
         }

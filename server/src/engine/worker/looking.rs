@@ -110,12 +110,7 @@ impl Worker {
         } else {
             self.cache.forget_talk(session, key);
         }
-        let orphans = self
-            .waiting
-            .take_where(|s| s.session == session && s.picture == Some(key));
-        for sequence in orphans {
-            self.fail(sequence, gone());
-        }
+        self.fail_waiting(&gone(), |s| s.session == session && s.picture == Some(key));
     }
 
     pub(super) fn stop_looking(&mut self) {
@@ -150,9 +145,7 @@ impl Worker {
     fn begin_looking(&mut self, key: PictureKey) -> Result<(), Fault> {
         let Some(picture) = self.pictures.get(&key) else {
             // Nobody holds it any more, so that nobody's question can wait for it.
-            for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
-                self.fail(sequence, gone());
-            }
+            self.fail_waiting(&gone(), |s| s.picture == Some(key));
             return Ok(());
         };
         let started = Instant::now();
@@ -348,9 +341,7 @@ impl Worker {
                 });
             }
         }
-        for sequence in self.waiting.take_where(|s| s.picture == Some(key)) {
-            self.fail(sequence, error.clone());
-        }
+        self.fail_waiting(&error, |s| s.picture == Some(key));
         Ok(())
     }
 

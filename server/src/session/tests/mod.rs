@@ -88,6 +88,16 @@ impl Rig {
         take(&self.connection)
     }
 
+    /// So many messages, for which other threads may have to do something; fewer after ten seconds.
+    fn take_so_many(&self, count: usize) -> Vec<Value> {
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut messages = vec![];
+        while messages.len() < count && Instant::now() < end {
+            messages.extend(self.take());
+        }
+        messages
+    }
+
     fn kinds(&self) -> Vec<String> {
         self.take().iter().map(kind).collect()
     }
