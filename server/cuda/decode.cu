@@ -4,7 +4,7 @@
 #include "decode_attention.cuh"
 
 struct Step {
-    const Product *products; // [count]: of each layer qkv, dense, gate and up, down; last the output's
+    const Product *products; // [count]: of each layer qkv, dense, gate and up, down; last the output's; each in parts
     int count;
     Weight embedding;
     int embedding_format;
@@ -16,7 +16,7 @@ struct Step {
     void *attention; // [rows, heads, D]
     float *shares;
     uint32_t *arrived; // 0 at the start
-    int rows, tiles, heads, most_found; // the last: a block's tiles of a product at most, and a warp's worth more
+    int rows, tiles, heads, found; // the last: floats that the warps' sums of a product take at most
     float eps;
 };
 
@@ -30,8 +30,7 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
         for (int i = blockIdx.x * THREADS + threadIdx.x; i < s.rows * units; i += gridDim.x * THREADS) {
             int m = i / units, u = i % units, row = s.ids[m];
             uint32_t v[GROUPS * 4];
-            uint4 unit = *static_cast<const uint4 *>(F::at(w, row, u));
-            F::template pairs<T>(unit, F::head_at(w, row, u), u, v);
+            F::template pairs<T>(w, row, u, v);
             float *to = s.x + static_cast<size_t>(m) * w.k;
 #pragma unroll
             for (int g = 0; g < GROUPS; g++) {
@@ -54,8 +53,8 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
     auto *readings = reinterpret_cast<Reading *>(turns + MOST);
     auto *found = reinterpret_cast<float *>(readings + s.count);
-    Inputs inputs = {reinterpret_cast<unsigned char *>(found + s.most_found * MOST * TILE)};
-    auto &memory = *reinterpret_cast<Attention<T, D> *>(inputs.memory);
+    Inputs inputs = {reinterpret_cast<unsigned char *>(found + s.found)};
+    auto &memory = *reinterpret_cast<Attention<T, D> *>(found); // never at the same time
 
     for (int i = threadIdx.x; i < s.count; i += THREADS) readings[i] = Reading(s.products[i]);
     __syncthreads();
@@ -72,17 +71,17 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     }
     Attending<T> attending = {s.plan, s.tiles, s.heads, s.cache.kv_heads, static_cast<const T *>(s.qkv),
                               static_cast<T *>(s.attention), s.shares};
+    Cache cache = s.cache;
     for (int i = 0; i < s.count; i++) {
         multiply<T>(s.products[i], readings[i], source, s.rows, s.eps, inputs, found, meet_all);
-        if (i % 4 != 0 || i + 1 == s.count) continue;
+        if (s.products[i].mode != NORM_BIAS || s.products[i + 1].mode == NORM_BIAS) continue;
         // Behind qkv.
-        Cache cache = s.cache;
-        cache.layer = i / 4;
         for_tasks(attending, [&](const Task &task) { ask_for<T, D>(attending, cache, task); });
         meet_all();
         for_tasks(attending, [&](const Task &task) { attend<T, D>(attending, cache, task, turns, memory); });
         meet_all();
         join<T, D>(attending, memory);
+        cache.layer++;
     }
 }
 

@@ -8,137 +8,113 @@
 // the sums wanted are where row and column have the same number. The others mean nothing.
 //
 // Of blocks the columns are the rows of a tile. Not the weights are scaled but the sums: a row of the mma has the inputs of one
-// scale's weights. Numbers of 4 bits become 16-bit ones by an and-or, each too large by ZERO; what that adds is ZERO times
-// the sum of the inputs, which is known. Numbers of 8 bits are two of 4 bits, the second with sixteen times the scale.
+// scale's weights, and all rows the sums of their own. Numbers of 4 bits become 16-bit ones by an and-or, each too large by
+// ZERO; what that adds is ZERO times the sum of the inputs, which is known. Numbers of 8 bits are two of 4 bits, the second with
+// sixteen times the scale.
 #pragma once
 #include "decode_weights.cuh"
 
-// What the inputs lie in.
+// What the inputs lie in, made up with zeros to whole batches of any format.
 struct Inputs {
-    static constexpr int ZEROS = 512; // bytes that are 0
-    // Elements behind a row, so that two rows lie in different banks.
-    static constexpr int APART = 32;
-    // Zeros; then for plain weights, [round][half of a unit][lane] two pairs of both rows of inputs; for blocks [m, stride]
-    // inputs as T, and [m, stride / 32] sums of 32 of them as f32.
+    // For plain weights, [round][half of a unit][lane] two pairs of both rows of inputs. For blocks, eight after eight: of one row
+    // four pairs, those for a word's bytes 0 and 2, 1 and 3, and for the next word's; of two rows both their pairs 0 and 2, then
+    // both their pairs 1 and 3. Behind them [m, whole / 32] sums of 32 inputs as f32.
     unsigned char *memory;
 
-    // Whole batches of any format.
     static __device__ __forceinline__ int whole(int k) { return (k + 511) / 512 * 512; }
-    static __device__ __forceinline__ int stride(int k) { return whole(k) + APART; }
-    __device__ __forceinline__ uint4 *pairs() const { return reinterpret_cast<uint4 *>(memory + ZEROS); }
-    template <class T> __device__ __forceinline__ T *row(int k, int m) const {
-        return reinterpret_cast<T *>(memory + ZEROS) + m * stride(k);
-    }
+    __device__ __forceinline__ uint4 *quads() const { return reinterpret_cast<uint4 *>(memory); }
     __device__ __forceinline__ float *sums(int k, int rows, int m) const {
-        return reinterpret_cast<float *>(memory + ZEROS + rows * stride(k) * 2) + m * (stride(k) / 32);
+        return reinterpret_cast<float *>(memory + rows * whole(k) * 2) + m * (whole(k) / 32);
     }
 };
 
-// Where the digits of a unit have their inputs, in which lanes' mma rows they are, and what is to be done with the sums. A lane's
-// row of the mma is lane / 4: its second bit tells the row of inputs, the others part the scales.
+// How a lane's row of the mma, lane / 4, is read in its bits: the round whose weights its inputs belong to, and the rest.
+__device__ __forceinline__ int own_round() { return lane_id() / 16; }
+__device__ __forceinline__ int own_middle() { return lane_id() / 8 % 2; }
+__device__ __forceinline__ int own_low() { return lane_id() / 4 % 2; }
+
+// What the sums of a weight's rows 2q and 2q + 1 are multiplied with, and what the sums of the inputs are that is taken off.
+struct Factors {
+    float scales[2], less[2];
+};
+
+// For each format the inputs of a lane's row of the mma, if it `takes` those that belong to lane % 4: `place` is where they begin
+// in a slice, and `block` which 32 of it they are of. Which digits have them: the low ones or the high ones, by own_low, or
+// both, where there are TWO pieces of sixteen. Of one piece, what the other digits give in this row means nothing.
 template <class F> struct Scaled;
 
-__device__ __forceinline__ int input_row() { return lane_id() / 8 % 2; }
-__device__ __forceinline__ int part_low() { return lane_id() / 4 % 2; }
-__device__ __forceinline__ int part_high() { return lane_id() / 16; }
-
-// What a lane has of a batch: for each round the sums of the weight's rows 2q and 2q + 1, and that of the inputs.
-struct Sums {
-    float rows[ROUNDS][2], inputs[ROUNDS];
+template <int BLOCKS> struct ScaledByOne {
+    static constexpr int SLICE = BLOCKS * 32;
+    static __device__ __forceinline__ Factors factors(const Slot &slot, int block, float by) {
+        auto two = *reinterpret_cast<const Pack<f16, 2> *>(slot.heads + (block * TILE + lane_id() % 4 * 2) * 2);
+        return {{to_float(two.v[0]) * by, to_float(two.v[1]) * by}, {0, 0}};
+    }
 };
 
-// What holds a lane's scales: of each round, those of rows 2q and 2q + 1.
-struct Twos {
-    Pack<f16, 2> twos[ROUNDS];
-};
-
-template <int BLOCKS> __device__ __forceinline__ Twos load_twos(const Slot &slot, int block) {
-    Twos found;
-#pragma unroll
-    for (int r = 0; r < ROUNDS; r++)
-        found.twos[r] = *reinterpret_cast<const Pack<f16, 2> *>(slot.heads + ((r * BLOCKS + block) * TILE + lane_id() % 4 * 2) * 2);
-    return found;
-}
-
-// Adds sums times the scales of their block.
-__device__ __forceinline__ void add_scaled(const Twos &heads, float by, const Sums &sums, float2 &total) {
-#pragma unroll
-    for (int r = 0; r < ROUNDS; r++) {
-        auto two = heads.twos[r];
-        total.x += to_float(two.v[0]) * by * sums.rows[r][0], total.y += to_float(two.v[1]) * by * sums.rows[r][1];
-    }
-}
-
-// Two lanes have a block; the parts are block and digit.
-template <> struct Scaled<Q8_0> {
-    static constexpr int BLOCKS = 2; // of 32, in a round
-    static __device__ __forceinline__ int place(bool) { return lane_id() % 4 * 16; }
-    static __device__ __forceinline__ bool takes(bool high) {
-        return part_high() == high && lane_id() % 4 / 2 == part_low();
-    }
-    static __device__ __forceinline__ int block() { return part_low(); }
+// Two lanes have a block of two digits.
+template <> struct Scaled<Q8_0> : ScaledByOne<4> {
+    static constexpr bool TWO = false;
+    static __device__ __forceinline__ bool takes() { return lane_id() % 4 / 2 == own_middle(); }
+    static __device__ __forceinline__ int place() { return own_round() * 64 + lane_id() % 4 * 16; }
+    static __device__ __forceinline__ int block() { return lane_id() / 8; }
     // The second digit is signed: 8 more than ZERO is its 0, once its top bit is turned.
     static constexpr uint32_t FLIPPED = 0x80808080u;
-    static __device__ __forceinline__ int zero() { return part_high() ? 8 : 0; }
-    static __device__ __forceinline__ Twos heads(const Slot &slot) { return load_twos<BLOCKS>(slot, block()); }
-    static __device__ __forceinline__ void scale(const Twos &heads, const Sums &sums, float2 &total) {
-        add_scaled(heads, part_high() ? 16.0f : 1.0f, sums, total);
+    static __device__ __forceinline__ int zero() { return own_low() ? 8 : 0; }
+    static __device__ __forceinline__ Factors factors(const Slot &slot) {
+        return ScaledByOne::factors(slot, block(), own_low() ? 16.0f : 1.0f);
     }
 };
 
-// A lane has a block; the parts are the blocks.
-template <> struct Scaled<Q4_0> {
-    static constexpr int BLOCKS = 4;
-    static __device__ __forceinline__ int place(bool high) { return lane_id() % 4 * 32 + (high ? 16 : 0); }
-    static __device__ __forceinline__ bool takes(bool) { return lane_id() % 4 == block(); }
-    static __device__ __forceinline__ int block() { return part_high() * 2 + part_low(); }
+// A lane has a block.
+template <> struct Scaled<Q4_0> : ScaledByOne<8> {
+    static constexpr bool TWO = true;
+    static __device__ __forceinline__ bool takes() { return lane_id() % 4 == lane_id() / 4 % 4; }
+    static __device__ __forceinline__ int place() { return own_round() * 128 + lane_id() % 4 * 32; }
+    static __device__ __forceinline__ int block() { return lane_id() / 4; }
     static constexpr uint32_t FLIPPED = 0;
     static __device__ __forceinline__ int zero() { return 8; }
-    static __device__ __forceinline__ Twos heads(const Slot &slot) { return load_twos<BLOCKS>(slot, block()); }
-    static __device__ __forceinline__ void scale(const Twos &heads, const Sums &sums, float2 &total) {
-        add_scaled(heads, 1, sums, total);
-    }
+    static __device__ __forceinline__ Factors factors(const Slot &slot) { return ScaledByOne::factors(slot, block(), 1); }
 };
 
 // Two lanes have two blocks, one in the low digits, one in the high ones.
 template <> struct Scaled<Q4K> {
-    static constexpr int BLOCKS = 4;
-    static __device__ __forceinline__ int place(bool high) {
-        return lane_id() % 4 / 2 * 64 + lane_id() % 2 * 16 + (high ? 32 : 0);
+    static constexpr int SLICE = 256;
+    static constexpr bool TWO = false;
+    static __device__ __forceinline__ bool takes() { return lane_id() % 4 / 2 == own_middle(); }
+    static __device__ __forceinline__ int place() {
+        int q = lane_id() % 4;
+        return own_round() * 128 + q / 2 * 64 + q % 2 * 16 + own_low() * 32;
     }
-    static __device__ __forceinline__ bool takes(bool high) {
-        return part_high() == high && lane_id() % 4 / 2 == part_low();
-    }
-    static __device__ __forceinline__ int block() { return part_low() * 2 + part_high(); }
+    static __device__ __forceinline__ int block() { return lane_id() / 4; }
     static constexpr uint32_t FLIPPED = 0;
     static __device__ __forceinline__ int zero() { return 0; }
-    struct Heads {
-        uint4 rows[2];
-    };
-    static __device__ __forceinline__ Heads heads(const Slot &slot) {
-        auto *at = reinterpret_cast<const uint4 *>(slot.heads) + lane_id() % 4 * 2;
-        return {{at[0], at[1]}};
+    static __device__ __forceinline__ Factors factors(const Slot &slot) {
+        uint32_t four = *reinterpret_cast<const uint32_t *>(slot.heads + lane_id() * 4);
+        auto worth = *reinterpret_cast<const Pack<f16, 4> *>(slot.heads + Q4K::SCALES + lane_id() % 4 * 8);
+        return {{byte_of(four, 0) * to_float(worth.v[0]), byte_of(four, 1) * to_float(worth.v[1])},
+                {byte_of(four, 2) * to_float(worth.v[2]), byte_of(four, 3) * to_float(worth.v[3])}};
     }
-    // See Q4K::pairs.
-    static __device__ __forceinline__ void scale(const Heads &heads, const Sums &sums, float2 &total) {
-        static_assert(ROUNDS == 2, "a batch is a block");
-        int shift = block() * 8;
-        float found[2];
+};
+
+// A lane's part of the inputs of a slice, as the rows of mmas want it, and the sum of its row's. It lies in registers as it lies
+// in memory: an mma takes four on end.
+template <class F, int ROWS> struct SliceInputs {
+    using S = Scaled<F>;
+    static constexpr int PIECES = S::TWO ? 2 : 1;
+    uint4 quads[PIECES][2 * ROWS];
+    float sums[ROWS];
+
+    __device__ __forceinline__ void load(const Inputs &inputs, int k, int slice) {
+        const uint4 *from = inputs.quads() + (slice * S::SLICE + S::place()) / 8 * ROWS;
 #pragma unroll
-        for (int c = 0; c < 2; c++) {
-            uint4 raw = heads.rows[c];
-            auto d = *reinterpret_cast<const Pack<f16, 2> *>(&raw.x);
-            uint32_t s = raw.y >> shift, m = raw.z >> shift, low = raw.w >> shift;
-            float scaled = small_float(s & 63u) * sums.rows[0][c];
-            scaled += small_float((low & 15u) | (s >> 2 & 0x30u)) * sums.rows[1][c];
-            float less = small_float(m & 63u) * sums.inputs[0];
-            less += small_float((low >> 4 & 15u) | (m >> 2 & 0x30u)) * sums.inputs[1];
-            found[c] = to_float(d.v[0]) * scaled - to_float(d.v[1]) * less;
-        }
-        total.x += found[0], total.y += found[1];
-    }
-    static __device__ __forceinline__ float small_float(uint32_t v) {
-        return __uint_as_float(v | 0x4B000000u) - 8388608.0f;
+        for (int p = 0; p < PIECES; p++)
+#pragma unroll
+            for (int i = 0; i < 2 * ROWS; i++) {
+                quads[p][i] = {0, 0, 0, 0};
+                if (S::takes()) quads[p][i] = from[p * 2 * ROWS + i];
+            }
+#pragma unroll
+        for (int m = 0; m < ROWS; m++) sums[m] = inputs.sums(k, ROWS, m)[slice * (S::SLICE / 32) + S::block()];
     }
 };
 
@@ -167,26 +143,32 @@ __device__ __forceinline__ void stage(const Product &p, int rows, float eps, con
     bool plain = p.format == DENSE;
     auto put = [&](int at, const uint4 (&pairs)[MOST]) {
         if (plain) {
-            uint4 *to = inputs.pairs() + at / 256 * 64 + at / 8 % 32;
+            uint4 *to = inputs.quads() + at / 256 * 64 + at / 8 % 32;
             to[0] = {pairs[0].x, pairs[1].x, pairs[0].y, pairs[1].y};
             to[32] = {pairs[0].z, pairs[1].z, pairs[0].w, pairs[1].w};
             return;
         }
+        uint4 v[MOST];
 #pragma unroll
         for (int m = 0; m < MOST; m++) {
-            if (m >= rows) continue;
             uint2 low = paired<true>({pairs[m].x, pairs[m].y}), high = paired<true>({pairs[m].z, pairs[m].w});
-            *reinterpret_cast<uint4 *>(inputs.row<T>(k, m) + at) = {low.x, low.y, high.x, high.y};
+            v[m] = {low.x, low.y, high.x, high.y};
             auto values = *reinterpret_cast<const Pack<T, 8> *>(&pairs[m]);
             float sum = 0;
 #pragma unroll
             for (int i = 0; i < 8; i++) sum += to_float(values.v[i]);
             sum += __shfl_xor_sync(0xffffffffu, sum, 1);
             sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-            if (lane_id() % 4 == 0) inputs.sums(k, rows, m)[at / 32] = sum;
+            if (m < rows && lane_id() % 4 == 0) inputs.sums(k, rows, m)[at / 32] = sum;
+        }
+        uint4 *to = inputs.quads() + at / 8 * rows;
+        if (rows == 1) {
+            to[0] = v[0];
+        } else {
+            to[0] = {v[0].x, v[1].x, v[0].z, v[1].z};
+            to[1] = {v[0].y, v[1].y, v[0].w, v[1].w};
         }
     };
-    for (int i = threadIdx.x; i < Inputs::ZEROS / 4; i += THREADS) reinterpret_cast<float *>(inputs.memory)[i] = 0;
     if (p.mode == ADD) {
         auto *x = static_cast<const T *>(p.input);
 #pragma unroll 1
@@ -255,112 +237,151 @@ __device__ __forceinline__ void stage(const Product &p, int rows, float eps, con
     __syncthreads();
 }
 
-// Goes through this warp's piece of the block's tiles, from a batch of a tile on so many, and puts down what it finds:
-// `found` is [tile + warp][m][row of the tile].
-template <class F, class T>
-__device__ __forceinline__ void sum_up(int k, int batches, int rows, int tile, int batch, int left, Stream &stream,
-                                       const Inputs &inputs, float *found) {
-    int lane = lane_id();
-    // Calls `f` with each run of batches of a tile.
-    auto for_runs = [&](const auto &f) {
+// What a warp has to read of a product: so many batches from one of a run on.
+struct Piece {
+    int run, batch, left;
+    __device__ __forceinline__ explicit Piece(const Reading &r) {
+        int begin = piece_begin(r.all, warp_id());
+        left = piece_begin(r.all, warp_id() + 1) - begin, run = r.run_with(begin), batch = begin - run * r.length;
+    }
+    // Calls `f` with how many of each run.
+    template <class F> __device__ __forceinline__ void for_runs(int length, const F &f) {
 #pragma unroll 1
         while (left > 0) {
-            int run = min(left, batches - batch);
-            f(run);
-            left -= run, batch = 0, tile++;
+            int count = min(left, length - batch);
+            f(count);
+            left -= count, batch = 0, run++;
         }
-    };
-    if constexpr (F::FORMAT == DENSE) {
-        for_runs([&](int run) {
-            const uint4 *x = inputs.pairs() + batch * ROUNDS * 64 + lane;
-            float sums[2 * ROUNDS][4] = {}; // side by side: the tensor cores take their time
+    }
+};
+
+// Goes through this warp's piece of plain weights, and puts down what it finds: `found` is [tile + warp][m].
+template <class T>
+__device__ __forceinline__ void sum_plain(const Reading &r, Piece piece, Stream &stream, const Inputs &inputs, float *found) {
+    int lane = lane_id();
+    piece.for_runs(r.length, [&](int count) {
+        const uint4 *x = inputs.quads() + piece.batch * ROUNDS * 64 + lane;
+        float sums[2 * ROUNDS][4] = {}; // side by side: the tensor cores take their time
 #pragma unroll 1
-            for (; run > 0; run--, x += ROUNDS * 64) {
-                const Slot &slot = stream.wait();
-#pragma unroll
-                for (int r = 0; r < ROUNDS; r++) {
-                    uint4 w = slot.units[r][lane], a = x[r * 64], b = x[r * 64 + 32];
-                    multiply_add<T>(sums[2 * r], {a.x, a.y, a.z, a.w}, w.x, w.y);
-                    multiply_add<T>(sums[2 * r + 1], {b.x, b.y, b.z, b.w}, w.z, w.w);
-                }
-                stream.done();
-            }
-#pragma unroll
-            for (int i = 1; i < 2 * ROUNDS; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) sums[0][j] += sums[i][j];
-            // Of a lane's two columns at most one has its row's number.
-            int own = lane / 4 - lane % 4 * 2;
-            float low = warp_sum(own == 0 ? sums[0][0] : own == 1 ? sums[0][1] : 0);
-            float high = warp_sum(own == 0 ? sums[0][2] : own == 1 ? sums[0][3] : 0);
-            if (lane == 0) *reinterpret_cast<float2 *>(found + (tile + warp_id()) * MOST) = {low, high};
-        });
-    } else {
-        using S = Scaled<F>;
-        constexpr int ROUND = 4 * F::SIZE * 2, BATCH = ROUNDS * ROUND; // bytes of inputs
-        int q = lane % 4, m = input_row();
-        bool there = m < rows, low = there && S::takes(false), high = there && S::takes(true);
-        const unsigned char *row = reinterpret_cast<const unsigned char *>(inputs.row<T>(k, m));
-        // Lanes whose digits aren't their row's read zeros.
-        const unsigned char *low_at = low ? row + S::place(false) * 2 : inputs.memory;
-        const unsigned char *high_at = high ? row + S::place(true) * 2 : inputs.memory;
-        const float *sums_at = there ? inputs.sums(k, rows, m) + S::block() : reinterpret_cast<float *>(inputs.memory);
-        int low_step = low ? BATCH : 0, high_step = high ? BATCH : 0, sums_step = there ? ROUNDS * S::BLOCKS : 0;
-        float zero = -static_cast<float>(Digits<T>::ZERO + S::zero());
-        for_runs([&](int run) {
-            const unsigned char *low_x = low_at + batch * low_step, *high_x = high_at + batch * high_step;
-            const float *sum_at = sums_at + batch * sums_step;
-            float2 total = {0, 0};
-#pragma unroll 1
-            for (; run > 0; run--, low_x += low_step, high_x += high_step, sum_at += sums_step) {
-                const Slot &slot = stream.wait();
-                float even[ROUNDS][4] = {}, odd[ROUNDS][4] = {};
-                uint4 units[ROUNDS];
+        for (; count > 0; count--, x += ROUNDS * 64) {
+            uint4 units[ROUNDS];
+            stream.take([&](const Slot &slot) {
 #pragma unroll
                 for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
-                auto heads = S::heads(slot);
-                Sums sums;
+            });
 #pragma unroll
-                for (int r = 0; r < ROUNDS; r++) sums.inputs[r] = sum_at[r * S::BLOCKS];
-                // The tensor cores take their time: their sums go side by side.
-#pragma unroll
-                for (int i = 0; i < 2; i++) // two words, eight numbers of each kind
-#pragma unroll
-                    for (int high = 0; high < 2; high++)
-#pragma unroll
-                        for (int r = 0; r < ROUNDS; r++) {
-                            uint32_t v = (word(units[r], 2 * i) ^ S::FLIPPED) >> 4 * high;
-                            uint32_t w = (word(units[r], 2 * i + 1) ^ S::FLIPPED) >> 4 * high;
-                            uint4 a = *reinterpret_cast<const uint4 *>((high ? high_x : low_x) + r * ROUND + i * 16);
-                            multiply_add<T>(even[r], {a.x, a.y, a.z, a.w}, digits<T>(v), digits<T>(w));
-                            multiply_add<T>(odd[r], {a.x, a.y, a.z, a.w}, digits<T>(v >> 8), digits<T>(w >> 8));
-                        }
-#pragma unroll
-                for (int r = 0; r < ROUNDS; r++) {
-#pragma unroll
-                    for (int c = 0; c < 2; c++) sums.rows[r][c] = even[r][c] + odd[r][2 + c] + zero * sums.inputs[r];
-                }
-                S::scale(heads, sums, total);
-                stream.done();
+            for (int r = 0; r < ROUNDS; r++) {
+                uint4 w = units[r], a = x[r * 64], b = x[r * 64 + 32];
+                multiply_add<T>(sums[2 * r], {a.x, a.y, a.z, a.w}, w.x, w.y);
+                multiply_add<T>(sums[2 * r + 1], {b.x, b.y, b.z, b.w}, w.z, w.w);
             }
-            // A tile's sums are parted between the lanes with the same q and row of inputs.
+        }
 #pragma unroll
-            for (int other = 4; other <= 16; other *= 4) {
-                total.x += __shfl_xor_sync(0xffffffffu, total.x, other);
-                total.y += __shfl_xor_sync(0xffffffffu, total.y, other);
-            }
-            auto *to = found + ((tile + warp_id()) * MOST + m) * TILE + q * 2;
-            if ((lane & 20) == 0) *reinterpret_cast<float2 *>(to) = total;
-        });
+        for (int i = 1; i < 2 * ROUNDS; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) sums[0][j] += sums[i][j];
+        // Of a lane's two columns at most one has its row's number.
+        int own = lane / 4 - lane % 4 * 2;
+        float low = warp_sum(own == 0 ? sums[0][0] : own == 1 ? sums[0][1] : 0);
+        float high = warp_sum(own == 0 ? sums[0][2] : own == 1 ? sums[0][3] : 0);
+        if (lane == 0) *reinterpret_cast<float2 *>(found + (piece.run + warp_id()) * MOST) = {low, high};
+    });
+}
+
+// The sum over the mma's rows of what each lane has of a tile's rows 2q and 2q + 1, for the lanes that `has` one: that of row
+// `at`, [m][row of the tile].
+template <int ROWS> struct TileSum {
+    float value;
+    __device__ __forceinline__ explicit TileSum(const float (&mine)[ROWS][2]) {
+        auto half = [&](float low, float high, int bit) { // what both halves of the lanes have, of low or of high
+            bool upper = lane_id() & bit;
+            return (upper ? high : low) + __shfl_xor_sync(0xffffffffu, upper ? low : high, bit);
+        };
+        value = half(mine[0][0], mine[0][1], 16);
+        if (ROWS == 2) value = half(value, half(mine[ROWS - 1][0], mine[ROWS - 1][1], 16), 8);
+        else value += __shfl_xor_sync(0xffffffffu, value, 8);
+        value += __shfl_xor_sync(0xffffffffu, value, 4);
     }
+    static __device__ __forceinline__ bool has() { return (lane_id() & (ROWS == 2 ? 4 : 12)) == 0; }
+    static __device__ __forceinline__ int at() {
+        return (ROWS == 2 ? own_middle() * TILE : 0) + lane_id() % 4 * 2 + own_round();
+    }
+};
+
+// The same of blocks, for so many rows of inputs: `found` is [warp][tile][m][row of the tile].
+template <class F, class T, int ROWS>
+__device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece, Stream &stream, const Inputs &inputs, float *found) {
+    using S = Scaled<F>;
+    constexpr int APART = 3 - ROWS;
+    int lane = lane_id(), tiles = r.tiles, halves = r.halves;
+    float *mine = found + warp_id() * tiles * ROWS * TILE;
+    for (int i = lane; i < tiles * ROWS * TILE; i += 32) mine[i] = 0;
+    __syncwarp();
+    bool high = own_low(), second = own_round();
+    float zero = -static_cast<float>(Digits<T>::ZERO + S::zero());
+    piece.for_runs(r.length, [&](int count) {
+        SliceInputs<F, ROWS> x;
+        x.load(inputs, k, piece.run >> (halves - 1)); // one half or two
+        float *to = mine + (piece.batch * halves + (piece.run & (halves - 1))) * ROWS * TILE + TileSum<ROWS>::at();
+#pragma unroll 1
+        for (; count > 0; count--, to += halves * ROWS * TILE) {
+            uint4 units[ROUNDS];
+            Factors factors;
+            stream.take([&](const Slot &slot) {
+#pragma unroll
+                for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
+                factors = S::factors(slot);
+            });
+            // The rows of an mma behind the eighth are those of the second row of inputs or, where there is only one, its pairs
+            // for bytes 1 and 3, whose sums are apart then. Sums of other rounds and digits go side by side anyway: the tensor
+            // cores take their time.
+            float sums[APART][ROUNDS][2][4] = {};
+#pragma unroll
+            for (int i = 0; i < 4; i++) // two words and, of each two bytes, one
+#pragma unroll
+                for (int h = 0; h < 2; h++)
+#pragma unroll
+                    for (int r = 0; r < ROUNDS; r++) {
+                        int w = i / 2 * 2, by = 4 * h + i % 2 * 8;
+                        uint4 a = x.quads[S::TWO ? h : 0][i / APART];
+                        multiply_add<T>(sums[i % APART][r][h], {a.x, a.y, a.z, a.w},
+                                        digits<T>((word(units[r], w) ^ S::FLIPPED) >> by),
+                                        digits<T>((word(units[r], w + 1) ^ S::FLIPPED) >> by));
+                    }
+            float totals[ROWS][2];
+#pragma unroll
+            for (int m = 0; m < ROWS; m++)
+#pragma unroll
+                for (int c = 0; c < 2; c++) {
+                    float own[ROUNDS];
+#pragma unroll
+                    for (int r = 0; r < ROUNDS; r++) {
+                        float both[2];
+#pragma unroll
+                        for (int h = 0; h < 2; h++)
+                            both[h] = ROWS == 1 ? sums[0][r][h][c] + sums[APART - 1][r][h][2 + c] : sums[0][r][h][2 * m + c];
+                        own[r] = S::TWO ? both[0] + both[1] : high ? both[1] : both[0];
+                    }
+                    float sum = (second ? own[1] : own[0]) + zero * x.sums[m];
+                    totals[m][c] = factors.scales[c] * sum - factors.less[c] * x.sums[m];
+                }
+            TileSum<ROWS> sum(totals);
+            if (sum.has()) *to += sum.value;
+        }
+    });
 }
 
 // What the warps found of a tile's row.
-__device__ __forceinline__ float sum_found(const float *found, const Reading &r, int height, int tile, int m, int row) {
+__device__ __forceinline__ float sum_found(const float *found, const Reading &r, bool plain, int rows, int tile, int m, int row) {
     float sum = 0;
-    int all = r.tiles * r.batches, last = piece_of(all, (tile + 1) * r.batches - 1);
-    for (int warp = piece_of(all, tile * r.batches); warp <= last; warp++)
-        if (piece_begin(all, warp) < piece_begin(all, warp + 1)) sum += found[((tile + warp) * MOST + m) * height + row];
+    if (plain) {
+        int last = piece_of(r.all, (tile + 1) * r.length - 1);
+        for (int warp = piece_of(r.all, tile * r.length); warp <= last; warp++)
+            if (piece_begin(r.all, warp) < piece_begin(r.all, warp + 1)) sum += found[(tile + warp) * MOST + m];
+    } else {
+#pragma unroll
+        for (int warp = 0; warp < WARPS; warp++) sum += found[((warp * r.tiles + tile) * rows + m) * TILE + row];
+    }
     return sum;
 }
 
@@ -371,48 +392,53 @@ struct Result {
     __device__ __forceinline__ Result(const Product &p, const Reading &r, int rows, int i) {
         int bits = p.format == DENSE ? 0 : 3;
         row = i & ((1 << bits) - 1), m = (i >> bits) % MOST, tile = (i >> bits) / MOST * r.halves;
-        output = p.first_row(tile) + row;
+        output = p.first_output(tile) + row;
         if (tile >= r.tiles || m >= rows || output >= p.outputs()) output = -1;
     }
     // What it is added to.
     template <class T> __device__ __forceinline__ float before(const Product &p) const {
         if (output < 0) return 0;
-        if (p.mode == ADD) return load_fresh<float>(static_cast<float *>(p.out) + static_cast<size_t>(m) * p.outputs() + output);
+        if (p.mode == ADD) return load_fresh<float>(static_cast<float *>(p.out) + static_cast<size_t>(m) * p.width + output);
         return p.mode == NORM_BIAS && p.bias ? to_float(static_cast<const T *>(p.bias)[output]) : 0.0f;
     }
 };
 
 template <class T>
 __device__ __forceinline__ void finish(const Product &p, const Reading &r, int rows, const float *found, float first_before) {
-    int height = p.height(), mode = p.mode;
-    for (int i = threadIdx.x; i < r.tiles / r.halves * MOST * height; i += THREADS) {
+    int mode = p.mode;
+    bool plain = p.format == DENSE;
+    for (int i = threadIdx.x; i < r.tiles / r.halves * MOST * p.height(); i += THREADS) {
         Result result(p, r, rows, i);
         if (result.output < 0) continue;
-        float sum = sum_found(found, r, height, result.tile, result.m, result.row);
-        if (mode == NORM_GATED) sum = silu(sum) * sum_found(found, r, height, result.tile + 1, result.m, result.row);
+        float sum = sum_found(found, r, plain, rows, result.tile, result.m, result.row);
+        if (mode == NORM_GATED) sum = silu(sum) * sum_found(found, r, plain, rows, result.tile + 1, result.m, result.row);
         else sum += i < THREADS ? first_before : result.before<T>(p);
-        size_t at = static_cast<size_t>(result.m) * p.outputs() + result.output;
+        size_t at = static_cast<size_t>(result.m) * p.width + result.output;
         if (mode == NORM_F32 || mode == ADD) static_cast<float *>(p.out)[at] = sum;
         else static_cast<T *>(p.out)[at] = from_float<T>(sum);
     }
 }
 
-// Waits with `meet_all` until the inputs are there, and multiplies.
+// Waits with `meet_all` until the inputs are there, unless an earlier part of the product did, and multiplies.
 template <class T, class Meet>
-__device__ __forceinline__ void multiply(const Product &p, const Reading &r, const Source &source, int rows, float eps, const Inputs &inputs, float *found,
-                                         const Meet &meet_all) {
+__device__ __forceinline__ void multiply(const Product &p, const Reading &r, const Source &source, int rows, float eps,
+                                         const Inputs &inputs, float *found, const Meet &meet_all) {
     // What depends on nothing is done before the others are waited for.
     Pack<T, 8> norm = {};
     int first = threadIdx.x * 8;
     if (p.mode != ADD && first < p.weight.k) norm = load<T, 8>(static_cast<const T *>(p.norm) + first);
     float before = Result(p, r, rows, threadIdx.x).template before<T>(p);
-    int all = r.tiles * r.batches, begin = piece_begin(all, warp_id()), left = piece_begin(all, warp_id() + 1) - begin;
-    int tile = r.tile_with(begin), batch = begin - tile * r.batches;
-    meet_all();
-    stage<T>(p, rows, eps, norm, inputs);
+    Piece piece(r);
+    if (p.part == 0) {
+        meet_all();
+        stage<T>(p, rows, eps, norm, inputs);
+    } else __syncthreads(); // what was found before may still be read
     Stream stream = Stream::again(source);
     with_format<T>(p.format, [&](auto format) {
-        sum_up<decltype(format), T>(p.weight.k, r.batches, rows, tile, batch, left, stream, inputs, found);
+        using F = decltype(format);
+        if constexpr (F::FORMAT == DENSE) sum_plain<T>(r, piece, stream, inputs, found);
+        else if (rows == 1) sum_blocks<F, T, 1>(r, p.weight.k, piece, stream, inputs, found);
+        else sum_blocks<F, T, 2>(r, p.weight.k, piece, stream, inputs, found);
     });
     stream.keep();
     __syncthreads();

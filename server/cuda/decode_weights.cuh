@@ -1,8 +1,11 @@
 // The weights of a decode step, as they are read: without a pause, since they depend on nothing that is computed.
 //
-// Tiles, eight rows of a weight in blocks or one of a plain one, are shared out to the blocks of the grid in turn, and a
-// block's warps share the length of its tiles evenly: each reads one piece of it, batch by batch. A batch is two rounds; in a
-// round the lanes read 512 bytes that lie on end: of a tile four units of each row, lane % 4 of row lane / 4; of a plain row 32.
+// Tiles, eight rows of a weight in blocks or one of a plain one, are shared out to the blocks of the grid in turn, and what a
+// block has to read its warps share evenly: each reads a piece of it, batch by batch. A batch is two rounds; in a round the
+// lanes read 512 bytes that lie on end: of a tile four units of each row, lane % 4 of row lane / 4; of a plain row 32.
+//
+// Batches follow each other in runs. A plain row is a run. Of tiles a run is what they all have at the same place of their
+// rows, a slice, so that a warp keeps the inputs for it in registers.
 #pragma once
 #include <climits>
 
@@ -28,27 +31,27 @@ enum Mode {
     ADD,        // x[m, rows] += w · input
 };
 
+// A product, or a part of its outputs where they are many.
 struct Product {
-    Weight weight;
+    Weight weight;     // of a gated one the gates: the row `width` behind a gate is multiplied with it
     const void *input; // the residual stream, f32 [m, k]; of ADD: T [m, k]
     const void *norm;  // T [k]
     const void *bias;  // T [rows] or null
-    void *out;
-    int format, mode;
+    void *out;         // [m, width] from this part's first one on
+    int width, format, mode, part;
 
-    __device__ __forceinline__ int outputs() const { return mode == NORM_GATED ? weight.rows / 2 : weight.rows; }
+    __device__ __forceinline__ int outputs() const { return weight.rows; }
     // Rows of a tile.
     __device__ __forceinline__ int height() const { return format == DENSE ? 1 : TILE; }
-    // Of a gated product a tile's partner, the same rows of the second half, follows it.
+    // Of a gated product a tile's partner follows it.
     __device__ __forceinline__ int halves() const { return mode == NORM_GATED ? 2 : 1; }
-    // Tiles of this block, and the first row of each.
+    // Tiles of this block, and the first output of each.
     __device__ __forceinline__ int tiles() const {
         int all = (outputs() + height() - 1) / height(), blocks = gridDim.x;
         return (all + blocks - 1 - static_cast<int>(blockIdx.x)) / blocks * halves();
     }
-    __device__ __forceinline__ int first_row(int tile) const {
-        int half = tile % halves();
-        return (tile / halves() * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * height() + half * outputs();
+    __device__ __forceinline__ int first_output(int tile) const {
+        return (tile / halves() * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * height();
     }
     // Batches of a tile: 512 plain weights of each row, 128 of q8_0, 256 of the others.
     __device__ __forceinline__ int batches() const {
@@ -57,7 +60,7 @@ struct Product {
     }
 };
 
-// Where the piece of a warp begins among the batches of a block's tiles, `all` in number.
+// Where the piece of a warp begins among a block's batches, `all` in number.
 __device__ __forceinline__ int piece_begin(int all, int warp) { return all * warp / WARPS; }
 // The warp whose piece holds a batch.
 __device__ __forceinline__ int piece_of(int all, int batch) { return ((batch + 1) * WARPS - 1) / all; }
@@ -65,43 +68,44 @@ __device__ __forceinline__ int piece_of(int all, int batch) { return ((batch + 1
 // What a warp reads in a batch: units and, of blocks, what holds the scales of all rows.
 struct Slot {
     uint4 units[ROUNDS][32];
-    unsigned char heads[TILE * 16];
+    unsigned char heads[Q4K::HEADS];
 };
 
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / 32; }
 
-// How this block reads a product, of less than 4 GB, worked out once: the addresses of `at` and `head_at` of formats.cuh as numbers, so that
-// reading is the same for all formats, and short.
+// How this block reads a product, of less than 4 GB, worked out once: the addresses of `at` and of the scales of formats.cuh as
+// numbers, so that reading is the same for all formats, and short.
 struct alignas(16) Reading {
-    const unsigned char *data, *heads;                   // of the block's first tile
-    uint32_t stride, partner, head_stride, head_partner; // bytes to the next tile, and to a gated one's partner
-    int batch, head_batch, row, unit;                    // bytes from one to the next
-    int units, span;                                     // of a row, and in a round
-    int blocks, lanes;                                   // what holds a tile's scales, 16 bytes each; lanes that bring them
-    int tiles, batches, halves;
-    float tile_of; // 1 / batches
+    const unsigned char *data, *heads;                      // of the block's first batch
+    uint32_t batch, slice, partner;                         // bytes to a run's next batch, to the next run, and to a gated one's partner
+    uint32_t head_batch, head_slice, head_partner;          // the same of what holds the scales
+    int row, unit, span;                                    // bytes from one to the next, and units that are a round's
+    int units, batch_units, slice_units;                    // of a row; and that a batch or a run is further along it
+    int blocks, lanes;                                      // what holds a tile's scales, 16 bytes each; lanes that bring them
+    int tiles, halves, all, length;                         // the last: batches of this block, and of a run
+    float run_of;                                           // 1 / length
 
     __device__ __forceinline__ explicit Reading(const Product &p) {
         Weight w = p.weight;
         bool plain = p.format == DENSE, q4k = p.format == Q4K_BLOCKS, q8 = p.format == Q8_0_BLOCKS;
-        units = w.k >> (3 + min(p.format, 2)), blocks = q4k ? w.k / 256 * TILE : w.k / 32;
-        int tile = plain ? units * 16 : q4k ? w.k / 256 * Q4K::BLOCKS : units * TILE * 16;
-        batch = q4k ? Q4K::BLOCKS : ROUNDS * 32 * 16;
-        row = plain ? 4 * 16 : 16, unit = plain ? 16 : TILE * 16, span = plain ? 32 : 4;
-        lanes = plain ? 0 : q8 ? 4 : 8;
-        int head_tile = q4k ? tile : blocks * 16;
-        head_batch = q4k ? batch : lanes * 16;
-        uint32_t grid = gridDim.x, partners = p.outputs() / p.height();
-        stride = grid * tile, partner = partners * tile, head_stride = grid * head_tile, head_partner = partners * head_tile;
-        data = w.data + static_cast<size_t>(blockIdx.x) * tile + (q4k ? TILE * Q4K::HEAD : 0);
-        heads = q4k ? w.data : reinterpret_cast<unsigned char *>(w.scales);
-        heads += static_cast<size_t>(blockIdx.x) * head_tile;
-        tiles = p.tiles(), batches = p.batches(), halves = p.halves(), tile_of = 1.0f / batches;
+        units = w.k >> (3 + min(p.format, 2)), span = plain ? 32 : 4, row = plain ? 4 * 16 : 16, unit = plain ? 16 : TILE * 16;
+        lanes = plain ? 0 : q4k ? Q4K::HEADS / 16 : q8 ? 4 : 8, blocks = q4k ? w.k / 256 * lanes : w.k / 32;
+        uint32_t along = q4k ? Q4K::BLOCKS : ROUNDS * 32 * 16, head_along = q4k ? Q4K::BLOCKS : lanes * 16;
+        uint32_t tile = plain ? units * 16 : q4k ? w.k / 256 * Q4K::BLOCKS : units * TILE * 16;
+        uint32_t head_tile = q4k ? tile : blocks * 16, grid = gridDim.x, partners = p.width / p.height();
+        batch = plain ? along : grid * tile, slice = plain ? grid * tile : along;
+        head_batch = grid * head_tile, head_slice = head_along;
+        partner = partners * tile, head_partner = partners * head_tile;
+        batch_units = plain ? ROUNDS * span : 0, slice_units = plain ? 0 : ROUNDS * span;
+        data = w.data + static_cast<size_t>(blockIdx.x) * tile + (q4k ? Q4K::HEADS : 0);
+        heads = (q4k ? w.data : reinterpret_cast<unsigned char *>(w.scales)) + static_cast<size_t>(blockIdx.x) * head_tile;
+        tiles = p.tiles(), halves = p.halves(), all = tiles * p.batches(), length = plain ? p.batches() : tiles / halves;
+        run_of = 1.0f / length;
     }
 
-    // The tile that a batch belongs to: exact, since batches are few.
-    __device__ __forceinline__ int tile_with(int at) const { return static_cast<int>((at + 0.5f) * tile_of); }
+    // The run that a batch belongs to: exact, since batches are few.
+    __device__ __forceinline__ int run_with(int at) const { return static_cast<int>((at + 0.5f) * run_of); }
 };
 
 // All that a block reads, and where it goes; in shared memory.
@@ -114,8 +118,8 @@ struct Source {
 // Where a warp is in what it reads.
 struct Position {
     int product;
-    int tile, stop, until, after; // the next batch is the tile's stop - until; behind its stop this warp has that many more
-    int slot;                     // the one that is read into, and before that from
+    int run, stop, until, after; // the next batch is the run's stop - until; behind its stop this warp has that many more
+    int slot;                    // the one that is read into, and before that from
 };
 
 // All of a step's weights that a warp reads, product after product. While it is used it must stay in registers, so nothing in
@@ -124,8 +128,10 @@ struct Stream : Position {
     Source source;
     // What follows from these: see `resume`.
     const unsigned char *from, *head; // this lane's part of the next batch
-    int units, heads;                 // that are left, from this lane's on; nothing is asked for behind the last
-    int step, head_step, span, lanes;
+    int units;                        // that are left, from this lane's on; nothing is asked for behind the last
+    uint32_t step, head_step;
+    int step_units, span, lanes;
+    bool scaled; // whether there are scales where this lane is to bring some
 
     // Other work comes between two products, and it needs the registers.
     static __device__ __forceinline__ Position &kept() {
@@ -163,10 +169,10 @@ struct Stream : Position {
 #pragma unroll 1
         for (; product < source.count; product++) {
             const Reading &r = reading();
-            int all = r.tiles * r.batches, first = piece_begin(all, warp_id());
-            after = piece_begin(all, warp_id() + 1) - first, tile = r.tile_with(first);
+            int first = piece_begin(r.all, warp_id());
+            after = piece_begin(r.all, warp_id() + 1) - first, run = r.run_with(first);
             if (after > 0) {
-                begin_run(first - tile * r.batches);
+                begin_run(first - run * r.length);
                 return;
             }
         }
@@ -174,25 +180,24 @@ struct Stream : Position {
         resume();
     }
 
-    // Goes on from `batch` of the tile as far as it or this warp's piece reaches.
+    // Goes on from `batch` of the run as far as it or this warp's piece reaches.
     __device__ __forceinline__ void begin_run(int batch) {
-        until = min(after, reading().batches - batch), stop = batch + until, after -= until;
+        until = min(after, reading().length - batch), stop = batch + until, after -= until;
         resume();
     }
 
     // What follows from where the next batch is.
     __device__ __forceinline__ void resume() {
-        units = heads = step = head_step = span = lanes = 0; // nothing is asked for where there is nothing
+        units = step = head_step = step_units = span = lanes = 0, scaled = false; // nothing is asked for where there is nothing
         from = head = nullptr;
         if (product == source.count) return;
         const Reading &r = reading();
-        int lane = lane_id(), batch = stop - until, half = tile % r.halves;
-        uint32_t strides = tile / r.halves;
-        from = r.data + strides * r.stride + half * r.partner + batch * r.batch + lane / 4 * r.row + lane % 4 * r.unit;
-        head = r.heads + strides * r.head_stride + half * r.head_partner + batch * r.head_batch + lane * 16;
-        lanes = r.lanes, step = r.batch, head_step = r.head_batch, span = r.span;
-        units = r.units - batch * ROUNDS * span - lane % span;
-        heads = lane < lanes ? r.blocks - batch * lanes - lane : 0;
+        int lane = lane_id(), batch = stop - until, half = run & (r.halves - 1), slice = run >> (r.halves - 1); // one half or two
+        from = r.data + (slice * r.slice + half * r.partner + batch * r.batch) + (lane / 4 * r.row + lane % 4 * r.unit);
+        head = r.heads + (slice * r.head_slice + half * r.head_partner + batch * r.head_batch) + lane * 16;
+        step = r.batch, head_step = r.head_batch, step_units = r.batch_units, span = r.span, lanes = r.lanes;
+        units = r.units - slice * r.slice_units - batch * step_units - (lane & (span - 1));
+        scaled = slice * lanes + lane < r.blocks;
     }
 
     // Asks for a batch, and goes to the next slot.
@@ -201,13 +206,13 @@ struct Stream : Position {
         Slot *to = source.ring + warp_id() * DEPTH + slot;
 #pragma unroll
         for (int r = 0; r < ROUNDS; r++) copy_async(&to->units[r][lane], from + r * 32 * 16, units > r * span);
-        if (lane < lanes) copy_async(to->heads + lane * 16, head, heads > 0);
+        if (lane < lanes) copy_async(to->heads + lane * 16, head, scaled);
         copy_commit();
-        from += step, head += head_step, units -= ROUNDS * span, heads -= lanes;
+        from += step, head += head_step, units -= step_units;
         slot = slot == DEPTH - 1 ? 0 : slot + 1;
         if (--until > 0) return;
         if (after > 0) {
-            tile++;
+            run++;
             begin_run(0);
         } else {
             product++;
@@ -215,15 +220,11 @@ struct Stream : Position {
         }
     }
 
-    // The slot whose batch comes next, once it is there.
-    __device__ __forceinline__ const Slot &wait() const {
+    // Calls `read` with the slot whose batch comes next, once it is there. It is to take all that it needs: another comes there.
+    template <class R> __device__ __forceinline__ void take(const R &read) {
         copy_wait<DEPTH - 1>();
         __syncwarp(); // other lanes brought the heads
-        return source.ring[warp_id() * DEPTH + slot];
-    }
-
-    // It was read.
-    __device__ __forceinline__ void done() {
+        read(static_cast<const Slot &>(source.ring[warp_id() * DEPTH + slot]));
         __syncwarp();
         ask();
     }

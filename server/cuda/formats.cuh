@@ -3,14 +3,13 @@
 //
 // A format reads a row in units of 16 bytes, and a unit in groups of eight weights. In blocks, a tile is [units][8 rows], so
 // that a warp that reads four units of eight rows reads 512 bytes on end; the scales of q8_0 and q4_0 lie apart, [blocks of
-// 32][8 rows], the heads of q4_K before the units of each block of 256. Rows are made up to whole tiles.
+// 32][8 rows], those of q4_K before the units of each block of 256. Rows are made up to whole tiles.
 //   FORMAT                  its number
 //   SIZE                    weights of a unit
 //   at(w, row, u)           where unit u lies
-//   head_at(w, row, u)      where its scale or, of q4_K, its block's head lies
 //   place(c)                where group c of a row has its weights 0..4 and 4..8
 //   PAIRED                  0, 2, 1, 3 is the order of each four, not 0, 1, 2, 3
-//   pairs<T>                all groups of a unit, as pairs of T
+//   pairs<T>(w, row, u)     all groups of unit u, as pairs of T
 #pragma once
 #include "common.cuh"
 
@@ -70,6 +69,10 @@ template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
     return PAIRED ? uint2{__byte_perm(v.x, v.y, 0x5410), __byte_perm(v.x, v.y, 0x7632)} : v;
 }
 
+template <class F> __device__ __forceinline__ uint4 load_unit(const Weight &w, int row, int u) {
+    return load_streaming(F::at(w, row, u));
+}
+
 // As the host counts them.
 enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS };
 
@@ -80,10 +83,9 @@ template <class E> struct Dense {
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) {
         return w.data + (static_cast<size_t>(row) * w.k + u * 8) * sizeof(E);
     }
-    static __device__ __forceinline__ void *head_at(const Weight &, int, int) { return nullptr; }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
-    template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *, int, uint32_t (&out)[4]) {
+    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[4]) {
+        uint4 v = load_unit<Dense>(w, row, u);
         out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
     }
 };
@@ -103,11 +105,10 @@ struct Q8_0 {
     static constexpr int SIZE = 16;
     static constexpr bool PAIRED = false;
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
-    static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) { return scale_at(w, row, u / 2); }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
-    template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int, uint32_t (&out)[8]) {
-        float scale = to_float(*static_cast<const f16 *>(head));
+    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[8]) {
+        uint4 v = load_unit<Q8_0>(w, row, u);
+        float scale = to_float(*scale_at(w, row, u / 2));
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             uint32_t bytes = word(v, i / 2) ^ 0x80808080u;
@@ -122,57 +123,59 @@ struct Q4_0 {
     static constexpr int SIZE = 32;
     static constexpr bool PAIRED = true;
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
-    static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) { return scale_at(w, row, u); }
     // The low halves of the bytes are the first 16 weights, the high halves the others.
     static __device__ __forceinline__ Place place(int c) {
         int low = c / 4 * 32 + c % 4 * 4;
         return {low, low + 16};
     }
-    template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int, uint32_t (&out)[16]) {
-        float scale = to_float(*static_cast<const f16 *>(head));
-        nibbles<T>(v, {scale, scale}, {0, 0}, out);
+    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[16]) {
+        float scale = to_float(*scale_at(w, row, u));
+        nibbles<T>(load_unit<Q4_0>(w, row, u), {scale, scale}, {0, 0}, out);
     }
 };
 
-// Blocks of 256: two f16 scales, eight pairs of 6-bit scale and minimum, 128 bytes of quants. Bytes 32j..32j+32 of the
-// quants hold the weights 64j..64j+32 in their low halves and the next 32 in their high ones.
+// Blocks of 256: eight scales and minima of 6 bits, of 32 weights each, and what they are worth, two f16. Bytes 32j..32j+32 of
+// the quants hold the weights 64j..64j+32 in their low halves and the next 32 in their high ones. Here a tile's blocks lie
+// together: first, for each 32 weights and each two rows, two scales and two minima, a byte each; then for each two rows what
+// the scales and the minima are worth; then the units.
 struct Q4K {
     static constexpr int FORMAT = Q4K_BLOCKS;
     static constexpr int SIZE = 32;
     static constexpr bool PAIRED = true;
-    // Bytes of a block's head; and of a tile's blocks, of which the heads come first.
-    static constexpr int HEAD = 16, BLOCKS = TILE * 144;
+    // Bytes of the scales, of what stands before the units, and of a tile's blocks.
+    static constexpr int SCALES = 8 * TILE * 2, HEADS = SCALES + TILE * 4, BLOCKS = HEADS + 8 * TILE * 16;
     static __device__ __forceinline__ unsigned char *blocks(const Weight &w, int row, int u) {
         return w.data + (static_cast<size_t>(row / TILE) * (w.k / 256) + u / 8) * BLOCKS;
     }
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) {
-        return blocks(w, row, u) + TILE * HEAD + (u % 8 * TILE + row % TILE) * 16;
+        return blocks(w, row, u) + HEADS + (u % 8 * TILE + row % TILE) * 16;
     }
-    static __device__ __forceinline__ void *head_at(const Weight &w, int row, int u) {
-        return blocks(w, row, u) + row % TILE * HEAD;
+    // The scale of block b of 32, and two bytes behind it the minimum.
+    static __device__ __forceinline__ unsigned char *scale_at(const Weight &w, int row, int b) {
+        return blocks(w, row, b) + (b % 8 * (TILE / 2) + row % TILE / 2) * 4 + row % 2;
+    }
+    // What a scale is worth, and two numbers behind it a minimum.
+    static __device__ __forceinline__ f16 *worth_at(const Weight &w, int row, int b) {
+        return reinterpret_cast<f16 *>(blocks(w, row, b) + SCALES) + row % TILE / 2 * 4 + row % 2;
     }
     static __device__ __forceinline__ Place place(int c) {
         int u = c / 4, low = u / 2 * 64 + u % 2 * 16 + c % 4 * 4;
         return {low, low + 32};
     }
-    template <class T>
-    static __device__ __forceinline__ void pairs(const uint4 &v, const void *head, int u, uint32_t (&out)[16]) {
-        uint4 raw = *static_cast<const uint4 *>(head);
-        auto d = *reinterpret_cast<const Pack<f16, 2> *>(&raw.x);
-        // Scales and minima 2j and 2j + 1. Bytes 0..4 of the twelve: scales 0..4, and the top bits of scales 4..8; 4..8:
-        // the same of the minima; 8..12: the low bits of scales 4..8 and, above them, of the minima.
-        int j = u % 8 / 2, shift = j % 2 * 16;
-        uint32_t s = raw.y >> shift, m = raw.z >> shift, low = raw.w >> shift;
-        uint32_t scales = j < 2 ? s & 0x3f3fu : (low & 0x0f0fu) | (s >> 2 & 0x3030u);
-        uint32_t minima = j < 2 ? m & 0x3f3fu : (low >> 4 & 0x0f0fu) | (m >> 2 & 0x3030u);
+    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[16]) {
+        // Both rows' in one piece.
+        auto *scales = reinterpret_cast<const uint32_t *>(scale_at(w, row / 2 * 2, u / 2 * 2));
+        auto worth = load<f16, 4>(worth_at(w, row / 2 * 2, u));
+        bool odd = row % 2;
+        float worths[2] = {to_float(odd ? worth.v[1] : worth.v[0]), to_float(odd ? worth.v[3] : worth.v[2])};
         float scale[2], middle[2];
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            scale[h] = byte_of(scales, h) * to_float(d.v[0]);
-            middle[h] = 8.0f * scale[h] - byte_of(minima, h) * to_float(d.v[1]);
+            uint32_t four = scales[h * (TILE / 2)] >> odd * 8;
+            scale[h] = byte_of(four, 0) * worths[0];
+            middle[h] = 8.0f * scale[h] - byte_of(four, 2) * worths[1];
         }
-        nibbles<T>(v, scale, middle, out);
+        nibbles<T>(load_unit<Q4K>(w, row, u), scale, middle, out);
     }
 };
 

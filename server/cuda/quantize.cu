@@ -42,7 +42,7 @@ template <class T> __device__ void quantize_q8_0(const T *x, const Weight &w, si
     for (int i = 0; i < RUN; i++)
         quants[i / 4] |= (between(nearest(__fmul_rn(v[i], inverse)), -128, 127) & 255) << (i % 4 * 8);
     Run to(w, first + run);
-    *static_cast<f16 *>(Q8_0::head_at(w, to.row, to.block * 2)) = __float2half_rn(d);
+    *scale_at(w, to.row, to.block) = __float2half_rn(d);
 #pragma unroll
     for (int i = 0; i < 2; i++)
         *static_cast<uint4 *>(Q8_0::at(w, to.row, to.block * 2 + i)) = {quants[4 * i], quants[4 * i + 1], quants[4 * i + 2],
@@ -68,7 +68,7 @@ template <class T> __device__ void quantize_q4_0(const T *x, const Weight &w, si
         quants[i % 16 / 4] |= q << (i % 4 * 8 + i / 16 * 4);
     }
     Run to(w, first + run);
-    *static_cast<f16 *>(Q4_0::head_at(w, to.row, to.block)) = __float2half_rn(d);
+    *scale_at(w, to.row, to.block) = __float2half_rn(d);
     *static_cast<uint4 *>(Q4_0::at(w, to.row, to.block)) = {quants[0], quants[1], quants[2], quants[3]};
 }
 
@@ -139,22 +139,6 @@ template <class T> __device__ void quantize_q4k(const T *x, const Weight &w, siz
     int s = min(nearest(__fmul_rn(to_scale, scale)), 63) & 255, m = min(nearest(__fmul_rn(to_least, least)), 63) & 255;
     f16 d = __float2half_rn(__fdiv_rn(most_scale, 63.0f)), d_least = __float2half_rn(__fdiv_rn(most_least, 63.0f));
 
-    // Each thread's part of the twelve bytes of scales and minima; see Q4K in formats.cuh.
-    int j = threadIdx.x % 8;
-    uint32_t head[3] = {};
-    if (j < 4) {
-        head[0] = (s & 63) << (j * 8);
-        head[1] = (m & 63) << (j * 8);
-    } else {
-        head[0] = (s >> 4 & 3) << (j % 4 * 8 + 6);
-        head[1] = (m >> 4 & 3) << (j % 4 * 8 + 6);
-        head[2] = ((s & 15) | (m & 15) << 4) << (j % 4 * 8);
-    }
-#pragma unroll
-    for (int i = 0; i < 3; i++)
-#pragma unroll
-        for (int lane = 4; lane > 0; lane /= 2) head[i] |= __shfl_xor_sync(0xffffffffu, head[i], lane);
-
     float step = __fmul_rn(__half2float(d), static_cast<float>(s)), shift = 0;
     uint32_t quants[8] = {}; // 8 bits each
     if (step != 0) {
@@ -165,7 +149,7 @@ template <class T> __device__ void quantize_q4k(const T *x, const Weight &w, siz
     }
     // Two threads share 32 bytes, low halves and high ones: each writes 16.
     uint32_t out[4];
-    bool high = j % 2;
+    bool high = threadIdx.x % 2;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         uint32_t other = __shfl_xor_sync(0xffffffffu, high ? quants[i] : quants[i + 4], 1);
@@ -174,35 +158,68 @@ template <class T> __device__ void quantize_q4k(const T *x, const Weight &w, siz
     if (beyond) return;
     Run to(w, first + run);
     *static_cast<uint4 *>(Q4K::at(w, to.row, to.block)) = {out[0], out[1], out[2], out[3]};
-    if (j == 0) {
-        Pack<f16, 2> scales = {{d, d_least}};
-        *static_cast<uint4 *>(Q4K::head_at(w, to.row, to.block)) = {*reinterpret_cast<uint32_t *>(&scales), head[0], head[1],
-                                                                    head[2]};
+    unsigned char *head = Q4K::scale_at(w, to.row, to.block);
+    head[0] = s & 63, head[2] = m & 63;
+    if (threadIdx.x % 8 == 0) {
+        f16 *worth = Q4K::worth_at(w, to.row, to.block);
+        worth[0] = d, worth[2] = d_least;
     }
 }
 
-// Stored blocks of ggml's, `count` of them, to where they lie here, that of the weight's block `first` first: each a head of
-// HEAD words of 16 bits, and UNITS units.
-template <class F, int HEAD, int UNITS>
+// Stored blocks of ggml's, `count` of them, to where they lie here, that of the weight's block `first` first. A thread takes a
+// word of 16 bits.
+struct Stored {
+    const uint16_t *block;
+    int row, unit, word; // where the block goes to, its first unit there, and which of its words this thread has
+    // Blocks of so many words and units; false where there is no word for this thread.
+    template <class F, int WORDS, int UNITS>
+    __device__ __forceinline__ bool find(const uint16_t *blocks, const Weight &w, size_t first, size_t count) {
+        size_t at = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x, number = first + at / WORDS;
+        int in_row = w.k / (UNITS * F::SIZE);
+        row = static_cast<int>(number / in_row), unit = static_cast<int>(number % in_row) * UNITS;
+        word = static_cast<int>(at % WORDS), block = blocks + at / WORDS * WORDS;
+        return at < count * WORDS;
+    }
+};
+
+// A scale, and so many units.
+template <class F, int UNITS>
 __device__ void place_blocks(const uint16_t *blocks, const Weight &w, size_t first, size_t count) {
-    constexpr int WORDS = HEAD + UNITS * 8;
-    size_t at = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (at >= count * WORDS) return;
-    size_t block = first + at / WORDS;
-    int word = static_cast<int>(at % WORDS), in_row = w.k / (UNITS * F::SIZE), row = static_cast<int>(block / in_row);
-    int unit = static_cast<int>(block % in_row) * UNITS;
-    if (word < HEAD) static_cast<uint16_t *>(F::head_at(w, row, unit))[word] = blocks[at];
-    else static_cast<uint16_t *>(F::at(w, row, unit + (word - HEAD) / 8))[(word - HEAD) % 8] = blocks[at];
+    Stored from;
+    if (!from.find<F, 1 + UNITS * 8, UNITS>(blocks, w, first, count)) return;
+    uint16_t value = from.block[from.word];
+    if (from.word == 0) *reinterpret_cast<uint16_t *>(scale_at(w, from.row, from.unit / UNITS)) = value;
+    else static_cast<uint16_t *>(F::at(w, from.row, from.unit + (from.word - 1) / 8))[(from.word - 1) % 8] = value;
 }
 
-#define PLACE(F, name, HEAD, UNITS)                                                                                    \
+// What scales and minima are worth, twelve bytes of these, and eight units.
+template <> __device__ void place_blocks<Q4K, 8>(const uint16_t *blocks, const Weight &w, size_t first, size_t count) {
+    constexpr int HEAD = 8; // words before the units
+    Stored from;
+    if (!from.find<Q4K, HEAD + 64, 8>(blocks, w, first, count)) return;
+    int word = from.word, quant = word - HEAD;
+    if (quant >= 0) {
+        static_cast<uint16_t *>(Q4K::at(w, from.row, from.unit + quant / 8))[quant % 8] = from.block[word];
+        return;
+    }
+    // Bytes 0..4 of the twelve: scales 0..4, and the top bits of scales 4..8; 4..8: the same of the minima; 8..12: the low
+    // bits of scales 4..8 and, above them, of the minima.
+    auto byte = [&](int i) { return from.block[2 + i / 2] >> i % 2 * 8 & 255; };
+    int i = word % 4, scale = byte(i), least = byte(4 + i), low = byte(8 + i);
+    unsigned char *to = Q4K::scale_at(w, from.row, from.unit + word);
+    to[0] = word < 4 ? scale & 63 : (low & 15) | scale >> 6 << 4;
+    to[2] = word < 4 ? least & 63 : low >> 4 | least >> 6 << 4;
+    if (word < 2) reinterpret_cast<uint16_t *>(Q4K::worth_at(w, from.row, from.unit))[2 * word] = from.block[word];
+}
+
+#define PLACE(F, name, UNITS)                                                                                          \
     extern "C" __global__ void __launch_bounds__(256)                                                                  \
         place_##name(const uint16_t *blocks, Weight w, size_t first, size_t count) {                                   \
-        place_blocks<F, HEAD, UNITS>(blocks, w, first, count);                                                         \
+        place_blocks<F, UNITS>(blocks, w, first, count);                                                               \
     }
-PLACE(Q8_0, q8_0, 1, 2)
-PLACE(Q4_0, q4_0, 1, 1)
-PLACE(Q4K, q4k, 8, 8)
+PLACE(Q8_0, q8_0, 2)
+PLACE(Q4_0, q4_0, 1)
+PLACE(Q4K, q4k, 8)
 
 #define QUANTIZE(T, name, format)                                                                                      \
     extern "C" __global__ void __launch_bounds__(256)                                                                  \

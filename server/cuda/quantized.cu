@@ -10,7 +10,7 @@ template <class F, class T> __device__ void dequantize(const Weight &w, const ui
     for (int row = blockIdx.y; row < rows; row += gridDim.y) {
         int from = ids ? ids[row] : row;
         uint32_t v[GROUPS * 4];
-        F::template pairs<T>(*static_cast<const uint4 *>(F::at(w, from, u)), F::head_at(w, from, u), u, v);
+        F::template pairs<T>(w, from, u, v);
         T *to = out + static_cast<size_t>(row) * w.k;
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) {
@@ -36,9 +36,8 @@ __device__ void few_rows(const Weight &w, const T *x, const T *bias, T *out, int
     float sums[4] = {};
     for (int round = warp * LANES; round < units; round += WARPS * LANES) {
         int u = min(round + q, units - 1);
-        uint4 unit = load_streaming(F::at(w, row, u));
         uint32_t v[GROUPS * 4];
-        F::template pairs<T>(unit, F::head_at(w, row, u), u, v);
+        F::template pairs<T>(w, row, u, v);
 #pragma unroll
         for (int i = 0; i < GROUPS; i++) {
             Place place = F::place(u * GROUPS + i);

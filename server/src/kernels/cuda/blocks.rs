@@ -52,13 +52,13 @@ const SCALE: usize = 2;
 /// Rows that lie beside each other, `TILE` of formats.cuh.
 const TILE: usize = 8;
 
-/// Bytes of a block, and of those the ones that are kept apart.
+/// Bytes of a block as it lies on the card, and of those the ones that are kept apart.
 fn sizes(format: GgmlDType) -> (usize, usize) {
-    let apart = match format {
-        GgmlDType::Q4K => 0,
-        _ => SCALE,
-    };
-    (format.type_size(), apart)
+    match format {
+        // `BLOCKS` of Q4K in formats.cuh, of one row: four bytes more than ggml's, whose scales are packed.
+        GgmlDType::Q4K => (148, 0),
+        _ => (format.type_size(), SCALE),
+    }
 }
 
 /// Blocks of a weight [rows, k], made up to whole tiles.
@@ -149,7 +149,7 @@ impl Blocks {
     }
 
     /// The rows from `first` on, the first of a tile, as a weight.
-    fn rows_from(&self, first: usize, rows: usize) -> Result<WeightAddress> {
+    pub fn rows_from(&self, first: usize, rows: usize) -> Result<WeightAddress> {
         if !first.is_multiple_of(TILE) || first + rows > self.rows {
             bail!("{rows} rows from {first} of {}", self.rows)
         }
@@ -166,7 +166,7 @@ impl Blocks {
     /// Writes stored blocks, those of the weight `from` first.
     pub fn write(&self, from: usize, bytes: &[u8]) -> Result<()> {
         let (name, _, block) = named(self.format)?;
-        let (size, _) = sizes(self.format);
+        let size = self.format.type_size();
         if !bytes.len().is_multiple_of(size) {
             bail!(
                 "{} bytes are no whole blocks of {:?}",

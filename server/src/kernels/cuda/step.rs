@@ -44,34 +44,72 @@ pub struct StepModel<'a> {
     pub most_entries: usize,
 }
 
-/// A product's weight, by address.
-#[derive(Clone, Copy)]
-struct Weight {
-    address: WeightAddress,
-    /// `Format` of formats.cuh.
-    format: i32,
-}
-
 impl StepWeight<'_> {
-    fn resolve(&self) -> Result<Weight> {
+    fn address(&self) -> Result<WeightAddress> {
         Ok(match self {
-            StepWeight::Blocks(blocks) => Weight {
-                address: blocks.address(),
-                format: blocks.format_number()?,
-            },
+            StepWeight::Blocks(blocks) => blocks.address(),
             StepWeight::Dense(weight) => {
                 let (rows, k) = weight.dims2()?;
-                Weight {
-                    address: WeightAddress {
-                        data: at(weight)?.0,
-                        scales: 0,
-                        rows: rows as i32,
-                        k: k as i32,
-                    },
-                    format: 0,
+                WeightAddress {
+                    data: at(weight)?.0,
+                    scales: 0,
+                    rows: rows as i32,
+                    k: k as i32,
                 }
             }
         })
+    }
+
+    /// `Format` of formats.cuh.
+    fn format(&self) -> Result<i32> {
+        match self {
+            StepWeight::Blocks(blocks) => blocks.format_number(),
+            StepWeight::Dense(_) => Ok(0),
+        }
+    }
+}
+
+/// A weight, and the mode in which the step multiplies with it.
+struct Factor<'a> {
+    weight: &'a StepWeight<'a>,
+    mode: Mode,
+}
+
+impl Factor<'_> {
+    /// Rows that make one output.
+    fn halves(&self) -> usize {
+        match self.mode {
+            Mode::NormGated => 2,
+            _ => 1,
+        }
+    }
+
+    fn outputs(&self) -> Result<usize> {
+        Ok(self.weight.address()?.rows as usize / self.halves())
+    }
+
+    fn plain(&self) -> bool {
+        matches!(self.weight, StepWeight::Dense(_))
+    }
+
+    /// Outputs of a part, if a block is to have `tiles` of it at most; of a plain weight it may have any number.
+    fn part(&self, tiles: usize, processors: usize) -> Result<usize> {
+        Ok(match self.weight {
+            StepWeight::Dense(_) => self.outputs()?,
+            StepWeight::Blocks(_) => {
+                (tiles / self.halves() * processors * TILE).min(self.outputs()?)
+            }
+        })
+    }
+
+    /// Floats that the warps of a block find of a part: see `sum_plain` and `sum_blocks` of decode_product.cuh.
+    fn found(&self, part: usize, rows: usize, processors: usize) -> usize {
+        let height = if self.plain() { 1 } else { TILE };
+        let tiles = part.div_ceil(height).div_ceil(processors) * self.halves();
+        match self.plain() {
+            true => (tiles + WARPS) * Step::MOST_ROWS,
+            false => WARPS * tiles * rows * TILE,
+        }
     }
 }
 
@@ -84,8 +122,10 @@ struct Product {
     norm: Address,
     bias: Address,
     out: Address,
+    width: i32,
     format: i32,
     mode: Mode,
+    part: i32,
 }
 
 /// `Mode` of decode_product.cuh.
@@ -117,7 +157,7 @@ struct StepAddresses {
     rows: i32,
     tiles: i32,
     heads: i32,
-    most_found: i32,
+    found: i32,
     eps: f32,
 }
 
@@ -177,40 +217,55 @@ impl Step {
         let (final_norm, dtype, gpu) = at(model.final_norm)?;
         let (head_size, kv_heads, heads) = (arena.dims.head_size, arena.dims.kv_heads, model.heads);
         let hidden = model.final_norm.dim(0)?;
-        let (embedding, output) = (model.embedding.resolve()?, model.output.resolve()?);
-        let vocabulary = output.address.rows as usize;
-        let ffn = match model.layers.first() {
-            Some(layer) => layer.down.resolve()?.address.k as usize,
-            None => return Ok(None),
+        let vocabulary = model.output.address()?.rows as usize;
+        let Some(layer) = model.layers.first() else {
+            return Ok(None);
         };
+        let ffn = layer.down.address()?.k as usize;
         let longest = hidden.max(ffn).max(heads * head_size);
-        let widest = vocabulary
-            .max(2 * ffn)
-            .max((heads + 2 * kv_heads) * head_size);
-        // A block's tiles of a product, and one more for each warp but the first: see `sum_up` of decode_product.cuh.
-        let most_found = widest.div_ceil(TILE).div_ceil(gpu.processors) + 1 + WARPS;
-        let weights = model
-            .layers
-            .iter()
-            .flat_map(|layer| [&layer.qkv, &layer.dense, &layer.gate_up, &layer.down]);
-        let mut weights = weights.chain([&model.output]);
-        let plain = weights
-            .clone()
-            .any(|weight| matches!(weight, StepWeight::Dense(_)));
+        let mut factors = Vec::with_capacity(4 * model.layers.len() + 1);
+        for layer in &model.layers {
+            let in_order = [
+                (&layer.qkv, Mode::NormBias),
+                (&layer.dense, Mode::Add),
+                (&layer.gate_up, Mode::NormGated),
+                (&layer.down, Mode::Add),
+            ];
+            factors.extend(in_order.map(|(weight, mode)| Factor { weight, mode }));
+        }
+        factors.push(Factor {
+            weight: &model.output,
+            mode: Mode::NormF32,
+        });
         // `Reading` of decode_weights.cuh counts bytes in 32 bits.
-        let small = weights.try_fold(true, |small, weight| {
-            let WeightAddress { rows, k, .. } = weight.resolve()?.address;
+        let small = factors.iter().try_fold(true, |small, factor| {
+            let WeightAddress { rows, k, .. } = factor.weight.address()?;
             Ok::<_, Error>(small && 2 * rows as u64 * k as u64 <= u64::from(u32::MAX))
         })?;
-        let sizes = Sizes {
-            rows,
-            plain,
-            products: 4 * model.layers.len() + 1,
-            most_found,
-            longest,
-            head_size,
+        let sizes = |tiles| {
+            let mut sizes = Sizes {
+                rows,
+                plain: factors.iter().any(Factor::plain),
+                products: 0,
+                found: 0,
+                longest,
+                head_size,
+            };
+            for factor in &factors {
+                let part = factor.part(tiles, gpu.processors)?;
+                sizes.products += factor.outputs()?.div_ceil(part);
+                let found = factor.found(part, rows, gpu.processors);
+                sizes.found = sizes.found.max(found.next_multiple_of(4));
+            }
+            Ok::<_, Error>(sizes)
         };
-        let shared = sizes.shared_bytes(&gpu);
+        // The more a block has of a product, the more it has to keep until all have met again, and the fewer are the parts.
+        let mut tiles = 64;
+        let mut shared = sizes(tiles)?.shared_bytes(&gpu);
+        while shared + STATIC > gpu.shared_memory && tiles > 8 {
+            tiles /= 2;
+            shared = sizes(tiles)?.shared_bytes(&gpu);
+        }
         let fits = (1..=Self::MOST_ROWS).contains(&rows)
             && matches!(dtype, DType::BF16 | DType::F16)
             && arena.data.dtype() == dtype
@@ -265,30 +320,50 @@ impl Step {
         };
         let (x_at, qkv_at) = (x.device_ptr(stream).0, qkv.device_ptr(stream).0);
         let (attention_at, mlp_at) = (attention.device_ptr(stream).0, mlp.device_ptr(stream).0);
-        let mut products = Vec::with_capacity(4 * model.layers.len() + 1);
-        let mut add = |mode, weight: Weight, input, norm, bias, out| {
-            products.push(Product {
-                weight: weight.address,
-                input,
-                norm,
-                bias,
-                out,
-                format: weight.format,
-                mode,
-            });
+        let mut products = Vec::with_capacity(sizes(tiles)?.products);
+        let mut add = |factor: &Factor, input, norm, bias, out| {
+            let (outputs, part) = (factor.outputs()?, factor.part(tiles, gpu.processors)?);
+            for (i, first) in (0..outputs).step_by(part).enumerate() {
+                let rows = part.min(outputs - first);
+                let weight = match factor.weight {
+                    StepWeight::Blocks(blocks) => blocks.rows_from(first, rows)?,
+                    StepWeight::Dense(_) => WeightAddress {
+                        rows: rows as i32,
+                        ..factor.weight.address()?
+                    },
+                };
+                let out_size = match factor.mode {
+                    Mode::NormF32 | Mode::Add => size_of::<f32>(),
+                    Mode::NormBias | Mode::NormGated => dtype.size_in_bytes(),
+                };
+                products.push(Product {
+                    weight,
+                    input,
+                    norm,
+                    bias: match bias {
+                        0 => 0,
+                        bias => bias + (first * dtype.size_in_bytes()) as Address,
+                    },
+                    out: out + (first * out_size) as Address,
+                    width: outputs as i32,
+                    format: factor.weight.format()?,
+                    mode: factor.mode,
+                    part: i as i32,
+                });
+            }
+            Ok::<_, Error>(())
         };
-        for layer in &model.layers {
+        for (layer, factors) in model.layers.iter().zip(factors.chunks(4)) {
             let norms = [at(layer.attention_norm)?.0, at(layer.mlp_norm)?.0];
             let bias = layer.qkv_bias.map_or(Ok(0), |b| at(b).map(|b| b.0))?;
-            let (qkv, dense) = (layer.qkv.resolve()?, layer.dense.resolve()?);
-            let (gate_up, down) = (layer.gate_up.resolve()?, layer.down.resolve()?);
-            add(Mode::NormBias, qkv, x_at, norms[0], bias, qkv_at);
-            add(Mode::Add, dense, attention_at, 0, 0, x_at);
-            add(Mode::NormGated, gate_up, x_at, norms[1], 0, mlp_at);
-            add(Mode::Add, down, mlp_at, 0, 0, x_at);
+            add(&factors[0], x_at, norms[0], bias, qkv_at)?;
+            add(&factors[1], attention_at, 0, 0, x_at)?;
+            add(&factors[2], x_at, norms[1], 0, mlp_at)?;
+            add(&factors[3], mlp_at, 0, 0, x_at)?;
         }
         let logits_at = logits.device_ptr(stream).0;
-        add(Mode::NormF32, output, x_at, final_norm, 0, logits_at);
+        let output = &factors[factors.len() - 1];
+        add(output, x_at, final_norm, 0, logits_at)?;
         let count = products.len() as i32;
         // SAFETY: `Product` is plain numbers without gaps, a multiple of eight bytes long.
         let words: &[u64] = unsafe { products.align_to().1 };
@@ -298,8 +373,8 @@ impl Step {
         let addresses = StepAddresses {
             products: products.device_ptr(stream).0,
             count,
-            embedding: embedding.address,
-            embedding_format: embedding.format,
+            embedding: model.embedding.address()?,
+            embedding_format: model.embedding.format()?,
             plan: PlanAddresses {
                 spans: word(inputs.spans),
                 pages: word(inputs.pages),
@@ -319,7 +394,7 @@ impl Step {
             rows: rows as i32,
             tiles: tiles as i32,
             heads: heads as i32,
-            most_found: most_found as i32,
+            found: sizes(tiles)?.found as i32,
             eps: model.eps as f32,
         };
         let context = stream.context();
@@ -356,7 +431,7 @@ impl Step {
             kernel: format!("step_{head_size}_{}", type_name(dtype)?),
             launch: launch.shared(shared),
             rows,
-            words: embedding.address.rows as usize,
+            words: model.embedding.address()?.rows as usize,
             vocabulary,
             inputs,
             addresses,
@@ -431,8 +506,10 @@ struct Sizes {
     rows: usize,
     /// Some weights are not in blocks.
     plain: bool,
+    /// Parts of products.
     products: usize,
-    most_found: usize,
+    /// Floats that are found of one.
+    found: usize,
     /// Inputs of a product at most.
     longest: usize,
     head_size: usize,
@@ -440,11 +517,11 @@ struct Sizes {
 
 impl Sizes {
     /// Shared memory of a block: the weights that are under way, the positions' cosines and sines, how the products are read,
-    /// what was found of each tile, and the inputs of a product (see `Inputs` of decode_product.cuh) or, in turn with them, what
+    /// and then what the warps found of a product and its inputs (see `Inputs` of decode_product.cuh) or, in turn with these, what
     /// attention works in. See `step` of decode.cu.
     fn shared_bytes(&self, gpu: &Gpu) -> usize {
         /// `Slot` of decode_weights.cuh.
-        const SLOT: usize = 2 * 32 * 16 + 128;
+        const SLOT: usize = 2 * 32 * 16 + 160;
         /// `Reading` of decode_weights.cuh.
         const READING: usize = 96;
         // `DEPTH` of decode_weights.cuh.
@@ -464,11 +541,10 @@ impl Sizes {
         } else {
             self.rows
         };
-        let inputs = 512 + rows * (2 * (whole + 32) + (whole + 32) / 32 * 4);
+        let inputs = rows * (2 * whole + whole / 32 * 4);
         WARPS * depth * SLOT
             + Step::MOST_ROWS * self.head_size / 2 * 8
             + self.products * READING
-            + self.most_found * Step::MOST_ROWS * TILE * 4
-            + attention.max(inputs)
+            + attention.max(self.found * 4 + inputs)
     }
 }
