@@ -16,7 +16,8 @@ struct Step {
     void *attention; // [rows, heads, D]
     float *shares;
     uint32_t *arrived; // 0 at the start
-    int rows, tiles, heads, found; // the last: floats that the warps' sums of a product take at most
+    // The last three: what a block has at most of tasks and of heads to join, and of floats that its warps find of a product.
+    int rows, tiles, heads, tasks, joined, found;
     float eps;
 };
 
@@ -52,11 +53,16 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     auto *ring = reinterpret_cast<Slot *>(raw);
     auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
     auto *readings = reinterpret_cast<Reading *>(turns + MOST);
-    auto *found = reinterpret_cast<float *>(readings + s.count);
+    auto *tasks = reinterpret_cast<Task *>(readings + s.count);
+    auto *joined = reinterpret_cast<Joined *>(tasks + s.tasks);
+    auto *found = reinterpret_cast<float *>(joined + s.joined);
     Inputs inputs = {reinterpret_cast<unsigned char *>(found + s.found)};
     auto &memory = *reinterpret_cast<Attention<T, D> *>(found); // never at the same time
+    __shared__ Product now[2];
+    Products products = {reinterpret_cast<const uint32_t *>(s.products), s.count, now};
 
     for (int i = threadIdx.x; i < s.count; i += THREADS) readings[i] = Reading(s.products[i]);
+    products.put(0, products.word(0));
     __syncthreads();
     Source source = {readings, s.count, ring};
     Stream::begin(source).keep();
@@ -70,17 +76,18 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
         turns[m][pair] = {cosine, sine};
     }
     Attending<T> attending = {s.plan, s.tiles, s.heads, s.cache.kv_heads, static_cast<const T *>(s.qkv),
-                              static_cast<T *>(s.attention), s.shares};
+                              static_cast<T *>(s.attention), s.shares, tasks, joined};
+    share_out<T, D>(attending);
     Cache cache = s.cache;
     for (int i = 0; i < s.count; i++) {
-        multiply<T>(s.products[i], readings[i], source, s.rows, s.eps, inputs, found, meet_all);
-        if (s.products[i].mode != NORM_BIAS || s.products[i + 1].mode == NORM_BIAS) continue;
+        multiply<T>(products, i, source, s.rows, s.eps, inputs, found, meet_all);
+        if (now[i % 2].mode != NORM_BIAS || now[(i + 1) % 2].mode == NORM_BIAS) continue;
         // Behind qkv.
-        for_tasks(attending, [&](const Task &task) { ask_for<T, D>(attending, cache, task); });
+        for (int t = 0; t < attending.task_count; t++) ask_for<T, D>(cache, tasks[t]);
         meet_all();
-        for_tasks(attending, [&](const Task &task) { attend<T, D>(attending, cache, task, turns, memory); });
+        for (int t = 0; t < attending.task_count; t++) attend<T, D>(attending, cache, tasks[t], turns, memory);
         meet_all();
-        join<T, D>(attending, memory);
+        for (int h = 0; h < attending.joined_count; h++) join<T, D>(attending, joined[h], memory);
         cache.layer++;
     }
 }

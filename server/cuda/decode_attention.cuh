@@ -29,10 +29,16 @@ template <class T, int D> struct Attention {
 template <int D> using Turns = float2[D / 2];
 
 // A block's share of a sequence's keys, for the query heads of one tile.
-struct Task {
+struct alignas(16) Task {
     Span span;
     int first_head, kv_head, split, splits, tile;
+    uint32_t first_page; // of its own
     __device__ __forceinline__ int last_page() const { return span.start / PAGE; }
+};
+
+// A head of a row that a block joins: where its first share is, how many there are, and where its output goes.
+struct alignas(16) Joined {
+    uint32_t share, shares, out;
 };
 
 // What all layers' attention has in common.
@@ -42,25 +48,41 @@ template <class T> struct Attending {
     const T *qkv;
     T *out;
     float *shares; // [tile][key/value head][split][row] of D sums, the largest score and the weights' sum
+    // What this block does; in shared memory, since past a meeting everything else has to be fetched again.
+    Task *tasks;
+    Joined *joined;
+    int task_count, joined_count;
 };
 
-template <class T, int D> __device__ __forceinline__ float *share_of(const Attending<T> &a, int tile, int kv_head, int split) {
-    return a.shares + ((static_cast<size_t>(tile) * a.kv_heads + kv_head) * SPLITS + split) * HEADS * (D + 2);
+template <int D> __device__ __forceinline__ uint32_t share_at(int kv_heads, int tile, int kv_head, int split) {
+    return ((tile * kv_heads + kv_head) * SPLITS + split) * HEADS * (D + 2);
 }
 
-// Calls `f` with each of this block's tasks.
-template <class T, class F> __device__ __forceinline__ void for_tasks(const Attending<T> &a, const F &f) {
-    int at = blockIdx.x;
+// Finds out what this block does: every grid's worth of the tasks, and of the heads.
+template <class T, int D> __device__ __forceinline__ void share_out(Attending<T> &a) {
+    int task_at = blockIdx.x, head_at = blockIdx.x, shared_by = a.heads / a.kv_heads, tasks = 0, heads = 0;
     for (int tile = 0; tile < a.tiles; tile++) {
         Task task = {a.plan.spans[a.plan.tiles[2 * tile]], static_cast<int>(a.plan.tiles[2 * tile + 1])};
         task.tile = tile, task.splits = min(SPLITS, task.last_page() + 1);
-        int tasks = task.splits * a.kv_heads;
-        for (; at < tasks; at += gridDim.x) {
-            task.kv_head = at / task.splits, task.split = at % task.splits;
-            f(task);
+        int all = task.splits * a.kv_heads;
+        for (; task_at < all; task_at += gridDim.x, tasks++) {
+            task.kv_head = task_at / task.splits, task.split = task_at % task.splits;
+            task.first_page = a.plan.pages[task.span.pages_at + task.split];
+            if (threadIdx.x == 0) a.tasks[tasks] = task;
         }
-        at -= tasks;
+        task_at -= all;
+        all = a.kv_heads * HEADS;
+        for (; head_at < all; head_at += gridDim.x) {
+            int row = head_at % HEADS, kv_head = head_at / HEADS, head = task.first_head + row;
+            if (head >= shared_by) continue;
+            uint32_t share = share_at<D>(a.kv_heads, tile, kv_head, 0) + row * (D + 2);
+            uint32_t out = (task.span.first_row * a.heads + kv_head * shared_by + head) * D;
+            if (threadIdx.x == 0) a.joined[heads] = {share, static_cast<uint32_t>(task.splits), out};
+            heads++;
+        }
+        head_at -= all;
     }
+    a.task_count = tasks, a.joined_count = heads;
 }
 
 // What a warp reads of a page: keys as an mma's columns want them, and its slice of the values.
@@ -69,9 +91,8 @@ template <class T, int D> struct Page {
     uint4 keys[2][STEPS], values[MINE];
 
     // Zeros for what is not in the cache yet.
-    __device__ __forceinline__ void load(const Attending<T> &a, const Cache &cache, const Task &task, int at) {
+    __device__ __forceinline__ void load(const Cache &cache, const Task &task, uint32_t page, int at) {
         int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = warp / SLICES, slice = warp % SLICES;
-        uint32_t page = a.plan.pages[task.span.pages_at + at];
         int old = static_cast<int>(task.span.start) - at * PAGE - group * KEYS;
         const T *k = cache_head<T>(cache, page, 0, task.kv_head, D) + group * KEYS * D;
         const T *v = cache_head<T>(cache, page, 1, task.kv_head, D) + group * KEYS * D;
@@ -102,11 +123,9 @@ template <class T, int D> struct Page {
 };
 
 // Asks for a task's first page as far as the second-level cache: it was written in earlier steps.
-template <class T, int D>
-__device__ __forceinline__ void ask_for(const Attending<T> &a, const Cache &cache, const Task &task) {
+template <class T, int D> __device__ __forceinline__ void ask_for(const Cache &cache, const Task &task) {
     if (threadIdx.x >= 2) return;
-    uint32_t page = a.plan.pages[task.span.pages_at + task.split];
-    prefetch(cache_head<T>(cache, page, threadIdx.x, task.kv_head, D), PAGE * D * sizeof(T));
+    prefetch(cache_head<T>(cache, task.first_page, threadIdx.x, task.kv_head, D), PAGE * D * sizeof(T));
 }
 
 // One task.
@@ -133,8 +152,9 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
         }
         return v;
     };
+    auto page_at = [&](int at) { return at == task.split ? task.first_page : a.plan.pages[span.pages_at + at]; };
     Page<T, D> page;
-    page.load(a, cache, task, task.split);
+    page.load(cache, task, task.first_page, task.split);
     __syncthreads(); // the task before may still be read
     for (int i = threadIdx.x; i < HEADS * CHUNKS; i += THREADS) {
         int head = task.kv_head * shared_by + min(task.first_head + i / CHUNKS, shared_by - 1), chunk = i % CHUNKS;
@@ -145,7 +165,7 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
         auto v = turned(row + (a.heads + value * a.kv_heads + task.kv_head) * D, chunk, !value);
         store<T, 8>((value ? memory.value : memory.key) + chunk * 8, v);
         if (task.first_head == 0) {
-            T *to = cache_head<T>(cache, a.plan.pages[span.pages_at + last], value, task.kv_head, D);
+            T *to = cache_head<T>(cache, page_at(last), value, task.kv_head, D);
             store<T, 8>(to + span.start % PAGE * D + chunk * 8, v);
         }
     }
@@ -154,7 +174,7 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
     float scale = LOG2_E * rsqrtf(static_cast<float>(D));
     float out[COLUMNS / 8][4] = {}, most[2] = {-INFINITY, -INFINITY}, sum[2] = {};
     for (int at = task.split; at <= last; at += task.splits) {
-        if (at > task.split) page.load(a, cache, task, at);
+        if (at > task.split) page.load(cache, task, page_at(at), at);
         page.put_values(memory);
         __syncwarp();
         int seen = static_cast<int>(span.start) + 1 - at * PAGE - group * KEYS; // of the group's keys, the new one too
@@ -241,7 +261,7 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
         }
     }
     __syncthreads();
-    float *share = share_of<T, D>(a, task.tile, task.kv_head, task.split);
+    float *share = a.shares + share_at<D>(a.kv_heads, task.tile, task.kv_head, task.split);
     for (int i = threadIdx.x; i < HEADS * D / 2; i += THREADS) {
         int r = i / (D / 2), d = i % (D / 2) * 2;
         float2 total = {0, 0};
@@ -264,45 +284,40 @@ __device__ __forceinline__ void attend(const Attending<T> &a, const Cache &cache
 }
 
 // out[rows, heads · D] from the shares: a block a head, some threads an element of it.
-template <class T, int D> __device__ __forceinline__ void join(const Attending<T> &a, Attention<T, D> &memory) {
+template <class T, int D>
+__device__ __forceinline__ void join(const Attending<T> &a, const Joined &head, Attention<T, D> &memory) {
     constexpr int PARTS = THREADS / D;
     constexpr size_t NEXT = static_cast<size_t>(HEADS) * (D + 2);
-    int d = threadIdx.x % D, part = threadIdx.x / D, shared_by = a.heads / a.kv_heads;
+    int d = threadIdx.x % D, part = threadIdx.x / D, used = head.shares;
     auto &joined = memory.joined;
-    for (int at = blockIdx.x; at < a.tiles * a.kv_heads * HEADS; at += gridDim.x) {
-        int row = at % HEADS, kv_head = at / HEADS % a.kv_heads, tile = at / HEADS / a.kv_heads;
-        Span span = a.plan.spans[a.plan.tiles[2 * tile]];
-        int head = a.plan.tiles[2 * tile + 1] + row, used = min(SPLITS, static_cast<int>(span.start) / PAGE + 1);
-        if (head >= shared_by) continue;
-        const float *share = share_of<T, D>(a, tile, kv_head, 0) + row * (D + 2);
-        float mine[SPLITS / PARTS];
+    const float *share = a.shares + head.share;
+    float mine[SPLITS / PARTS];
 #pragma unroll
-        for (int i = 0; i < SPLITS / PARTS; i++) {
-            int split = i * PARTS + part;
-            mine[i] = split < used ? load_fresh<float>(share + split * NEXT + d) : 0;
-        }
-        __syncthreads(); // the head before may still be read
-        if (threadIdx.x < SPLITS) { // whole warps
-            int split = threadIdx.x, other = split ^ 32; // what the other warp has
-            float2 known = split < used ? load_fresh<float2>(share + split * NEXT + D) : float2{-INFINITY, 0};
-            float most = other < used ? fmaxf(known.x, load_fresh<float>(share + other * NEXT + D)) : known.x;
-            float weight = exp2_fast(known.x - warp_max(most));
-            joined.weights[split] = weight;
-            float total = warp_sum(known.y * weight);
-            if (split % 32 == 0) joined.totals[split / 32] = total;
-        }
-        __syncthreads();
-        float value = 0;
-#pragma unroll
-        for (int i = 0; i < SPLITS / PARTS; i++)
-            if (i * PARTS + part < used) value += joined.weights[i * PARTS + part] * mine[i];
-        joined.parts[part][d] = value;
-        __syncthreads();
-        if (part != 0) continue;
-#pragma unroll
-        for (int i = 1; i < PARTS; i++) value += joined.parts[i][d];
-        float total = joined.totals[0] + (used > 32 ? joined.totals[1] : 0);
-        size_t to = (static_cast<size_t>(span.first_row) * a.heads + kv_head * shared_by + head) * D + d;
-        a.out[to] = from_float<T>(value / total);
+    for (int i = 0; i < SPLITS / PARTS; i++) {
+        int split = i * PARTS + part;
+        mine[i] = split < used ? load_fresh<float>(share + split * NEXT + d) : 0;
     }
+    int split = threadIdx.x, other = split ^ 32; // what the other warp has
+    float2 known = split < used ? load_fresh<float2>(share + split * NEXT + D) : float2{-INFINITY, 0};
+    float most = split < SPLITS && other < used ? load_fresh<float>(share + other * NEXT + D) : -INFINITY;
+    __syncthreads(); // the head before may still be read
+    if (threadIdx.x < SPLITS) { // whole warps
+        most = fmaxf(known.x, most);
+        float weight = exp2_fast(known.x - warp_max(most));
+        joined.weights[split] = weight;
+        float total = warp_sum(known.y * weight);
+        if (split % 32 == 0) joined.totals[split / 32] = total;
+    }
+    __syncthreads();
+    float value = 0;
+#pragma unroll
+    for (int i = 0; i < SPLITS / PARTS; i++)
+        if (i * PARTS + part < used) value += joined.weights[i * PARTS + part] * mine[i];
+    joined.parts[part][d] = value;
+    __syncthreads();
+    if (part != 0) return;
+#pragma unroll
+    for (int i = 1; i < PARTS; i++) value += joined.parts[i][d];
+    float total = joined.totals[0] + (used > 32 ? joined.totals[1] : 0);
+    a.out[head.out + d] = from_float<T>(value / total);
 }

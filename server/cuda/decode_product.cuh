@@ -419,11 +419,31 @@ __device__ __forceinline__ void finish(const Product &p, const Reading &r, int r
     }
 }
 
-// Waits with `meet_all` until the inputs are there, unless an earlier part of the product did, and multiplies.
+// The products one by one, in shared memory: past a meeting everything else has to be fetched again.
+struct Products {
+    static constexpr int WORDS = sizeof(Product) / 4;
+    const uint32_t *words; // of all
+    int count;
+    Product *now; // [2]: this one and the next
+
+    // A thread's word of product i, and to where it goes.
+    __device__ __forceinline__ uint32_t word(int i) const {
+        return i < count && threadIdx.x < WORDS ? words[i * WORDS + threadIdx.x] : 0;
+    }
+    __device__ __forceinline__ void put(int i, uint32_t word) const {
+        if (threadIdx.x < WORDS) reinterpret_cast<uint32_t *>(now + i % 2)[threadIdx.x] = word;
+    }
+};
+
+// Product i: waits with `meet_all` until the inputs are there, unless an earlier part of it did, and multiplies. What comes
+// behind it is there then too.
 template <class T, class Meet>
-__device__ __forceinline__ void multiply(const Product &p, const Reading &r, const Source &source, int rows, float eps,
+__device__ __forceinline__ void multiply(const Products &products, int i, const Source &source, int rows, float eps,
                                          const Inputs &inputs, float *found, const Meet &meet_all) {
+    const Product &p = products.now[i % 2];
+    const Reading &r = source.readings[i];
     // What depends on nothing is done before the others are waited for.
+    uint32_t next = products.word(i + 1);
     Pack<T, 8> norm = {};
     int first = threadIdx.x * 8;
     if (p.mode != ADD && first < p.weight.k) norm = load<T, 8>(static_cast<const T *>(p.norm) + first);
@@ -441,6 +461,7 @@ __device__ __forceinline__ void multiply(const Product &p, const Reading &r, con
         else sum_blocks<F, T, 2>(r, p.weight.k, piece, stream, inputs, found);
     });
     stream.keep();
+    products.put(i + 1, next); // over the one before this, which nobody reads any more
     __syncthreads();
     finish<T>(p, r, rows, found, before);
 }

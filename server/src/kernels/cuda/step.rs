@@ -157,6 +157,8 @@ struct StepAddresses {
     rows: i32,
     tiles: i32,
     heads: i32,
+    tasks: i32,
+    joined: i32,
     found: i32,
     eps: f32,
 }
@@ -242,17 +244,20 @@ impl Step {
             let WeightAddress { rows, k, .. } = factor.weight.address()?;
             Ok::<_, Error>(small && 2 * rows as u64 * k as u64 <= u64::from(u32::MAX))
         })?;
-        let sizes = |tiles| {
+        let row_tiles = (heads / kv_heads).div_ceil(HEADS);
+        let sizes = |most_tiles| {
             let mut sizes = Sizes {
                 rows,
                 plain: factors.iter().any(Factor::plain),
                 products: 0,
                 found: 0,
+                tasks: (rows * row_tiles * kv_heads * SPLITS).div_ceil(gpu.processors),
+                joined: (rows * row_tiles * kv_heads * HEADS).div_ceil(gpu.processors),
                 longest,
                 head_size,
             };
             for factor in &factors {
-                let part = factor.part(tiles, gpu.processors)?;
+                let part = factor.part(most_tiles, gpu.processors)?;
                 sizes.products += factor.outputs()?.div_ceil(part);
                 let found = factor.found(part, rows, gpu.processors);
                 sizes.found = sizes.found.max(found.next_multiple_of(4));
@@ -260,12 +265,12 @@ impl Step {
             Ok::<_, Error>(sizes)
         };
         // The more a block has of a product, the more it has to keep until all have met again, and the fewer are the parts.
-        let mut tiles = 64;
-        let mut shared = sizes(tiles)?.shared_bytes(&gpu);
-        while shared + STATIC > gpu.shared_memory && tiles > 8 {
-            tiles /= 2;
-            shared = sizes(tiles)?.shared_bytes(&gpu);
+        let mut most_tiles = 64;
+        while sizes(most_tiles)?.shared_bytes(&gpu) + STATIC > gpu.shared_memory && most_tiles > 8 {
+            most_tiles /= 2;
         }
+        let sizes = sizes(most_tiles)?;
+        let shared = sizes.shared_bytes(&gpu);
         let fits = (1..=Self::MOST_ROWS).contains(&rows)
             && matches!(dtype, DType::BF16 | DType::F16)
             && arena.data.dtype() == dtype
@@ -278,7 +283,7 @@ impl Step {
         if !fits {
             return Ok(None);
         }
-        let tiles = rows * (heads / kv_heads).div_ceil(HEADS);
+        let tiles = rows * row_tiles;
         let row_pages = model.most_entries.div_ceil(PAGE) + 1;
         let mut len = 0;
         let mut part = |words: usize| {
@@ -320,9 +325,9 @@ impl Step {
         };
         let (x_at, qkv_at) = (x.device_ptr(stream).0, qkv.device_ptr(stream).0);
         let (attention_at, mlp_at) = (attention.device_ptr(stream).0, mlp.device_ptr(stream).0);
-        let mut products = Vec::with_capacity(sizes(tiles)?.products);
+        let mut products = Vec::with_capacity(sizes.products);
         let mut add = |factor: &Factor, input, norm, bias, out| {
-            let (outputs, part) = (factor.outputs()?, factor.part(tiles, gpu.processors)?);
+            let (outputs, part) = (factor.outputs()?, factor.part(most_tiles, gpu.processors)?);
             for (i, first) in (0..outputs).step_by(part).enumerate() {
                 let rows = part.min(outputs - first);
                 let weight = match factor.weight {
@@ -394,7 +399,9 @@ impl Step {
             rows: rows as i32,
             tiles: tiles as i32,
             heads: heads as i32,
-            found: sizes(tiles)?.found as i32,
+            tasks: sizes.tasks as i32,
+            joined: sizes.joined as i32,
+            found: sizes.found as i32,
             eps: model.eps as f32,
         };
         let context = stream.context();
@@ -510,6 +517,9 @@ struct Sizes {
     products: usize,
     /// Floats that are found of one.
     found: usize,
+    /// A block's tasks of attention, and heads that it joins.
+    tasks: usize,
+    joined: usize,
     /// Inputs of a product at most.
     longest: usize,
     head_size: usize,
@@ -517,13 +527,16 @@ struct Sizes {
 
 impl Sizes {
     /// Shared memory of a block: the weights that are under way, the positions' cosines and sines, how the products are read,
-    /// and then what the warps found of a product and its inputs (see `Inputs` of decode_product.cuh) or, in turn with these, what
+    /// what a block does of attention, and then what the warps found of a product and its inputs (see `Inputs` of decode_product.cuh) or, in turn with these, what
     /// attention works in. See `step` of decode.cu.
     fn shared_bytes(&self, gpu: &Gpu) -> usize {
         /// `Slot` of decode_weights.cuh.
         const SLOT: usize = 2 * 32 * 16 + 160;
         /// `Reading` of decode_weights.cuh.
         const READING: usize = 96;
+        /// `Task` and `Joined` of decode_attention.cuh.
+        const TASK: usize = 48;
+        const JOINED: usize = 16;
         // `DEPTH` of decode_weights.cuh.
         let depth = match gpu.capability {
             90 | 100..110 => 6,
@@ -545,6 +558,8 @@ impl Sizes {
         WARPS * depth * SLOT
             + Step::MOST_ROWS * self.head_size / 2 * 8
             + self.products * READING
+            + self.tasks * TASK
+            + self.joined * JOINED
             + attention.max(self.found * 4 + inputs)
     }
 }
