@@ -31,7 +31,7 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
         for (int i = blockIdx.x * THREADS + threadIdx.x; i < s.rows * units; i += gridDim.x * THREADS) {
             int m = i / units, u = i % units, row = s.ids[m];
             uint32_t v[GROUPS * 4];
-            F::template pairs<T>(w, row, u, v);
+            load_pairs<F, T>(w, row, u, v);
             float *to = s.x + static_cast<size_t>(m) * w.k;
 #pragma unroll
             for (int g = 0; g < GROUPS; g++) {
@@ -50,7 +50,7 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
 
 template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     SHARED_MEMORY(raw);
-    auto *ring = reinterpret_cast<Slot *>(raw);
+    auto *ring = reinterpret_cast<Slice *>(raw);
     auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
     auto *readings = reinterpret_cast<Reading *>(turns + MOST);
     auto *tasks = reinterpret_cast<Task *>(readings + s.count);

@@ -45,7 +45,7 @@ template <class F> struct Scaled;
 
 template <int BLOCKS> struct ScaledByOne {
     static constexpr int SLICE = BLOCKS * 32;
-    static __device__ __forceinline__ Factors factors(const Slot &slot, int block, float by) {
+    static __device__ __forceinline__ Factors factors(const Slice &slot, int block, float by) {
         auto two = *reinterpret_cast<const Pack<f16, 2> *>(slot.heads + (block * TILE + lane_id() % 4 * 2) * 2);
         return {{to_float(two.v[0]) * by, to_float(two.v[1]) * by}, {0, 0}};
     }
@@ -60,7 +60,7 @@ template <> struct Scaled<Q8_0> : ScaledByOne<4> {
     // The second digit is signed: 8 more than ZERO is its 0, once its top bit is turned.
     static constexpr uint32_t FLIPPED = 0x80808080u;
     static __device__ __forceinline__ int zero() { return own_low() ? 8 : 0; }
-    static __device__ __forceinline__ Factors factors(const Slot &slot) {
+    static __device__ __forceinline__ Factors factors(const Slice &slot) {
         return ScaledByOne::factors(slot, block(), own_low() ? 16.0f : 1.0f);
     }
 };
@@ -73,7 +73,7 @@ template <> struct Scaled<Q4_0> : ScaledByOne<8> {
     static __device__ __forceinline__ int block() { return lane_id() / 4; }
     static constexpr uint32_t FLIPPED = 0;
     static __device__ __forceinline__ int zero() { return 8; }
-    static __device__ __forceinline__ Factors factors(const Slot &slot) { return ScaledByOne::factors(slot, block(), 1); }
+    static __device__ __forceinline__ Factors factors(const Slice &slot) { return ScaledByOne::factors(slot, block(), 1); }
 };
 
 // Two lanes have two blocks, one in the low digits, one in the high ones.
@@ -88,7 +88,7 @@ template <> struct Scaled<Q4K> {
     static __device__ __forceinline__ int block() { return lane_id() / 4; }
     static constexpr uint32_t FLIPPED = 0;
     static __device__ __forceinline__ int zero() { return 0; }
-    static __device__ __forceinline__ Factors factors(const Slot &slot) {
+    static __device__ __forceinline__ Factors factors(const Slice &slot) {
         uint32_t four = *reinterpret_cast<const uint32_t *>(slot.heads + lane_id() * 4);
         auto worth = *reinterpret_cast<const Pack<f16, 4> *>(slot.heads + Q4K::SCALES + lane_id() % 4 * 8);
         return {{byte_of(four, 0) * to_float(worth.v[0]), byte_of(four, 1) * to_float(worth.v[1])},
@@ -265,7 +265,7 @@ __device__ __forceinline__ void sum_plain(const Reading &r, Piece piece, Stream 
 #pragma unroll 1
         for (; count > 0; count--, x += ROUNDS * 64) {
             uint4 units[ROUNDS];
-            stream.take([&](const Slot &slot) {
+            stream.take([&](const Slice &slot) {
 #pragma unroll
                 for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
             });
@@ -327,7 +327,7 @@ __device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece,
         for (; count > 0; count--, to += halves * ROWS * TILE) {
             uint4 units[ROUNDS];
             Factors factors;
-            stream.take([&](const Slot &slot) {
+            stream.take([&](const Slice &slot) {
 #pragma unroll
                 for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
                 factors = S::factors(slot);

@@ -14,7 +14,6 @@
 constexpr int WARPS = 16, THREADS = 32 * WARPS;
 // Rows of inputs at most.
 constexpr int MOST = 2;
-constexpr int ROUNDS = 2;
 // Batches that a warp has under way. The host knows it too.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
 constexpr int DEPTH = 6;
@@ -65,12 +64,6 @@ __device__ __forceinline__ int piece_begin(int all, int warp) { return all * war
 // The warp whose piece holds a batch.
 __device__ __forceinline__ int piece_of(int all, int batch) { return ((batch + 1) * WARPS - 1) / all; }
 
-// What a warp reads in a batch: units and, of blocks, what holds the scales of all rows.
-struct Slot {
-    uint4 units[ROUNDS][32];
-    unsigned char heads[Q4K::HEADS];
-};
-
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / 32; }
 
@@ -112,7 +105,7 @@ struct alignas(16) Reading {
 struct Source {
     const Reading *readings; // [count]: of each product
     int count;
-    Slot *ring; // [WARPS, DEPTH]
+    Slice *ring; // [WARPS, DEPTH]
 };
 
 // Where a warp is in what it reads.
@@ -203,7 +196,7 @@ struct Stream : Position {
     // Asks for a batch, and goes to the next slot.
     __device__ __forceinline__ void ask() {
         int lane = lane_id();
-        Slot *to = source.ring + warp_id() * DEPTH + slot;
+        Slice *to = source.ring + warp_id() * DEPTH + slot;
 #pragma unroll
         for (int r = 0; r < ROUNDS; r++) copy_async(&to->units[r][lane], from + r * 32 * 16, units > r * span);
         if (lane < lanes) copy_async(to->heads + lane * 16, head, scaled);
@@ -224,7 +217,7 @@ struct Stream : Position {
     template <class R> __device__ __forceinline__ void take(const R &read) {
         copy_wait<DEPTH - 1>();
         __syncwarp(); // other lanes brought the heads
-        read(static_cast<const Slot &>(source.ring[warp_id() * DEPTH + slot]));
+        read(static_cast<const Slice &>(source.ring[warp_id() * DEPTH + slot]));
         __syncwarp();
         ask();
     }

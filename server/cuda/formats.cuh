@@ -9,7 +9,11 @@
 //   at(w, row, u)           where unit u lies
 //   place(c)                where group c of a row has its weights 0..4 and 4..8
 //   PAIRED                  0, 2, 1, 3 is the order of each four, not 0, 1, 2, 3
-//   pairs<T>(w, row, u)     all groups of unit u, as pairs of T
+//   scales<T>(w, row, u)    what unit u is scaled with
+//   group<T>(unit, s, i)    group i of a unit, as pairs of T
+// Blocks moreover:
+//   HEADS                   bytes of what holds the scales of eight units of a tile
+//   heads_at(w, tile, u)    where they lie
 #pragma once
 #include "common.cuh"
 
@@ -51,26 +55,26 @@ template <class T> __device__ __forceinline__ uint32_t small_pair(uint32_t v) {
     return pair_subtract<T>(digits<T>(v), Digits<T>::BITS | 0x00080008u);
 }
 
-// 32 numbers of 4 bits, of each four bytes the low halves and then the high ones, times a scale; `middle` is what 8
-// stands for.
+// What numbers of 4 bits are scaled with, those in the bytes' low halves and those in their high ones: as pairs of the same.
+struct NibbleScales {
+    uint32_t times[2], plus[2]; // `plus` is what 8 stands for
+    template <class T> static __device__ __forceinline__ NibbleScales of(const float (&scale)[2], const float (&middle)[2]) {
+        return {{pack_pair<T>(scale[0], scale[0]), pack_pair<T>(scale[1], scale[1])},
+                {pack_pair<T>(middle[0], middle[0]), pack_pair<T>(middle[1], middle[1])}};
+    }
+};
+
+// Of four bytes the low halves and then the high ones, bytes 0 and 2 before 1 and 3.
 template <class T>
-__device__ __forceinline__ void nibbles(const uint4 &v, const float (&scale)[2], const float (&middle)[2],
-                                        uint32_t (&out)[16]) {
-    uint32_t times[2], plus[2];
+__device__ __forceinline__ void nibbles(uint32_t four, const NibbleScales &scales, uint32_t (&out)[4]) {
 #pragma unroll
-    for (int h = 0; h < 2; h++) times[h] = pack_pair<T>(scale[h], scale[h]), plus[h] = pack_pair<T>(middle[h], middle[h]);
-#pragma unroll
-    for (int i = 0; i < 16; i++) // bytes 0 and 2, bytes 1 and 3; the same of the high halves
-        out[i] = pair_fma<T>(small_pair<T>(word(v, i / 4) >> (i % 2 * 8 + i / 2 % 2 * 4)), times[i / 2 % 2], plus[i / 2 % 2]);
+    for (int i = 0; i < 4; i++)
+        out[i] = pair_fma<T>(small_pair<T>(four >> (i % 2 * 8 + i / 2 * 4)), scales.times[i / 2], scales.plus[i / 2]);
 }
 
 // The pairs of four neighbours, 0, 1 and 2, 3, in the order of a paired format, 0, 2 and 1, 3; and back.
 template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
     return PAIRED ? uint2{__byte_perm(v.x, v.y, 0x5410), __byte_perm(v.x, v.y, 0x7632)} : v;
-}
-
-template <class F> __device__ __forceinline__ uint4 load_unit(const Weight &w, int row, int u) {
-    return load_streaming(F::at(w, row, u));
 }
 
 // As the host counts them.
@@ -84,8 +88,10 @@ template <class E> struct Dense {
         return w.data + (static_cast<size_t>(row) * w.k + u * 8) * sizeof(E);
     }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
-    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[4]) {
-        uint4 v = load_unit<Dense>(w, row, u);
+    struct Scales {};
+    template <class T> static __device__ __forceinline__ Scales scales(const Weight &, int, int) { return {}; }
+    template <class T>
+    static __device__ __forceinline__ void group(const uint4 &v, const Scales &, int, uint32_t (&out)[4]) {
         out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w;
     }
 };
@@ -106,14 +112,19 @@ struct Q8_0 {
     static constexpr bool PAIRED = false;
     static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
     static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
-    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[8]) {
-        uint4 v = load_unit<Q8_0>(w, row, u);
-        float scale = to_float(*scale_at(w, row, u / 2));
+    static constexpr int HEADS = 4 * TILE * 2;
+    static __device__ __forceinline__ void *heads_at(const Weight &w, int tile, int u) { return scale_at(w, tile * TILE, u / 2); }
+    using Scales = float;
+    template <class T> static __device__ __forceinline__ float scales(const Weight &w, int row, int u) {
+        return to_float(*scale_at(w, row, u / 2));
+    }
+    template <class T>
+    static __device__ __forceinline__ void group(const uint4 &v, float scale, int i, uint32_t (&out)[4]) {
 #pragma unroll
-        for (int i = 0; i < 8; i++) {
-            uint32_t bytes = word(v, i / 2) ^ 0x80808080u;
-            float low = byte_of(bytes, i % 2 * 2) - 128.0f, high = byte_of(bytes, i % 2 * 2 + 1) - 128.0f;
-            out[i] = pack_pair<T>(low * scale, high * scale);
+        for (int j = 0; j < 4; j++) {
+            uint32_t bytes = word(v, 2 * i + j / 2) ^ 0x80808080u;
+            float low = byte_of(bytes, j % 2 * 2) - 128.0f, high = byte_of(bytes, j % 2 * 2 + 1) - 128.0f;
+            out[j] = pack_pair<T>(low * scale, high * scale);
         }
     }
 };
@@ -128,9 +139,16 @@ struct Q4_0 {
         int low = c / 4 * 32 + c % 4 * 4;
         return {low, low + 16};
     }
-    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[16]) {
+    static constexpr int HEADS = 8 * TILE * 2;
+    static __device__ __forceinline__ void *heads_at(const Weight &w, int tile, int u) { return scale_at(w, tile * TILE, u); }
+    using Scales = NibbleScales;
+    template <class T> static __device__ __forceinline__ Scales scales(const Weight &w, int row, int u) {
         float scale = to_float(*scale_at(w, row, u));
-        nibbles<T>(load_unit<Q4_0>(w, row, u), {scale, scale}, {0, 0}, out);
+        return Scales::of<T>({scale, scale}, {0, 0});
+    }
+    template <class T>
+    static __device__ __forceinline__ void group(const uint4 &v, const Scales &scales, int i, uint32_t (&out)[4]) {
+        nibbles<T>(word(v, i), scales, out);
     }
 };
 
@@ -162,7 +180,9 @@ struct Q4K {
         int u = c / 4, low = u / 2 * 64 + u % 2 * 16 + c % 4 * 4;
         return {low, low + 32};
     }
-    template <class T> static __device__ __forceinline__ void pairs(const Weight &w, int row, int u, uint32_t (&out)[16]) {
+    static __device__ __forceinline__ void *heads_at(const Weight &w, int tile, int u) { return blocks(w, tile * TILE, u); }
+    using Scales = NibbleScales;
+    template <class T> static __device__ __forceinline__ Scales scales(const Weight &w, int row, int u) {
         // Both rows' in one piece.
         auto *scales = reinterpret_cast<const uint32_t *>(scale_at(w, row / 2 * 2, u / 2 * 2));
         auto worth = load<f16, 4>(worth_at(w, row / 2 * 2, u));
@@ -175,9 +195,40 @@ struct Q4K {
             scale[h] = byte_of(four, 0) * worths[0];
             middle[h] = 8.0f * scale[h] - byte_of(four, 2) * worths[1];
         }
-        nibbles<T>(load_unit<Q4K>(w, row, u), scale, middle, out);
+        return Scales::of<T>(scale, middle);
+    }
+    template <class T>
+    static __device__ __forceinline__ void group(const uint4 &v, const Scales &scales, int i, uint32_t (&out)[4]) {
+        nibbles<T>(word(v, i), scales, out);
     }
 };
+
+// What is at the same place of a tile's rows: eight units of each, unit r · 4 + q of row g as [r][4g + q], and what holds their
+// scales. The order is that of a block of q4_K.
+constexpr int ROUNDS = 2;
+struct alignas(16) Slice {
+    unsigned char heads[Q4K::HEADS];
+    uint4 units[ROUNDS][32];
+
+    // As a weight of its own, for the scales; its units lie otherwise than a weight's.
+    template <class F> __device__ __forceinline__ Weight weight() {
+        constexpr bool TOGETHER = F::FORMAT == Q4K_BLOCKS;
+        return {TOGETHER ? heads : nullptr, TOGETHER ? nullptr : reinterpret_cast<f16 *>(heads), TILE, 8 * F::SIZE};
+    }
+};
+
+// All groups of a row's unit u, as pairs of T.
+template <class F, class T> __device__ __forceinline__ void load_pairs(const Weight &w, int row, int u, uint32_t (&out)[F::SIZE / 2]) {
+    uint4 unit = load_streaming(F::at(w, row, u));
+    auto scales = F::template scales<T>(w, row, u);
+#pragma unroll
+    for (int i = 0; i < F::SIZE / 8; i++) {
+        uint32_t group[4];
+        F::template group<T>(unit, scales, i, group);
+#pragma unroll
+        for (int j = 0; j < 4; j++) out[4 * i + j] = group[j];
+    }
+}
 
 // Calls `f` with the format.
 template <class T, class F> __device__ __forceinline__ void with_format(int format, const F &f) {

@@ -299,10 +299,20 @@ fn weights_in_blocks() {
                 .flat_map(|id| exact[*id as usize * k..][..k].to_vec())
                 .collect();
             close(&what, &got, &chosen, tolerance(dtype));
-            let (x, xs) = random(&[5, k], 1.0, dtype, &device);
-            let y = weight.linear(&x, None).unwrap();
-            let exact = product(&xs, &exact, k, rows);
-            close(&what, &values(&y), &exact, 2.0 * tolerance(dtype));
+            let (bias, bs) = random(&[rows], 1.0, dtype, &device);
+            for m in [1, 5, 20, 50, 70] {
+                let what = format!("{what}, {m} rows of {dtype:?}");
+                let (x, xs) = random(&[m, k], 1.0, dtype, &device);
+                let (onto, ontos) = random(&[m, rows], 1.0, dtype, &device);
+                let plain = product(&xs, &exact, k, rows);
+                poison(m * rows, dtype, &device);
+                let y = values(&weight.linear(&x, Some(&bias)).unwrap());
+                let with_bias: Vec<f64> = (0..m * rows).map(|i| plain[i] + bs[i % rows]).collect();
+                close(&what, &y, &with_bias, 2.0 * tolerance(dtype));
+                let y = values(&weight.linear_onto(onto, &x).unwrap());
+                let with_onto: Vec<f64> = plain.iter().zip(&ontos).map(|(a, b)| a + b).collect();
+                close(&what, &y, &with_onto, 2.0 * tolerance(dtype));
+            }
         }
     }
 }

@@ -220,6 +220,14 @@ impl Blocks {
         named(self.format).map(|(name, ..)| name)
     }
 
+    /// Weights of 16 bytes.
+    fn unit(&self) -> usize {
+        match self.format {
+            GgmlDType::Q8_0 => 16,
+            _ => 32,
+        }
+    }
+
     /// `Format` of formats.cuh.
     pub fn format_number(&self) -> Result<i32> {
         named(self.format).map(|(_, number, _)| number)
@@ -242,8 +250,11 @@ impl Blocks {
         out: Address,
     ) -> Result<()> {
         let name = format!("dequantize_{}_{}", self.name()?, type_name(dtype)?);
-        // A thread takes 16 bytes: as many weights as fit, 16 at least.
-        let launch = Launch::new((self.k.div_ceil(16 * 256), rows.min(65535), 1), 256);
+        // A warp takes four units of a tile's rows.
+        const WARPS: usize = 8;
+        let weights = 4 * WARPS * self.unit();
+        let grid = (self.k.div_ceil(weights), rows.div_ceil(TILE).min(65535), 1);
+        let launch = Launch::new(grid, 32 * WARPS);
         // SAFETY: the weight is as its format says; the caller's.
         unsafe {
             self.gpu
@@ -308,12 +319,18 @@ impl Blocks {
         Ok(true)
     }
 
-    /// y = x · weightᵀ + bias, or y and that, from the blocks themselves, which are read once for every 16 rows. False,
+    /// y = x · weightᵀ + bias, or y and that, from the blocks themselves, which are read once for every 32 rows. False,
     /// and nothing done, where that is not the fast way.
     fn few_rows(&self, y: &Tensor, x: &Tensor, bias: Option<&Tensor>, adds: bool) -> Result<bool> {
         /// With more rows than these a product with the plain weight is faster.
-        const MOST: usize = 48;
+        const MOST: usize = 64;
+        /// Of quantized.cu.
         const WARPS: usize = 8;
+        const TILES: usize = 4;
+        const STAGES: usize = 2;
+        /// `Slice` of formats.cuh: the units of a tile that are read at a time, and its bytes.
+        const SLICE_UNITS: usize = 8;
+        const SLICE: usize = TILE * SLICE_UNITS * 16 + 160;
         let ((rows, k), (x_at, dtype, gpu)) = (x.dims2()?, at(x)?);
         let bias_at = bias.map(at).transpose()?.map_or(0, |(b, _, _)| b);
         if rows > MOST || !x_at.is_multiple_of(8) || dtype == DType::F32 {
@@ -322,17 +339,38 @@ impl Blocks {
         if k != self.k || bias.is_some_and(|b| b.dims() != [self.rows] || b.dtype() != dtype) {
             bail!("a product of {:?} with {}×{}", x.shape(), self.rows, self.k)
         }
-        let launch = Launch::new((self.rows.div_ceil(TILE), rows.div_ceil(16), 1), 32 * WARPS);
-        let name = format!("few_rows_{}_{}", self.name()?, type_name(dtype)?);
-        let y = at(y)?.0;
-        // SAFETY: x and y have as many rows, of k and of the weight's rows.
+        let names = format!("{}_{}", self.name()?, type_name(dtype)?);
+        let eights = if rows <= 16 { 2 } else { 4 };
+        let groups = rows.div_ceil(8 * eights);
+        let slices = k.div_ceil(SLICE_UNITS * self.unit());
+        // In pieces of sixteen bytes.
+        let size = groups * 8 * eights * slices * SLICE_UNITS * self.unit() / 8;
+        let arranged = unwritten(&gpu, (size, 8), dtype)?;
+        let (columns, y) = (at(&arranged)?.0, at(y)?.0);
+        let arrange = Launch::new((size.div_ceil(256), 1, 1), 256);
+        let grid = (self.rows.div_ceil(TILES * TILE), groups, 1);
+        let multiply = Launch::new(grid, 32 * WARPS).shared(WARPS * STAGES * TILES * SLICE);
+        // SAFETY: x and y have as many rows, of k and of the weight's rows; what lies between has its size, and is freed
+        // behind this in the stream's order.
         unsafe {
             gpu.launch(
-                &name,
-                launch,
+                &format!("arrange_{names}"),
+                arrange,
+                params![
+                    x_at,
+                    columns,
+                    rows as i32,
+                    k as i32,
+                    eights as i32,
+                    size as i32
+                ],
+            )?;
+            gpu.launch(
+                &format!("few_rows_{eights}_{names}"),
+                multiply,
                 params![
                     self.address(),
-                    x_at,
+                    columns,
                     bias_at,
                     y,
                     rows as i32,
