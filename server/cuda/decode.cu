@@ -5,7 +5,7 @@
 
 struct Step {
     const Product *products; // [count]: of each layer qkv, dense, gate and up, down; last the output's; each in parts
-    int count;
+    int count, readings; // the last: how many there are
     Weight embedding;
     int embedding_format;
     Plan plan;
@@ -20,6 +20,10 @@ struct Step {
     int rows, tiles, heads, tasks, joined, found;
     float eps;
 };
+
+static_assert(sizeof(Product) == 80 && sizeof(Reading) == 96 && sizeof(Location) == 24 && sizeof(Task) == 48 &&
+                  sizeof(Joined) == 16 && sizeof(Slice) == 1184,
+              "the host counts with these");
 
 // x = the tokens' rows of the table.
 template <class T> __device__ __forceinline__ void embed(const Step &s) {
@@ -53,7 +57,8 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     auto *ring = reinterpret_cast<Slice *>(raw);
     auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
     auto *readings = reinterpret_cast<Reading *>(turns + MOST);
-    auto *tasks = reinterpret_cast<Task *>(readings + s.count);
+    auto *locations = reinterpret_cast<Location *>(readings + s.readings);
+    auto *tasks = reinterpret_cast<Task *>(locations + (s.count + 1) / 2 * 2);
     auto *joined = reinterpret_cast<Joined *>(tasks + s.tasks);
     auto *found = reinterpret_cast<float *>(joined + s.joined);
     Inputs inputs = {reinterpret_cast<unsigned char *>(found + s.found)};
@@ -61,10 +66,14 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     __shared__ Product now[2];
     Products products = {reinterpret_cast<const uint32_t *>(s.products), s.count, now};
 
-    for (int i = threadIdx.x; i < s.count; i += THREADS) readings[i] = Reading(s.products[i]);
+    for (int i = threadIdx.x; i < s.count; i += THREADS) {
+        const Product &p = s.products[i];
+        locations[i] = Location(p);
+        if (p.first) readings[p.reading] = Reading(p);
+    }
     products.put(0, products.word(0));
     __syncthreads();
-    Source source = {readings, s.count, ring};
+    Source source = {locations, readings, s.count, ring};
     Stream::begin(source).keep();
     uint32_t met = 0;
     auto meet_all = [&] { meet(s.arrived, met += gridDim.x); };

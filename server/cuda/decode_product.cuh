@@ -441,7 +441,7 @@ template <class T, class Meet>
 __device__ __forceinline__ void multiply(const Products &products, int i, const Source &source, int rows, float eps,
                                          const Inputs &inputs, float *found, const Meet &meet_all) {
     const Product &p = products.now[i % 2];
-    const Reading &r = source.readings[i];
+    const Reading &r = source.readings[p.reading];
     // What depends on nothing is done before the others are waited for.
     uint32_t next = products.word(i + 1);
     Pack<T, 8> norm = {};

@@ -38,6 +38,7 @@ struct Product {
     const void *bias;  // T [rows] or null
     void *out;         // [m, width] from this part's first one on
     int width, format, mode, part;
+    int reading, first; // which `Reading` is its, and whether it is the first to have it
 
     __device__ __forceinline__ int outputs() const { return weight.rows; }
     // Rows of a tile.
@@ -67,17 +68,16 @@ __device__ __forceinline__ int piece_of(int all, int batch) { return ((batch + 1
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / 32; }
 
-// How this block reads a product, of less than 4 GB, worked out once: the addresses of `at` and of the scales of formats.cuh as
-// numbers, so that reading is the same for all formats, and short.
+// How this block reads products of the same sizes, of less than 4 GB each, worked out once: the addresses of `at` and of the
+// scales of formats.cuh as numbers, so that reading is the same for all formats, and short.
 struct alignas(16) Reading {
-    const unsigned char *data, *heads;                      // of the block's first batch
-    uint32_t batch, slice, partner;                         // bytes to a run's next batch, to the next run, and to a gated one's partner
-    uint32_t head_batch, head_slice, head_partner;          // the same of what holds the scales
-    int row, unit, span;                                    // bytes from one to the next, and units that are a round's
-    int units, batch_units, slice_units;                    // of a row; and that a batch or a run is further along it
-    int blocks, lanes;                                      // what holds a tile's scales, 16 bytes each; lanes that bring them
-    int tiles, halves, all, length;                         // the last: batches of this block, and of a run
-    float run_of;                                           // 1 / length
+    uint32_t begin, batch, slice, partner;                     // bytes to the block's first batch, to a run's next one, to the
+    uint32_t head_begin, head_batch, head_slice, head_partner; // next run, to a gated one's partner; the same of the scales
+    int row, unit, span;                                       // bytes from one to the next, and units that are a round's
+    int units, batch_units, slice_units;                       // of a row; and that a batch or a run is further along it
+    int blocks, lanes;                                         // what holds a tile's scales, 16 bytes each; lanes that bring them
+    int tiles, halves, all, length;                            // the last: batches of this block, and of a run
+    float run_of;                                              // 1 / length
 
     __device__ __forceinline__ explicit Reading(const Product &p) {
         Weight w = p.weight;
@@ -91,8 +91,7 @@ struct alignas(16) Reading {
         head_batch = grid * head_tile, head_slice = head_along;
         partner = partners * tile, head_partner = partners * head_tile;
         batch_units = plain ? ROUNDS * span : 0, slice_units = plain ? 0 : ROUNDS * span;
-        data = w.data + static_cast<size_t>(blockIdx.x) * tile + (q4k ? Q4K::HEADS : 0);
-        heads = (q4k ? w.data : reinterpret_cast<unsigned char *>(w.scales)) + static_cast<size_t>(blockIdx.x) * head_tile;
+        begin = blockIdx.x * tile + (q4k ? Q4K::HEADS : 0), head_begin = blockIdx.x * head_tile;
         tiles = p.tiles(), halves = p.halves(), all = tiles * p.batches(), length = plain ? p.batches() : tiles / halves;
         run_of = 1.0f / length;
     }
@@ -101,9 +100,20 @@ struct alignas(16) Reading {
     __device__ __forceinline__ int run_with(int at) const { return static_cast<int>((at + 0.5f) * run_of); }
 };
 
+// Where a product's weight lies, and which reading is its.
+struct Location {
+    const unsigned char *data, *heads;
+    int reading;
+
+    __device__ __forceinline__ explicit Location(const Product &p) : data(p.weight.data), reading(p.reading) {
+        heads = p.format == Q4K_BLOCKS ? data : reinterpret_cast<unsigned char *>(p.weight.scales);
+    }
+};
+
 // All that a block reads, and where it goes; in shared memory.
 struct Source {
-    const Reading *readings; // [count]: of each product
+    const Location *locations; // [count]: of each product
+    const Reading *readings;
     int count;
     Slice *ring; // [WARPS, DEPTH]
 };
@@ -155,7 +165,7 @@ struct Stream : Position {
         __syncwarp();
     }
 
-    __device__ __forceinline__ const Reading &reading() const { return source.readings[product]; }
+    __device__ __forceinline__ const Reading &reading() const { return source.readings[source.locations[product].reading]; }
 
     // Goes to this warp's piece of the product or of the next one in which it has one.
     __device__ __forceinline__ void begin_product() {
@@ -184,10 +194,11 @@ struct Stream : Position {
         units = step = head_step = step_units = span = lanes = 0, scaled = false; // nothing is asked for where there is nothing
         from = head = nullptr;
         if (product == source.count) return;
-        const Reading &r = reading();
+        const Location &at = source.locations[product];
+        const Reading &r = source.readings[at.reading];
         int lane = lane_id(), batch = stop - until, half = run & (r.halves - 1), slice = run >> (r.halves - 1); // one half or two
-        from = r.data + (slice * r.slice + half * r.partner + batch * r.batch) + (lane / 4 * r.row + lane % 4 * r.unit);
-        head = r.heads + (slice * r.head_slice + half * r.head_partner + batch * r.head_batch) + lane * 16;
+        from = at.data + (r.begin + slice * r.slice + half * r.partner + batch * r.batch) + (lane / 4 * r.row + lane % 4 * r.unit);
+        head = at.heads + (r.head_begin + slice * r.head_slice + half * r.head_partner + batch * r.head_batch) + lane * 16;
         step = r.batch, head_step = r.head_batch, step_units = r.batch_units, span = r.span, lanes = r.lanes;
         units = r.units - slice * r.slice_units - batch * step_units - (lane & (span - 1));
         scaled = slice * lanes + lane < r.blocks;

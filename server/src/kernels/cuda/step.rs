@@ -1,6 +1,7 @@
 //! A decode step, one token for each of a few sequences, as one kernel: `decode.cu`. All that changes from step to step —
 //! tokens, positions, lengths, pages — is copied to the card in one piece before it, and the scores come back behind it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr;
@@ -92,20 +93,35 @@ impl Factor<'_> {
         matches!(self.weight, StepWeight::Dense(_))
     }
 
-    /// Outputs of a part, if a block is to have `tiles` of it at most; of a plain weight it may have any number.
-    fn part(&self, tiles: usize, processors: usize) -> Result<usize> {
-        Ok(match self.weight {
-            StepWeight::Dense(_) => self.outputs()?,
-            StepWeight::Blocks(_) => {
-                (tiles / self.halves() * processors * TILE).min(self.outputs()?)
-            }
+    /// The parts of its outputs, of which a block is to have `tiles` at most; of a plain weight it may have any number.
+    fn parts(&self, tiles: usize, processors: usize) -> Result<Vec<Range<usize>>> {
+        let outputs = self.outputs()?;
+        let part = match self.weight {
+            StepWeight::Dense(_) => outputs,
+            StepWeight::Blocks(_) => tiles / self.halves() * processors * TILE,
+        };
+        let part = |first| first..outputs.min(first + part);
+        Ok((0..outputs)
+            .step_by(part(0).len().max(1))
+            .map(part)
+            .collect())
+    }
+
+    /// What a `Reading` of decode_weights.cuh depends on.
+    fn shape(&self, part: &Range<usize>) -> Result<Shape> {
+        Ok(Shape {
+            format: self.weight.format()?,
+            halves: self.halves(),
+            rows: part.len(),
+            width: self.outputs()?,
+            k: self.weight.address()?.k,
         })
     }
 
     /// Floats that the warps of a block find of a part: see `sum_plain` and `sum_blocks` of decode_product.cuh.
-    fn found(&self, part: usize, rows: usize, processors: usize) -> usize {
+    fn found(&self, part: &Range<usize>, rows: usize, processors: usize) -> usize {
         let height = if self.plain() { 1 } else { TILE };
-        let tiles = part.div_ceil(height).div_ceil(processors) * self.halves();
+        let tiles = part.len().div_ceil(height).div_ceil(processors) * self.halves();
         match self.plain() {
             true => (tiles + WARPS) * Step::MOST_ROWS,
             false => WARPS * tiles * rows * TILE,
@@ -113,7 +129,16 @@ impl Factor<'_> {
     }
 }
 
-/// `Product` of decode_product.cuh.
+#[derive(Clone, Copy, PartialEq)]
+struct Shape {
+    format: i32,
+    halves: usize,
+    rows: usize,
+    width: usize,
+    k: i32,
+}
+
+/// `Product` of decode_weights.cuh.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Product {
@@ -126,9 +151,11 @@ struct Product {
     format: i32,
     mode: Mode,
     part: i32,
+    reading: i32,
+    first: i32,
 }
 
-/// `Mode` of decode_product.cuh.
+/// `Mode` of decode_weights.cuh.
 #[repr(i32)]
 #[derive(Clone, Copy)]
 enum Mode {
@@ -144,6 +171,7 @@ enum Mode {
 struct StepAddresses {
     products: Address,
     count: i32,
+    readings: i32,
     embedding: WeightAddress,
     embedding_format: i32,
     plan: PlanAddresses,
@@ -250,18 +278,28 @@ impl Step {
                 rows,
                 plain: factors.iter().any(Factor::plain),
                 products: 0,
+                readings: 0,
                 found: 0,
                 tasks: (rows * row_tiles * kv_heads * SPLITS).div_ceil(gpu.processors),
                 joined: (rows * row_tiles * kv_heads * HEADS).div_ceil(gpu.processors),
                 longest,
                 head_size,
             };
+            let mut shapes = Vec::new();
             for factor in &factors {
-                let part = factor.part(most_tiles, gpu.processors)?;
-                sizes.products += factor.outputs()?.div_ceil(part);
-                let found = factor.found(part, rows, gpu.processors);
-                sizes.found = sizes.found.max(found.next_multiple_of(4));
+                for part in factor.parts(most_tiles, gpu.processors)? {
+                    let (shape, found) = (
+                        factor.shape(&part)?,
+                        factor.found(&part, rows, gpu.processors),
+                    );
+                    sizes.found = sizes.found.max(found.next_multiple_of(4));
+                    sizes.products += 1;
+                    if !shapes.contains(&shape) {
+                        shapes.push(shape);
+                    }
+                }
             }
+            sizes.readings = shapes.len();
             Ok::<_, Error>(sizes)
         };
         // The more a block has of a product, the more it has to keep until all have met again, and the fewer are the parts.
@@ -326,10 +364,18 @@ impl Step {
         let (x_at, qkv_at) = (x.device_ptr(stream).0, qkv.device_ptr(stream).0);
         let (attention_at, mlp_at) = (attention.device_ptr(stream).0, mlp.device_ptr(stream).0);
         let mut products = Vec::with_capacity(sizes.products);
+        let mut shapes = Vec::with_capacity(sizes.readings);
         let mut add = |factor: &Factor, input, norm, bias, out| {
-            let (outputs, part) = (factor.outputs()?, factor.part(most_tiles, gpu.processors)?);
-            for (i, first) in (0..outputs).step_by(part).enumerate() {
-                let rows = part.min(outputs - first);
+            let outputs = factor.outputs()?;
+            let parts = factor.parts(most_tiles, gpu.processors)?;
+            for (i, part) in parts.into_iter().enumerate() {
+                let shape = factor.shape(&part)?;
+                let known = shapes.iter().position(|s| *s == shape);
+                let reading = known.unwrap_or(shapes.len());
+                if known.is_none() {
+                    shapes.push(shape);
+                }
+                let (first, rows) = (part.start, part.len());
                 let weight = match factor.weight {
                     StepWeight::Blocks(blocks) => blocks.rows_from(first, rows)?,
                     StepWeight::Dense(_) => WeightAddress {
@@ -354,6 +400,8 @@ impl Step {
                     format: factor.weight.format()?,
                     mode: factor.mode,
                     part: i as i32,
+                    reading: reading as i32,
+                    first: i32::from(known.is_none()),
                 });
             }
             Ok::<_, Error>(())
@@ -378,6 +426,7 @@ impl Step {
         let addresses = StepAddresses {
             products: products.device_ptr(stream).0,
             count,
+            readings: sizes.readings as i32,
             embedding: model.embedding.address()?,
             embedding_format: model.embedding.format()?,
             plan: PlanAddresses {
@@ -513,8 +562,9 @@ struct Sizes {
     rows: usize,
     /// Some weights are not in blocks.
     plain: bool,
-    /// Parts of products.
+    /// Parts of products, and how many of them differ in what they read.
     products: usize,
+    readings: usize,
     /// Floats that are found of one.
     found: usize,
     /// A block's tasks of attention, and heads that it joins.
@@ -534,6 +584,8 @@ impl Sizes {
         const SLOT: usize = 2 * 32 * 16 + 160;
         /// `Reading` of decode_weights.cuh.
         const READING: usize = 96;
+        /// Two of `Location`.
+        const LOCATIONS: usize = 48;
         /// `Task` and `Joined` of decode_attention.cuh.
         const TASK: usize = 48;
         const JOINED: usize = 16;
@@ -557,7 +609,8 @@ impl Sizes {
         let inputs = rows * (2 * whole + whole / 32 * 4);
         WARPS * depth * SLOT
             + Step::MOST_ROWS * self.head_size / 2 * 8
-            + self.products * READING
+            + self.readings * READING
+            + self.products.div_ceil(2) * LOCATIONS
             + self.tasks * TASK
             + self.joined * JOINED
             + attention.max(self.found * 4 + inputs)
