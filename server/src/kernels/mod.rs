@@ -19,6 +19,7 @@ mod cpu;
 pub mod cuda;
 mod dense;
 mod linear;
+mod mark;
 mod norm;
 mod quantized;
 #[cfg(any(test, feature = "cuda"))]
@@ -31,6 +32,7 @@ pub const MOST_PLAIN: usize = 112 << 20;
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{Arena, PAGE, Plan, Rotary, Span, paged_attention, store_kv, vision_attention};
 pub use linear::{gather, linear, linear_onto};
+pub use mark::Mark;
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 use quantized::product;
 pub use quantized::quantized_product;

@@ -14,7 +14,7 @@ use crate::engine::sequence::Running;
 use crate::engine::types::{Event, EventSink, PictureJob, PictureKey};
 use crate::glm4v::{Encoding, Entry, Pass, expand, positions};
 use crate::image::Pixels;
-use crate::kernels::Span;
+use crate::kernels::{Mark, Span};
 
 /// A picture that some session holds.
 pub(super) struct Picture {
@@ -40,7 +40,12 @@ pub(super) struct Looking {
 }
 
 enum Stage {
-    Vision(Encoding),
+    Vision {
+        encoding: Encoding,
+        /// What a card was asked for before the last stage: it is never more than two behind, so that no question has to wait
+        /// for the whole tower.
+        behind: Option<Mark>,
+    },
     /// The vectors of the whole opening, of which `cached` holds the first entries.
     Prefill {
         x: Tensor,
@@ -162,7 +167,10 @@ impl Worker {
                     key,
                     started,
                     vision_ms: 0.0,
-                    stage: Stage::Vision(encoding),
+                    stage: Stage::Vision {
+                        encoding,
+                        behind: None,
+                    },
                 });
                 Ok(())
             }
@@ -177,7 +185,7 @@ impl Worker {
         let started = Instant::now();
         let key = looking.key;
         match &mut looking.stage {
-            Stage::Vision(encoding) => {
+            Stage::Vision { encoding, behind } => {
                 let kind = encoding.kind();
                 let most = if decoding {
                     self.pace.vision_rows(kind)
@@ -187,8 +195,11 @@ impl Worker {
                 let (model, opening) = (&self.model, &self.opening);
                 let step = guarded(|| {
                     let step = model.vision.step(encoding, most)?;
+                    let here = Mark::set(model.device())?;
                     if decoding || step.vectors.is_some() {
-                        model.device().synchronize()?;
+                        here.wait()?;
+                    } else if let Some(before) = behind.replace(here) {
+                        before.wait()?;
                     }
                     let Some(vectors) = step.vectors else {
                         return Ok((step.rows, None));

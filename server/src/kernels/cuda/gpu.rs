@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
     CUlaunchAttributeValue, CUlaunchConfig, CUmemPool_attribute, CUmemoryPool, cuLaunchKernelEx,
 };
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, result,
+    CudaEvent, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, result,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaStorageSlice, DeviceId, WrapErr};
@@ -403,4 +403,18 @@ fn pool(device: &Device) -> Result<CUmemoryPool> {
     context.bind_to_thread().w()?;
     // SAFETY: the context lives.
     unsafe { result::device::get_default_mem_pool(context.cu_device()).w() }
+}
+
+/// All that was asked of a card up to here.
+pub struct Event(CudaEvent);
+
+impl Event {
+    pub fn record(device: &Device) -> Result<Self> {
+        let gpu = Gpu::of(device.as_cuda_device()?)?;
+        Ok(Event(gpu.stream.record_event(None).w()?))
+    }
+
+    pub fn wait(self) -> Result<()> {
+        self.0.synchronize().w()
+    }
 }
