@@ -21,7 +21,7 @@ struct Step {
     float eps;
 };
 
-static_assert(sizeof(Product) == 80 && sizeof(Reading) == 96 && sizeof(Location) == 24 && sizeof(Task) == 48 &&
+static_assert(sizeof(Product) == 80 && sizeof(Reading) == 80 && sizeof(Location) == 24 && sizeof(Task) == 48 &&
                   sizeof(Joined) == 16 && sizeof(Slice) == 1184,
               "the host counts with these");
 

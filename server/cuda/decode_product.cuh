@@ -329,7 +329,7 @@ __device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece,
             Factors factors;
             stream.take([&](const Slice &slot) {
 #pragma unroll
-                for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
+                for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][read_place()];
                 factors = S::factors(slot);
             });
             // The rows of an mma behind the eighth are those of the second row of inputs or, where there is only one, its pairs

@@ -2,7 +2,7 @@
 //
 // Tiles, eight rows of a weight in blocks or one of a plain one, are shared out to the blocks of the grid in turn, and what a
 // block has to read its warps share evenly: each reads a piece of it, batch by batch. A batch is two rounds; in a round the
-// lanes read 512 bytes that lie on end: of a tile four units of each row, lane % 4 of row lane / 4; of a plain row 32.
+// lanes read 512 bytes that lie on end: of a tile four units of each row, of a plain row 32.
 //
 // Batches follow each other in runs. A plain row is a run. Of tiles a run is what they all have at the same place of their
 // rows, a slice, so that a warp keeps the inputs for it in registers.
@@ -73,8 +73,7 @@ __device__ __forceinline__ int warp_id() { return threadIdx.x / 32; }
 struct alignas(16) Reading {
     uint32_t begin, batch, slice, partner;                     // bytes to the block's first batch, to a run's next one, to the
     uint32_t head_begin, head_batch, head_slice, head_partner; // next run, to a gated one's partner; the same of the scales
-    int row, unit, span;                                       // bytes from one to the next, and units that are a round's
-    int units, batch_units, slice_units;                       // of a row; and that a batch or a run is further along it
+    int units, span, batch_units, slice_units;                 // of a row: all, in a round, and from a batch or a run to the next
     int blocks, lanes;                                         // what holds a tile's scales, 16 bytes each; lanes that bring them
     int tiles, halves, all, length;                            // the last: batches of this block, and of a run
     float run_of;                                              // 1 / length
@@ -82,7 +81,7 @@ struct alignas(16) Reading {
     __device__ __forceinline__ explicit Reading(const Product &p) {
         Weight w = p.weight;
         bool plain = p.format == DENSE, q4k = p.format == Q4K_BLOCKS, q8 = p.format == Q8_0_BLOCKS;
-        units = w.k >> (3 + min(p.format, 2)), span = plain ? 32 : 4, row = plain ? 4 * 16 : 16, unit = plain ? 16 : TILE * 16;
+        units = w.k >> (3 + min(p.format, 2)), span = plain ? 32 : 4;
         lanes = plain ? 0 : q4k ? Q4K::HEADS / 16 : q8 ? 4 : 8, blocks = q4k ? w.k / 256 * lanes : w.k / 32;
         uint32_t along = q4k ? Q4K::BLOCKS : ROUNDS * 32 * 16, head_along = q4k ? Q4K::BLOCKS : lanes * 16;
         uint32_t tile = plain ? units * 16 : q4k ? w.k / 256 * Q4K::BLOCKS : units * TILE * 16;
@@ -133,7 +132,7 @@ struct Stream : Position {
     const unsigned char *from, *head; // this lane's part of the next batch
     int units;                        // that are left, from this lane's on; nothing is asked for behind the last
     uint32_t step, head_step;
-    int step_units, span, lanes;
+    int step_units, span, lanes, place; // the last: of its unit in a round
     bool scaled; // whether there are scales where this lane is to bring some
 
     // Other work comes between two products, and it needs the registers.
@@ -191,16 +190,18 @@ struct Stream : Position {
 
     // What follows from where the next batch is.
     __device__ __forceinline__ void resume() {
-        units = step = head_step = step_units = span = lanes = 0, scaled = false; // nothing is asked for where there is nothing
+        units = step = head_step = step_units = span = lanes = place = 0, scaled = false; // nothing is asked for where there is nothing
         from = head = nullptr;
         if (product == source.count) return;
         const Location &at = source.locations[product];
         const Reading &r = source.readings[at.reading];
+        bool plain = r.span == 32;
         int lane = lane_id(), batch = stop - until, half = run & (r.halves - 1), slice = run >> (r.halves - 1); // one half or two
-        from = at.data + (r.begin + slice * r.slice + half * r.partner + batch * r.batch) + (lane / 4 * r.row + lane % 4 * r.unit);
+        from = at.data + (r.begin + slice * r.slice + half * r.partner + batch * r.batch) + lane * 16;
         head = at.heads + (r.head_begin + slice * r.head_slice + half * r.head_partner + batch * r.head_batch) + lane * 16;
         step = r.batch, head_step = r.head_batch, step_units = r.batch_units, span = r.span, lanes = r.lanes;
-        units = r.units - slice * r.slice_units - batch * step_units - (lane & (span - 1));
+        units = r.units - slice * r.slice_units - batch * step_units - (plain ? lane : copied_unit());
+        place = plain ? lane : copied_place();
         scaled = slice * lanes + lane < r.blocks;
     }
 
@@ -209,7 +210,7 @@ struct Stream : Position {
         int lane = lane_id();
         Slice *to = source.ring + warp_id() * DEPTH + slot;
 #pragma unroll
-        for (int r = 0; r < ROUNDS; r++) copy_async(&to->units[r][lane], from + r * 32 * 16, units > r * span);
+        for (int r = 0; r < ROUNDS; r++) copy_async(&to->units[r][place], from + r * 32 * 16, units > r * span);
         if (lane < lanes) copy_async(to->heads + lane * 16, head, scaled);
         copy_commit();
         from += step, head += head_step, units -= step_units;

@@ -203,12 +203,21 @@ struct Q4K {
     }
 };
 
-// What is at the same place of a tile's rows: eight units of each, unit r · 4 + q of row g as [r][4g + q], and what holds their
-// scales. The order is that of a block of q4_K.
+// What is at the same place of a tile's rows: eight units of each, and what holds their scales. The order is that of a block of
+// q4_K, but for the units of a round. In memory they lie as [unit][row], and a warp is to copy them so, since the card asks for
+// its memory by what eight lanes want together; it reads them by rows, unit q of row g by lane 4g + q. Where a unit lies is
+// turned by which of its row it is, so that neither has two of eight lanes at the same banks.
 constexpr int ROUNDS = 2;
+__device__ __forceinline__ int unit_place(int row, int unit) { return unit * TILE + (row ^ unit * 2); }
+// Which row's unit a lane copies, which of that row's four it is, and where it lies; and where the unit lies that it reads.
+__device__ __forceinline__ int copied_row() { return threadIdx.x % TILE; }
+__device__ __forceinline__ int copied_unit() { return threadIdx.x % 32 / TILE; }
+__device__ __forceinline__ int copied_place() { return unit_place(copied_row(), copied_unit()); }
+__device__ __forceinline__ int read_place() { return unit_place(threadIdx.x % 32 / 4, threadIdx.x % 4); }
+
 struct alignas(16) Slice {
     unsigned char heads[Q4K::HEADS];
-    uint4 units[ROUNDS][32];
+    uint4 units[ROUNDS][32]; // of plain weights as they follow each other
 
     // As a weight of its own, for the scales; its units lie otherwise than a weight's.
     template <class F> __device__ __forceinline__ Weight weight() {

@@ -83,8 +83,8 @@ __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out,
             bool there = slice < slices && tile * TILE < w.rows;
 #pragma unroll
             for (int r = 0; r < ROUNDS; r++) {
-                int u = slice * 8 + r * 4 + q;
-                copy_async(&to.units[r][lane], F::at(w, tile * TILE + g, u), there && u < units);
+                int u = slice * 8 + r * 4 + copied_unit();
+                copy_async(&to.units[r][copied_place()], F::at(w, tile * TILE + copied_row(), u), there && u < units);
             }
             bool whole = F::FORMAT == Q4K_BLOCKS || (slice * blocks + lane) * 32 < w.k;
             if (lane < blocks)
@@ -106,7 +106,7 @@ __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out,
 #pragma unroll
             for (int t = 0; t < TILES; t++) {
                 Slice &from = ring[stage * TILES + t];
-                units[t] = from.units[r][lane];
+                units[t] = from.units[r][read_place()];
                 scales[t] = F::template scales<T>(from.template weight<F>(), g, r * 4 + q);
             }
 #pragma unroll

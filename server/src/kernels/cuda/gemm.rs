@@ -153,6 +153,8 @@ impl Blas {
         d: &Descriptors,
     ) -> std::result::Result<Vec<cublasLtMatmulHeuristicResult_t>, CublasError> {
         let (preference, room) = (lt::create_matmul_pref()?, WORKSPACE);
+        // Where a sum is taken in parts, the parts stay in f32: rounded to the results' type they cost more than all else.
+        let parts = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
         let mut found =
             [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];
         let mut count = 0;
@@ -167,6 +169,13 @@ impl Blas {
                 (&raw const room).cast(),
                 size_of::<usize>(),
             )
+            .and_then(|()| {
+                set(
+                    Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                    (&raw const parts).cast(),
+                    size_of::<u32>(),
+                )
+            })
             .and_then(|()| {
                 // What is promised of the addresses, instead of the 256 that are taken for granted.
                 let bytes = 16u32;

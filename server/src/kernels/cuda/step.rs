@@ -583,7 +583,7 @@ impl Sizes {
         /// `Slot` of decode_weights.cuh.
         const SLOT: usize = 2 * 32 * 16 + 160;
         /// `Reading` of decode_weights.cuh.
-        const READING: usize = 96;
+        const READING: usize = 80;
         /// Two of `Location`.
         const LOCATIONS: usize = 48;
         /// `Task` and `Joined` of decode_attention.cuh.
