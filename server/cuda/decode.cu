@@ -22,7 +22,7 @@ struct Step {
 };
 
 static_assert(sizeof(Product) == 80 && sizeof(Reading) == 80 && sizeof(Location) == 24 && sizeof(Task) == 48 &&
-                  sizeof(Joined) == 16 && sizeof(Slice) == 1184,
+                  sizeof(Joined) == 16 && sizeof(Slice) == 1184 && sizeof(Batch) == 1024,
               "the host counts with these");
 
 // x = the tokens' rows of the table.
@@ -52,10 +52,10 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
     });
 }
 
-template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
-    SHARED_MEMORY(raw);
-    auto *ring = reinterpret_cast<Slice *>(raw);
-    auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH);
+// BLOCKS: whether any of the products' weights are in blocks.
+template <class T, int D, bool BLOCKS> __device__ __forceinline__ void step(const Step &s) {
+    SHARED_MEMORY(ring);
+    auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH * sizeof(Slot<BLOCKS>));
     auto *readings = reinterpret_cast<Reading *>(turns + MOST);
     auto *locations = reinterpret_cast<Location *>(readings + s.readings);
     auto *tasks = reinterpret_cast<Task *>(locations + (s.count + 1) / 2 * 2);
@@ -74,9 +74,8 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     products.put(0, products.word(0));
     __syncthreads();
     Source source = {locations, readings, s.count, ring};
-    Stream::begin(source).keep();
-    uint32_t met = 0;
-    auto meet_all = [&] { meet(s.arrived, met += gridDim.x); };
+    Stream<BLOCKS>::begin(source).keep();
+    Meeting meeting = {s.arrived, 0};
     embed<T>(s);
     for (int i = threadIdx.x; i < s.rows * s.plan.pairs; i += THREADS) {
         int m = i / s.plan.pairs, pair = i % s.plan.pairs;
@@ -89,20 +88,23 @@ template <class T, int D> __device__ __forceinline__ void step(const Step &s) {
     share_out<T, D>(attending);
     Cache cache = s.cache;
     for (int i = 0; i < s.count; i++) {
-        multiply<T>(products, i, source, s.rows, s.eps, inputs, found, meet_all);
+        multiply<T, BLOCKS>(products, i, source, s.rows, s.eps, inputs, found, meeting);
         if (now[i % 2].mode != NORM_BIAS || now[(i + 1) % 2].mode == NORM_BIAS) continue;
         // Behind qkv.
+        meeting.arrive();
         for (int t = 0; t < attending.task_count; t++) ask_for<T, D>(cache, tasks[t]);
-        meet_all();
+        meeting.wait();
         for (int t = 0; t < attending.task_count; t++) attend<T, D>(attending, cache, tasks[t], turns, memory);
-        meet_all();
+        meeting.arrive();
+        meeting.wait();
         for (int h = 0; h < attending.joined_count; h++) join<T, D>(attending, joined[h], memory);
         cache.layer++;
     }
 }
 
 #define SIZED(T, name, D)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_##D##_##name(Step s) { step<T, D>(s); }
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_##D##_##name(Step s) { step<T, D, true>(s); }        \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_plain_##D##_##name(Step s) { step<T, D, false>(s); }
 #define DEFINE(T, name)                                                                                                \
     SIZED(T, name, 64)                                                                                                 \
     SIZED(T, name, 128)

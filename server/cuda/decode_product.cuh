@@ -256,8 +256,8 @@ struct Piece {
 };
 
 // Goes through this warp's piece of plain weights, and puts down what it finds: `found` is [tile + warp][m].
-template <class T>
-__device__ __forceinline__ void sum_plain(const Reading &r, Piece piece, Stream &stream, const Inputs &inputs, float *found) {
+template <class T, bool BLOCKS>
+__device__ __forceinline__ void sum_plain(const Reading &r, Piece piece, Stream<BLOCKS> &stream, const Inputs &inputs, float *found) {
     int lane = lane_id();
     piece.for_runs(r.length, [&](int count) {
         const uint4 *x = inputs.quads() + piece.batch * ROUNDS * 64 + lane;
@@ -265,7 +265,7 @@ __device__ __forceinline__ void sum_plain(const Reading &r, Piece piece, Stream 
 #pragma unroll 1
         for (; count > 0; count--, x += ROUNDS * 64) {
             uint4 units[ROUNDS];
-            stream.take([&](const Slice &slot) {
+            stream.take([&](const auto &slot) {
 #pragma unroll
                 for (int r = 0; r < ROUNDS; r++) units[r] = slot.units[r][lane];
             });
@@ -310,7 +310,7 @@ template <int ROWS> struct TileSum {
 
 // The same of blocks, for so many rows of inputs: `found` is [warp][tile][m][row of the tile].
 template <class F, class T, int ROWS>
-__device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece, Stream &stream, const Inputs &inputs, float *found) {
+__device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece, Stream<true> &stream, const Inputs &inputs, float *found) {
     using S = Scaled<F>;
     constexpr int APART = 3 - ROWS;
     int lane = lane_id(), tiles = r.tiles, halves = r.halves;
@@ -375,8 +375,8 @@ __device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece,
 __device__ __forceinline__ float sum_found(const float *found, const Reading &r, bool plain, int rows, int tile, int m, int row) {
     float sum = 0;
     if (plain) {
-        int last = piece_of(r.all, (tile + 1) * r.length - 1);
-        for (int warp = piece_of(r.all, tile * r.length); warp <= last; warp++)
+        int last = r.piece_with((tile + 1) * r.length - 1);
+        for (int warp = r.piece_with(tile * r.length); warp <= last; warp++)
             if (piece_begin(r.all, warp) < piece_begin(r.all, warp + 1)) sum += found[(tile + warp) * MOST + m];
     } else {
 #pragma unroll
@@ -391,7 +391,7 @@ struct Result {
 
     __device__ __forceinline__ Result(const Product &p, const Reading &r, int rows, int i) {
         int bits = p.format == DENSE ? 0 : 3;
-        row = i & ((1 << bits) - 1), m = (i >> bits) % MOST, tile = (i >> bits) / MOST * r.halves;
+        row = i & ((1 << bits) - 1), m = (i >> bits) % MOST, tile = (i >> bits) / MOST << (r.halves - 1); // one or two
         output = p.first_output(tile) + row;
         if (tile >= r.tiles || m >= rows || output >= p.outputs()) output = -1;
     }
@@ -403,11 +403,12 @@ struct Result {
     }
 };
 
+// The outputs of a block from what its warps found. What each thread's first one is added to is known.
 template <class T>
 __device__ __forceinline__ void finish(const Product &p, const Reading &r, int rows, const float *found, float first_before) {
     int mode = p.mode;
     bool plain = p.format == DENSE;
-    for (int i = threadIdx.x; i < r.tiles / r.halves * MOST * p.height(); i += THREADS) {
+    for (int i = threadIdx.x; i < (r.tiles >> (r.halves - 1)) * MOST * p.height(); i += THREADS) { // one half or two
         Result result(p, r, rows, i);
         if (result.output < 0) continue;
         float sum = sum_found(found, r, plain, rows, result.tile, result.m, result.row);
@@ -435,33 +436,47 @@ struct Products {
     }
 };
 
-// Product i: waits with `meet_all` until the inputs are there, unless an earlier part of it did, and multiplies. What comes
-// behind it is there then too.
-template <class T, class Meet>
+// Where all blocks of the grid meet.
+struct Meeting {
+    uint32_t *arrived; // 0 at the start
+    uint32_t all;      // that have arrived once they have met
+    __device__ __forceinline__ void arrive() {
+        all += gridDim.x;
+        ::arrive(arrived);
+    }
+    __device__ __forceinline__ void wait() const { wait_for(arrived, all); }
+};
+
+// Product i: meets the other blocks, unless an earlier part of it did, since its inputs are theirs, and multiplies.
+template <class T, bool BLOCKS>
 __device__ __forceinline__ void multiply(const Products &products, int i, const Source &source, int rows, float eps,
-                                         const Inputs &inputs, float *found, const Meet &meet_all) {
+                                         const Inputs &inputs, float *found, Meeting &meeting) {
     const Product &p = products.now[i % 2];
     const Reading &r = source.readings[p.reading];
+    if (p.part == 0) meeting.arrive();
     // What depends on nothing is done before the others are waited for.
     uint32_t next = products.word(i + 1);
     Pack<T, 8> norm = {};
     int first = threadIdx.x * 8;
     if (p.mode != ADD && first < p.weight.k) norm = load<T, 8>(static_cast<const T *>(p.norm) + first);
-    float before = Result(p, r, rows, threadIdx.x).template before<T>(p);
+    __shared__ float before[THREADS]; // registers are wanted for the weights
+    before[threadIdx.x] = Result(p, r, rows, threadIdx.x).template before<T>(p);
     Piece piece(r);
     if (p.part == 0) {
-        meet_all();
+        meeting.wait();
         stage<T>(p, rows, eps, norm, inputs);
     } else __syncthreads(); // what was found before may still be read
-    Stream stream = Stream::again(source);
-    with_format<T>(p.format, [&](auto format) {
-        using F = decltype(format);
-        if constexpr (F::FORMAT == DENSE) sum_plain<T>(r, piece, stream, inputs, found);
-        else if (rows == 1) sum_blocks<F, T, 1>(r, p.weight.k, piece, stream, inputs, found);
-        else sum_blocks<F, T, 2>(r, p.weight.k, piece, stream, inputs, found);
-    });
-    stream.keep();
     products.put(i + 1, next); // over the one before this, which nobody reads any more
+    auto stream = Stream<BLOCKS>::again(source);
+    if constexpr (BLOCKS)
+        with_format<T>(p.format, [&](auto format) {
+            using F = decltype(format);
+            if constexpr (F::FORMAT == DENSE) sum_plain<T>(r, piece, stream, inputs, found);
+            else if (rows == 1) sum_blocks<F, T, 1>(r, p.weight.k, piece, stream, inputs, found);
+            else sum_blocks<F, T, 2>(r, p.weight.k, piece, stream, inputs, found);
+        });
+    else sum_plain<T>(r, piece, stream, inputs, found);
+    stream.keep();
     __syncthreads();
-    finish<T>(p, r, rows, found, before);
+    finish<T>(p, r, rows, found, before[threadIdx.x]);
 }

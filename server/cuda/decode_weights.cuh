@@ -8,12 +8,14 @@
 // rows, a slice, so that a warp keeps the inputs for it in registers.
 #pragma once
 #include <climits>
+#include <type_traits>
 
 #include "formats.cuh"
 
 constexpr int WARPS = 16, THREADS = 32 * WARPS;
 // Rows of inputs at most.
 constexpr int MOST = 2;
+
 // Batches that a warp has under way. The host knows it too.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900 || __CUDA_ARCH__ / 100 == 10
 constexpr int DEPTH = 6;
@@ -22,6 +24,11 @@ constexpr int DEPTH = 4;
 #else
 constexpr int DEPTH = 2;
 #endif
+// Where one lies. A step whose weights are all plain has no scales to bring.
+struct Batch {
+    uint4 units[ROUNDS][32];
+};
+template <bool BLOCKS> using Slot = std::conditional_t<BLOCKS, Slice, Batch>;
 
 enum Mode {
     NORM_BIAS,  // out[m, rows] = T(w · rms_norm(x) + bias)
@@ -51,7 +58,7 @@ struct Product {
         return (all + blocks - 1 - static_cast<int>(blockIdx.x)) / blocks * halves();
     }
     __device__ __forceinline__ int first_output(int tile) const {
-        return (tile / halves() * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * height();
+        return ((tile >> (halves() - 1)) * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * height(); // one or two
     }
     // Batches of a tile: 512 plain weights of each row, 128 of q8_0, 256 of the others.
     __device__ __forceinline__ int batches() const {
@@ -62,9 +69,6 @@ struct Product {
 
 // Where the piece of a warp begins among a block's batches, `all` in number.
 __device__ __forceinline__ int piece_begin(int all, int warp) { return all * warp / WARPS; }
-// The warp whose piece holds a batch.
-__device__ __forceinline__ int piece_of(int all, int batch) { return ((batch + 1) * WARPS - 1) / all; }
-
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / 32; }
 
@@ -76,7 +80,7 @@ struct alignas(16) Reading {
     int units, span, batch_units, slice_units;                 // of a row: all, in a round, and from a batch or a run to the next
     int blocks, lanes;                                         // what holds a tile's scales, 16 bytes each; lanes that bring them
     int tiles, halves, all, length;                            // the last: batches of this block, and of a run
-    float run_of;                                              // 1 / length
+    float run_of, piece_of;                                    // 1 / length, 1 / all
 
     __device__ __forceinline__ explicit Reading(const Product &p) {
         Weight w = p.weight;
@@ -92,11 +96,14 @@ struct alignas(16) Reading {
         batch_units = plain ? ROUNDS * span : 0, slice_units = plain ? 0 : ROUNDS * span;
         begin = blockIdx.x * tile + (q4k ? Q4K::HEADS : 0), head_begin = blockIdx.x * head_tile;
         tiles = p.tiles(), halves = p.halves(), all = tiles * p.batches(), length = plain ? p.batches() : tiles / halves;
-        run_of = 1.0f / length;
+        run_of = 1.0f / length, piece_of = 1.0f / all;
     }
 
-    // The run that a batch belongs to: exact, since batches are few.
+    // The run that a batch belongs to, and the warp whose piece holds it: exact, since batches are few.
     __device__ __forceinline__ int run_with(int at) const { return static_cast<int>((at + 0.5f) * run_of); }
+    __device__ __forceinline__ int piece_with(int at) const {
+        return static_cast<int>((at * WARPS + (WARPS - 0.5f)) * piece_of);
+    }
 };
 
 // Where a product's weight lies, and which reading is its.
@@ -114,7 +121,7 @@ struct Source {
     const Location *locations; // [count]: of each product
     const Reading *readings;
     int count;
-    Slice *ring; // [WARPS, DEPTH]
+    unsigned char *ring; // [WARPS, DEPTH] `Slot`s
 };
 
 // Where a warp is in what it reads.
@@ -126,7 +133,7 @@ struct Position {
 
 // All of a step's weights that a warp reads, product after product. While it is used it must stay in registers, so nothing in
 // it is indexed, and no function takes its address; and pointers must be known to be to shared memory.
-struct Stream : Position {
+template <bool BLOCKS> struct Stream : Position {
     Source source;
     // What follows from these: see `resume`.
     const unsigned char *from, *head; // this lane's part of the next batch
@@ -205,13 +212,18 @@ struct Stream : Position {
         scaled = slice * lanes + lane < r.blocks;
     }
 
+    __device__ __forceinline__ Slot<BLOCKS> &now() const {
+        return reinterpret_cast<Slot<BLOCKS> *>(source.ring)[warp_id() * DEPTH + slot];
+    }
+
     // Asks for a batch, and goes to the next slot.
     __device__ __forceinline__ void ask() {
         int lane = lane_id();
-        Slice *to = source.ring + warp_id() * DEPTH + slot;
+        Slot<BLOCKS> &to = now();
 #pragma unroll
-        for (int r = 0; r < ROUNDS; r++) copy_async(&to->units[r][place], from + r * 32 * 16, units > r * span);
-        if (lane < lanes) copy_async(to->heads + lane * 16, head, scaled);
+        for (int r = 0; r < ROUNDS; r++) copy_async(&to.units[r][place], from + r * 32 * 16, units > r * span);
+        if constexpr (BLOCKS)
+            if (lane < lanes) copy_async(to.heads + lane * 16, head, scaled);
         copy_commit();
         from += step, head += head_step, units -= step_units;
         slot = slot == DEPTH - 1 ? 0 : slot + 1;
@@ -229,7 +241,7 @@ struct Stream : Position {
     template <class R> __device__ __forceinline__ void take(const R &read) {
         copy_wait<DEPTH - 1>();
         __syncwarp(); // other lanes brought the heads
-        read(static_cast<const Slice &>(source.ring[warp_id() * DEPTH + slot]));
+        read(static_cast<const Slot<BLOCKS> &>(now()));
         __syncwarp();
         ask();
     }

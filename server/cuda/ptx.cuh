@@ -91,12 +91,15 @@ __device__ __forceinline__ void prefetch(const void *from, uint32_t bytes) {
 #endif
 }
 
-// Waits until every block of the grid has come here, all of which must be running at once; what they wrote before is
-// there to be read, past the first-level cache. `arrived` began as 0, and `all` is how many have come by then.
-__device__ __forceinline__ void meet(uint32_t *arrived, uint32_t all) {
+// The blocks of a grid, all of which must be running at once, meet in two halves, between which each may do what depends on no
+// other: it tells that it has arrived, and waits until all have. What they wrote before is there to be read then, past the
+// first-level cache. `arrived` began as 0, and `all` is how many have arrived by then.
+__device__ __forceinline__ void arrive(uint32_t *arrived) {
     __syncthreads();
+    if (threadIdx.x == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
+}
+__device__ __forceinline__ void wait_for(const uint32_t *arrived, uint32_t all) {
     if (threadIdx.x == 0) {
-        asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(arrived) : "memory");
         uint32_t seen;
         do asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(arrived) : "memory");
         while (seen < all);

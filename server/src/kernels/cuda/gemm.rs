@@ -60,7 +60,7 @@ unsafe impl Send for Blas {}
 
 const WORKSPACE: usize = 32 << 20;
 /// Algorithms that are measured for a shape, how often, and products for each time.
-const CANDIDATES: usize = 8;
+const CANDIDATES: usize = 32;
 const PASSES: usize = 3;
 const ROUNDS: usize = 3;
 /// Fewer rows than this take the library's own choice.
@@ -153,7 +153,7 @@ impl Blas {
         d: &Descriptors,
     ) -> std::result::Result<Vec<cublasLtMatmulHeuristicResult_t>, CublasError> {
         let (preference, room) = (lt::create_matmul_pref()?, WORKSPACE);
-        // Where a sum is taken in parts, the parts stay in f32: rounded to the results' type they cost more than all else.
+        // Where a sum is taken in parts, these stay in f32 too.
         let parts = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
         let mut found =
             [const { MaybeUninit::<cublasLtMatmulHeuristicResult_t>::uninit() }; CANDIDATES];

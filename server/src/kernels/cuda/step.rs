@@ -277,6 +277,7 @@ impl Step {
             let mut sizes = Sizes {
                 rows,
                 plain: factors.iter().any(Factor::plain),
+                blocks: !factors.iter().all(Factor::plain),
                 products: 0,
                 readings: 0,
                 found: 0,
@@ -483,8 +484,9 @@ impl Step {
             cooperative: true,
             ..Launch::new((gpu.processors, 1, 1), 32 * WARPS)
         };
+        let kind = if sizes.blocks { "" } else { "plain_" };
         Ok(Some(Step {
-            kernel: format!("step_{head_size}_{}", type_name(dtype)?),
+            kernel: format!("step_{kind}{head_size}_{}", type_name(dtype)?),
             launch: launch.shared(shared),
             rows,
             words: model.embedding.address()?.rows as usize,
@@ -555,13 +557,14 @@ impl Step {
 }
 
 /// Bytes of shared memory that the kernel has without asking for them.
-const STATIC: usize = 1024;
+const STATIC: usize = 3072;
 
 /// What a block's shared memory depends on.
 struct Sizes {
     rows: usize,
-    /// Some weights are not in blocks.
+    /// Some weights are not in blocks, and some are.
     plain: bool,
+    blocks: bool,
     /// Parts of products, and how many of them differ in what they read.
     products: usize,
     readings: usize,
@@ -580,8 +583,8 @@ impl Sizes {
     /// what a block does of attention, and then what the warps found of a product and its inputs (see `Inputs` of decode_product.cuh) or, in turn with these, what
     /// attention works in. See `step` of decode.cu.
     fn shared_bytes(&self, gpu: &Gpu) -> usize {
-        /// `Slot` of decode_weights.cuh.
-        const SLOT: usize = 2 * 32 * 16 + 160;
+        // `Slot` of decode_weights.cuh.
+        let slot = 2 * 32 * 16 + if self.blocks { 160 } else { 0 };
         /// `Reading` of decode_weights.cuh.
         const READING: usize = 80;
         /// Two of `Location`.
@@ -607,7 +610,7 @@ impl Sizes {
             self.rows
         };
         let inputs = rows * (2 * whole + whole / 32 * 4);
-        WARPS * depth * SLOT
+        WARPS * depth * slot
             + Step::MOST_ROWS * self.head_size / 2 * 8
             + self.readings * READING
             + self.products.div_ceil(2) * LOCATIONS
