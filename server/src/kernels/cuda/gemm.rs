@@ -60,7 +60,7 @@ unsafe impl Send for Blas {}
 
 const WORKSPACE: usize = 32 << 20;
 /// Algorithms that are measured for a shape, how often, and products for each time.
-const CANDIDATES: usize = 32;
+const CANDIDATES: usize = 8;
 const PASSES: usize = 3;
 const ROUNDS: usize = 3;
 /// Fewer rows than this take the library's own choice.
