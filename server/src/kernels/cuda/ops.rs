@@ -129,8 +129,10 @@ pub fn gather(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
 }
 
 fn norm(kernel: &str, out: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Result<()> {
-    /// What a block's threads keep in registers.
+    /// What a warp's threads keep in registers, and what a block's do.
+    const SHORT: usize = 2048;
     const LONGEST: usize = 8192;
+    const THREADS: usize = 256;
     let (rows, n) = y.dims2()?;
     let weights = if kernel == "rms_norm" { n } else { 2 * n };
     if weight.elem_count() != weights || out.elem_count() != y.elem_count() || n > LONGEST {
@@ -142,14 +144,18 @@ fn norm(kernel: &str, out: &Tensor, y: &Tensor, weight: &Tensor, eps: f64) -> Re
     }
     let ((out_at, a, gpu), (y_at, b, _), (weight_at, c, _)) = (at(out)?, at(y)?, at(weight)?);
     let dtype = same_type(&[a, b, c])?;
-    let (name, _) = width(dtype, n, &[out_at, y_at, weight_at]);
+    let (name, elements) = width(dtype, n, &[out_at, y_at, weight_at]);
+    let (name, blocks) = match n {
+        ..=SHORT if elements > 1 => ("short", rows.div_ceil(THREADS / 32)),
+        _ => (name, rows),
+    };
     let name = format!("{kernel}_{}_{name}", type_name(dtype)?);
     // SAFETY: out and y are [rows, n], the weight as long as the kernel takes it.
     unsafe {
         gpu.launch(
             &name,
-            Launch::new((rows, 1, 1), 256),
-            params![out_at, y_at, weight_at, n as i32, eps as f32],
+            Launch::new((blocks, 1, 1), THREADS),
+            params![out_at, y_at, weight_at, rows as i32, n as i32, eps as f32],
         )
     }
 }
