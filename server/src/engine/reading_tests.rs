@@ -18,7 +18,9 @@ fn a_long_text_holds_up_nobody() {
     let (long, short) = (Client::new(&engine), Client::new(&engine));
     let answer = short.ask(None, &[], "a", 20);
     while !matches!(short.next(), Event::Token { .. }) {}
-    let texts: Vec<u64> = (0..24).map(|_| long.ask(None, &[], &longest(), 1)).collect();
+    let texts: Vec<u64> = (0..24)
+        .map(|_| long.ask(None, &[], &longest(), 1))
+        .collect();
     assert!(short.answer(answer).finish.is_some());
     // Each takes far longer to read than the answer took.
     assert!(engine.open_requests() > 1);
