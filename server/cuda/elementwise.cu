@@ -54,13 +54,12 @@ template <class T, int V> __device__ void gather_rows(const T *table, const uint
                     load<T, V>(table + static_cast<size_t>(ids[row]) * n + column));
 }
 
-// out[grid · grid, 3 · patch²] = the patches of pixels[3, size, size], each as channel, y, x.
-template <class T> __device__ void patch_rows(const float *pixels, T *out, int size, int patch) {
+// out[grid · grid, 3 · patch²] = the patches of a picture, each as channel, y, x: `value_at(channel, y · size + x)`.
+template <class T, class V> __device__ void patch_rows(const V &value_at, T *out, int size, int patch) {
     int at = blockIdx.x * blockDim.x + threadIdx.x, grid = size / patch, row = 3 * patch * patch;
     if (at >= grid * grid * row) return;
     int p = at / row, i = at % row, channel = i / (patch * patch), y = i / patch % patch, x = i % patch;
-    out[at] = from_float<T>(
-        pixels[(static_cast<size_t>(channel) * size + p / grid * patch + y) * size + p % grid * patch + x]);
+    out[at] = from_float<T>(value_at(channel, (p / grid * patch + y) * size + p % grid * patch + x));
 }
 
 #define DEFINE(T, name)                                                                                                \
@@ -88,6 +87,11 @@ FOR_EACH_TYPE(DEFINE)
 #define DEFINE_PATCHES(T, name)                                                                                        \
     extern "C" __global__ void __launch_bounds__(256)                                                                  \
         patches_##name(const float *pixels, T *out, int size, int patch) {                                             \
-        patch_rows(pixels, out, size, patch);                                                                          \
+        patch_rows([=](int channel, int at) { return pixels[channel * size * size + at]; }, out, size, patch);         \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(256)                                                                  \
+        patches_of_bytes_##name(const uint8_t *pixels, const float *values, T *out, int size, int patch) {             \
+        patch_rows([=](int channel, int at) { return values[channel * 256 + pixels[3 * at + channel]]; }, out, size,   \
+                   patch);                                                                                             \
     }
 FOR_EACH_TYPE(DEFINE_PATCHES)

@@ -72,9 +72,11 @@ impl Pace {
         }
     }
 
-    /// Rows of a stage of the vision tower that take a good half of a decode step.
-    pub fn vision_rows(&self, kind: usize) -> usize {
-        self.rows_in_a_step(self.vision_rows[kind].or(Duration::from_micros(20)))
+    /// How many of a vision tower's stage's `rows` are computed together, in slices of one size that take a good half of a
+    /// decode step at most: a card knows best how to multiply sizes that it had before.
+    pub fn vision_rows(&self, kind: usize, rows: usize) -> usize {
+        let most = self.rows_in_a_step(self.vision_rows[kind].or(Duration::from_micros(20)));
+        rows.div_ceil(rows.div_ceil(most).max(1))
     }
 
     /// Rows of a prompt that a decode step takes along for a good half of its time.
@@ -136,6 +138,20 @@ mod tests {
         // A slice of few layers says as much as a whole pass.
         cpu.prefilled(US(600), 24, 1, 4);
         assert_eq!(cpu.prefill_rows(160, 4), 24);
+    }
+
+    #[test]
+    fn a_stage_goes_in_slices_of_one_size() {
+        let mut pace = Pace::default();
+        pace.forward(MS(5), 1, true);
+        pace.vision(1, US(1920), 6400); // 0.3 µs a row: all take less than a slice may
+        assert_eq!(pace.vision_rows(1, 6401), 6401);
+        pace.vision(2, MS(8), 6400); // 1.25 µs
+        assert_eq!(pace.vision_rows(2, 6401), 2134);
+        // However the mean moves meanwhile.
+        pace.vision(2, US(8100), 6400);
+        assert_eq!(pace.vision_rows(2, 6401), 2134);
+        assert_eq!(pace.vision_rows(2, 5), 5);
     }
 
     #[test]

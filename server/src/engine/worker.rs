@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use candle_core::Tensor;
 use wire::{ErrorCode, FinishReason};
 
 use looking::{Looking, Picture};
@@ -24,6 +25,7 @@ use super::types::{AskJob, Event, JobError, PictureKey};
 use super::{Command, Load, Settings};
 use crate::device::{device_memory, tell_memory};
 use crate::glm4v::{IMAGE, Model, positions};
+use crate::image::Pixels;
 use crate::kernels::{Arena, Span};
 use crate::metrics::{METRICS, Share};
 use crate::text::{AnswerStream, Tokenizer, prompt};
@@ -584,7 +586,12 @@ impl Worker {
         let device = self.model.device();
         self.model.reserve_memory()?;
         tell_memory(device, "with the KV cache, and reserved");
-        let vectors = self.model.vision.encode(&vec![0.5; 3 * size * size])?;
+        let pixels = Pixels::plain(size as u32, 128);
+        if device.is_cuda() {
+            // It measures its products at first.
+            look_at(&self.model, &pixels, &mut Pace::default(), false)?;
+        }
+        let vectors = look_at(&self.model, &pixels, &mut self.pace, false)?;
         tell_memory(device, "after a picture");
         let rows = vectors.dim(0)?;
         let mut pages = Vec::new();
@@ -638,6 +645,10 @@ impl Worker {
                 pages,
             });
         }
+        if device.is_cuda() {
+            // The sizes of products beside somebody who decodes.
+            look_at(&self.model, &pixels, &mut self.pace, true)?;
+        }
         Ok(())
     }
 
@@ -648,6 +659,31 @@ impl Worker {
             return crate::kernels::cuda::stop_measuring(self.model.device());
         }
         Ok(())
+    }
+}
+
+/// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `pace` what each
+/// took.
+fn look_at(
+    model: &Model,
+    pixels: &Pixels,
+    pace: &mut Pace,
+    sliced: bool,
+) -> candle_core::Result<Tensor> {
+    let vision = &model.vision;
+    let mut encoding = vision.start(pixels)?;
+    loop {
+        let (started, kind) = (Instant::now(), encoding.kind());
+        let most = match sliced {
+            true => pace.vision_rows(kind, vision.rows(&encoding)),
+            false => Pace::WHOLE,
+        };
+        let step = vision.step(&mut encoding, most)?;
+        model.device().synchronize()?;
+        pace.vision(kind, started.elapsed(), step.rows);
+        if let Some(vectors) = step.vectors {
+            return Ok(vectors);
+        }
     }
 }
 

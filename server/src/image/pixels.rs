@@ -68,6 +68,16 @@ impl Pixels {
         &self.data
     }
 
+    /// One colour everywhere.
+    pub fn plain(size: u32, byte: u8) -> Self {
+        Self::new(size, vec![byte; size as usize * size as usize * 3])
+    }
+
+    /// The value of each byte in each channel, for a device that makes values of bytes by itself.
+    pub fn values() -> &'static [[f32; 256]; 3] {
+        &TABLES
+    }
+
     /// What enters the vision tower: [3, S, S], each byte /255, minus [`MEAN`], divided by [`STD`].
     pub fn to_f32_chw(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.data.len()];

@@ -3,6 +3,7 @@
 use candle_core::cpu::erf::erf_f64;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
+use glimpse::image::Pixels;
 use glimpse::kernels::cuda::Blocks;
 use glimpse::kernels::{self, Arena, PAGE, Plan, Rotary, Span};
 
@@ -316,6 +317,32 @@ fn weights_in_blocks() {
                 close(&what, &y, &with_onto, 2.0 * tolerance(dtype));
             }
         }
+    }
+}
+
+#[test]
+fn patches_of_bytes_are_those_of_their_values() {
+    let Some(device) = card() else { return };
+    let (size, patch) = (42, 14);
+    let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i * 37 % 251) as u8).collect();
+    let of = Pixels::values();
+    let values: Vec<f32> = (0..bytes.len())
+        .map(|i| {
+            let (channel, at) = (i / (size * size), i % (size * size));
+            of[channel][usize::from(bytes[3 * at + channel])]
+        })
+        .collect();
+    for dtype in TYPES {
+        poison(bytes.len(), dtype, &device);
+        let got = kernels::cuda::patches_of_bytes(&bytes, of, size, patch, dtype, &device).unwrap();
+        let want = kernels::cuda::patches(&values, size, patch, dtype, &device).unwrap();
+        assert_eq!(self::values(&got), self::values(&want));
+        assert_eq!(got.dims(), [9, 3 * patch * patch]);
+        // By the definition: the second patch's second channel's third row.
+        let at = 588 + 196 + 2 * 14;
+        let exact = Tensor::new(&values[42 * 42 + 2 * 42 + 14..][..14], &Device::Cpu).unwrap();
+        let exact = self::values(&exact.to_dtype(dtype).unwrap());
+        assert_eq!(self::values(&got)[at..][..14], exact);
     }
 }
 

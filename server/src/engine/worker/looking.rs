@@ -159,7 +159,7 @@ impl Worker {
         let begun = guarded(|| {
             #[cfg(test)]
             crate::engine::faults::strike("picture", &[])?;
-            vision.start(&pixels.to_f32_chw())
+            vision.start(&pixels)
         });
         match begun {
             Ok(encoding) => {
@@ -188,7 +188,8 @@ impl Worker {
             Stage::Vision { encoding, behind } => {
                 let kind = encoding.kind();
                 let most = if decoding {
-                    self.pace.vision_rows(kind)
+                    self.pace
+                        .vision_rows(kind, self.model.vision.rows(encoding))
                 } else {
                     Pace::WHOLE
                 };

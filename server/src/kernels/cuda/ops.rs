@@ -201,6 +201,52 @@ pub fn copy_within(tensor: &Tensor, from: usize, to: usize, len: usize) -> Resul
     }
 }
 
+/// The same as [`patches`] of bytes [size, size, 3], each with its channel's value for it.
+pub fn patches_of_bytes(
+    pixels: &[u8],
+    values: &[[f32; 256]; 3],
+    size: usize,
+    patch: usize,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let grid = size / patch.max(1);
+    if grid * patch != size
+        || pixels.len() != 3 * size * size
+        || i32::try_from(pixels.len()).is_err()
+    {
+        bail!(
+            "{} bytes for patches of {patch} of {size}×{size}×3",
+            pixels.len()
+        )
+    }
+    let pixels = upload(pixels, DType::U8, device)?;
+    let values = values.as_flattened();
+    // SAFETY: as many bytes as the values have, and any are a byte.
+    let values =
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+    let values = upload(values, DType::F32, device)?;
+    let (pixels_at, _, gpu) = at(&pixels)?;
+    let out = unwritten(&gpu, (grid * grid, 3 * patch * patch), dtype)?;
+    let name = format!("patches_of_bytes_{}", type_name(dtype)?);
+    let launch = Launch::new((pixels.elem_count().div_ceil(256), 1, 1), 256);
+    // SAFETY: the pixels are size·size·3, out has as many elements, and there is a value for each byte of each channel.
+    unsafe {
+        gpu.launch(
+            &name,
+            launch,
+            params![
+                pixels_at,
+                at(&values)?.0,
+                at(&out)?.0,
+                size as i32,
+                patch as i32
+            ],
+        )?;
+    }
+    Ok(out)
+}
+
 /// Cuts `pixels` [3 · size · size], in the host's memory, into rows of a patch each, channel, y, x, in `dtype`.
 pub fn patches(
     pixels: &[f32],
