@@ -580,11 +580,12 @@ struct Sizes {
 
 impl Sizes {
     /// Shared memory of a block: the weights that are under way, the positions' cosines and sines, how the products are read,
-    /// what a block does of attention, and then what the warps found of a product and its inputs (see `Inputs` of decode_product.cuh) or, in turn with these, what
-    /// attention works in. See `step` of decode.cu.
+    /// what a block does of attention, and then what the warps found of a product and its inputs (see `Inputs` of
+    /// decode_product.cuh) or, in turn with these, what attention works in. See `step` of decode.cu.
     fn shared_bytes(&self, gpu: &Gpu) -> usize {
-        // `Slot` of decode_weights.cuh.
-        let slot = 2 * 32 * 16 + if self.blocks { 160 } else { 0 };
+        /// `Batch` of decode_weights.cuh, and what holds the scales of one.
+        const BATCH: usize = 2 * 32 * 16;
+        const HEADS_OF_BLOCKS: usize = 160;
         /// `Reading` of decode_weights.cuh.
         const READING: usize = 80;
         /// Two of `Location`.
@@ -598,6 +599,7 @@ impl Sizes {
             80 | 87 => 4,
             _ => 2,
         };
+        let slot = BATCH + if self.blocks { HEADS_OF_BLOCKS } else { 0 };
         let groups = PAGE / HEADS;
         let attention = HEADS * (self.head_size + 8) * 2
             + 4 * self.head_size
