@@ -54,12 +54,13 @@ template <class T, int V> __device__ void gather_rows(const T *table, const uint
                     load<T, V>(table + static_cast<size_t>(ids[row]) * n + column));
 }
 
-// out[grid · grid, 3 · patch²] = the patches of a picture, each as channel, y, x: `value_at(channel, y · size + x)`.
-template <class T, class V> __device__ void patch_rows(const V &value_at, T *out, int size, int patch) {
+// out[grid · grid, 3 · patch²] = the patches of pixels[size, size, 3], each as channel, y, x, by values[3, 256].
+template <class T> __device__ void patch_rows(const uint8_t *pixels, const float *values, T *out, int size, int patch) {
     int at = blockIdx.x * blockDim.x + threadIdx.x, grid = size / patch, row = 3 * patch * patch;
     if (at >= grid * grid * row) return;
     int p = at / row, i = at % row, channel = i / (patch * patch), y = i / patch % patch, x = i % patch;
-    out[at] = from_float<T>(value_at(channel, (p / grid * patch + y) * size + p % grid * patch + x));
+    int pixel = (p / grid * patch + y) * size + p % grid * patch + x;
+    out[at] = from_float<T>(values[channel * 256 + pixels[3 * pixel + channel]]);
 }
 
 #define DEFINE(T, name)                                                                                                \
@@ -86,12 +87,7 @@ FOR_EACH_TYPE(DEFINE)
 
 #define DEFINE_PATCHES(T, name)                                                                                        \
     extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        patches_##name(const float *pixels, T *out, int size, int patch) {                                             \
-        patch_rows([=](int channel, int at) { return pixels[channel * size * size + at]; }, out, size, patch);         \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        patches_of_bytes_##name(const uint8_t *pixels, const float *values, T *out, int size, int patch) {             \
-        patch_rows([=](int channel, int at) { return values[channel * 256 + pixels[3 * at + channel]]; }, out, size,   \
-                   patch);                                                                                             \
+        patches_##name(const uint8_t *pixels, const float *values, T *out, int size, int patch) {                      \
+        patch_rows(pixels, values, out, size, patch);                                                                  \
     }
 FOR_EACH_TYPE(DEFINE_PATCHES)

@@ -220,7 +220,7 @@ fn answer(
 
     let asked = Instant::now();
     let vectors = picture
-        .map(|p| model.vision.encode(&p.pixels.to_f32_chw()))
+        .map(|p| model.vision.encode(&p.pixels))
         .transpose()?;
     model.device().synchronize()?;
     timings.vision_ms = ms(asked);

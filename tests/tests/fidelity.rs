@@ -101,7 +101,7 @@ fn check(golden: &Golden, dtype: DType, piece: usize) -> Off {
     let name = format!("{} in {dtype:?}, {pieces}", golden.name());
     let size = model.config.vision_config.image_size as u32;
     let picture = image::load(&golden.picture(), size, &image::Options::default()).unwrap();
-    let seen = model.vision.encode(&picture.pixels.to_f32_chw()).unwrap();
+    let seen = model.vision.encode(&picture.pixels).unwrap();
     let rows = seen.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap();
     let vision = difference(&rows, &golden.rows("vision"));
 

@@ -17,7 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{BenchArgs, Quantize};
 use crate::device::{Target, settle_threads};
 use crate::glm4v::{Model, expand, positions};
-use crate::image;
+use crate::image::{self, Pixels};
 use crate::kernels::{Arena, PAGE, Span};
 use crate::text::{AnswerStream, Turn, prompt};
 
@@ -84,7 +84,7 @@ impl Variant {
         })
     }
 
-    fn see(&mut self, pixels: &[f32]) -> Result<Tensor> {
+    fn see(&mut self, pixels: &Pixels) -> Result<Tensor> {
         let since = Instant::now();
         let vectors = self.model.vision.encode(pixels)?;
         self.model.device().synchronize()?;
@@ -170,10 +170,9 @@ fn ask(
     let size = checkpoint.config.vision_config.image_size as u32;
     let file = fs::read(place.join(&row.image))?;
     let picture = image::load(&file, size, &image::Options::default())?;
-    let pixels = picture.pixels.to_f32_chw();
     let seen = variants
         .iter_mut()
-        .map(|v| v.see(&pixels))
+        .map(|v| v.see(&picture.pixels))
         .collect::<Result<Vec<_>>>()?;
     let mut history = Vec::new();
     for (t, turn) in row.turns.iter().enumerate() {

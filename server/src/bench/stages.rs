@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{BenchArgs, Quantize};
 use crate::device::{Target, device_memory, settle_threads};
 use crate::glm4v::{Config, Model, Part, format_of, row_bytes, tensors};
+use crate::image::Pixels;
 use crate::kernels::{self, Arena, PAGE, Plan, Rotary, Span};
 
 /// Each figure is the median of so many, after some to warm up.
@@ -193,7 +194,7 @@ fn stages(
     };
 
     let size = c.vision_config.image_size;
-    let pixels = vec![0.5; 3 * size * size];
+    let pixels = Pixels::new(size as u32, vec![128; 3 * size * size]);
     let ms = timed(device, 1, || model.vision.encode(&pixels).map(drop))?;
     let least = floor(vision_flops(c), 0.0);
     add(

@@ -586,7 +586,7 @@ impl Worker {
         let device = self.model.device();
         self.model.reserve_memory()?;
         tell_memory(device, "with the KV cache, and reserved");
-        let pixels = Pixels::plain(size as u32, 128);
+        let pixels = Pixels::new(size as u32, vec![128; 3 * size * size]);
         if device.is_cuda() {
             // It measures its products at first.
             look_at(&self.model, &pixels, &mut Pace::default(), false)?;

@@ -146,30 +146,8 @@ impl VisionTower {
 
     /// Starts on a picture.
     pub fn start(&self, pixels: &Pixels) -> candle_core::Result<Encoding> {
-        #[cfg(feature = "cuda")]
-        if self.device.is_cuda() {
-            // It makes values of bytes by itself, a quarter of what would go up otherwise.
-            return self.start_with(kernels::cuda::patches_of_bytes(
-                pixels.rgb(),
-                Pixels::values(),
-                self.config.image_size,
-                self.config.patch_size,
-                self.dtype,
-                &self.device,
-            )?);
-        }
-        self.start_values(&pixels.to_f32_chw())
-    }
-
-    /// The same of [3 · size · size] normalised values, channels first.
-    fn start_values(&self, pixels: &[f32]) -> candle_core::Result<Encoding> {
         let v = &self.config;
         let patches = patches(pixels, v.image_size, v.patch_size, self.dtype, &self.device)?;
-        self.start_with(patches)
-    }
-
-    fn start_with(&self, patches: Tensor) -> candle_core::Result<Encoding> {
-        let v = &self.config;
         Ok(Encoding {
             patches: Some(patches),
             x: Tensor::zeros((v.positions(), v.hidden_size), self.dtype, &self.device)?,
@@ -267,9 +245,9 @@ impl VisionTower {
         kernels::add_layer_norm(x, &mlp, &layer.mlp_norm, eps)
     }
 
-    /// All of it at once, of [3 · size · size] normalised values, channels first.
-    pub fn encode(&self, pixels: &[f32]) -> candle_core::Result<Tensor> {
-        let mut encoding = self.start_values(pixels)?;
+    /// All of it at once.
+    pub fn encode(&self, pixels: &Pixels) -> candle_core::Result<Tensor> {
+        let mut encoding = self.start(pixels)?;
         loop {
             if let Some(vectors) = self.step(&mut encoding, usize::MAX)?.vectors {
                 return Ok(vectors);
@@ -350,9 +328,10 @@ impl Adapter {
     }
 }
 
-/// The rows of [`cut`] in `dtype` on `device`: a card cuts by itself.
+/// The rows of [`cut`] in `dtype` on `device`: a card cuts by itself, and makes values of bytes, a quarter of what would go up
+/// otherwise.
 fn patches(
-    pixels: &[f32],
+    pixels: &Pixels,
     size: usize,
     patch: usize,
     dtype: DType,
@@ -360,10 +339,11 @@ fn patches(
 ) -> candle_core::Result<Tensor> {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        return kernels::cuda::patches(pixels, size, patch, dtype, device);
+        let (bytes, values) = (pixels.rgb(), Pixels::values());
+        return kernels::cuda::patches(bytes, values, size, patch, dtype, device);
     }
     let shape = ((size / patch).pow(2), 3 * patch.pow(2));
-    Tensor::from_vec(cut(pixels, size, patch), shape, device)?.to_dtype(dtype)
+    Tensor::from_vec(cut(&pixels.to_f32_chw(), size, patch), shape, device)?.to_dtype(dtype)
 }
 
 /// Cuts [3, size, size] into rows of a patch each, in the order of the patch convolution's weight: channel, y, x.
@@ -408,9 +388,8 @@ mod tests {
             &mut quiet,
         )
         .unwrap();
-        let pixels: Vec<f32> = (0..3 * size * size)
-            .map(|i| (i % 251) as f32 / 99.0 - 1.2)
-            .collect();
+        let bytes = (0..3 * size * size).map(|i| (i % 251) as u8).collect();
+        let pixels = Pixels::new(size as u32, bytes);
         let whole = model
             .vision
             .encode(&pixels)
@@ -418,7 +397,7 @@ mod tests {
             .to_vec2::<f32>()
             .unwrap();
         for most in [1, 37, 100] {
-            let mut encoding = model.vision.start_values(&pixels).unwrap();
+            let mut encoding = model.vision.start(&pixels).unwrap();
             let sliced = loop {
                 let step = model.vision.step(&mut encoding, most).unwrap();
                 assert!((1..=most).contains(&step.rows));

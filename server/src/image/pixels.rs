@@ -42,8 +42,8 @@ impl fmt::Debug for Counted {
 
 impl Pixels {
     /// `data` is `size` × `size` × 3 bytes.
-    pub(super) fn new(size: u32, data: Vec<u8>) -> Self {
-        debug_assert_eq!(data.len(), size as usize * size as usize * 3);
+    pub fn new(size: u32, data: Vec<u8>) -> Self {
+        assert_eq!(data.len(), size as usize * size as usize * 3);
         let counted = Counted::default();
         Self {
             size,
@@ -66,11 +66,6 @@ impl Pixels {
     /// The bytes: [S, S, 3], rows from the top, R G B.
     pub fn rgb(&self) -> &[u8] {
         &self.data
-    }
-
-    /// One colour everywhere.
-    pub fn plain(size: u32, byte: u8) -> Self {
-        Self::new(size, vec![byte; size as usize * size as usize * 3])
     }
 
     /// The value of each byte in each channel, for a device that makes values of bytes by itself.

@@ -321,28 +321,26 @@ fn weights_in_blocks() {
 }
 
 #[test]
-fn patches_of_bytes_are_those_of_their_values() {
+fn patches_are_cut_by_their_definition() {
     let Some(device) = card() else { return };
     let (size, patch) = (42, 14);
     let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i * 37 % 251) as u8).collect();
     let of = Pixels::values();
-    let values: Vec<f32> = (0..bytes.len())
+    let grid = size / patch;
+    let exact: Vec<f32> = (0..bytes.len())
         .map(|i| {
-            let (channel, at) = (i / (size * size), i % (size * size));
-            of[channel][usize::from(bytes[3 * at + channel])]
+            let (p, channel) = (i / (3 * patch * patch), i / (patch * patch) % 3);
+            let (y, x) = (i / patch % patch, i % patch);
+            let pixel = (p / grid * patch + y) * size + p % grid * patch + x;
+            of[channel][usize::from(bytes[3 * pixel + channel])]
         })
         .collect();
+    let exact = Tensor::new(exact, &Device::Cpu).unwrap();
     for dtype in TYPES {
         poison(bytes.len(), dtype, &device);
-        let got = kernels::cuda::patches_of_bytes(&bytes, of, size, patch, dtype, &device).unwrap();
-        let want = kernels::cuda::patches(&values, size, patch, dtype, &device).unwrap();
-        assert_eq!(self::values(&got), self::values(&want));
-        assert_eq!(got.dims(), [9, 3 * patch * patch]);
-        // By the definition: the second patch's second channel's third row.
-        let at = 588 + 196 + 2 * 14;
-        let exact = Tensor::new(&values[42 * 42 + 2 * 42 + 14..][..14], &Device::Cpu).unwrap();
-        let exact = self::values(&exact.to_dtype(dtype).unwrap());
-        assert_eq!(self::values(&got)[at..][..14], exact);
+        let got = kernels::cuda::patches(&bytes, of, size, patch, dtype, &device).unwrap();
+        assert_eq!(got.dims(), [grid * grid, 3 * patch * patch]);
+        assert_eq!(values(&got), values(&exact.to_dtype(dtype).unwrap()));
     }
 }
 

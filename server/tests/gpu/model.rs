@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 use glimpse::config::Quantize;
 use glimpse::glm4v::{Config, Folder, Model, Weights, tensors};
+use glimpse::image::Pixels;
 use glimpse::kernels::{Arena, PAGE, Span};
 
 use super::support::card;
@@ -131,9 +132,8 @@ fn conversation(name: &str, cpu: &Solo, card: &Solo, bar: f32) {
 /// The largest difference between two pictures' vectors, relative to the largest of the first.
 fn vision_off(cpu: &Model, card: &Model) -> f32 {
     let size = cpu.config.vision_config.image_size;
-    let pixels: Vec<f32> = (0..3 * size * size)
-        .map(|i| (i * 31 % 251) as f32 / 99.0 - 1.2)
-        .collect();
+    let bytes = (0..3 * size * size).map(|i| (i * 31 % 251) as u8).collect();
+    let pixels = Pixels::new(size as u32, bytes);
     let values = |m: &Model| -> Vec<f32> {
         let x = m
             .vision

@@ -18,8 +18,8 @@ pub use gemm::{linear, linear_onto, stop_measuring};
 pub(super) use gpu::{Event, unwritten};
 pub use gpu::{Gpu, check, give_memory_back, keep_memory, pool_use, reserve_memory};
 pub use ops::{
-    add_bias, add_layer_norm, bias_gelu, copy_within, gather, gelu, layer_norm, patches,
-    patches_of_bytes, rms_norm, swiglu,
+    add_bias, add_layer_norm, bias_gelu, copy_within, gather, gelu, layer_norm, patches, rms_norm,
+    swiglu,
 };
 pub use staging::upload;
 pub use step::{Step, StepLayer, StepModel, StepWeight};

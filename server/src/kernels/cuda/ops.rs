@@ -201,20 +201,9 @@ pub fn copy_within(tensor: &Tensor, from: usize, to: usize, len: usize) -> Resul
     }
 }
 
-/// Cuts `pixels` [3 · size · size], in the host's memory, into rows of a patch each, channel, y, x, in `dtype`.
+/// Cuts a picture's bytes [size, size, 3], in the host's memory, into rows of a patch each, channel, y, x, in `dtype`; `values`
+/// has the value of each byte in each channel.
 pub fn patches(
-    pixels: &[f32],
-    size: usize,
-    patch: usize,
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
-    let pixels = upload(bytes_of(pixels), DType::F32, device)?;
-    cut(&pixels, None, size, patch, dtype)
-}
-
-/// The same of bytes [size, size, 3], of which `values` has the value of each in each channel.
-pub fn patches_of_bytes(
     pixels: &[u8],
     values: &[[f32; 256]; 3],
     size: usize,
@@ -222,46 +211,41 @@ pub fn patches_of_bytes(
     dtype: DType,
     device: &Device,
 ) -> Result<Tensor> {
-    let pixels = upload(pixels, DType::U8, device)?;
-    let values = upload(bytes_of(values.as_flattened()), DType::F32, device)?;
-    cut(&pixels, Some(&values), size, patch, dtype)
-}
-
-fn bytes_of(values: &[f32]) -> &[u8] {
-    // SAFETY: as many bytes as the values have, and any are a byte.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
-}
-
-fn cut(
-    pixels: &Tensor,
-    values: Option<&Tensor>,
-    size: usize,
-    patch: usize,
-    dtype: DType,
-) -> Result<Tensor> {
-    let (grid, len) = (size / patch.max(1), pixels.elem_count());
-    if grid * patch != size || len != 3 * size * size || i32::try_from(len).is_err() {
-        bail!("{len} values for patches of {patch} of 3×{size}×{size}")
+    let grid = size / patch.max(1);
+    if grid * patch != size
+        || pixels.len() != 3 * size * size
+        || i32::try_from(pixels.len()).is_err()
+    {
+        bail!(
+            "{} bytes for patches of {patch} of {size}×{size}×3",
+            pixels.len()
+        )
     }
-    let (pixels_at, _, gpu) = at(pixels)?;
+    let values = values.as_flattened();
+    // SAFETY: as many bytes as the values have, and any are a byte.
+    let values =
+        unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+    let (pixels, values) = (
+        upload(pixels, DType::U8, device)?,
+        upload(values, DType::F32, device)?,
+    );
+    let (pixels_at, _, gpu) = at(&pixels)?;
     let out = unwritten(&gpu, (grid * grid, 3 * patch * patch), dtype)?;
-    let (out_at, name) = (at(&out)?.0, type_name(dtype)?);
-    let launch = Launch::new((len.div_ceil(256), 1, 1), 256);
-    let (size, patch) = (size as i32, patch as i32);
-    // SAFETY: there are 3·size·size pixels and as many elements of out, and a value for each byte of each channel.
+    let name = format!("patches_{}", type_name(dtype)?);
+    let launch = Launch::new((pixels.elem_count().div_ceil(256), 1, 1), 256);
+    // SAFETY: the pixels are size·size·3, out has as many elements, and there is a value for each byte of each channel.
     unsafe {
-        match values {
-            None => gpu.launch(
-                &format!("patches_{name}"),
-                launch,
-                params![pixels_at, out_at, size, patch],
-            )?,
-            Some(values) => gpu.launch(
-                &format!("patches_of_bytes_{name}"),
-                launch,
-                params![pixels_at, at(values)?.0, out_at, size, patch],
-            )?,
-        }
+        gpu.launch(
+            &name,
+            launch,
+            params![
+                pixels_at,
+                at(&values)?.0,
+                at(&out)?.0,
+                size as i32,
+                patch as i32
+            ],
+        )?;
     }
     Ok(out)
 }
