@@ -1,5 +1,7 @@
-//! Passes over a whole vocabulary of logits, fast enough for every token: the largest, the k largest, their weights, a
-//! draw among these, and what is more probable than the one drawn.
+//! Passes over a whole vocabulary of logits, fast enough for every token: the largest, the k largest, and candidates to
+//! draw from, first all and then those more probable than the one drawn.
+
+use std::f32::consts::LN_2;
 
 use super::TextError;
 
@@ -55,13 +57,18 @@ vectorized! {
         for (block, maxima) in logits.chunks(BLOCK).zip(maxima.as_chunks_mut::<LANES>().0) {
             let mut max = [f32::NEG_INFINITY; LANES];
             let (rows, rest) = block.as_chunks::<LANES>();
-            for row in rows {
+            let (pairs, odd) = rows.as_chunks::<2>();
+            // Of two rows first: a lane's maximum waits for the one before.
+            for [a, b] in pairs {
                 for lane in 0..LANES {
-                    max[lane] = if row[lane] > max[lane] { row[lane] } else { max[lane] };
-                    nan[lane] |= u32::from(row[lane].is_nan());
+                    let larger = if a[lane] > b[lane] { a[lane] } else { b[lane] };
+                    max[lane] = if larger > max[lane] { larger } else { max[lane] };
+                    nan[lane] |= u32::from(a[lane].is_nan() | b[lane].is_nan());
                 }
             }
-            for (lane, &logit) in rest.iter().enumerate() {
+            let rest = odd.iter().flatten().chain(rest);
+            for (lane, &logit) in rest.enumerate() {
+                let lane = lane % LANES;
                 max[lane] = max[lane].max(logit);
                 nan[lane] |= u32::from(logit.is_nan());
             }
@@ -84,13 +91,7 @@ pub(super) fn top(logits: &[f32], maxima: &[f32], k: usize, ids: &mut Vec<u32>) 
         f32::NEG_INFINITY
     };
     ids.clear();
-    let blocks = logits.chunks(BLOCK).zip(maxima.chunks(LANES)).enumerate();
-    for (index, (block, _)) in blocks.filter(|(_, (_, max))| max.iter().any(|&max| max >= bound)) {
-        let found = (index * BLOCK..)
-            .zip(block)
-            .filter(|(_, logit)| **logit >= bound);
-        ids.extend(found.map(|(id, _)| id as u32));
-    }
+    find_at_least(bound, logits, maxima, ids);
     if k < ids.len() {
         let least = kth(
             &mut ids
@@ -103,88 +104,142 @@ pub(super) fn top(logits: &[f32], maxima: &[f32], k: usize, ids: &mut Vec<u32>) 
     }
 }
 
+vectorized! {
+    /// Adds the ids of the logits that are at least `bound`, in order.
+    fn find_at_least(bound: f32, logits: &[f32], maxima: &[f32], ids: &mut Vec<u32>) -> () {
+        let reaches = |values: &[f32]| values.iter().fold(false, |any, &value| any | (value >= bound));
+        let blocks = logits.chunks(BLOCK).zip(maxima.chunks(LANES)).enumerate();
+        for (index, (block, _)) in blocks.filter(|(_, (_, maxima))| reaches(maxima)) {
+            let rows = (index * BLOCK..).step_by(LANES).zip(block.chunks(LANES));
+            for (first, row) in rows.filter(|(_, row)| reaches(row)) {
+                let found = (first..).zip(row).filter(|(_, logit)| **logit >= bound);
+                ids.extend(found.map(|(id, _)| id as u32));
+            }
+        }
+    }
+}
+
 fn kth(values: &mut [f32], k: usize) -> f32 {
     *values
         .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a))
         .1
 }
 
-/// The weights of `logits`, e^((logit - max) · scale), and their sums block by block.
-pub(super) fn weigh(
-    logits: &[f32],
-    max: f32,
-    scale: f32,
-    weights: &mut Vec<f32>,
-    sums: &mut Vec<f64>,
-) {
-    weights.resize(logits.len(), 0.0);
-    sums.resize(logits.len().div_ceil(BLOCK), 0.0);
-    exponentiate(logits, max, scale, weights, sums);
+/// What is drawn from: candidates with weights that are their probabilities times some constant.
+#[derive(Default)]
+pub(super) struct Candidates {
+    weights: Vec<f32>,
+    /// The weight of each block's candidates that are left.
+    sums: Vec<f64>,
+    /// Left are those more probable than this one, and of its equals those before it; all if there is none.
+    bound: Option<usize>,
+}
+
+impl Candidates {
+    /// All of `logits`, of which `max` is the largest, with weights 2^((logit - max) · scale).
+    pub(super) fn fill(&mut self, logits: &[f32], max: f32, scale: f32) {
+        self.weights.resize(logits.len(), 0.0);
+        self.sums.resize(logits.len().div_ceil(BLOCK), 0.0);
+        self.bound = None;
+        exponentiate(logits, max, scale, &mut self.weights, &mut self.sums);
+    }
+
+    /// The weight of all that are left.
+    pub(super) fn total(&self) -> f64 {
+        self.sums.iter().sum()
+    }
+
+    /// Leaves the candidates more probable than `drawn`, which is one of those that are left, and of its equals those
+    /// before it.
+    pub(super) fn keep_before(&mut self, drawn: usize) {
+        self.bound = Some(drawn);
+        sum_before(drawn, &self.weights, &mut self.sums);
+    }
+
+    /// The one of those left at which the running sum of their weights passes `share` (from 0 to below 1) of the whole.
+    pub(super) fn pick(&self, share: f64) -> usize {
+        let bound = self.bound.map(|bound| (self.weights[bound], bound));
+        let is_left = |at: usize, weight: f32| {
+            bound.is_none_or(|(least, bound)| weight > least || weight == least && at < bound)
+        };
+        let mut left = share * self.total();
+        for (index, (block, &total)) in self.weights.chunks(BLOCK).zip(&self.sums).enumerate() {
+            if left >= total {
+                left -= total;
+                continue;
+            }
+            for (at, &weight) in (index * BLOCK..).zip(block) {
+                if is_left(at, weight) {
+                    if left < f64::from(weight) {
+                        return at;
+                    }
+                    left -= f64::from(weight);
+                }
+            }
+        }
+        // Rounding left a little over: the last candidate takes it.
+        let mut candidates = self.weights.iter().enumerate();
+        candidates
+            .rposition(|(at, &weight)| weight > 0.0 && is_left(at, weight))
+            .unwrap_or(0)
+    }
 }
 
 vectorized! {
     fn exponentiate(logits: &[f32], max: f32, scale: f32, weights: &mut [f32], sums: &mut [f64]) -> () {
         let blocks = logits.chunks(BLOCK).zip(weights.chunks_mut(BLOCK));
         for ((logits, weights), total) in blocks.zip(sums) {
-            for (weight, logit) in weights.iter_mut().zip(logits) {
-                *weight = exp((logit - max) * scale);
+            let mut lanes = [0f32; LANES];
+            let (rows, rest) = weights.as_chunks_mut::<LANES>();
+            let (logits, logits_rest) = logits.as_chunks::<LANES>();
+            for (row, logits) in rows.iter_mut().zip(logits) {
+                for lane in 0..LANES {
+                    row[lane] = exp2((logits[lane] - max) * scale);
+                    lanes[lane] += row[lane];
+                }
             }
-            *total = sum(weights);
+            for ((lane, weight), logit) in lanes.iter_mut().zip(rest).zip(logits_rest) {
+                *weight = exp2((logit - max) * scale);
+                *lane += *weight;
+            }
+            *total = total_of(lanes);
         }
     }
 }
 
 vectorized! {
-    /// Keeps the candidates more probable than `drawn`, and of its equals those before it.
-    pub(super) fn keep_before(drawn: usize, weights: &mut [f32], sums: &mut [f64]) -> () {
-        let least = weights[drawn];
-        for (index, (block, total)) in weights.chunks_mut(BLOCK).zip(sums).enumerate() {
-            let (before, after) = block.split_at_mut(drawn.saturating_sub(index * BLOCK).min(block.len()));
-            for weight in before {
-                *weight = if *weight >= least { *weight } else { 0.0 };
-            }
-            for weight in after {
-                *weight = if *weight > least { *weight } else { 0.0 };
-            }
-            *total = sum(block);
+    /// For each block, the sum of the weights larger than that at `bound`, and of its equals those before it.
+    fn sum_before(bound: usize, weights: &[f32], sums: &mut [f64]) -> () {
+        let least = weights[bound];
+        for (index, (block, total)) in weights.chunks(BLOCK).zip(sums).enumerate() {
+            // As many of the block as lie before the bound.
+            let before = bound.saturating_sub(index * BLOCK).min(block.len());
+            let (before, after) = block.split_at(before);
+            // What is not less than a positive number is more than the next one below it.
+            *total = sum_over(least.next_down(), before) + sum_over(least, after);
         }
     }
 }
 
-/// The index at which the running sum of the weights passes `share` (from 0 to below 1) of the whole.
-pub(super) fn pick(weights: &[f32], sums: &[f64], share: f64) -> usize {
-    let mut left = share * sums.iter().sum::<f64>();
-    for (index, (block, &total)) in weights.chunks(BLOCK).zip(sums).enumerate() {
-        if left >= total {
-            left -= total;
-            continue;
-        }
-        for (at, &weight) in (index * BLOCK..).zip(block) {
-            if left < f64::from(weight) {
-                return at;
-            }
-            left -= f64::from(weight);
-        }
-    }
-    // Rounding left a little over: the last candidate takes it.
-    weights
-        .iter()
-        .rposition(|&weight| weight > 0.0)
-        .unwrap_or(0)
-}
-
+/// The sum of a block's weights that are more than `bound`.
 #[inline(always)]
-fn sum(weights: &[f32]) -> f64 {
+fn sum_over(bound: f32, weights: &[f32]) -> f64 {
+    let kept = |weight: f32| if weight > bound { weight } else { 0.0 };
     let mut lanes = [0f32; LANES];
     let (rows, rest) = weights.as_chunks::<LANES>();
     for row in rows {
         for lane in 0..LANES {
-            lanes[lane] += row[lane];
+            lanes[lane] += kept(row[lane]);
         }
     }
-    for (lane, weight) in lanes.iter_mut().zip(rest) {
-        *lane += weight;
+    for (lane, &weight) in lanes.iter_mut().zip(rest) {
+        *lane += kept(weight);
     }
+    total_of(lanes)
+}
+
+#[inline(always)]
+fn total_of(mut lanes: [f32; LANES]) -> f64 {
     // In halves: each addition of the lanes one by one would wait for the one before.
     for half in [8, 4, 2, 1] {
         for lane in 0..half {
@@ -194,21 +249,20 @@ fn sum(weights: &[f32]) -> f64 {
     f64::from(lanes[0])
 }
 
-/// e^x for x ≤ 0, to about 2e-7 of the value, and 0 below e^-87: the library's is called once a value, this compiles to
-/// vector instructions. e^x = 2^n · e^r, with n the whole part of x / ln 2.
+/// 2^x for x ≤ 0, to about 2e-7 of the value from 2^-126 up, less than that below, and 0 from 2^-127 down: the library's
+/// is called once a value, this compiles to vector instructions. 2^x = 2^n · 2^f, with n the whole number nearest to x;
+/// the series has 2^f's value and slope at 0, degree 5, and the least relative error over f from -1/2 to 1/2: 1.0e-7.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(super) fn exp2(x: f32) -> f32 {
     /// 1.5 · 2^23: adding it leaves a small number, rounded, in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let y = if x > -87.0 { x } else { -87.0 };
-    let shifted = y * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = (y - n * LN_2_HIGH) - n * LN_2_LOW;
-    let series = 1.0 / 720.0 + r * (1.0 / 5040.0);
-    let series = 1.0 / 24.0 + r * (1.0 / 120.0 + r * series);
-    let series = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * series)));
-    let value = f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23));
-    if x > -87.0 { value } else { 0.0 }
+    /// The bits of 1.0 with 127 taken from the exponent are those of 0.
+    const LEAST: f32 = -127.0;
+    let x = if x > LEAST { x } else { LEAST };
+    let shifted = x + ROUND;
+    let f = x - (shifted - ROUND);
+    let series = 0.009_669_71 + f * 0.001_330_066_4;
+    let series = 0.240_222_81 + f * (0.055_505_585 + f * series);
+    let series = 1.0 + f * (LN_2 + f * series);
+    f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23))
 }

@@ -5,6 +5,7 @@
 //! the token drawn lies outside the nucleus. That gives exactly the nucleus' distribution (the accepted draw is one
 //! from a set that contains it) in two or three passes over the vocabulary.
 
+use std::f64::consts::LOG2_E;
 use std::hash::{BuildHasher, RandomState};
 
 use rand::rngs::StdRng;
@@ -12,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 
 use super::TextError;
-use super::candidates::{keep_before, pick, scan, top, weigh};
+use super::candidates::{Candidates, scan, top};
 
 /// At most this many stop strings …
 pub const MAX_STOPS: usize = 8;
@@ -201,10 +202,7 @@ struct Scratch {
     maxima: Vec<f32>,
     /// The candidates' ids that top-k leaves.
     ids: Vec<u32>,
-    /// Each candidate's probability times some constant.
-    weights: Vec<f32>,
-    /// The sum of each block of weights.
-    sums: Vec<f64>,
+    candidates: Candidates,
 }
 
 impl Sampler {
@@ -277,28 +275,27 @@ impl Sampler {
         let Scratch {
             maxima,
             ids,
-            weights,
-            sums,
+            candidates,
         } = &mut self.scratch;
         // A tiny temperature must not make 0 · ∞.
-        let scale = (1.0 / self.temperature).min(f64::from(f32::MAX)) as f32;
+        let scale = (LOG2_E / self.temperature).min(f64::from(f32::MAX)) as f32;
         let limited = self.top_k > 0 && self.top_k < logits.len();
         if limited {
             top(logits, maxima, self.top_k, ids);
-            let candidates: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
-            weigh(&candidates, max, scale, weights, sums);
+            let largest: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
+            candidates.fill(&largest, max, scale);
         } else {
-            weigh(logits, max, scale, weights, sums);
+            candidates.fill(logits, max, scale);
         }
-        let nucleus = self.top_p * sums.iter().sum::<f64>();
+        let nucleus = self.top_p * candidates.total();
         let drawn = loop {
-            let drawn = pick(weights, sums, self.rng.random());
+            let drawn = candidates.pick(self.rng.random());
             if self.top_p == 1.0 {
                 break drawn;
             }
             // The nucleus: every token before which, the more probable ones first, less than top_p lies.
-            keep_before(drawn, weights, sums);
-            let before: f64 = sums.iter().sum();
+            candidates.keep_before(drawn);
+            let before = candidates.total();
             if before < nucleus || before == 0.0 {
                 break drawn;
             }

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::text::candidates::{BLOCK, exp};
+use crate::text::candidates::{BLOCK, exp2};
 
 const PLAIN: SamplingParams = SamplingParams {
     temperature: 1.0,
@@ -291,27 +291,29 @@ fn the_largest_are_the_sorted_ones() {
 }
 
 #[test]
-fn exp_is_e_to_the_x() {
+fn exp2_is_2_to_the_x() {
     let mut x = 0.0f32;
-    while x > -87.0 {
-        let exact = f64::from(x).exp();
+    while x > -126.0 {
+        let exact = f64::from(x).exp2();
         assert!(
-            (f64::from(exp(x)) / exact - 1.0).abs() < 4e-7,
+            (f64::from(exp2(x)) / exact - 1.0).abs() < 4e-7,
             "{x}: {} {exact}",
-            exp(x)
+            exp2(x)
         );
         x -= 0.000_731;
     }
-    assert_eq!(
-        [
-            exp(0.0),
-            exp(-0.0),
-            exp(-88.0),
-            exp(-1e30),
-            exp(f32::NEG_INFINITY)
-        ],
-        [1.0, 1.0, 0.0, 0.0, 0.0]
-    );
+    while x > -127.0 {
+        assert!(
+            (0.0..=f32::MIN_POSITIVE).contains(&exp2(x)),
+            "{x}: {}",
+            exp2(x)
+        );
+        x -= 0.000_731;
+    }
+    assert_eq!([exp2(0.0), exp2(-0.0)], [1.0; 2]);
+    for x in [-127.0, -128.0, -1e30, f32::NEG_INFINITY] {
+        assert_eq!(exp2(x).to_bits(), 0, "{x}");
+    }
 }
 
 fn asked(json: &str) -> wire::Sampling {
