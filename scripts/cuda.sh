@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 OUT=${CARGO_TARGET_DIR:-target}/gpu
 
 setup() {
+    scripts/setup.sh server
     if have nvidia-smi; then :; else export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}; fi
     if [ -n "${CUDA_HOME:-}" ] || have nvcc; then return; fi
     local root=$TOOLS/cuda cuda
