@@ -70,17 +70,28 @@ __device__ __forceinline__ float block_sum(float x) {
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// x/2 · (1 + erf(x/√2)), with the error function of Abramowitz & Stegun 7.1.26 (|ε| ≤ 1.5e-7).
-__device__ __forceinline__ float gelu_one(float x) {
-    float z = fabsf(x) * 0.70710678118654752f;
-    float t = __fdividef(1.0f, fmaf(z, 0.3275911f, 1.0f));
-    float p = 1.061405429f;
-    p = fmaf(p, t, -1.453152027f);
-    p = fmaf(p, t, 1.421413741f);
-    p = fmaf(p, t, -0.284496736f);
-    p = fmaf(p, t, 0.254829592f);
-    float tail = p * t * exp2_fast(-z * z * LOG2_E);
-    return 0.5f * x * (x < 0.0f ? tail : 2.0f - tail); // for x < 0, 1 + erf = tail: no cancellation
+// x · Φ(x) for a result of type T, with Φ the normal distribution. log₂ Φ(−z) is a polynomial: for f32 of degree 7, Φ(−z) to
+// 3.3e-6 of itself for z ≤ 6, and the result to 5.6e-7; for 16 bits of degree 5, to 2.5e-4 of itself for z ≤ 5.5, and 3.4e-5.
+// Beyond it falls to 0.
+template <class T> __device__ __forceinline__ float gelu_one(float x) {
+    const float z = fabsf(x);
+    float p;
+    if (sizeof(T) == 4) {
+        p = fmaf(-1.83536577e-6f, z, 6.1609062e-5f);
+        p = fmaf(p, z, -9.30604408e-4f);
+        p = fmaf(p, z, 8.50816444e-3f);
+        p = fmaf(p, z, -5.39604835e-2f);
+        p = fmaf(p, z, -4.58464265e-1f);
+        p = fmaf(p, z, -1.15125096f);
+        p = fmaf(p, z, -9.99995291e-1f);
+    } else {
+        p = fmaf(-2.33251922e-4f, z, 4.8697833e-3f);
+        p = fmaf(p, z, -4.45990637e-2f);
+        p = fmaf(p, z, -4.69680995e-1f);
+        p = fmaf(p, z, -1.14626086f);
+        p = fmaf(p, z, -1.00035906f);
+    }
+    return fmaf(-z, exp2_fast(p), fmaxf(x, 0.0f));
 }
 
 // For a large −x the power is infinite, and x/∞ is the 0 that is meant; so is what __fdividef gives beyond 2^126.

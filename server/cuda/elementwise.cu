@@ -13,7 +13,7 @@ __device__ void bias_rows(T *x, const T *bias, int rows, int n) {
 #pragma unroll
         for (int i = 0; i < V; i++) {
             float y = to_float(v.v[i]) + to_float(b.v[i]);
-            v.v[i] = from_float<T>(GELU ? gelu_one(y) : y);
+            v.v[i] = from_float<T>(GELU ? gelu_one<T>(y) : y);
         }
         store<T, V>(at, v);
     }
@@ -40,7 +40,7 @@ template <class T, int V> __device__ void gelu_rows(const T *x, T *out, int rows
         size_t at = static_cast<size_t>(row) * n + column;
         auto v = load<T, V>(x + at);
 #pragma unroll
-        for (int i = 0; i < V; i++) v.v[i] = from_float<T>(gelu_one(to_float(v.v[i])));
+        for (int i = 0; i < V; i++) v.v[i] = from_float<T>(gelu_one<T>(to_float(v.v[i])));
         store<T, V>(out + at, v);
     }
 }

@@ -1,8 +1,12 @@
-// Attention for the published model's heads on Hopper: 112 in the vision tower, 128 in the decoder.
+// What Hopper does its own way: attention for the published model's heads, 112 in the vision tower and 128 in the decoder, and
+// the products that something follows element by element.
+#include "product.cuh"
 #include "ring.cuh"
 
 template <class T> using VisionRing = Ring<T, 112, 176, 2>;
 template <class T> using PagedRing = Ring<T, 128, 128, 2>;
+// The published model's prefill of a picture, 1620 rows, is 12 tiles of 136; its pictures of 6401 are 47.
+template <class T> using ProductTiles = Tiles<T, 136>;
 
 #define DEFINE(T, name)                                                                                                \
     extern "C" __global__ void __launch_bounds__(VisionRing<T>::THREADS, 1) vision_hopper_112_##name(                  \
@@ -17,5 +21,15 @@ template <class T> using PagedRing = Ring<T, 128, 128, 2>;
         const __grid_constant__ TensorMap map, Cache cache, Plan plan, const T *qkv, T *out, int heads,                \
         Shares shares) {                                                                                               \
         paged_ring<PagedRing<T>>(map, cache, plan, qkv, out, heads, shares);                                           \
+    }                                                                                                                  \
+    extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(ProductTiles<T>::THREADS, 1)                \
+        product_gelu_##name(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap weights,            \
+                            T *out, int stride, const T *bias, int rows, int n, int depth, int band) {                 \
+        product_tiles<ProductTiles<T>>(x, weights, out, stride, GeluOfSum<T>{bias, n}, rows, n, depth, band);          \
+    }                                                                                                                  \
+    extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(ProductTiles<T>::THREADS, 1)                \
+        product_swiglu_##name(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap weights,          \
+                              T *out, int stride, int rows, int n, int depth, int band) {                              \
+        product_tiles<ProductTiles<T>>(x, weights, out, stride, SwigluOfSums<T>{}, rows, n, depth, band);              \
     }
 FOR_EACH_HALF(DEFINE)

@@ -44,6 +44,37 @@ __device__ __forceinline__ void copy_box(const TensorMap &map, void *to, Barrier
                  : "memory");
 }
 
+// The same into both blocks of a pair, at the same place and for the same barrier of each.
+__device__ __forceinline__ void copy_box_to_both(const TensorMap &map, void *to, Barrier *barrier, int x, int y, int z) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                 "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(to)),
+                 "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "h"(static_cast<uint16_t>(3))
+                 : "memory");
+}
+// Blocks of a cluster: which of them this one is, their meeting, and an arrival at the barrier of one of them.
+__device__ __forceinline__ int cluster_rank() {
+    int rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+__device__ __forceinline__ void cluster_meet() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+__device__ __forceinline__ void barrier_arrive_at(Barrier *barrier, int rank) {
+    asm volatile("{\n.reg .b32 there;\n"
+                 "mapa.shared::cluster.u32 there, %0, %1;\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(shared_address(barrier)),
+                 "r"(rank)
+                 : "memory");
+}
+
+// Four 8×8 matrices of 16-bit elements, each turned; lane l gives the address of row l % 8 of what becomes of matrix l / 8.
+__device__ __forceinline__ void store_matrices_transposed(void *row, const uint32_t (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+                 "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                 : "memory");
+}
+
 // Meeting points of some of a block's warps; 0 is __syncthreads'.
 __device__ __forceinline__ void meet(int point, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(point), "r"(threads) : "memory");
@@ -88,11 +119,11 @@ template <class T, int N> __device__ void multiply_rows(float (&c)[N / 2], uint6
 // c += a · b: a 64×16 in registers as mma.sync has it, b 16×N with its rows in shared memory.
 template <class T, int N> __device__ void multiply_columns(float (&c)[N / 2], const uint32_t (&a)[4], uint64_t b);
 
-// The names of eight registers, and the registers.
-#define NAMES(a, b, c, d, e, f, g, h) "%" #a ",%" #b ",%" #c ",%" #d ",%" #e ",%" #f ",%" #g ",%" #h
-#define EIGHT(i)                                                                                                       \
-    "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3]), "+f"(c[i + 4]), "+f"(c[i + 5]), "+f"(c[i + 6]),        \
-        "+f"(c[i + 7])
+// The names of four and of eight registers, and the registers.
+#define NAMES_4(a, b, c, d) "%" #a ",%" #b ",%" #c ",%" #d
+#define NAMES(a, b, c, d, e, f, g, h) NAMES_4(a, b, c, d) "," NAMES_4(e, f, g, h)
+#define FOUR(i) "+f"(c[i]), "+f"(c[i + 1]), "+f"(c[i + 2]), "+f"(c[i + 3])
+#define EIGHT(i) FOUR(i), FOUR(i + 4)
 #define NAMES_56                                                                                                       \
     NAMES(0, 1, 2, 3, 4, 5, 6, 7) ","                                                                                  \
     NAMES(8, 9, 10, 11, 12, 13, 14, 15) ","                                                                            \
@@ -104,6 +135,9 @@ template <class T, int N> __device__ void multiply_columns(float (&c)[N / 2], co
 #define NAMES_64                                                                                                       \
     NAMES_56 ","                                                                                                       \
     NAMES(56, 57, 58, 59, 60, 61, 62, 63)
+#define NAMES_68                                                                                                       \
+    NAMES_64 ","                                                                                                       \
+    NAMES_4(64, 65, 66, 67)
 #define NAMES_88                                                                                                       \
     NAMES_64 ","                                                                                                       \
     NAMES(64, 65, 66, 67, 68, 69, 70, 71) ","                                                                          \
@@ -111,6 +145,7 @@ template <class T, int N> __device__ void multiply_columns(float (&c)[N / 2], co
     NAMES(80, 81, 82, 83, 84, 85, 86, 87)
 #define RESULT_56 EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48)
 #define RESULT_64 RESULT_56, EIGHT(56)
+#define RESULT_68 RESULT_64, FOUR(64)
 #define RESULT_88 RESULT_64, EIGHT(64), EIGHT(72), EIGHT(80)
 
 // R registers are N columns; the operands behind them are numbered A, B, …
@@ -132,8 +167,10 @@ template <class T, int N> __device__ void multiply_columns(float (&c)[N / 2], co
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                            \
     }
 MULTIPLY_ROWS(bf16, 128, 64, 64, 65, 66)
+MULTIPLY_ROWS(bf16, 136, 68, 68, 69, 70)
 MULTIPLY_ROWS(bf16, 176, 88, 88, 89, 90)
 MULTIPLY_ROWS(f16, 128, 64, 64, 65, 66)
+MULTIPLY_ROWS(f16, 136, 68, 68, 69, 70)
 MULTIPLY_ROWS(f16, 176, 88, 88, 89, 90)
 MULTIPLY_COLUMNS(bf16, 112, 56, 56, 57, 58, 59, 60)
 MULTIPLY_COLUMNS(bf16, 128, 64, 64, 65, 66, 67, 68)

@@ -271,9 +271,10 @@ fn both_ways(
     add(what.clone(), work)?;
     #[cfg(feature = "cuda")]
     {
-        kernels::cuda::use_hopper(false);
+        use kernels::cuda::{Hopper, use_hopper};
+        use_hopper(Hopper::Never);
         let plain = add(format!("{what}, as before Hopper"), work);
-        kernels::cuda::use_hopper(true);
+        use_hopper(Hopper::WhereFast);
         plain?;
     }
     Ok(())
@@ -318,9 +319,12 @@ fn parts(model: &Model, target: &Target) -> candle_core::Result<Vec<Row>> {
             kernels::linear(x, &weight, Some(&bias)).map(drop)
         })?;
     }
-    let (bias, norm) = (vector(m)?, random((2, w))?);
+    let (bias, norm, weight) = (vector(m)?, random((2, w))?, random((m, w))?);
     let what = format!("vision bias and GELU, {n}×{m}");
     add(what, &mut || kernels::bias_gelu(&wide, &bias))?;
+    both_ways(&mut add, "vision fc1 and GELU".into(), &mut || {
+        kernels::linear_gelu(&x, &weight, &bias).map(drop)
+    })?;
     add("vision residual and norm".into(), &mut || {
         kernels::add_layer_norm(&x, &x.copy()?, &norm, 1e-6)
     })?;
@@ -350,6 +354,13 @@ fn parts(model: &Model, target: &Target) -> candle_core::Result<Vec<Row>> {
             let what = format!("decoder {name}, {len} rows");
             add(what, &mut || kernels::linear(x, &weight, None).map(drop))?;
         }
+        let (weight, what) = (
+            random((2 * f, h))?,
+            format!("decoder gate and up and SwiGLU, {len} rows"),
+        );
+        both_ways(&mut add, what, &mut || {
+            kernels::linear_swiglu(&x, &weight).map(drop)
+        })?;
         let what = format!("decoder norm, {len} rows");
         add(what, &mut || kernels::rms_norm(&x, &norm, 1e-6).map(drop))?;
         let what = format!("decoder SwiGLU, {len} rows");

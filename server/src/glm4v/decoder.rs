@@ -164,7 +164,7 @@ impl Decoder {
         let attention = kernels::paged_attention(qkv, arena, i, self.heads, plan)?;
         let x = layer.dense.forward_onto(&attention, x)?;
         let normed = kernels::rms_norm(&x, &layer.mlp_norm, self.eps)?;
-        let mlp = kernels::swiglu(&layer.gate_up.forward(&normed)?)?;
+        let mlp = layer.gate_up.forward_swiglu(&normed)?;
         layer.down.forward_onto(&mlp, x)
     }
 

@@ -47,10 +47,25 @@ impl Linear {
 
     /// gelu(forward(x)).
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.product(x, None)?;
-        match &self.bias {
-            Some(bias) => kernels::bias_gelu(&y, bias).map(|()| y),
-            None => kernels::gelu(&y),
+        match (&self.weight, &self.bias) {
+            (Weight::Dense(weight), Some(bias)) => kernels::linear_gelu(x, weight, bias),
+            #[cfg(feature = "cuda")]
+            (Weight::Blocks(weight), Some(bias)) => weight.linear_gelu(x, bias),
+            (_, Some(bias)) => {
+                let y = self.product(x, None)?;
+                kernels::bias_gelu(&y, bias).map(|()| y)
+            }
+            (_, None) => kernels::gelu(&self.product(x, None)?),
+        }
+    }
+
+    /// silu(gate) · up, where forward(x) is the gate, then up.
+    pub fn forward_swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        match (&self.weight, &self.bias) {
+            (Weight::Dense(weight), None) => kernels::linear_swiglu(x, weight),
+            #[cfg(feature = "cuda")]
+            (Weight::Blocks(weight), None) => weight.linear_swiglu(x),
+            _ => kernels::swiglu(&self.forward(x)?),
         }
     }
 

@@ -321,9 +321,7 @@ impl Adapter {
         let x = self.proj.forward(&self.conv.forward(&x)?)?;
         // The original's nn.LayerNorm, with its default epsilon.
         let x = kernels::gelu(&kernels::layer_norm(&x, &self.norm, 1e-5)?)?;
-        let x = self
-            .down
-            .forward(&kernels::swiglu(&self.gate_up.forward(&x)?)?)?;
+        let x = self.down.forward(&self.gate_up.forward_swiglu(&x)?)?;
         x.affine(self.scale, 0.0)
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::{add_bias, product};
+use super::{add_bias, bias_gelu, product, swiglu};
 
 /// x · weightᵀ + bias: `x` [rows, in], `weight` [out, in], `bias` [out].
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -14,6 +14,19 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         add_bias(&y, bias)?;
     }
     Ok(y)
+}
+
+/// gelu(x · weightᵀ + bias).
+pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    on_card!(x, cuda::linear_gelu(x, weight, bias));
+    let y = product(x, weight)?;
+    bias_gelu(&y, bias).map(|()| y)
+}
+
+/// silu(x · gateᵀ) · (x · upᵀ): `weight` [2 · out, in] is the gate, then up.
+pub fn linear_swiglu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    on_card!(x, cuda::linear_swiglu(x, weight));
+    swiglu(&product(x, weight)?)
 }
 
 /// onto + x · weightᵀ: `onto` [rows, out] may be overwritten.

@@ -4,7 +4,7 @@ use candle_core::cpu::erf::erf_f64;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use glimpse::image::Pixels;
-use glimpse::kernels::cuda::Blocks;
+use glimpse::kernels::cuda::{Blocks, Hopper, use_hopper};
 use glimpse::kernels::{self, Arena, PAGE, Plan, Rotary, Span};
 
 use super::support::{TYPES, card, close, poison, random, tolerance, values};
@@ -99,8 +99,8 @@ fn attend(q: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<f64> {
 #[test]
 fn attention() {
     let Some(device) = card() else { return };
-    for hopper in [false, true] {
-        kernels::cuda::use_hopper(hopper);
+    for hopper in [Hopper::Never, Hopper::WhereFast] {
+        use_hopper(hopper);
         vision_attention(&device);
         paged_attention(&device);
     }
@@ -267,6 +267,89 @@ fn products() {
             close("gather", &rows, &exact, 0.0);
         }
     }
+}
+
+/// gelu(x · wᵀ + bias) and the SwiGLU of x · wᵀ, for `x` [rows, k] and weights `ws` [2n, k].
+fn check_what_follows(
+    what: &str,
+    (rows, k, n): (usize, usize, usize),
+    ws: &[f64],
+    (dtype, tolerance): (DType, f64),
+    device: &Device,
+    gelu_of: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    swiglu_of: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) {
+    let (x, xs) = random(&[rows, k], 1.0, dtype, device);
+    let (bias, bs) = random(&[2 * n], 1.0, dtype, device);
+    let plain = product(&xs, ws, k, 2 * n);
+    poison(rows * 2 * n, dtype, device);
+    let got = values(&gelu_of(&x, &bias).unwrap());
+    let biases = bs.iter().cycle();
+    let exact: Vec<f64> = plain.iter().zip(biases).map(|(y, b)| gelu(y + b)).collect();
+    close(&format!("{what}, GELU"), &got, &exact, tolerance);
+    poison(rows * n, dtype, device);
+    let got = values(&swiglu_of(&x).unwrap());
+    let of_row = |row: &[f64]| {
+        let (gate, up) = row.split_at(n);
+        let both = gate.iter().zip(up);
+        both.map(|(g, u)| g / (1.0 + (-g).exp()) * u)
+            .collect::<Vec<_>>()
+    };
+    let exact: Vec<f64> = plain.chunks(2 * n).flat_map(of_row).collect();
+    close(&format!("{what}, SwiGLU"), &got, &exact, tolerance);
+}
+
+/// By Hopper's kernel for a product and what follows it, and one after the other.
+#[test]
+fn products_and_what_follows() {
+    let Some(device) = card() else { return };
+    for hopper in [Hopper::Never, Hopper::Always] {
+        use_hopper(hopper);
+        // Hopper's tiles are of 272 rows by 256 weights.
+        for (rows, k, n) in [
+            (1, 8, 8),
+            (3, 37, 5),
+            (130, 72, 264),
+            (272, 64, 128),
+            (300, 448, 1000),
+            (545, 136, 520),
+        ] {
+            let spread = 1.5 / (k as f64).sqrt();
+            for dtype in TYPES {
+                let (w, ws) = random(&[2 * n, k], spread, dtype, &device);
+                check_what_follows(
+                    &format!("{dtype:?} {rows}×{k} by {n}"),
+                    (rows, k, n),
+                    &ws,
+                    (dtype, tolerance(dtype)),
+                    &device,
+                    |x, bias| kernels::linear_gelu(x, &w, bias),
+                    |x| kernels::linear_swiglu(x, &w),
+                );
+            }
+            // Blocks are of up to 256 weights.
+            let k = k.next_multiple_of(256);
+            // Many rows are multiplied with rounded weights: less spread, so that gate · up magnifies less of that.
+            let spread = 0.8 / (k as f32).sqrt();
+            for format in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+                let plain = Tensor::randn(0f32, spread, (2 * n, k), &Device::Cpu).unwrap();
+                let blocks = QTensor::quantize(&plain, format).unwrap();
+                let ws = values(&blocks.dequantize(&Device::Cpu).unwrap());
+                let data = blocks.data().unwrap();
+                let w = Blocks::upload(&data, format, (2 * n, k), &device).unwrap();
+                check_what_follows(
+                    &format!("{format:?} {rows}×{k} by {n}"),
+                    (rows, k, n),
+                    &ws,
+                    (DType::BF16, 2.0 * tolerance(DType::BF16)),
+                    &device,
+                    |x, bias| w.linear_gelu(x, bias),
+                    |x| w.linear_swiglu(x),
+                );
+            }
+        }
+    }
+    use_hopper(Hopper::WhereFast);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Attention: which kernel runs for which shape, and what it is told of the batch.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
@@ -132,18 +131,10 @@ impl DevicePlan {
     }
 }
 
-/// Hopper's own kernels can be left out, for measuring.
-static WITHOUT_HOPPER: AtomicBool = AtomicBool::new(false);
-
-/// Turns the kernels of hopper.cu off or on again, for measuring.
-pub fn use_hopper(on: bool) {
-    WITHOUT_HOPPER.store(!on, Ordering::Relaxed);
-}
-
 /// Hopper's own kernel, if the binary has it for this size and type.
 fn on_hopper(kind: &str, size: usize, dtype: DType, gpu: &Gpu) -> Result<Option<String>> {
     let name = format!("{kind}_hopper_{size}_{}", type_name(dtype)?);
-    Ok((!WITHOUT_HOPPER.load(Ordering::Relaxed) && gpu.has(&name)).then_some(name))
+    Ok(gpu.on_hopper(&name).then_some(name))
 }
 
 /// Heads of an attention over the cache.

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use super::super::{MOST_PLAIN, Room};
 use super::gemm::{Plain, columns};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
+use super::product::{Then, product_then};
 
 /// `Weight` of formats.cuh.
 #[repr(C)]
@@ -319,6 +320,41 @@ impl Blocks {
         Ok(true)
     }
 
+    /// y is what [`Then`] says, part by part with the plain weight. False where that is not the fast way.
+    fn product_then(&self, y: &Tensor, x: &Tensor, then: Then<'_>) -> Result<bool> {
+        let (gpu, dtype) = (&self.gpu, x.dtype());
+        let halves = then.weights_of_a_column();
+        let columns = self.rows / halves;
+        let part = (self.part(dtype) / halves).min(columns);
+        if !part.is_multiple_of(TILE)
+            || !columns.is_multiple_of(TILE)
+            || !then.pays(x, self.rows)?
+        {
+            return Ok(false);
+        }
+        let mut scratch = gpu.scratch.lock();
+        let plain = scratch.address(gpu)?;
+        for first in (0..columns).step_by(part) {
+            let rows = part.min(columns - first);
+            let weight = Plain {
+                at: plain,
+                dtype,
+                out: halves * rows,
+                inp: self.k,
+            };
+            for half in 0..halves {
+                let to = plain + (half * rows * self.k * dtype.size_in_bytes()) as Address;
+                let of = self.rows_from(half * columns + first, rows)?;
+                // SAFETY: the scratch memory has room for a part, and what used it before is before this in the stream.
+                unsafe { self.dequantize(of, rows, 0, dtype, to)? };
+            }
+            if !product_then(y, first, x, weight, then)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// y = x · weightᵀ + bias, or y and that, from the blocks themselves, which are read once for every 32 rows. False,
     /// and nothing done, where that is not the fast way.
     fn few_rows(&self, y: &Tensor, x: &Tensor, bias: Option<&Tensor>, adds: bool) -> Result<bool> {
@@ -391,6 +427,27 @@ impl Blocks {
         match self.product(&y, x, bias, false)? {
             true => Ok(y),
             false => super::linear(x, &self.dense(x.dtype())?, bias),
+        }
+    }
+
+    /// gelu(x · weightᵀ + bias).
+    pub fn linear_gelu(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let x = &x.contiguous()?;
+        let y = unwritten(&self.gpu, (x.dim(0)?, self.rows), x.dtype())?;
+        if self.product_then(&y, x, Then::Gelu { bias })? {
+            return Ok(y);
+        }
+        let y = self.linear(x, None)?;
+        super::bias_gelu(&y, bias).map(|()| y)
+    }
+
+    /// silu(x · gateᵀ) · (x · upᵀ): the rows are the gate's, then as many of the other.
+    pub fn linear_swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        let x = &x.contiguous()?;
+        let y = unwritten(&self.gpu, (x.dim(0)?, self.rows / 2), x.dtype())?;
+        match self.product_then(&y, x, Then::Swiglu)? {
+            true => Ok(y),
+            false => super::swiglu(&self.linear(x, None)?),
         }
     }
 

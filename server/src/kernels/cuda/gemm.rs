@@ -17,6 +17,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
 use super::gpu::{Address, Gpu, at, unwritten};
+use super::product::{Then, product_then};
 
 /// A product's shape and kind: what an algorithm is chosen by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -416,6 +417,31 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         super::add_bias(&y, bias)?;
     }
     Ok(y)
+}
+
+/// gelu(x · weightᵀ + bias).
+pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let x = &x.contiguous()?;
+    let (_, dtype, gpu) = at(x)?;
+    let y = unwritten(&gpu, (x.dim(0)?, weight.dim(0)?), dtype)?;
+    let (weight_at, then) = (plain(weight)?, Then::Gelu { bias });
+    if then.pays(x, weight_at.out)? && product_then(&y, 0, x, weight_at, then)? {
+        return Ok(y);
+    }
+    let y = linear(x, weight, None)?;
+    super::bias_gelu(&y, bias).map(|()| y)
+}
+
+/// silu(x · gateᵀ) · (x · upᵀ): `weight` [2 · out, in] is the gate, then up.
+pub fn linear_swiglu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let x = &x.contiguous()?;
+    let (_, dtype, gpu) = at(x)?;
+    let y = unwritten(&gpu, (x.dim(0)?, weight.dim(0)? / 2), dtype)?;
+    let (weight_at, then) = (plain(weight)?, Then::Swiglu);
+    if then.pays(x, weight_at.out)? && product_then(&y, 0, x, weight_at, then)? {
+        return Ok(y);
+    }
+    super::swiglu(&linear(x, weight, None)?)
 }
 
 /// onto + x · weightᵀ, in place of `onto` [rows, out].

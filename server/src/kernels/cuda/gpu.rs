@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use candle_core::cuda_backend::cudarc::driver::sys::{
     CUdevice_attribute, CUfunction_attribute, CUlaunchAttribute, CUlaunchAttributeID,
@@ -108,6 +109,23 @@ impl Launch {
     }
 }
 
+/// When the kernels of hopper.cu are used, where the card has them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Hopper {
+    WhereFast = 0,
+    /// For measuring what they bring, and for tests.
+    Never = 1,
+    /// Also for sizes that another kernel is faster for: for tests.
+    Always = 2,
+}
+
+static HOPPER: AtomicU8 = AtomicU8::new(Hopper::WhereFast as u8);
+
+/// From now on, on all cards.
+pub fn use_hopper(when: Hopper) {
+    HOPPER.store(when as u8, Ordering::Relaxed);
+}
+
 /// The addresses of a kernel's parameters, as [`Gpu::launch`] takes them: written in the call itself, since they are no
 /// longer than it.
 macro_rules! params {
@@ -186,9 +204,18 @@ impl Gpu {
         Ok(function)
     }
 
-    /// Whether the kernel `name` is in this binary.
-    pub fn has(&self, name: &str) -> bool {
-        self.kernels.contains_key(name)
+    /// Whether Hopper's own kernel `name` is in this binary, and to be used.
+    pub fn on_hopper(&self, name: &str) -> bool {
+        Self::hopper() != Hopper::Never && self.kernels.contains_key(name)
+    }
+
+    /// When Hopper's own kernels are to be used.
+    pub fn hopper() -> Hopper {
+        match HOPPER.load(Ordering::Relaxed) {
+            0 => Hopper::WhereFast,
+            1 => Hopper::Never,
+            _ => Hopper::Always,
+        }
     }
 
     /// Launches the kernel `name`.

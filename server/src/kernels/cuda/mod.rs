@@ -7,16 +7,19 @@ mod blocks;
 mod gemm;
 mod gpu;
 mod ops;
+mod product;
 mod ring;
 mod staging;
 mod step;
+mod tensor_map;
 
-pub use attention::use_hopper;
 pub(super) use attention::{DevicePlan, paged_attention, store_kv, vision_attention};
 pub use blocks::Blocks;
-pub use gemm::{linear, linear_onto, stop_measuring};
+pub use gemm::{linear, linear_gelu, linear_onto, linear_swiglu, stop_measuring};
 pub(super) use gpu::{Event, unwritten};
-pub use gpu::{Gpu, check, give_memory_back, keep_memory, pool_use, reserve_memory};
+pub use gpu::{
+    Gpu, Hopper, check, give_memory_back, keep_memory, pool_use, reserve_memory, use_hopper,
+};
 pub use ops::{
     add_bias, add_layer_norm, bias_gelu, copy_within, gather, gelu, layer_norm, patches, rms_norm,
     swiglu,

@@ -1,0 +1,129 @@
+//! Products on Hopper whose results are worked on before they are written, product.cuh.
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::gemm::Plain;
+use super::gpu::{Gpu, Hopper, Launch, at, params, type_name};
+use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};
+
+/// Weights of a tile, which two blocks share, and rows of each block, as hopper.cu has them.
+const WEIGHTS: usize = 256;
+const ROWS: usize = 136;
+/// Of `Tiles` in product.cuh: groups that multiply, their stages of 64 columns, and rows of results that leave together.
+const GROUPS: usize = 2;
+const STAGES: usize = 4;
+const PART: usize = 48;
+
+/// What becomes of a product's results.
+#[derive(Clone, Copy)]
+pub enum Then<'a> {
+    /// gelu(x · weightᵀ + bias).
+    Gelu { bias: &'a Tensor },
+    /// silu(x · gateᵀ) · (x · upᵀ); the weight is the gate's rows, then as many of the other.
+    Swiglu,
+}
+
+impl Then<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Then::Gelu { .. } => "gelu",
+            Then::Swiglu => "swiglu",
+        }
+    }
+
+    /// Rows of the weight that make a column of the result.
+    pub fn weights_of_a_column(self) -> usize {
+        match self {
+            Then::Gelu { .. } => 1,
+            Then::Swiglu => 2,
+        }
+    }
+
+    /// Whether [`product_then`] is there for `x` [rows, in] and so many rows of weights, and the fast way: where its tiles
+    /// keep the card's processors at work for most of the time.
+    pub fn pays(self, x: &Tensor, weights: usize) -> Result<bool> {
+        let (rows, (_, dtype, gpu)) = (x.dim(0)?, at(x)?);
+        let pairs = gpu.processors / 2;
+        let jobs = rows.div_ceil(2 * ROWS) * weights.div_ceil(WEIGHTS);
+        let room = jobs.div_ceil(pairs) * pairs * 2 * ROWS * WEIGHTS;
+        let fills = 5 * rows * weights >= 4 * room || Gpu::hopper() == Hopper::Always;
+        Ok(fills && gpu.on_hopper(&kernel(self, dtype)?))
+    }
+}
+
+fn kernel(then: Then<'_>, dtype: DType) -> Result<String> {
+    Ok(format!("product_{}_{}", then.name(), type_name(dtype)?))
+}
+
+/// Writes the columns of `y` [rows, n] from `first` on: what [`Then`] says of `x` [rows, in] and `weight`, all at multiples of
+/// 16 bytes. False, and nothing done, where they are not, or of different types.
+pub fn product_then(
+    y: &Tensor,
+    first: usize,
+    x: &Tensor,
+    weight: Plain,
+    then: Then<'_>,
+) -> Result<bool> {
+    let ((rows, depth), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
+    let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
+    let halves = then.weights_of_a_column();
+    let (n, name) = (weight.out / halves, kernel(then, dtype)?);
+    if y_rows != rows || depth != weight.inp || first + n > stride || n * halves != weight.out {
+        bail!(
+            "a product of {:?} with {}×{} into columns from {first} of {:?}",
+            x.shape(),
+            weight.out,
+            weight.inp,
+            y.shape()
+        )
+    }
+    let from = 2 * first as u64;
+    let bias_at = match then {
+        Then::Gelu { bias } if bias.dims() != [stride] || bias.dtype() != dtype => {
+            bail!("the bias of {stride} columns has another shape or type")
+        }
+        Then::Gelu { bias } => at(bias)?.0 + from,
+        Then::Swiglu => 0,
+    };
+    let y_at = y_at + from;
+    let even = |n: usize| n.is_multiple_of(8);
+    let aligned = [x_at, weight.at, y_at].iter().all(|a| a.is_multiple_of(16));
+    if [weight.dtype, y_type] != [dtype; 2] || ![depth, stride, n].into_iter().all(even) || !aligned
+    {
+        return Ok(false);
+    }
+    let box_of = WEIGHTS / 2 / halves;
+    let x_map = tensor_map(x_at, dtype, [1, rows, depth], depth, [1, ROWS])?;
+    let weights = tensor_map(
+        weight.at,
+        dtype,
+        [halves, n, depth],
+        depth,
+        [halves, box_of],
+    )?;
+    // Bytes of weights that stay in the second-level cache while all rows go by.
+    const KEPT: usize = 10 << 20;
+    let band = (KEPT / (WEIGHTS * depth * 2)).max(1);
+    let stage = (WEIGHTS + ROWS) * PANEL * 2;
+    let barriers = 2 * 8 * STAGES;
+    let shared = STAGES * stage + GROUPS * 2 * PART * PANEL * 2 + barriers;
+    let launch =
+        Launch::new((gpu.processors / 2 * 2, 1, 1), (GROUPS + 1) * WARP_GROUP).shared(shared);
+    let [rows, n, stride, depth, band] = [rows, n, stride, depth, band].map(|n| n as i32);
+    // SAFETY: the maps are of x and of the weight, y has these columns in as many rows, and the bias an element for each.
+    unsafe {
+        match then {
+            Then::Gelu { .. } => gpu.launch(
+                &name,
+                launch,
+                params![x_map, weights, y_at, stride, bias_at, rows, n, depth, band],
+            )?,
+            Then::Swiglu => gpu.launch(
+                &name,
+                launch,
+                params![x_map, weights, y_at, stride, rows, n, depth, band],
+            )?,
+        }
+    }
+    Ok(true)
+}
