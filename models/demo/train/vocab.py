@@ -53,6 +53,7 @@ def write(folder: Path) -> None:
     table = ranks()
     ids = special_ids(table)
     lines = [f"{base64.b64encode(token).decode()} {rank}" for token, rank in table.items()]
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.model").write_text("\n".join(lines) + "\n")
     added = {str(number): {"content": name, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True} for name, number in ids.items()}
     config = {
