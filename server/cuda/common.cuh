@@ -70,9 +70,9 @@ __device__ __forceinline__ float block_sum(float x) {
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// x · Φ(x) for a result of type T, with Φ the normal distribution. log₂ Φ(−z) is a polynomial: for f32 of degree 7, Φ(−z) to
-// 3.3e-6 of itself for z ≤ 6, and the result to 5.6e-7; for 16 bits of degree 5, to 2.5e-4 of itself for z ≤ 5.5, and 3.4e-5.
-// Beyond it falls to 0.
+// x · Φ(x) for a result of type T, with Φ the normal distribution, by a minimax polynomial for log₂ Φ(−z): for f32 of degree 7,
+// which gives Φ(−z) to 3.3e-6 of itself for z ≤ 6 and the result to 6e-7; for 16 bits of degree 5, to 2.5e-4 for z ≤ 5.5, and
+// the result to 3.4e-5. Beyond, it falls to 0.
 template <class T> __device__ __forceinline__ float gelu_one(float x) {
     const float z = fabsf(x);
     float p;

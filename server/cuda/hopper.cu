@@ -5,7 +5,7 @@
 
 template <class T> using VisionRing = Ring<T, 112, 176, 2>;
 template <class T> using PagedRing = Ring<T, 128, 128, 2>;
-// The published model's prefill of a picture, 1620 rows, is 12 tiles of 136; its pictures of 6401 are 47.
+// The published model's prefill of a picture, 1620 rows, is 12 tiles of 136; its pictures, 6401, are 48.
 template <class T> using ProductTiles = Tiles<T, 136>;
 
 #define DEFINE(T, name)                                                                                                \

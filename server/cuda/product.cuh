@@ -1,8 +1,8 @@
 // Products of many rows on Hopper whose results are worked on before they are written: gelu(x · weightᵀ + bias), and
 // silu(x · gateᵀ) · (x · upᵀ). Otherwise what is between the two would be written and read once more.
 //
-// Two blocks, each on a processor of its own, make the tiles of the same 256 weights for N rows of x each, and share the
-// weights. Of a block one thread copies, and two warp groups multiply 128 weights each with all rows, as weight · xᵀ: so N can
+// Two blocks, each on a processor of its own, make the tiles of the same 256 weights (or of 128 of the gate, and of the 128 that
+// belong to them) for N rows of x each, and share the weights. Of a block one thread copies, and two warp groups multiply 128 weights each with all rows, as weight · xᵀ: so N can
 // be any multiple of eight, and fit the rows there are.
 #pragma once
 #include "hopper.cuh"
@@ -18,11 +18,14 @@ template <class T_, int N_> struct Tiles {
     T x[STAGES][N * DEPTH];
     T out[GROUPS][2][PART * 64];
     Barrier full[STAGES], free[STAGES];
+
+    static_assert(N % 8 == 0 && PART % 16 == 0, "matrices are of eight rows, and two leave together");
+    static_assert(GROUPS == 2, "of two blocks that share, each brings the weights of a group");
 };
 
 // What becomes of a group's sums. A thread has `sums[m][4 · i + 2 · h + c]` of the weight 64 · m + 8 · h + lane / 4 + 16 for
-// each warp before its own, and of x's row 8 · i + lane % 4 · 2 + c. Of the results' PANELS of 64 columns it makes pairs of two
-// rows one below the other.
+// each warp before its own, and of x's row 8 · i + lane % 4 · 2 + c. `pair` gives two results of 16 bits for panel m of PANELS
+// of 64 columns each: of the rows with c = 0 and 1.
 template <class T> struct GeluOfSum {
     static constexpr int PANELS = 2;
     const T *bias;
@@ -130,17 +133,17 @@ __device__ __forceinline__ void product_tiles(const TensorMap &x, const TensorMa
             pin(sums[0]), pin(sums[1]);
             release(step - 1);
             // Two buffers, so that nobody waits for who still reads one.
-            constexpr int BLOCKS = PART / 8, PARTS = (N + PART - 1) / PART; // of eight rows
+            constexpr int EIGHTS = PART / 8, PARTS = (N + PART - 1) / PART;
 #pragma unroll
             for (int p = 0; p < Result::PANELS * PARTS; p++, turn ^= 1) {
                 const int panel = p / PARTS, part = p % PARTS;
                 T *buffer = tiles.out[group][turn];
 #pragma unroll
-                for (int i = 0; i < BLOCKS && (part * BLOCKS + i) * 8 < N; i += 2) {
+                for (int i = 0; i < EIGHTS && (part * EIGHTS + i) * 8 < N; i += 2) {
                     uint32_t matrices[4];
 #pragma unroll
                     for (int m = 0; m < 4; m++) {
-                        const int at = part * BLOCKS + i + m / 2;
+                        const int at = part * EIGHTS + i + m / 2;
                         matrices[m] = at * 8 < N ? result.pair(sums, panel, at, m % 2) : 0;
                     }
                     const int line = (i + lane / 16) * 8 + lane % 8, unit = thread / 32 * 2 + lane / 8 % 2;

@@ -11,7 +11,7 @@ use crate::config::{BenchArgs, Quantize};
 use crate::device::{Target, device_memory, settle_threads};
 use crate::glm4v::{Config, Model, Part, format_of, row_bytes, tensors};
 use crate::image::Pixels;
-use crate::kernels::{self, Arena, PAGE, Plan, Rotary, Span};
+use crate::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
 
 /// Each figure is the median of so many, after some to warm up.
 const ROUNDS: usize = 20;
@@ -323,7 +323,7 @@ fn parts(model: &Model, target: &Target) -> candle_core::Result<Vec<Row>> {
     let what = format!("vision bias and GELU, {n}×{m}");
     add(what, &mut || kernels::bias_gelu(&wide, &bias))?;
     both_ways(&mut add, "vision fc1 and GELU".into(), &mut || {
-        kernels::linear_gelu(&x, &weight, &bias).map(drop)
+        kernels::linear_then(&x, &weight, Then::Gelu { bias: &bias }).map(drop)
     })?;
     add("vision residual and norm".into(), &mut || {
         kernels::add_layer_norm(&x, &x.copy()?, &norm, 1e-6)
@@ -359,7 +359,7 @@ fn parts(model: &Model, target: &Target) -> candle_core::Result<Vec<Row>> {
             format!("decoder gate and up and SwiGLU, {len} rows"),
         );
         both_ways(&mut add, what, &mut || {
-            kernels::linear_swiglu(&x, &weight).map(drop)
+            kernels::linear_then(&x, &weight, Then::Swiglu).map(drop)
         })?;
         let what = format!("decoder norm, {len} rows");
         add(what, &mut || kernels::rms_norm(&x, &norm, 1e-6).map(drop))?;

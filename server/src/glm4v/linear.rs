@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Result, Tensor};
 
-use crate::kernels;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
+use crate::kernels::{self, Then};
 
 /// A matrix [out, in], as every weight of a product is stored.
 #[derive(Clone)]
@@ -47,25 +47,17 @@ impl Linear {
 
     /// gelu(forward(x)).
     pub fn forward_gelu(&self, x: &Tensor) -> Result<Tensor> {
-        match (&self.weight, &self.bias) {
-            (Weight::Dense(weight), Some(bias)) => kernels::linear_gelu(x, weight, bias),
-            #[cfg(feature = "cuda")]
-            (Weight::Blocks(weight), Some(bias)) => weight.linear_gelu(x, bias),
-            (_, Some(bias)) => {
-                let y = self.product(x, None)?;
-                kernels::bias_gelu(&y, bias).map(|()| y)
-            }
-            (_, None) => kernels::gelu(&self.product(x, None)?),
+        match &self.bias {
+            Some(bias) => self.then(x, Then::Gelu { bias }),
+            None => kernels::gelu(&self.product(x, None)?),
         }
     }
 
     /// silu(gate) · up, where forward(x) is the gate, then up.
     pub fn forward_swiglu(&self, x: &Tensor) -> Result<Tensor> {
-        match (&self.weight, &self.bias) {
-            (Weight::Dense(weight), None) => kernels::linear_swiglu(x, weight),
-            #[cfg(feature = "cuda")]
-            (Weight::Blocks(weight), None) => weight.linear_swiglu(x),
-            _ => kernels::swiglu(&self.forward(x)?),
+        match &self.bias {
+            Some(_) => kernels::swiglu(&self.forward(x)?),
+            None => self.then(x, Then::Swiglu),
         }
     }
 
@@ -76,6 +68,16 @@ impl Linear {
             #[cfg(feature = "cuda")]
             (Weight::Blocks(weight), None) => weight.linear_onto(onto, x),
             _ => onto + self.forward(x)?,
+        }
+    }
+
+    /// What `then` says of x and the weight.
+    fn then(&self, x: &Tensor, then: Then<'_>) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Dense(weight) => kernels::linear_then(x, weight, then),
+            Weight::Quantized(_) => then.after(self.product(x, None)?),
+            #[cfg(feature = "cuda")]
+            Weight::Blocks(weight) => weight.linear_then(x, then),
         }
     }
 

@@ -16,17 +16,29 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(y)
 }
 
-/// gelu(x · weightᵀ + bias).
-pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    on_card!(x, cuda::linear_gelu(x, weight, bias));
-    let y = product(x, weight)?;
-    bias_gelu(&y, bias).map(|()| y)
+/// What follows a product x · weightᵀ.
+#[derive(Clone, Copy)]
+pub enum Then<'a> {
+    /// gelu(x · weightᵀ + bias).
+    Gelu { bias: &'a Tensor },
+    /// silu(x · gateᵀ) · (x · upᵀ); the weight is the gate's rows, then as many of the other.
+    Swiglu,
 }
 
-/// silu(x · gateᵀ) · (x · upᵀ): `weight` [2 · out, in] is the gate, then up.
-pub fn linear_swiglu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    on_card!(x, cuda::linear_swiglu(x, weight));
-    swiglu(&product(x, weight)?)
+impl Then<'_> {
+    /// The same of the product that is there.
+    pub fn after(self, product: Tensor) -> Result<Tensor> {
+        match self {
+            Then::Gelu { bias } => bias_gelu(&product, bias).map(|()| product),
+            Then::Swiglu => swiglu(&product),
+        }
+    }
+}
+
+/// What `then` says of `x` [rows, in] and `weight` [out, in].
+pub fn linear_then(x: &Tensor, weight: &Tensor, then: Then<'_>) -> Result<Tensor> {
+    on_card!(x, cuda::linear_then(x, weight, then));
+    then.after(product(x, weight)?)
 }
 
 /// onto + x · weightᵀ: `onto` [rows, out] may be overwritten.

@@ -31,7 +31,7 @@ pub const MOST_PLAIN: usize = 112 << 20;
 
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{Arena, PAGE, Plan, Rotary, Span, paged_attention, store_kv, vision_attention};
-pub use linear::{gather, linear, linear_gelu, linear_onto, linear_swiglu};
+pub use linear::{Then, gather, linear, linear_onto, linear_then};
 pub use mark::Mark;
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 use quantized::product;

@@ -4,10 +4,10 @@ use candle_core::cpu::erf::erf_f64;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use glimpse::image::Pixels;
-use glimpse::kernels::cuda::{Blocks, Hopper, use_hopper};
-use glimpse::kernels::{self, Arena, PAGE, Plan, Rotary, Span};
+use glimpse::kernels::cuda::{Blocks, Hopper};
+use glimpse::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
 
-use super::support::{TYPES, card, close, poison, random, tolerance, values};
+use super::support::{TYPES, card, close, poison, random, tolerance, values, with_hopper};
 
 fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + erf_f64(x / 2f64.sqrt()))
@@ -100,7 +100,7 @@ fn attend(q: &[f64], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<f64> {
 fn attention() {
     let Some(device) = card() else { return };
     for hopper in [Hopper::Never, Hopper::WhereFast] {
-        use_hopper(hopper);
+        let _hopper = with_hopper(hopper);
         vision_attention(&device);
         paged_attention(&device);
     }
@@ -276,19 +276,18 @@ fn check_what_follows(
     ws: &[f64],
     (dtype, tolerance): (DType, f64),
     device: &Device,
-    gelu_of: impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
-    swiglu_of: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+    then: impl Fn(&Tensor, Then<'_>) -> candle_core::Result<Tensor>,
 ) {
     let (x, xs) = random(&[rows, k], 1.0, dtype, device);
     let (bias, bs) = random(&[2 * n], 1.0, dtype, device);
     let plain = product(&xs, ws, k, 2 * n);
     poison(rows * 2 * n, dtype, device);
-    let got = values(&gelu_of(&x, &bias).unwrap());
+    let got = values(&then(&x, Then::Gelu { bias: &bias }).unwrap());
     let biases = bs.iter().cycle();
     let exact: Vec<f64> = plain.iter().zip(biases).map(|(y, b)| gelu(y + b)).collect();
     close(&format!("{what}, GELU"), &got, &exact, tolerance);
     poison(rows * n, dtype, device);
-    let got = values(&swiglu_of(&x).unwrap());
+    let got = values(&then(&x, Then::Swiglu).unwrap());
     let of_row = |row: &[f64]| {
         let (gate, up) = row.split_at(n);
         let both = gate.iter().zip(up);
@@ -304,7 +303,7 @@ fn check_what_follows(
 fn products_and_what_follows() {
     let Some(device) = card() else { return };
     for hopper in [Hopper::Never, Hopper::Always] {
-        use_hopper(hopper);
+        let _hopper = with_hopper(hopper);
         // Hopper's tiles are of 272 rows by 256 weights.
         for (rows, k, n) in [
             (1, 8, 8),
@@ -323,8 +322,7 @@ fn products_and_what_follows() {
                     &ws,
                     (dtype, tolerance(dtype)),
                     &device,
-                    |x, bias| kernels::linear_gelu(x, &w, bias),
-                    |x| kernels::linear_swiglu(x, &w),
+                    |x, then| kernels::linear_then(x, &w, then),
                 );
             }
             // Blocks are of up to 256 weights.
@@ -343,13 +341,56 @@ fn products_and_what_follows() {
                     &ws,
                     (DType::BF16, 2.0 * tolerance(DType::BF16)),
                     &device,
-                    |x, bias| w.linear_gelu(x, bias),
-                    |x| w.linear_swiglu(x),
+                    |x, then| w.linear_then(x, then),
                 );
             }
         }
     }
-    use_hopper(Hopper::WhereFast);
+}
+
+/// Sizes at which each pair of Hopper's blocks makes several tiles, in several bands of columns, of weights that are plain and of
+/// those that are made so in parts: as one after the other, which other tests compare with double precision.
+#[test]
+fn many_products_and_what_follows() {
+    let Some(device) = card() else { return };
+    let ways = |what: &str, tolerance: f64, then: &dyn Fn() -> candle_core::Result<Tensor>| {
+        let [apart, at_once] = [Hopper::Never, Hopper::Always].map(|hopper| {
+            let _hopper = with_hopper(hopper);
+            poison(1 << 24, DType::BF16, &device);
+            values(&then().unwrap())
+        });
+        close(what, &at_once, &apart, tolerance);
+    };
+    for dtype in [DType::BF16, DType::F16] {
+        // What one after the other rounds in between counts twice.
+        let tolerance = 2.0 * tolerance(dtype);
+        let normal = |shape: &[usize], deviation| {
+            let x = Tensor::randn(0f32, deviation, shape, &device).unwrap();
+            x.to_dtype(dtype).unwrap()
+        };
+        for (rows, k, n) in [(1701, 4096, 3000), (6401, 1792, 1544), (820, 4096, 8192)] {
+            let what = format!("{dtype:?} {rows}×{k} by {n}");
+            // Not from the tensor's first row on.
+            let x = normal(&[rows + 1, k], 1.0).narrow(0, 1, rows).unwrap();
+            let deviation = 1.0 / (k as f32).sqrt();
+            let (w, bias) = (normal(&[2 * n, k], deviation), normal(&[2 * n], 1.0));
+            ways(&format!("{what}, GELU"), tolerance, &|| {
+                kernels::linear_then(&x, &w, Then::Gelu { bias: &bias })
+            });
+            ways(&format!("{what}, SwiGLU"), tolerance, &|| {
+                kernels::linear_then(&x, &w, Then::Swiglu)
+            });
+            // The last of these are more than are made plain at a time.
+            let blocks = Blocks::unwritten(GgmlDType::Q4K, (2 * n, k), &device).unwrap();
+            blocks.quantize(0, &w).unwrap();
+            ways(&format!("{what}, GELU of blocks"), tolerance, &|| {
+                blocks.linear_then(&x, Then::Gelu { bias: &bias })
+            });
+            ways(&format!("{what}, SwiGLU of blocks"), tolerance, &|| {
+                blocks.linear_then(&x, Then::Swiglu)
+            });
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The card, random inputs, and how far a result may be off.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use candle_core::{DType, Device, Tensor};
+use glimpse::kernels::cuda::{Hopper, use_hopper};
 use glimpse::{config, device::Target};
 
 /// The card with the type that it computes in by default, or `None` and a word why.
@@ -11,6 +14,24 @@ pub fn card() -> Option<Device> {
             eprintln!("skipped: {why}");
             None
         }
+    }
+}
+
+/// While it lives, Hopper's kernels are used as was said, and no other test can say otherwise.
+pub struct WithHopper {
+    _alone: MutexGuard<'static, ()>,
+}
+
+pub fn with_hopper(when: Hopper) -> WithHopper {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    use_hopper(when);
+    WithHopper { _alone }
+}
+
+impl Drop for WithHopper {
+    fn drop(&mut self) {
+        use_hopper(Hopper::WhereFast);
     }
 }
 

@@ -7,10 +7,10 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::super::{MOST_PLAIN, Room};
+use super::super::{MOST_PLAIN, Room, Then};
 use super::gemm::{Plain, columns};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
-use super::product::{Then, product_then};
+use super::product;
 
 /// `Weight` of formats.cuh.
 #[repr(C)]
@@ -320,39 +320,37 @@ impl Blocks {
         Ok(true)
     }
 
-    /// y is what [`Then`] says, part by part with the plain weight. False where that is not the fast way.
-    fn product_then(&self, y: &Tensor, x: &Tensor, then: Then<'_>) -> Result<bool> {
+    /// The same part by part with the plain weight, where that is the fast way.
+    fn product_then(&self, x: &Tensor, then: Then<'_>) -> Result<Option<Tensor>> {
         let (gpu, dtype) = (&self.gpu, x.dtype());
-        let halves = then.weights_of_a_column();
-        let columns = self.rows / halves;
-        let part = (self.part(dtype) / halves).min(columns);
-        if !part.is_multiple_of(TILE)
-            || !columns.is_multiple_of(TILE)
-            || !then.pays(x, self.rows)?
-        {
-            return Ok(false);
+        let of_each = product::weights_of_a_column(then);
+        let columns = self.rows / of_each;
+        let part = (self.part(dtype) / of_each).min(columns);
+        if !columns.is_multiple_of(TILE) || !product::pays(x, of_each * part, then)? {
+            return Ok(None);
         }
+        let y = unwritten(gpu, (x.dim(0)?, columns), dtype)?;
         let mut scratch = gpu.scratch.lock();
         let plain = scratch.address(gpu)?;
         for first in (0..columns).step_by(part) {
             let rows = part.min(columns - first);
-            let weight = Plain {
-                at: plain,
-                dtype,
-                out: halves * rows,
-                inp: self.k,
-            };
-            for half in 0..halves {
-                let to = plain + (half * rows * self.k * dtype.size_in_bytes()) as Address;
-                let of = self.rows_from(half * columns + first, rows)?;
+            for i in 0..of_each {
+                let to = plain + (i * rows * self.k * dtype.size_in_bytes()) as Address;
+                let of = self.rows_from(i * columns + first, rows)?;
                 // SAFETY: the scratch memory has room for a part, and what used it before is before this in the stream.
                 unsafe { self.dequantize(of, rows, 0, dtype, to)? };
             }
-            if !product_then(y, first, x, weight, then)? {
-                return Ok(false);
+            let weight = Plain {
+                at: plain,
+                dtype,
+                out: of_each * rows,
+                inp: self.k,
+            };
+            if !product::columns(&y, first, x, weight, then)? {
+                return Ok(None);
             }
         }
-        Ok(true)
+        Ok(Some(y))
     }
 
     /// y = x · weightᵀ + bias, or y and that, from the blocks themselves, which are read once for every 32 rows. False,
@@ -430,24 +428,12 @@ impl Blocks {
         }
     }
 
-    /// gelu(x · weightᵀ + bias).
-    pub fn linear_gelu(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    /// What `then` says of x and this weight.
+    pub fn linear_then(&self, x: &Tensor, then: Then<'_>) -> Result<Tensor> {
         let x = &x.contiguous()?;
-        let y = unwritten(&self.gpu, (x.dim(0)?, self.rows), x.dtype())?;
-        if self.product_then(&y, x, Then::Gelu { bias })? {
-            return Ok(y);
-        }
-        let y = self.linear(x, None)?;
-        super::bias_gelu(&y, bias).map(|()| y)
-    }
-
-    /// silu(x · gateᵀ) · (x · upᵀ): the rows are the gate's, then as many of the other.
-    pub fn linear_swiglu(&self, x: &Tensor) -> Result<Tensor> {
-        let x = &x.contiguous()?;
-        let y = unwritten(&self.gpu, (x.dim(0)?, self.rows / 2), x.dtype())?;
-        match self.product_then(&y, x, Then::Swiglu)? {
-            true => Ok(y),
-            false => super::swiglu(&self.linear(x, None)?),
+        match self.product_then(x, then)? {
+            Some(y) => Ok(y),
+            None => then.after(self.linear(x, None)?),
         }
     }
 

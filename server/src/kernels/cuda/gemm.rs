@@ -16,8 +16,9 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
+use super::super::Then;
 use super::gpu::{Address, Gpu, at, unwritten};
-use super::product::{Then, product_then};
+use super::product;
 
 /// A product's shape and kind: what an algorithm is chosen by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -419,29 +420,19 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(y)
 }
 
-/// gelu(x · weightᵀ + bias).
-pub fn linear_gelu(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+/// What `then` says of `x` [rows, in] and `weight` [out, in].
+pub fn linear_then(x: &Tensor, weight: &Tensor, then: Then<'_>) -> Result<Tensor> {
     let x = &x.contiguous()?;
-    let (_, dtype, gpu) = at(x)?;
-    let y = unwritten(&gpu, (x.dim(0)?, weight.dim(0)?), dtype)?;
-    let (weight_at, then) = (plain(weight)?, Then::Gelu { bias });
-    if then.pays(x, weight_at.out)? && product_then(&y, 0, x, weight_at, then)? {
-        return Ok(y);
+    let plain = plain(weight)?;
+    if product::pays(x, plain.out, then)? {
+        let (_, dtype, gpu) = at(x)?;
+        let n = plain.out / product::weights_of_a_column(then);
+        let y = unwritten(&gpu, (x.dim(0)?, n), dtype)?;
+        if product::columns(&y, 0, x, plain, then)? {
+            return Ok(y);
+        }
     }
-    let y = linear(x, weight, None)?;
-    super::bias_gelu(&y, bias).map(|()| y)
-}
-
-/// silu(x · gateᵀ) · (x · upᵀ): `weight` [2 · out, in] is the gate, then up.
-pub fn linear_swiglu(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let x = &x.contiguous()?;
-    let (_, dtype, gpu) = at(x)?;
-    let y = unwritten(&gpu, (x.dim(0)?, weight.dim(0)? / 2), dtype)?;
-    let (weight_at, then) = (plain(weight)?, Then::Swiglu);
-    if then.pays(x, weight_at.out)? && product_then(&y, 0, x, weight_at, then)? {
-        return Ok(y);
-    }
-    super::swiglu(&linear(x, weight, None)?)
+    then.after(linear(x, weight, None)?)
 }
 
 /// onto + x · weightᵀ, in place of `onto` [rows, out].

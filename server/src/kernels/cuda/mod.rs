@@ -15,7 +15,7 @@ mod tensor_map;
 
 pub(super) use attention::{DevicePlan, paged_attention, store_kv, vision_attention};
 pub use blocks::Blocks;
-pub use gemm::{linear, linear_gelu, linear_onto, linear_swiglu, stop_measuring};
+pub use gemm::{linear, linear_onto, linear_then, stop_measuring};
 pub(super) use gpu::{Event, unwritten};
 pub use gpu::{
     Gpu, Hopper, check, give_memory_back, keep_memory, pool_use, reserve_memory, use_hopper,

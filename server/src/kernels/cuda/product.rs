@@ -2,11 +2,12 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
+use super::super::Then;
 use super::gemm::Plain;
 use super::gpu::{Gpu, Hopper, Launch, at, params, type_name};
 use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};
 
-/// Weights of a tile, which two blocks share, and rows of each block, as hopper.cu has them.
+/// Weights that two blocks share, and rows of each block, as hopper.cu has them.
 const WEIGHTS: usize = 256;
 const ROWS: usize = 136;
 /// Of `Tiles` in product.cuh: groups that multiply, their stages of 64 columns, and rows of results that leave together.
@@ -14,50 +15,39 @@ const GROUPS: usize = 2;
 const STAGES: usize = 4;
 const PART: usize = 48;
 
-/// What becomes of a product's results.
-#[derive(Clone, Copy)]
-pub enum Then<'a> {
-    /// gelu(x · weightᵀ + bias).
-    Gelu { bias: &'a Tensor },
-    /// silu(x · gateᵀ) · (x · upᵀ); the weight is the gate's rows, then as many of the other.
-    Swiglu,
-}
-
-impl Then<'_> {
-    fn name(self) -> &'static str {
-        match self {
-            Then::Gelu { .. } => "gelu",
-            Then::Swiglu => "swiglu",
-        }
-    }
-
-    /// Rows of the weight that make a column of the result.
-    pub fn weights_of_a_column(self) -> usize {
-        match self {
-            Then::Gelu { .. } => 1,
-            Then::Swiglu => 2,
-        }
-    }
-
-    /// Whether [`product_then`] is there for `x` [rows, in] and so many rows of weights, and the fast way: where its tiles
-    /// keep the card's processors at work for most of the time.
-    pub fn pays(self, x: &Tensor, weights: usize) -> Result<bool> {
-        let (rows, (_, dtype, gpu)) = (x.dim(0)?, at(x)?);
-        let pairs = gpu.processors / 2;
-        let jobs = rows.div_ceil(2 * ROWS) * weights.div_ceil(WEIGHTS);
-        let room = jobs.div_ceil(pairs) * pairs * 2 * ROWS * WEIGHTS;
-        let fills = 5 * rows * weights >= 4 * room || Gpu::hopper() == Hopper::Always;
-        Ok(fills && gpu.on_hopper(&kernel(self, dtype)?))
-    }
-}
-
 fn kernel(then: Then<'_>, dtype: DType) -> Result<String> {
-    Ok(format!("product_{}_{}", then.name(), type_name(dtype)?))
+    let name = match then {
+        Then::Gelu { .. } => "gelu",
+        Then::Swiglu => "swiglu",
+    };
+    Ok(format!("product_{name}_{}", type_name(dtype)?))
 }
 
-/// Writes the columns of `y` [rows, n] from `first` on: what [`Then`] says of `x` [rows, in] and `weight`, all at multiples of
-/// 16 bytes. False, and nothing done, where they are not, or of different types.
-pub fn product_then(
+/// Rows of the weight that make a column of the result.
+pub fn weights_of_a_column(then: Then<'_>) -> usize {
+    match then {
+        Then::Gelu { .. } => 1,
+        Then::Swiglu => 2,
+    }
+}
+
+/// Whether [`columns`] is there for `x` [rows, in] and so many rows of weights, and the fast way: where its tiles keep the card's
+/// processors at work for most of the time.
+pub fn pays(x: &Tensor, weights: usize, then: Then<'_>) -> Result<bool> {
+    let (rows, (_, dtype, gpu)) = (x.dim(0)?, at(x)?);
+    let pairs = gpu.processors / 2;
+    if rows == 0 || weights == 0 || pairs == 0 || !gpu.on_hopper(&kernel(then, dtype)?) {
+        return Ok(false);
+    }
+    let jobs = rows.div_ceil(2 * ROWS) * weights.div_ceil(WEIGHTS);
+    let room = jobs.div_ceil(pairs) * pairs * 2 * ROWS * WEIGHTS;
+    Ok(5 * rows * weights >= 4 * room || Gpu::hopper() == Hopper::Always)
+}
+
+/// Writes the columns of `y` [rows, n] from `first` on, as many as `weight` makes: what `then` says of `x` [rows, in] and
+/// `weight`. A bias is all of y's. All lie at multiples of 16 bytes; false, and nothing done, where they do not, or are of
+/// different types.
+pub fn columns(
     y: &Tensor,
     first: usize,
     x: &Tensor,
@@ -66,9 +56,9 @@ pub fn product_then(
 ) -> Result<bool> {
     let ((rows, depth), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
     let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
-    let halves = then.weights_of_a_column();
-    let (n, name) = (weight.out / halves, kernel(then, dtype)?);
-    if y_rows != rows || depth != weight.inp || first + n > stride || n * halves != weight.out {
+    let of_each = weights_of_a_column(then);
+    let (n, name) = (weight.out / of_each, kernel(then, dtype)?);
+    if y_rows != rows || depth != weight.inp || first + n > stride || n * of_each != weight.out {
         bail!(
             "a product of {:?} with {}×{} into columns from {first} of {:?}",
             x.shape(),
@@ -92,15 +82,9 @@ pub fn product_then(
     {
         return Ok(false);
     }
-    let box_of = WEIGHTS / 2 / halves;
-    let x_map = tensor_map(x_at, dtype, [1, rows, depth], depth, [1, ROWS])?;
-    let weights = tensor_map(
-        weight.at,
-        dtype,
-        [halves, n, depth],
-        depth,
-        [halves, box_of],
-    )?;
+    let box_of = WEIGHTS / 2 / of_each;
+    let x_map = tensor_map(x_at, dtype, [1, rows, depth], [1, ROWS])?;
+    let weights = tensor_map(weight.at, dtype, [of_each, n, depth], [of_each, box_of])?;
     // Bytes of weights that stay in the second-level cache while all rows go by.
     const KEPT: usize = 10 << 20;
     let band = (KEPT / (WEIGHTS * depth * 2)).max(1);

@@ -40,13 +40,7 @@ pub fn cache_map(arena: &Arena) -> Result<CUtensorMap> {
     let (address, dtype, _) = at(&arena.data)?;
     let (dims, pages) = (arena.dims, arena.pages());
     let heads = pages * dims.layers * 2 * dims.kv_heads;
-    tensor_map(
-        address,
-        dtype,
-        [heads, PAGE, dims.head_size],
-        dims.head_size,
-        [1, PAGE],
-    )
+    tensor_map(address, dtype, [heads, PAGE, dims.head_size], [1, PAGE])
 }
 
 /// How many blocks see all keys, and in how many parts the others are cut that would not fill the card once more.
@@ -76,7 +70,7 @@ pub fn vision(
     let (n, width) = qkv.dims2()?;
     let size = width / 3 / heads;
     let (qkv_at, dtype, gpu) = at(qkv)?;
-    let map = |rows| tensor_map(qkv_at, dtype, [n, 3 * heads, size], size, [rows, 1]);
+    let map = |rows| tensor_map(qkv_at, dtype, [n, 3 * heads, size], [rows, 1]);
     let (queries, keys) = (map(GROUP_ROWS)?, map(VISION_KEYS)?);
     let blocks = rows.len().div_ceil(ROWS) * heads;
     let cut = cut(blocks, n.div_ceil(VISION_KEYS), gpu.processors);

@@ -17,13 +17,12 @@ pub const PANEL: usize = 64;
 /// Threads that multiply together.
 pub const WARP_GROUP: usize = 128;
 
-/// The map of 16-bit elements at `address`, seen as `dims`, outermost first, with `stride` elements from one of the middle
-/// dimension to the next; the box has [`PANEL`] columns and `rows` of the other two dimensions.
+/// The map of 16-bit elements at `address`, one behind the other, seen as `dims`, outermost first; the box has [`PANEL`] columns
+/// and `rows` of the other two dimensions.
 pub fn tensor_map(
     address: Address,
     dtype: DType,
     dims: [usize; 3],
-    stride: usize,
     rows: [usize; 2],
 ) -> Result<CUtensorMap> {
     let kind = match dtype {
@@ -33,7 +32,7 @@ pub fn tensor_map(
     };
     // The driver counts from the innermost dimension, and strides in bytes.
     let [outer, middle, inner] = dims.map(|n| n as u64);
-    let strides = [2 * stride as u64, 2 * stride as u64 * middle];
+    let strides = [2 * inner, 2 * inner * middle];
     let taken = [rows[1], rows[0]].map(|n| n as u32);
     let mut map = CUtensorMap { opaque: [0; 16] };
     // SAFETY: three dimensions, two strides, and three sizes of the box; the driver refuses what is out of range.
