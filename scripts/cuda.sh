@@ -6,7 +6,7 @@
 #   scripts/cuda.sh kernels   registers, spills and shared memory of every kernel, as ptxas tells them
 # With nvcc on the PATH or CUDA_HOME set, that toolkit is taken; otherwise CUDA 13.0's compiler and libraries come from
 # PyPI, once, into .tools/cuda. CUDA_COMPUTE_CAP says for which cards: 80 A100, 86 3060, 89 4090, 90 H100 (the default here,
-# where there is no card to ask).
+# where there is no card to ask). With GLIMPSE_CUBINS=ptx the tests for an older card run on a newer one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

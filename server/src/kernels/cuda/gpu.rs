@@ -37,8 +37,6 @@ pub struct Gpu {
     pub scratch: Mutex<Scratch>,
     /// Streaming multiprocessors.
     pub processors: usize,
-    /// Compute capability, times ten.
-    pub capability: u32,
     /// Bytes of shared memory that a block can have.
     pub shared_memory: usize,
     /// Where each kernel is.
@@ -161,15 +159,19 @@ impl Gpu {
             CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
             CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
         };
-        let (major, minor) = context.compute_capability().w()?;
+        // What older code may count on, also on a newer card.
+        let most_shared = match BUILT_FOR.0 {
+            80 | 87 => 163 << 10,
+            86 | 89 => 99 << 10,
+            _ => usize::MAX,
+        };
         Ok(Gpu {
             blas: Mutex::new(Blas::new(&stream)?),
             staging: Mutex::default(),
             scratch: Mutex::default(),
             processors: attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize,
-            capability: (10 * major + minor) as u32,
-            shared_memory: attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?
-                as usize,
+            shared_memory: most_shared
+                .min(attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize),
             kernels,
             functions: Mutex::default(),
             device: device.clone(),
@@ -329,10 +331,11 @@ pub fn check(device: &Device) -> std::result::Result<(), String> {
         .map_err(|e| e.to_string())?;
     let (major, minor) = context.compute_capability().map_err(|e| e.to_string())?;
     let (card, (built, name)) = ((10 * major + minor) as u32, BUILT_FOR);
-    // Code for 8.0 runs on every 8.x; code for 9.0a only there.
-    let runs = match name.ends_with('a') {
-        true => card == built,
-        false => card / 10 == built / 10 && card >= built,
+    // Code for 8.0 runs on every 8.x; code for 9.0a only there; PTX on every newer one.
+    let runs = match name {
+        _ if name.starts_with("compute_") => card >= built,
+        _ if name.ends_with('a') => card == built,
+        _ => card / 10 == built / 10 && card >= built,
     };
     match runs {
         true => Ok(()),

@@ -12,7 +12,7 @@ use half::bf16;
 use super::super::attention::{Arena, PAGE, Span};
 use super::attention::{CacheAddress, PlanAddresses};
 use super::blocks::{Blocks, WeightAddress};
-use super::gpu::{Address, Gpu, Launch, at, params, type_name};
+use super::gpu::{Address, BUILT_FOR, Gpu, Launch, at, params, type_name};
 
 /// A weight of the step, wherever it is kept.
 pub enum StepWeight<'a> {
@@ -305,11 +305,11 @@ impl Step {
         };
         // The more a block has of a product, the more it has to keep until all have met again, and the fewer are the parts.
         let mut most_tiles = 64;
-        while sizes(most_tiles)?.shared_bytes(&gpu) + STATIC > gpu.shared_memory && most_tiles > 8 {
+        while sizes(most_tiles)?.shared_bytes() + STATIC > gpu.shared_memory && most_tiles > 8 {
             most_tiles /= 2;
         }
         let sizes = sizes(most_tiles)?;
-        let shared = sizes.shared_bytes(&gpu);
+        let shared = sizes.shared_bytes();
         let fits = (1..=Self::MOST_ROWS).contains(&rows)
             && matches!(dtype, DType::BF16 | DType::F16)
             && arena.data.dtype() == dtype
@@ -582,7 +582,7 @@ impl Sizes {
     /// Shared memory of a block: the weights that are under way, the positions' cosines and sines, how the products are read,
     /// what a block does of attention, and then what the warps found of a product and its inputs (see `Inputs` of
     /// decode_product.cuh) or, in turn with these, what attention works in. See `step` of decode.cu.
-    fn shared_bytes(&self, gpu: &Gpu) -> usize {
+    fn shared_bytes(&self) -> usize {
         /// `Batch` of decode_weights.cuh, and what holds the scales of one.
         const BATCH: usize = 2 * 32 * 16;
         const HEADS_OF_BLOCKS: usize = 160;
@@ -593,8 +593,8 @@ impl Sizes {
         /// `Task` and `Joined` of decode_attention.cuh.
         const TASK: usize = 48;
         const JOINED: usize = 16;
-        // `DEPTH` of decode_weights.cuh.
-        let depth = match gpu.capability {
+        // `DEPTH` of decode_weights.cuh, which goes by what the kernel was built for: code for 8.0 has its own on 8.6 too.
+        let depth = match BUILT_FOR.0 {
             90 | 100..110 => 6,
             80 | 87 => 4,
             _ => 2,
