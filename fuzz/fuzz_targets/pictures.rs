@@ -1,11 +1,7 @@
 //! Pictures of every format: pixels of the right size or an error, with either decoder.
 #![no_main]
-#![allow(dead_code, unused_imports)]
 
-#[path = "../../server/src/image/mod.rs"]
-mod image;
-
-use image::{Decoder, Options};
+use glimpse_image::{Decoder, Options, load};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -16,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
                 raw,
                 max_pixels: 1 << 20,
             };
-            match image::load(data, 28, &options) {
+            match load(data, 28, &options) {
                 Ok(picture) => {
                     assert_eq!(picture.pixels.rgb().len(), 28 * 28 * 3);
                     assert!(u64::from(picture.width) * u64::from(picture.height) <= 1 << 20);

@@ -1,10 +1,11 @@
 //! `glimpse generate`: one answer with no server, step by step as the engine does it.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
 use candle_core::Tensor;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use wire::FinishReason;
 
@@ -12,12 +13,13 @@ use crate::checkpoint::Checkpoint;
 use crate::config::GenerateArgs;
 use crate::device::Target;
 use crate::glm4v::{Model, Prompt, expand, positions};
-use crate::image::{self, Picture};
 use crate::kernels::{Arena, PAGE, Span};
 use crate::loading::Loading;
+use crate::save::save_tensors;
 use crate::text::{
     AnswerStream, LogSoftmax, Sampler, SamplingParams, TextError, Tokenizer, prompt,
 };
+use glimpse_image::{self as image, Picture, Pixels};
 
 /// `--json`: all that others need to check an answer against the original.
 #[derive(Serialize)]
@@ -91,9 +93,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
         .map(|path| load_picture(path, &checkpoint, args))
         .transpose()?;
     if let (Some(out), Some(picture)) = (&args.dump_pixels, &picture) {
-        return picture
-            .pixels
-            .dump(out)
+        return dump(&picture.pixels, out)
             .map_err(|e| format!("{} cannot be written ({e})", out.display()));
     }
     let question = args.prompt.as_deref().unwrap_or_default();
@@ -131,6 +131,16 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
 
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Writes a safetensors file with one tensor, `pixels`, F32 [1, 3, S, S]: what would enter the vision tower.
+fn dump(pixels: &Pixels, path: &Path) -> io::Result<()> {
+    let floats = pixels.to_f32_chw();
+    let bytes: Vec<u8> = floats.iter().flat_map(|f| f.to_le_bytes()).collect();
+    let side = pixels.size() as usize;
+    let tensor =
+        TensorView::new(Dtype::F32, vec![1, 3, side, side], &bytes).map_err(io::Error::other)?;
+    save_tensors([("pixels", tensor)], None, path)
 }
 
 fn load_picture(
@@ -316,5 +326,31 @@ impl Shown {
             // A closed pipe ends the printing, not the answer.
             let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dump_holds_the_floats() {
+        let file = include_bytes!("../../public/samples/shapes.jpg");
+        let picture = image::load(file, 24, &image::Options::default()).unwrap();
+        let path = std::env::temp_dir().join(format!("glimpse-pixels-{}", std::process::id()));
+        dump(&picture.pixels, &path).unwrap();
+        let file = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let tensor = tensors.tensor("pixels").unwrap();
+        assert_eq!(tensor.shape(), [1, 3, 24, 24]);
+        assert_eq!(tensor.dtype(), Dtype::F32);
+        let floats: Vec<u8> = picture
+            .pixels
+            .to_f32_chw()
+            .iter()
+            .flat_map(|f| f.to_le_bytes())
+            .collect();
+        assert_eq!(tensor.data(), floats);
     }
 }

@@ -10,7 +10,6 @@ pub mod engine;
 pub mod generate;
 pub mod glm4v;
 pub mod http;
-pub mod image;
 pub mod inspect;
 mod json;
 pub mod kernels;

@@ -9,8 +9,8 @@ use crate::config::{AccessArgs, EngineArgs, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
 use crate::http::{self, Access, Ended, Proxies};
-use crate::image;
 use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
+use glimpse_image as image;
 
 /// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
 ///

@@ -4,7 +4,7 @@ mod support;
 
 use std::process::{Output, Stdio};
 
-use glimpse::image;
+use glimpse_image as image;
 use serde_json::Value;
 use support::{checkpoints, data, glimpse};
 

@@ -5,8 +5,8 @@ mod support;
 use candle_core::{DType, Device, Tensor};
 use glimpse::config::Quantize;
 use glimpse::glm4v::{Config, Folder, Model, Weights, expand, positions};
-use glimpse::image;
 use glimpse::kernels::{Arena, PAGE, Plan, Span};
+use glimpse_image as image;
 
 use support::{Golden, checkpoints};
 

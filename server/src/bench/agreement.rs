@@ -17,9 +17,9 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{BenchArgs, Quantize};
 use crate::device::{Target, settle_threads};
 use crate::glm4v::{Model, expand, positions};
-use crate::image::{self, Pixels};
 use crate::kernels::{Arena, PAGE, Span};
 use crate::text::{AnswerStream, Turn, prompt};
+use glimpse_image::{self as image, Pixels};
 
 /// A line of questions.jsonl: a picture and a conversation about it, whose last question is of that kind.
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::image::to_jpeg;
+use glimpse_image::to_jpeg;
 
 const WIDTH: usize = 1920;
 const HEIGHT: usize = 1080;
@@ -119,7 +119,7 @@ fn shape(x: f32, y: f32) -> Option<[u8; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{self, Options};
+    use glimpse_image::{self as image, Options};
 
     #[test]
     fn the_standard_picture_is_as_it_says() {

@@ -10,8 +10,8 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{BenchArgs, Quantize};
 use crate::device::{Target, device_memory, settle_threads};
 use crate::glm4v::{Config, Model, Part, format_of, row_bytes, tensors};
-use crate::image::Pixels;
 use crate::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+use glimpse_image::Pixels;
 
 /// Each figure is the median of so many, after some to warm up.
 const ROUNDS: usize = 20;

@@ -92,7 +92,7 @@ pub enum ImageDecoder {
     Portable,
 }
 
-impl From<ImageDecoder> for crate::image::Decoder {
+impl From<ImageDecoder> for glimpse_image::Decoder {
     fn from(decoder: ImageDecoder) -> Self {
         match decoder {
             ImageDecoder::Turbojpeg => Self::TurboJpeg,

@@ -10,8 +10,8 @@ use wire::{ErrorCode, FinishReason, State, Usage};
 
 use super::*;
 use crate::config::{Device, Dtype};
-use crate::image::{self, Pixels};
 use crate::text::{SamplingParams, Turn};
+use glimpse_image::{self as image, Pixels};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 

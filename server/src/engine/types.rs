@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use wire::ErrorCode;
 
-use crate::image::Pixels;
 use crate::text::{SamplingParams, Turn};
+use glimpse_image::Pixels;
 
 /// Names a picture's encoding. Sessions never share one unless the operator says so (`--share-pictures`), since the
 /// time to the first token would tell one user what another looked at.

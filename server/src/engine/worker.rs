@@ -25,10 +25,10 @@ use super::types::{AskJob, Event, JobError, PictureKey};
 use super::{Command, Load, Settings};
 use crate::device::{device_memory, tell_memory};
 use crate::glm4v::{IMAGE, Model, positions};
-use crate::image::Pixels;
 use crate::kernels::{Arena, Span};
 use crate::metrics::{METRICS, Share};
 use crate::text::{AnswerStream, Tokenizer, prompt};
+use glimpse_image::Pixels;
 
 pub struct Worker {
     model: Model,

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use super::linear::{Linear, Weight};
 use super::loader::Loader;
 use super::{Config, LoadError, VisionConfig};
-use crate::image::Pixels;
 use crate::kernels;
+use glimpse_image::Pixels;
 
 pub struct VisionTower {
     config: VisionConfig,

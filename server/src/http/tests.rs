@@ -28,7 +28,7 @@ fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
     let (commands, _) = mpsc::channel();
     let options = Options {
         share_pictures: false,
-        image: crate::image::Options::default(),
+        image: glimpse_image::Options::default(),
         decode_threads: 1,
         decode_memory: 1 << 20,
         upload_memory: 1 << 20,

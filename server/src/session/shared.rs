@@ -12,9 +12,9 @@ use super::decode::DecodePool;
 use super::room::{Hold, Room};
 use super::upload::{Budget, File};
 use crate::engine::{Engine, JobError, Status};
-use crate::image::{self, ImageError};
 use crate::metrics::{METRICS, RECEIVED};
 use crate::text::Defaults;
+use glimpse_image::{self as image, ImageError};
 
 /// What a client is told to wait while the model loads.
 const LOADING_RETRY_MS: f64 = 1000.0;

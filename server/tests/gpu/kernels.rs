@@ -3,9 +3,9 @@
 use candle_core::cpu::erf::erf_f64;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
-use glimpse::image::Pixels;
 use glimpse::kernels::cuda::{Blocks, Hopper};
 use glimpse::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+use glimpse_image::Pixels;
 
 use super::support::{TYPES, card, close, poison, random, tolerance, values, with_hopper};
 

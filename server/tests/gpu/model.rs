@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 use glimpse::config::Quantize;
 use glimpse::glm4v::{Config, Folder, Model, Weights, tensors};
-use glimpse::image::Pixels;
 use glimpse::kernels::{Arena, PAGE, Span};
+use glimpse_image::Pixels;
 
 use super::support::card;
 

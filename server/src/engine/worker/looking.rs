@@ -13,8 +13,8 @@ use crate::engine::prefix::Cached;
 use crate::engine::sequence::Running;
 use crate::engine::types::{Event, EventSink, PictureJob, PictureKey};
 use crate::glm4v::{Encoding, Entry, Pass, expand, positions};
-use crate::image::Pixels;
 use crate::kernels::{Mark, Span};
+use glimpse_image::Pixels;
 
 /// A picture that some session holds.
 pub(super) struct Picture {

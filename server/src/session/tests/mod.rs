@@ -53,7 +53,7 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
     change(&mut limits);
     let options = Options {
         share_pictures: false,
-        image: crate::image::Options::default(),
+        image: glimpse_image::Options::default(),
         decode_threads: 1,
         decode_memory: 1 << 30,
         upload_memory: UPLOAD_MEMORY,

@@ -4,7 +4,7 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use glimpse::image::{Options, load};
+use glimpse_image::{Options, load};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut floats = Vec::new();

@@ -28,10 +28,7 @@ mod tests {
 
     #[test]
     fn it_leaves_no_trace_but_its_buffers() {
-        for decoder in [
-            super::super::Decoder::TurboJpeg,
-            super::super::Decoder::Portable,
-        ] {
+        for decoder in [crate::Decoder::TurboJpeg, crate::Decoder::Portable] {
             let options = Options {
                 decoder,
                 ..Options::default()

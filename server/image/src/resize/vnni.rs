@@ -7,14 +7,14 @@
 
 use std::arch::x86_64::*;
 
-use crate::image::scratch::SLACK;
+use crate::scratch::SLACK;
 
 /// Bits after the point of a weight: 32 less 8 for the pixel and 2 for what a filter may overshoot.
 const BITS: u32 = 32 - 8 - 2;
 
 /// For every position of the output, which positions of the input it is made of, and their weights.
 #[derive(Clone, Debug, Default)]
-pub(in crate::image) struct Taps {
+pub(crate) struct Taps {
     /// How many positions the input has.
     pixels: usize,
     /// First position of the input, and index of its first group in `groups`.

@@ -1,13 +1,8 @@
 //! The model's square of pixels, and the floats made of it.
 
 use std::any::Any;
-use std::path::Path;
+use std::fmt;
 use std::sync::{Arc, LazyLock};
-use std::{fmt, io};
-
-use safetensors::tensor::{Dtype, TensorView};
-
-use crate::save::save_tensors;
 
 /// Subtracted from each channel (R, G, B) after /255: CLIP's, as published with the model.
 pub const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
@@ -94,19 +89,6 @@ impl Pixels {
             *green = greens[usize::from(g)];
             *blue = blues[usize::from(b)];
         }
-    }
-
-    /// Writes a safetensors file with one tensor, `pixels`, F32 [1, 3, S, S] (`--dump-pixels`).
-    ///
-    /// # Errors
-    /// When the file can't be written.
-    pub fn dump(&self, path: &Path) -> io::Result<()> {
-        let floats = self.to_f32_chw();
-        let bytes: Vec<u8> = floats.iter().flat_map(|f| f.to_le_bytes()).collect();
-        let side = self.size as usize;
-        let tensor = TensorView::new(Dtype::F32, vec![1, 3, side, side], &bytes)
-            .map_err(io::Error::other)?;
-        save_tensors([("pixels", tensor)], None, path)
     }
 }
 
