@@ -11,6 +11,7 @@ pub mod generate;
 pub mod glm4v;
 pub mod http;
 pub mod inspect;
+pub mod intake;
 mod json;
 pub mod kernels;
 pub mod loading;

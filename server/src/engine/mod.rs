@@ -12,7 +12,6 @@ mod guard;
 mod pace;
 mod pages;
 mod prefix;
-mod queue;
 mod reading;
 #[cfg(test)]
 mod reading_tests;
@@ -243,7 +242,10 @@ impl Engine {
             }
             State::Failed => return Err(not_running()),
         }
-        let worker = self.workers.home(job.session).ok_or_else(not_running)?;
+        let worker = self
+            .workers
+            .home(job.asker.session)
+            .ok_or_else(not_running)?;
         worker.load.enter()?;
         let reader = worker.reader.as_ref();
         let reading = reader.map(|reader| (reader, Text::of(&mut job)));

@@ -8,9 +8,9 @@ use wire::ErrorCode;
 
 use super::Command;
 use super::guard::{catch, panicked};
-use super::queue::FairQueue;
 use super::types::{AskJob, JobError};
 use crate::glm4v::{Config, Prompt, expand, positions};
+use crate::intake::{Asker, FairQueue};
 use crate::text::{Sampler, SamplingParams, Tokenizer, Turn, prompt};
 
 /// Bytes of text for each of the model's positions, beyond which a conversation is refused unread: no text that is one
@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 32;
 
 /// A question's text, and all that its tokens depend on.
 pub struct Text {
-    session: u64,
+    asker: Asker,
     request: u64,
     history: Vec<Turn>,
     question: String,
@@ -31,7 +31,7 @@ impl Text {
     /// Takes the text out of a job.
     pub fn of(job: &mut AskJob) -> Self {
         Text {
-            session: job.session,
+            asker: job.asker,
             request: job.request,
             history: std::mem::take(&mut job.history),
             question: std::mem::take(&mut job.question),
@@ -151,7 +151,7 @@ impl Reader {
     }
 
     pub fn read(&self, text: Text) {
-        self.shared.line.lock().texts.push(text.session, text);
+        self.shared.line.lock().texts.push(text.asker, text);
         self.shared.news.notify_one();
     }
 }

@@ -9,11 +9,12 @@ use super::prefix::{Cached, Namespace};
 use super::reading::Read;
 use super::types::{AskJob, Event, EventSink, JobError, PictureKey};
 use crate::glm4v::Entry;
+use crate::intake::Asker;
 use crate::text::{AnswerStream, Sampler};
 
 /// A question and what has been generated for it. While it waits it holds no slot and no page.
 pub struct Sequence {
-    pub session: u64,
+    pub asker: Asker,
     pub conversation: u64,
     pub request: u64,
     pub picture: Option<PictureKey>,
@@ -57,7 +58,7 @@ impl Sequence {
     /// A question whose text is still being read.
     pub fn new(job: AskJob, stream: AnswerStream) -> Self {
         Sequence {
-            session: job.session,
+            asker: job.asker,
             conversation: job.conversation,
             request: job.request,
             picture: job.picture,
@@ -98,7 +99,7 @@ impl Sequence {
 
     pub fn namespace(&self) -> Namespace {
         Namespace {
-            session: self.session,
+            session: self.asker.session,
             picture: self.picture,
         }
     }

@@ -10,6 +10,7 @@ use wire::{ErrorCode, FinishReason, State, Usage};
 
 use super::*;
 use crate::config::{Device, Dtype};
+use crate::intake::Asker;
 use crate::text::{SamplingParams, Turn};
 use glimpse_image::{self as image, Pixels};
 
@@ -175,7 +176,10 @@ impl Client {
     ) -> Result<u64, JobError> {
         let request = self.engine.next_id();
         self.engine.ask(AskJob {
-            session: self.session,
+            asker: Asker {
+                client: self.session.into(),
+                session: self.session,
+            },
             conversation: self.session,
             request,
             picture,

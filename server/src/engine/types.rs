@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use wire::ErrorCode;
 
+use crate::intake::Asker;
 use crate::text::{SamplingParams, Turn};
 use glimpse_image::Pixels;
 
@@ -28,7 +29,7 @@ pub struct PictureJob {
 
 /// A question to answer.
 pub struct AskJob {
-    pub session: u64,
+    pub asker: Asker,
     /// Unique in the server too: what [`super::Engine::forget_conversation`] frees.
     pub conversation: u64,
     /// Unique in the server ([`super::Engine::next_id`]).

@@ -18,13 +18,13 @@ use looking::{Looking, Picture};
 use super::guard::{Fault, catch, guarded, lost, panicked};
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
-use super::queue::FairQueue;
 use super::reading::Read;
 use super::sequence::{Next, Running, Sequence};
 use super::types::{AskJob, Event, JobError, PictureKey};
 use super::{Command, Load, Settings};
 use crate::device::{device_memory, tell_memory};
 use crate::glm4v::{IMAGE, Model, positions};
+use crate::intake::FairQueue;
 use crate::kernels::{Arena, Span};
 use crate::metrics::{METRICS, Share};
 use crate::text::{AnswerStream, Tokenizer, prompt};
@@ -199,7 +199,7 @@ impl Worker {
                 done();
             }
             Command::EndSession { session } => {
-                self.end_where(FinishReason::Cancelled, |s| s.session == session);
+                self.end_where(FinishReason::Cancelled, |s| s.asker.session == session);
                 let keys: Vec<_> = self.pictures.keys().copied().collect();
                 for key in keys {
                     self.drop_picture(key, session);
@@ -225,7 +225,7 @@ impl Worker {
             }
             _ => sequence.picture_was_ready(),
         }
-        self.waiting.push(sequence.session, sequence);
+        self.waiting.push(sequence.asker, sequence);
     }
 
     /// Its text was read, unless it has ended meanwhile.
@@ -338,7 +338,7 @@ impl Worker {
                 let Running { sequence, cached } = self.slots.remove(i);
                 self.cache
                     .keep(sequence.namespace(), sequence.conversation, cached);
-                self.waiting.push(sequence.session, sequence);
+                self.waiting.push(sequence.asker, sequence);
             }
         }
     }
@@ -393,7 +393,7 @@ impl Worker {
                 }
                 // Back to the others, who are all refused.
                 Err(fault) => {
-                    self.waiting.push(sequence.session, sequence);
+                    self.waiting.push(sequence.asker, sequence);
                     return Err(fault);
                 }
             }
@@ -562,7 +562,7 @@ impl Worker {
                 let _ = catch(|| self.fail(sequence, panicked()));
             } else {
                 sequence.suspect = true;
-                self.waiting.push(sequence.session, sequence);
+                self.waiting.push(sequence.asker, sequence);
             }
         }
         self.renew_cache().map_err(|e| e.to_string())

@@ -344,7 +344,7 @@ impl State {
             return;
         };
         self.effects.push_back(Effect::Ask(Box::new(AskJob {
-            session: self.setup.number,
+            asker: self.setup.asker,
             conversation: number_of_conversation,
             request: number,
             picture,

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use wire::ErrorCode;
 
-use super::Owner;
 use crate::engine::JobError;
+use crate::intake::{Client, KeyId};
 
 /// What is refused beyond; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,8 +24,7 @@ pub struct GuestLimits {
 /// An API key of the key file.
 #[derive(Debug)]
 pub struct Key {
-    /// The key itself is not kept.
-    digest: [u8; 32],
+    id: KeyId,
     limits: GuestLimits,
 }
 
@@ -64,23 +62,17 @@ impl Key {
                     }
                 }
             }
-            let digest = Sha256::digest(key).into();
-            if keys.iter().any(|known| known.digest == digest) {
+            let id = KeyId::of(key);
+            if keys.iter().any(|known| known.id == id) {
                 return Err(at("repeats a key"));
             }
-            keys.push(Key { digest, limits });
+            keys.push(Key { id, limits });
         }
         if keys.is_empty() {
             return Err("the key file has no key: give it one a line".into());
         }
         Ok(keys)
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Who {
-    Key(Owner),
-    Address(IpAddr),
 }
 
 /// A bucket that holds a minute's worth and fills steadily.
@@ -157,7 +149,7 @@ pub struct Guests {
 #[derive(Default)]
 struct Inner {
     total: usize,
-    records: HashMap<Who, Record>,
+    records: HashMap<Client, Record>,
 }
 
 impl Guests {
@@ -182,20 +174,10 @@ impl Guests {
     }
 
     /// Whose key this is. Takes as long for a wrong key as for a right one.
-    pub fn owner(&self, token: &str) -> Option<Owner> {
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        let mut found = None;
-        for (owner, key) in self.keys.iter().enumerate() {
-            let differs = key
-                .digest
-                .iter()
-                .zip(&digest)
-                .fold(0, |all, (a, b)| all | (a ^ b));
-            if std::hint::black_box(differs) == 0 {
-                found = Some(owner);
-            }
-        }
-        found
+    pub fn owner(&self, token: &str) -> Option<KeyId> {
+        let id = KeyId::of(token);
+        let same = self.keys.iter().filter(|key| key.id.is(&id));
+        (same.count() > 0).then_some(id)
     }
 
     /// A connection from this address.
@@ -205,6 +187,7 @@ impl Guests {
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Guest, JobError> {
         let mut guest = Guest {
             guests: self.clone(),
+            client: Client::at(address),
             who: Vec::new(),
         };
         {
@@ -221,7 +204,7 @@ impl Guests {
         // From here on dropping the guest gives everything back.
         guest.who.push(None);
         if self.limit_loopback || !address.to_canonical().is_loopback() {
-            guest.join(Who::Address(network(address)), self.limits)?;
+            guest.join(guest.client, self.limits)?;
         }
         Ok(guest)
     }
@@ -235,19 +218,12 @@ impl Guests {
     }
 }
 
-/// Everyone in an IPv6 network of 64 bits is one: a single machine has all of it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
-        address => address,
-    }
-}
-
 /// One connection's place among all; dropped, the place is free.
 pub struct Guest {
     guests: Arc<Guests>,
+    client: Client,
     /// As what it is counted; `None` stands for the count of all.
-    who: Vec<Option<Who>>,
+    who: Vec<Option<Client>>,
 }
 
 impl Guest {
@@ -256,19 +232,25 @@ impl Guest {
         &self.guests
     }
 
-    /// The key was right: its own limits count too.
+    /// Whose share of the server this connection's sessions take: the key's, or without one the address's.
+    pub fn client(&self) -> Client {
+        self.client
+    }
+
+    /// The key was right: its own limits count too, and its share is taken from here on.
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn identify(&mut self, owner: Owner) -> Result<(), JobError> {
+    pub fn identify(&mut self, owner: KeyId) -> Result<(), JobError> {
         let guests = self.guests.clone();
-        match guests.keys.get(owner) {
-            Some(key) => self.join(Who::Key(owner), key.limits),
+        self.client = Client::Key(owner);
+        match guests.keys.iter().find(|key| key.id == owner) {
+            Some(key) => self.join(self.client, key.limits),
             None => Ok(()),
         }
     }
 
-    fn join(&mut self, who: Who, limits: GuestLimits) -> Result<(), JobError> {
+    fn join(&mut self, who: Client, limits: GuestLimits) -> Result<(), JobError> {
         let now = Instant::now();
         let mut inner = self.guests.inner.lock();
         let record = inner
@@ -385,19 +367,6 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_ipv6_network_is_one_guest() {
-        assert_eq!(
-            network("2001:db8::1".parse().unwrap()),
-            network("2001:db8::ffff:1".parse().unwrap())
-        );
-        assert_ne!(
-            network("2001:db8::1".parse().unwrap()),
-            network("2001:db8:0:1::1".parse().unwrap())
-        );
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), address(1));
-    }
-
-    #[test]
     fn all_together_are_bounded_and_the_gone_forgotten() {
         let limits = GuestLimits {
             asks_per_minute: Some(1),
@@ -421,15 +390,17 @@ mod tests {
         let file = "# ours\nabcdefghijklmnop asks=2  # first\n\nABCDEFGHIJKLMNOP connections=1 connects=9\n";
         let keys = Key::read_all(file, GuestLimits::default()).unwrap();
         let guests = Guests::new(keys, GuestLimits::default(), 10, false);
-        assert_eq!(guests.owner("abcdefghijklmnop"), Some(0));
-        assert_eq!(guests.owner("ABCDEFGHIJKLMNOP"), Some(1));
+        let first_key = guests.owner("abcdefghijklmnop").unwrap();
+        let second_key = guests.owner("ABCDEFGHIJKLMNOP").unwrap();
         assert_eq!(guests.owner("abcdefghijklmnoP"), None);
         assert_eq!(guests.owner(""), None);
         let mut first = guests.enter(LOCAL).unwrap();
-        first.identify(1).unwrap();
-        assert!(guests.enter(LOCAL).unwrap().identify(1).is_err());
+        assert_eq!(first.client(), Client::at(LOCAL));
+        first.identify(second_key).unwrap();
+        assert_eq!(first.client(), Client::Key(second_key));
+        assert!(guests.enter(LOCAL).unwrap().identify(second_key).is_err());
         let mut second = guests.enter(LOCAL).unwrap();
-        second.identify(0).unwrap();
+        second.identify(first_key).unwrap();
         assert!(second.ask().is_ok() && second.ask().is_ok() && second.ask().is_err());
         assert!(first.ask().is_ok());
     }

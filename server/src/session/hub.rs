@@ -11,7 +11,8 @@ use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 use super::codec::to_hex;
 use super::outbox::Gap;
 use super::state::seconds;
-use super::{Connection, Owner, Session, Shared};
+use super::{Connection, Session, Shared};
+use crate::intake::{Client, KeyId};
 
 /// Ids of expired sessions remembered, to tell `expired` from `unknown`.
 const MAX_EXPIRED: usize = 4096;
@@ -40,14 +41,25 @@ impl Hub {
     ///
     /// # Errors
     /// If the system has no randomness.
-    pub fn open(&self, owner: Option<Owner>) -> Result<Connection, getrandom::Error> {
+    pub fn open(
+        &self,
+        owner: Option<KeyId>,
+        client: Client,
+    ) -> Result<Connection, getrandom::Error> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
         let mut prefix = [0; 4];
         getrandom::fill(&mut prefix)?;
         let id = to_hex(&random);
         let tag = to_hex(&digest(&id)[..4]);
-        let session = Session::new(id.clone(), tag, to_hex(&prefix), owner, self.shared.clone());
+        let session = Session::new(
+            id.clone(),
+            tag,
+            to_hex(&prefix),
+            owner,
+            client,
+            self.shared.clone(),
+        );
         let connection = session.connect(|id| self.welcome(id, None, None));
         self.sessions.lock().insert(id, session);
         while let Some(loneliest) = self.crowded() {
@@ -72,7 +84,7 @@ impl Hub {
     }
 
     /// Connects to an earlier session, taking it over from a connection that may still be there.
-    pub fn resume(&self, resume: &wire::Resume, owner: Option<Owner>) -> Resumed {
+    pub fn resume(&self, resume: &wire::Resume, owner: Option<KeyId>) -> Resumed {
         let found = self.sessions.lock().get(&resume.session).cloned();
         // A session opened with another key is none of this client's business.
         let Some(session) = found.filter(|session| session.owner == owner) else {

@@ -34,6 +34,7 @@ use tokio::sync::Notify;
 use wire::{ClientMessage, ServerMessage};
 
 use crate::engine::{Event, EventSink, JobError};
+use crate::intake::{Asker, Client, KeyId};
 use crate::metrics::METRICS;
 use outbox::Gap;
 use state::{Effect, Setup, State};
@@ -51,7 +52,7 @@ pub struct Session {
     tag: String,
     number: u64,
     /// The API key it was opened with; resuming takes the same.
-    owner: Option<Owner>,
+    owner: Option<KeyId>,
     shared: Arc<Shared>,
     inner: Mutex<Inner>,
     /// Too much is unsent.
@@ -59,9 +60,6 @@ pub struct Session {
     /// Nobody is connected.
     away: AtomicBool,
 }
-
-/// Which API key, by its place in the key file.
-pub type Owner = usize;
 
 struct Inner {
     state: State,
@@ -137,7 +135,8 @@ impl Session {
         id: String,
         tag: String,
         prefix: String,
-        owner: Option<Owner>,
+        owner: Option<KeyId>,
+        client: Client,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let number = shared.engine.next_id();
@@ -146,7 +145,10 @@ impl Session {
             let engine = shared.engine.clone();
             let setup = Setup {
                 tag: tag.clone(),
-                number,
+                asker: Asker {
+                    client: client.number(),
+                    session: number,
+                },
                 scope: if shared.options.share_pictures {
                     0
                 } else {
@@ -465,7 +467,7 @@ impl Connection {
     }
 
     /// The API key that the session was opened with.
-    pub fn owner(&self) -> Option<Owner> {
+    pub fn owner(&self) -> Option<KeyId> {
         self.session.owner
     }
 

@@ -18,8 +18,9 @@ use super::frames::Breach;
 use super::guard::Verdict;
 use super::shared::{DRAINING_RETRY_MS, StatusWatch};
 use super::state::{error, seconds};
-use super::{Connection, Guest, Hub, Outgoing, Owner, Phase, codec};
+use super::{Connection, Guest, Hub, Outgoing, Phase, codec};
 use crate::engine::JobError;
+use crate::intake::KeyId;
 
 /// How long a close frame may take to leave, and then the client's to come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// How a connection comes in.
 pub enum Entry {
     /// With the right key, or none is needed.
-    Open(Guest, Option<Owner>),
+    Open(Guest, Option<KeyId>),
     /// Its first message must have the key; until then nothing is said.
     NeedsKey(Guest),
     /// Told why, then closed.
@@ -103,7 +104,7 @@ impl Socket {
         };
         // From before the welcome, so that no change after it is missed.
         let status = hub.shared.watch();
-        let connection = match hub.open(owner) {
+        let connection = match hub.open(owner, guest.client()) {
             Ok(connection) => connection,
             Err(problem) => {
                 tracing::error!(%problem, "no randomness for a session id");
@@ -332,7 +333,7 @@ async fn admit(
     entry: Entry,
     stream: &mut AggregatedMessageStream,
     verdict: &Verdict,
-) -> Result<(Guest, Option<Owner>, Option<wire::Hello>), End> {
+) -> Result<(Guest, Option<KeyId>, Option<wire::Hello>), End> {
     let mut guest = match entry {
         Entry::Open(guest, owner) => return Ok((guest, owner, None)),
         Entry::Refused(refusal) => {

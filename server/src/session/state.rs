@@ -14,6 +14,7 @@ use super::spans::Spans;
 use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
 use crate::engine::{AskJob, EventSink, PictureJob, PictureKey};
+use crate::intake::Asker;
 use crate::metrics::{METRICS, RECEIVED, Share};
 
 /// Something to be done outside of the session's lock, in order.
@@ -50,8 +51,8 @@ pub enum Outcome {
 pub struct Setup {
     /// What the session is called in logs.
     pub tag: String,
-    /// The session's number in the engine.
-    pub number: u64,
+    /// Whose the session is, and its number in the engine.
+    pub asker: Asker,
     /// For [`PictureKey::scope`].
     pub scope: u64,
     /// Makes ids unlike any other session's, so that a stale one is never mistaken for a live one.

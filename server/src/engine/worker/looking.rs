@@ -115,7 +115,9 @@ impl Worker {
         } else {
             self.cache.forget_talk(session, key);
         }
-        self.fail_waiting(&gone(), |s| s.session == session && s.picture == Some(key));
+        self.fail_waiting(&gone(), |s| {
+            s.asker.session == session && s.picture == Some(key)
+        });
     }
 
     pub(super) fn stop_looking(&mut self) {
@@ -338,7 +340,7 @@ impl Worker {
             Fault::Panic(what) => {
                 tracing::error!(panic = %what, "the worker panicked over a picture and starts its cache anew");
                 for Running { sequence, .. } in std::mem::take(&mut self.slots) {
-                    self.waiting.push(sequence.session, sequence);
+                    self.waiting.push(sequence.asker, sequence);
                 }
                 self.renew_cache().map_err(|e| Fault::Lost(e.to_string()))?;
                 panicked()

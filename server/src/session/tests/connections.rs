@@ -1,6 +1,7 @@
 //! Connections that come, go, and do not read.
 
 use super::*;
+use crate::intake::KeyId;
 
 #[test]
 fn no_word_is_lost_with_the_connection() {
@@ -72,7 +73,10 @@ fn resuming_takes_the_id_and_the_key() {
         resume("0123456789abcdef0123456789abcdef", None),
         Some(Reason::Unknown)
     );
-    assert_eq!(resume(rig.connection.id(), Some(1)), Some(Reason::Unknown));
+    assert_eq!(
+        resume(rig.connection.id(), Some(KeyId::of("another"))),
+        Some(Reason::Unknown)
+    );
     assert_eq!(resume(rig.connection.id(), None), None);
     assert_eq!(rig.connection.id().len(), 32);
     assert!(!rig.connection.id().contains(rig.connection.tag()));
@@ -178,11 +182,11 @@ fn nothing_is_taken_while_the_server_drains() {
 #[test]
 fn sessions_are_bounded_and_the_loneliest_goes() {
     let rig = rig();
-    let second = rig.hub.open(None).unwrap();
-    let third = rig.hub.open(None).unwrap();
+    let second = rig.hub.open(None, local()).unwrap();
+    let third = rig.hub.open(None, local()).unwrap();
     third.detach();
     second.detach();
-    rig.hub.open(None).unwrap();
+    rig.hub.open(None, local()).unwrap();
     assert_eq!(rig.hub.count().0, 3);
     assert!(matches!(third.next(), Outgoing::Ended));
     assert!(!matches!(second.next(), Outgoing::Ended));

@@ -17,6 +17,7 @@ use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 use super::*;
 use crate::config::LimitArgs;
 use crate::engine::{AskJob, Command, Engine, JobError, PictureJob, Status};
+use crate::intake::Client;
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.
@@ -62,7 +63,7 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
     };
     let engine = Engine::stand_in(commands_in, watch);
     let hub = Arc::new(Hub::new(Shared::new(engine, limits, options).unwrap()));
-    let connection = hub.open(None).unwrap();
+    let connection = hub.open(None, local()).unwrap();
     let rig = Rig {
         hub,
         commands,
@@ -71,6 +72,11 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
     };
     assert_eq!(rig.kinds(), ["welcome"]);
     rig
+}
+
+/// This machine's client.
+fn local() -> Client {
+    Client::at(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
 fn rig() -> Rig {
