@@ -6,7 +6,7 @@ use turbojpeg::{
 
 use super::others::{self, Decoded};
 use super::scratch::{Scratch, at_least};
-use super::{Format, ImageError};
+use super::{Format, ImageError, Stop};
 
 /// A progressive JPEG has some ten scans; a malicious one thousands, each as dear as the first.
 const MAX_SCANS: u32 = 100;
@@ -38,9 +38,10 @@ pub(super) fn decode(
     bytes: &[u8],
     size: u32,
     raw: bool,
+    stop: &Stop,
 ) -> Result<Decoded, ImageError> {
     let Ok(header) = read_header(scratch, bytes) else {
-        return others::decode(scratch, bytes, Format::Jpeg);
+        return others::decode(scratch, bytes, Format::Jpeg, stop);
     };
     let scale = if raw || header.is_lossless {
         ScalingFactor::ONE

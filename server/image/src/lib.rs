@@ -20,6 +20,8 @@ mod tests;
 mod warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use error::ImageError;
@@ -117,28 +119,44 @@ pub struct Picture {
     pub preprocess_ms: f64,
 }
 
-/// Width, height (as stored: not upright) and format, from the header alone, as `decoder` reads it: so that what is
-/// judged by them is what will be decoded.
+/// What a file's header says, and what decoding it will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// In pixels, as stored: not upright.
+    pub width: u32,
+    pub height: u32,
+    pub format: Format,
+    /// The most memory that [`load`] takes for it, in bytes, beside the file itself and what it returns.
+    pub memory: u64,
+}
+
+/// Ends a decode from outside: shared with whoever may want it to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// From now on whatever decodes with this gives up as soon as it reads on.
+    pub fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads the header alone, as `options.decoder` does it, and judges it: so that what is judged is what will be decoded.
+/// Takes a few MiB at most.
 ///
 /// # Errors
-/// [`ImageError::Unsupported`] for what is no picture, [`ImageError::Broken`] for a header that can't be read.
-pub fn probe(bytes: &[u8], decoder: Decoder) -> Result<(u32, u32, Format), ImageError> {
+/// [`ImageError::Unsupported`] for what is no picture, [`ImageError::Broken`] for a header that can't be read,
+/// [`ImageError::TooLarge`] for more pixels than allowed.
+pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
-    let (width, height) = guarded(format, || match (format, decoder) {
+    let (width, height) = guarded(format, || match (format, options.decoder) {
         (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
         _ => others::dimensions(bytes, format),
     })?;
-    Ok((width, height, format))
-}
-
-/// Decodes `bytes` and resizes to `size` × `size` with Pillow's antialiased bicubic; the aspect ratio is not kept.
-///
-/// Single-threaded; its large buffers come from a pool and go back to it.
-///
-/// # Errors
-/// [`ImageError`]; one bad picture has no effect on any other.
-pub fn load(bytes: &[u8], size: u32, options: &Options) -> Result<Picture, ImageError> {
-    let (width, height, format) = probe(bytes, options.decoder)?;
     if width == 0 || height == 0 {
         return Err(ImageError::broken(format, "it has no pixels"));
     }
@@ -149,9 +167,42 @@ pub fn load(bytes: &[u8], size: u32, options: &Options) -> Result<Picture, Image
             max_pixels: options.max_pixels,
         });
     }
-    guarded(format, || {
+    Ok(Header {
+        width,
+        height,
+        format,
+        memory: u64::from(width) * u64::from(height) * BYTES_PER_PIXEL,
+    })
+}
+
+/// Of memory while a picture is decoded: as decoded, and as RGB.
+const BYTES_PER_PIXEL: u64 = 7;
+
+/// Decodes `bytes` and resizes to `size` × `size` with Pillow's antialiased bicubic; the aspect ratio is not kept.
+///
+/// Single-threaded; its large buffers come from a pool and go back to it.
+///
+/// # Errors
+/// [`ImageError`]; one bad picture has no effect on any other.
+pub fn load(bytes: &[u8], size: u32, options: &Options) -> Result<Picture, ImageError> {
+    let header = probe(bytes, options)?;
+    decode(bytes, header, size, options, &Stop::default())
+}
+
+/// [`load`] after its [`probe`], until `stop` is asked for.
+///
+/// # Errors
+/// [`ImageError`]; one bad picture has no effect on any other.
+pub fn decode(
+    bytes: &[u8],
+    header: Header,
+    size: u32,
+    options: &Options,
+    stop: &Stop,
+) -> Result<Picture, ImageError> {
+    guarded(header.format, || {
         let mut scratch = Scratch::take();
-        let picture = load_in(&mut scratch, bytes, (width, height, format), size, options);
+        let picture = load_in(&mut scratch, bytes, header, size, options, stop);
         scratch.give_back();
         picture
     })
@@ -160,14 +211,23 @@ pub fn load(bytes: &[u8], size: u32, options: &Options) -> Result<Picture, Image
 fn load_in(
     scratch: &mut Scratch,
     bytes: &[u8],
-    (width, height, format): (u32, u32, Format),
+    header: Header,
     size: u32,
     options: &Options,
+    stop: &Stop,
 ) -> Result<Picture, ImageError> {
+    let Header {
+        width,
+        height,
+        format,
+        ..
+    } = header;
     let start = Instant::now();
     let decoded = match (format, options.decoder) {
-        (Format::Jpeg, Decoder::TurboJpeg) => jpeg::decode(scratch, bytes, size, options.raw)?,
-        _ => others::decode(scratch, bytes, format)?,
+        (Format::Jpeg, Decoder::TurboJpeg) => {
+            jpeg::decode(scratch, bytes, size, options.raw, stop)?
+        }
+        _ => others::decode(scratch, bytes, format, stop)?,
     };
     let decode_ms = milliseconds(start);
 

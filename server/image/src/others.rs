@@ -1,11 +1,11 @@
 //! Every format through the `image` crate: Rust only.
 
-use std::io::Cursor;
+use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
 use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::scratch::{Scratch, at_least};
-use super::{Format, ImageError, MAX_SIDE, jpeg};
+use super::{Format, ImageError, MAX_SIDE, Stop, jpeg};
 
 /// What lies in `scratch.decoded`.
 pub(super) struct Decoded {
@@ -32,7 +32,7 @@ impl Decoded {
 
 /// Width and height, from the header.
 pub(super) fn dimensions(bytes: &[u8], format: Format) -> Result<(u32, u32), ImageError> {
-    reader(bytes, format)
+    reader(Input::new(bytes, &Stop::default()), format)
         .into_dimensions()
         .map_err(|error| ImageError::from_decoder(format, error))
 }
@@ -42,9 +42,12 @@ pub(super) fn decode(
     scratch: &mut Scratch,
     bytes: &[u8],
     format: Format,
+    stop: &Stop,
 ) -> Result<Decoded, ImageError> {
     let fault = |error| ImageError::from_decoder(format, error);
-    let mut decoder = reader(bytes, format).into_decoder().map_err(fault)?;
+    let mut decoder = reader(Input::new(bytes, stop), format)
+        .into_decoder()
+        .map_err(fault)?;
     let (width, height) = decoder.dimensions();
     let size = decoder.total_bytes();
     let mut limits = Limits::no_limits();
@@ -70,7 +73,55 @@ pub(super) fn decode(
     Ok(decoded)
 }
 
-fn reader(bytes: &[u8], format: Format) -> ImageReader<Cursor<&[u8]>> {
+/// A file in memory that can't be read any more once its end was asked for.
+struct Input<'a> {
+    bytes: Cursor<&'a [u8]>,
+    stop: &'a Stop,
+}
+
+impl<'a> Input<'a> {
+    fn new(bytes: &'a [u8], stop: &'a Stop) -> Self {
+        Input {
+            bytes: Cursor::new(bytes),
+            stop,
+        }
+    }
+
+    fn go_on(&self) -> io::Result<()> {
+        match self.stop.is_asked() {
+            // Not `Interrupted`, after which it would be tried again.
+            true => Err(io::Error::other("it took too long")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.go_on()?;
+        self.bytes.read(to)
+    }
+}
+
+impl BufRead for Input<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.go_on()?;
+        self.bytes.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.bytes.consume(amount);
+    }
+}
+
+impl Seek for Input<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.go_on()?;
+        self.bytes.seek(to)
+    }
+}
+
+fn reader(input: Input<'_>, format: Format) -> ImageReader<Input<'_>> {
     let format = match format {
         Format::Jpeg => ImageFormat::Jpeg,
         Format::Png => ImageFormat::Png,
@@ -79,5 +130,5 @@ fn reader(bytes: &[u8], format: Format) -> ImageReader<Cursor<&[u8]>> {
         Format::Bmp => ImageFormat::Bmp,
         Format::Tiff => ImageFormat::Tiff,
     };
-    ImageReader::with_format(Cursor::new(bytes), format)
+    ImageReader::with_format(input, format)
 }

@@ -127,7 +127,10 @@ fn size_is_of_the_upright_picture() {
     ] {
         let picture = load(&fixture(name), 14, &options(raw)).unwrap();
         assert_eq!((picture.width, picture.height), expected, "{name} {raw}");
-        assert_eq!(probe(&fixture(name), Decoder::default()).unwrap().0, 30);
+        assert_eq!(
+            probe(&fixture(name), &Options::default()).unwrap().width,
+            30
+        );
     }
 }
 
@@ -141,7 +144,7 @@ fn formats_are_told_by_their_bytes() {
         ("rgb.bmp", "bmp"),
         ("lzw.tif", "tiff"),
     ] {
-        let (_, _, format) = probe(&fixture(name), Decoder::default()).unwrap();
+        let Header { format, .. } = probe(&fixture(name), &Options::default()).unwrap();
         assert_eq!(format.as_str(), expected);
     }
 }
@@ -152,8 +155,12 @@ fn the_portable_decoder_reads_headers_itself() {
     let mut bytes = fixture("420.jpg");
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]);
     bytes[frame.unwrap() + 1] = 0xc9;
-    assert!(probe(&bytes, Decoder::TurboJpeg).is_ok());
-    assert!(probe(&bytes, Decoder::Portable).is_err());
+    let by = |decoder| Options {
+        decoder,
+        ..Options::default()
+    };
+    assert!(probe(&bytes, &by(Decoder::TurboJpeg)).is_ok());
+    assert!(probe(&bytes, &by(Decoder::Portable)).is_err());
 }
 
 #[test]

@@ -130,8 +130,11 @@ mod tests {
             "{}",
             file.len()
         );
-        let (width, height, _) = image::probe(&file, image::Decoder::default()).unwrap();
-        assert_eq!((width as usize, height as usize), (WIDTH, HEIGHT));
+        let header = image::probe(&file, &Options::default()).unwrap();
+        assert_eq!(
+            (header.width as usize, header.height as usize),
+            (WIDTH, HEIGHT)
+        );
     }
 
     #[test]

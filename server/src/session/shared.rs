@@ -20,8 +20,6 @@ use glimpse_image::{self as image, ImageError};
 const LOADING_RETRY_MS: f64 = 1000.0;
 /// And while the server shuts down: the next one may be up by then.
 pub(super) const DRAINING_RETRY_MS: f64 = 3000.0;
-/// Bytes per pixel while a picture is decoded: as decoded, and as RGB.
-const DECODE_BYTES_PER_PIXEL: u64 = 7;
 /// How long a decoded picture may wait for another's memory, and what its client is told to wait after that.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 const ROOM_RETRY_MS: f64 = 2000.0;
@@ -141,11 +139,7 @@ impl Shared {
     /// Decodes a file on the threads for that and tells the session.
     pub(super) fn decode(&self, session: &Arc<Session>, image: String, file: File) {
         let options = self.options.image;
-        let probed = image::probe(file.bytes(), options.decoder);
-        let memory = probed.map_or(0, |(width, height, _)| {
-            (u64::from(width) * u64::from(height)).min(self.limits.image_pixels)
-                * DECODE_BYTES_PER_PIXEL
-        });
+        let memory = image::probe(file.bytes(), &options).map_or(0, |header| header.memory);
         let session = Arc::downgrade(session);
         let (status, room) = (self.engine.status(), self.room.clone());
         self.pool.submit(memory, move || {
@@ -176,7 +170,7 @@ fn load(
     status: &watch::Receiver<Status>,
     options: &image::Options,
 ) -> Result<image::Picture, ImageError> {
-    image::probe(file.bytes(), options.decoder)?;
+    image::probe(file.bytes(), options)?;
     let size = loop {
         let status = status.borrow();
         if status.model.image_size > 0 || status.state == ServerState::Failed {
