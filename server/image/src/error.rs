@@ -1,11 +1,12 @@
 //! What can be wrong with a picture, in sentences for the person who sent it.
 
+use serde::{Deserialize, Serialize};
 use wire::ErrorCode;
 
 use super::{Format, MAX_SIDE};
 
 /// Why a picture can't be used. `Display` says what happened and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ImageError {
     /// No picture, or of a kind that is not read.
     #[error("{what} Send a JPEG, PNG, WebP, GIF, BMP or TIFF picture.")]

@@ -7,12 +7,15 @@
 //! By default two kindnesses that the original lacks: EXIF orientation is applied and transparency goes on white (and
 //! 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
+mod buffer;
 mod convert;
 mod error;
 mod jpeg;
 mod orient;
 mod others;
 mod pixels;
+#[cfg(target_os = "linux")]
+pub mod process;
 mod resize;
 mod scratch;
 #[cfg(test)]
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+pub use buffer::FileBuffer;
 pub use error::ImageError;
 pub use jpeg::to_jpeg;
 pub use pixels::{MEAN, Pixels, STD};
@@ -31,9 +35,10 @@ pub use warm::warm_up;
 
 use orient::Orientation;
 use scratch::Scratch;
+use serde::{Deserialize, Serialize};
 
 /// What decodes JPEG (`--image-decoder`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decoder {
     /// libjpeg-turbo: Pillow's own decoder, bit for bit, and the fastest.
     #[default]
@@ -43,7 +48,7 @@ pub enum Decoder {
 }
 
 /// How to read a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     pub decoder: Decoder,
     /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), alpha dropped,
@@ -67,7 +72,7 @@ impl Default for Options {
 pub const MAX_SIDE: u32 = 65_535;
 
 /// The formats that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
     Jpeg,
     Png,
@@ -105,14 +110,14 @@ impl Format {
     }
 }
 
-/// A picture, ready for the model.
-#[derive(Clone, Debug)]
-pub struct Picture {
+/// A picture, ready for the model; or with `()` for its pixels what is to be told of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Picture<P = Pixels> {
     /// In pixels, of the original, upright.
     pub width: u32,
     pub height: u32,
     pub format: Format,
-    pub pixels: Pixels,
+    pub pixels: P,
     /// From bytes to RGB at (about) full size.
     pub decode_ms: f64,
     /// Everything after: conversion to RGB on white, resize, orientation.
@@ -120,7 +125,7 @@ pub struct Picture {
 }
 
 /// What a file's header says, and what decoding it will take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// In pixels, as stored: not upright.
     pub width: u32,
@@ -178,6 +183,28 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
 /// Of memory while a picture is decoded: as decoded, and as RGB.
 const BYTES_PER_PIXEL: u64 = 7;
 
+impl Picture<()> {
+    /// With its pixels.
+    pub fn with(self, pixels: Pixels) -> Picture {
+        let Self {
+            width,
+            height,
+            format,
+            pixels: (),
+            decode_ms,
+            preprocess_ms,
+        } = self;
+        Picture {
+            width,
+            height,
+            format,
+            pixels,
+            decode_ms,
+            preprocess_ms,
+        }
+    }
+}
+
 /// Decodes `bytes` and resizes to `size` × `size` with Pillow's antialiased bicubic; the aspect ratio is not kept.
 ///
 /// Single-threaded; its large buffers come from a pool and go back to it.
@@ -200,22 +227,41 @@ pub fn decode(
     options: &Options,
     stop: &Stop,
 ) -> Result<Picture, ImageError> {
+    let mut pixels = vec![0; Pixels::bytes(size)];
+    let picture = decode_into(&mut pixels, bytes, header, size, options, stop)?;
+    Ok(picture.with(Pixels::new(size, pixels)))
+}
+
+/// [`decode`], with the pixels going into `pixels`: `size` × `size` × 3 bytes.
+///
+/// # Errors
+/// [`ImageError`]; what is in `pixels` is then left over from the attempt.
+pub fn decode_into(
+    pixels: &mut [u8],
+    bytes: &[u8],
+    header: Header,
+    size: u32,
+    options: &Options,
+    stop: &Stop,
+) -> Result<Picture<()>, ImageError> {
+    assert_eq!(pixels.len(), Pixels::bytes(size));
     guarded(header.format, || {
         let mut scratch = Scratch::take();
-        let picture = load_in(&mut scratch, bytes, header, size, options, stop);
+        let picture = load_in(pixels, &mut scratch, bytes, header, size, options, stop);
         scratch.give_back();
         picture
     })
 }
 
 fn load_in(
+    pixels: &mut [u8],
     scratch: &mut Scratch,
     bytes: &[u8],
     header: Header,
     size: u32,
     options: &Options,
     stop: &Stop,
-) -> Result<Picture, ImageError> {
+) -> Result<Picture<()>, ImageError> {
     let Header {
         width,
         height,
@@ -242,9 +288,9 @@ fn load_in(
     let (upright_width, upright_height) = orientation.upright(decoded.width, decoded.height);
     let vertical_first = resize::is_vertical_first(upright_width, upright_height, size)
         != orientation.is_transposed();
-    let mut data = resize::resize(scratch, &decoded, size, vertical_first)
+    resize::resize(scratch, &decoded, pixels, size, vertical_first)
         .map_err(|error| ImageError::broken(format, error))?;
-    orientation.apply(&mut data, size as usize);
+    orientation.apply(pixels, size as usize);
     let preprocess_ms = milliseconds(start);
 
     let (width, height) = orientation.upright(width, height);
@@ -252,7 +298,7 @@ fn load_in(
         width,
         height,
         format,
-        pixels: Pixels::new(size, data),
+        pixels: (),
         decode_ms,
         preprocess_ms,
     })

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 /// Subtracted from each channel (R, G, B) after /255: CLIP's, as published with the model.
@@ -13,8 +14,46 @@ pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixels {
     size: u32,
-    data: Vec<u8>,
+    data: Data,
     counted: Counted,
+}
+
+/// The bytes, wherever they lie.
+enum Data {
+    Own(Vec<u8>),
+    /// In memory that another process wrote.
+    Mapped(Box<dyn Deref<Target = [u8]> + Send + Sync>),
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Data::Own(bytes) => bytes,
+            Data::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+impl Clone for Data {
+    fn clone(&self) -> Self {
+        Data::Own(self.to_vec())
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Data {}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} bytes", self.len())
+    }
 }
 
 /// Whatever counts the memory, for as long as it lives. It makes no difference to what the pixels are.
@@ -38,13 +77,26 @@ impl fmt::Debug for Counted {
 impl Pixels {
     /// `data` is `size` × `size` × 3 bytes.
     pub fn new(size: u32, data: Vec<u8>) -> Self {
-        assert_eq!(data.len(), size as usize * size as usize * 3);
-        let counted = Counted::default();
+        Self::of(size, Data::Own(data))
+    }
+
+    /// `data` is `size` × `size` × 3 bytes in memory that is given back when the pixels are dropped.
+    pub fn mapped(size: u32, data: impl Deref<Target = [u8]> + Send + Sync + 'static) -> Self {
+        Self::of(size, Data::Mapped(Box::new(data)))
+    }
+
+    fn of(size: u32, data: Data) -> Self {
+        assert_eq!(data.len(), Self::bytes(size));
         Self {
             size,
             data,
-            counted,
+            counted: Counted::default(),
         }
+    }
+
+    /// How many bytes a square of `size` × `size` has.
+    pub fn bytes(size: u32) -> usize {
+        size as usize * size as usize * 3
     }
 
     /// Keeps `by` until the pixels are freed.

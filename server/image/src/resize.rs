@@ -25,13 +25,14 @@ pub(super) fn is_vertical_first(width: u32, height: u32, size: u32) -> bool {
     shrinks(height) > (2 * shrinks(width)).max(0)
 }
 
-/// `scratch.decoded` (RGB by now) to [size, size, 3].
+/// `scratch.decoded` (RGB by now) to `out`: [size, size, 3].
 pub(super) fn resize(
     scratch: &mut Scratch,
     picture: &Decoded,
+    out: &mut [u8],
     size: u32,
     vertical_first: bool,
-) -> Result<Vec<u8>, ResizeError> {
+) -> Result<(), ResizeError> {
     let whole = (picture.width, picture.height);
     let (width, height) = picture.extent;
     // What lies between the passes, and which part of its source either pass takes.
@@ -46,20 +47,19 @@ pub(super) fn resize(
             (size.into(), height),
         )
     };
-    let mut out = vec![0; bytes((size, size))];
     // The buffers are lent to the passes, which use the rest of `scratch`.
     let source = std::mem::take(&mut scratch.decoded);
     let mut between = std::mem::take(&mut scratch.between);
     // A pass that would change nothing is left out, by Pillow too.
     let done = if middle == whole {
-        pass(scratch, &source, whole, second, &mut out, (size, size))
+        pass(scratch, &source, whole, second, out, (size, size))
     } else {
         let target = at_least(&mut between, bytes(middle));
         pass(scratch, &source, whole, first, target, middle)
-            .and_then(|()| pass(scratch, &between, middle, second, &mut out, (size, size)))
+            .and_then(|()| pass(scratch, &between, middle, second, out, (size, size)))
     };
     (scratch.decoded, scratch.between) = (source, between);
-    done.map(|()| out)
+    done
 }
 
 /// Resizes the upper left `extent` of `source`, which has [`SLACK`] after its pixels, to the whole of `target`; one of

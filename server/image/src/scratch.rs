@@ -54,7 +54,8 @@ pub(super) const SLACK: usize = 64;
 /// before.
 pub(super) fn at_least(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     if buffer.len() < len + SLACK {
-        // Not `resize`: what is there need not be copied along.
+        // Not `resize`: what is there need not be copied along, nor kept until then.
+        *buffer = Vec::new();
         *buffer = vec![0; len + SLACK];
     }
     &mut buffer[..len]

@@ -1,0 +1,312 @@
+//! The parent's side: a decoder process, its picture, and its end.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+
+use super::memory::Mapped;
+use super::messages::{Order, Reply, receive, send};
+use crate::{FileBuffer, Header, ImageError, Options, Picture, Pixels};
+
+/// Beside what a picture's header explains: libraries' tables, and what an allocator holds in reserve.
+const SLACK: u64 = 32 << 20;
+/// How long a new process may take until it is ready, on a machine that has much else to do.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Buffers that a process may keep for its next picture; one that has more is not asked again.
+const KEPT: u64 = 192 << 20;
+/// How often a process that decodes is looked at.
+const GLANCE: Duration = Duration::from_millis(50);
+/// A process may take so many times its processor time by the clock: a machine may be busy, but not stand still.
+const BUSY: u32 = 20;
+
+/// Why there is no picture.
+#[derive(Debug)]
+pub enum Failure {
+    /// The picture's own fault.
+    Picture(ImageError),
+    /// It took more processor time than it was given, or next to none came by for very long. The process is gone.
+    TooLong,
+    /// The process ended: it asked for more memory than it was given, was killed, or its decoder broke.
+    Died(String),
+    /// What it takes to speak with it could not be had, or it did not make sense.
+    Broken(io::Error),
+}
+
+impl Failure {
+    /// Whether the process can be given another picture.
+    pub fn leaves_it_running(&self) -> bool {
+        matches!(self, Failure::Picture(_))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(problem: io::Error) -> Self {
+        Failure::Broken(problem)
+    }
+}
+
+/// A decoder process, ready for a picture. Dropped, it ends.
+pub struct Process {
+    child: Child,
+    socket: OwnedFd,
+    alive: Arc<Mutex<Option<Pid>>>,
+    sandbox: bool,
+    /// The address space that it had before its first picture, in bytes.
+    bare: u64,
+}
+
+/// Ends a decoder process from another thread, if it is still there.
+#[derive(Clone)]
+pub struct Killer(Arc<Mutex<Option<Pid>>>);
+
+impl Killer {
+    pub fn kill(&self) {
+        let alive = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // While it is in there it was not waited for, so that its number is nobody else's.
+        if let Some(pid) = *alive {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// A picture whose header was read: what is left of it is [`Process::decode`].
+pub struct Probed {
+    pub header: Header,
+    /// The address space that the process had before it, in bytes.
+    before: u64,
+    pixels: Mapped,
+    size: u32,
+}
+
+impl Process {
+    /// Starts `program`, which must call [`run`](super::run), and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it can't be started, or ends at once.
+    pub fn start(program: &mut Command) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let mut child = program
+            .env_clear()
+            // Where the system's libraries are is the one thing that it must know.
+            .envs(std::env::vars_os().filter(|(name, _)| name == "LD_LIBRARY_PATH"))
+            .current_dir("/")
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        // The command holds the child's end of the socket, whose closing tells of the child's.
+        program.stdin(Stdio::null());
+        let pid = Pid::from_child(&child);
+        let ready = readable(&socket, START_PATIENCE)?;
+        let reply = if ready { receive(&socket)? } else { None };
+        let Some((Reply::Ready { sandbox }, _)) = reply else {
+            let _ = child.kill();
+            let status = child.wait()?;
+            return Err(io::Error::other(format!(
+                "a decoder process ended before it was ready ({status})"
+            )));
+        };
+        let bare = address_space(pid)?;
+        Ok(Process {
+            child,
+            socket,
+            alive: Arc::new(Mutex::new(Some(pid))),
+            sandbox,
+            bare,
+        })
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Whether it is fit for another picture: it has given back what the ones before took.
+    pub fn is_fit(&self) -> bool {
+        address_space(self.pid()).is_ok_and(|now| now <= self.bare + KEPT)
+    }
+
+    /// Whether the system lets it do nothing but decode.
+    pub fn is_sandboxed(&self) -> bool {
+        self.sandbox
+    }
+
+    pub fn killer(&self) -> Killer {
+        Killer(self.alive.clone())
+    }
+
+    /// Has the header of a whole `file` read, for a model that sees `size` × `size`.
+    ///
+    /// # Errors
+    /// [`Failure`]; `time` is the processor time that it may take.
+    pub fn probe(
+        &mut self,
+        file: &mut FileBuffer,
+        size: u32,
+        options: &Options,
+        time: Duration,
+    ) -> Result<Probed, Failure> {
+        let (memory, length) = file.shared()?;
+        let pixels = Pixels::bytes(size);
+        let (mapped, pixels_at) = memory.grow(pixels)?;
+        let order = Order::Probe {
+            file: length,
+            pixels_at,
+            size,
+            options: *options,
+        };
+        let before = address_space(self.pid())?;
+        self.allow(before, (pixels_at + pixels) as u64)?;
+        let start = self.processor_time()?;
+        send(&self.socket, &order, Some(std::os::fd::AsFd::as_fd(memory)))?;
+        // While it reads the header.
+        memory.prepare(pixels)?;
+        match self.reply(start + time)? {
+            Reply::Probed(Ok(header)) => Ok(Probed {
+                header,
+                before,
+                pixels: mapped,
+                size,
+            }),
+            Reply::Probed(Err(fault)) => Err(Failure::Picture(fault)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has the picture decoded that was just [`probe`](Self::probe)d, within the memory that its header asked for.
+    ///
+    /// # Errors
+    /// [`Failure`]; `time` is the processor time that it may take.
+    pub fn decode(
+        &mut self,
+        file: &FileBuffer,
+        probed: Probed,
+        time: Duration,
+    ) -> Result<Picture, Failure> {
+        let Probed {
+            header,
+            before,
+            pixels,
+            size,
+        } = probed;
+        let shared = file.bytes().len() + Pixels::bytes(size);
+        self.allow(before, shared as u64 + header.memory)?;
+        let start = self.processor_time()?;
+        send(&self.socket, &Order::Decode, None)?;
+        match self.reply(start + time)? {
+            Reply::Decoded(Ok(picture)) => Ok(picture.with(Pixels::mapped(size, pixels))),
+            Reply::Decoded(Err(fault)) => Err(Failure::Picture(fault)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Lets it have so many bytes of address space beside what it had before.
+    fn allow(&self, before: u64, bytes: u64) -> io::Result<()> {
+        let limit = Rlimit {
+            current: Some(before.saturating_add(bytes).saturating_add(SLACK)),
+            maximum: None,
+        };
+        prlimit(Some(self.pid()), Resource::As, limit)?;
+        Ok(())
+    }
+
+    /// Waits for an answer until the process has had `until` of processor time.
+    fn reply(&mut self, until: Duration) -> Result<Reply, Failure> {
+        let start = Instant::now();
+        let patience = until.saturating_sub(self.processor_time()?) * BUSY;
+        loop {
+            if readable(&self.socket, GLANCE)? {
+                return match receive(&self.socket) {
+                    Ok(Some((reply, _))) => Ok(reply),
+                    Ok(None) => Err(self.died()),
+                    Err(problem) => Err(problem.into()),
+                };
+            }
+            if self.processor_time()? >= until || start.elapsed() >= patience {
+                return Err(Failure::TooLong);
+            }
+        }
+    }
+
+    fn died(&mut self) -> Failure {
+        // As long as a killer may find its number, that must be nobody else's.
+        self.gone();
+        let status = self.child.wait();
+        Failure::Died(match status {
+            Ok(status) => status.to_string(),
+            Err(problem) => problem.to_string(),
+        })
+    }
+
+    /// From now on its number may be another's.
+    fn gone(&self) {
+        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Processor time that it has had so far.
+    fn processor_time(&self) -> io::Result<Duration> {
+        let pid = self.pid().as_raw_nonzero().get();
+        let mut clock = 0;
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: both calls write what they are given the address of.
+        let problem = unsafe {
+            match libc::clock_getcpuclockid(pid, &mut clock) {
+                0 if libc::clock_gettime(clock, &mut time) == 0 => 0,
+                0 => return Err(io::Error::last_os_error()),
+                problem => problem,
+            }
+        };
+        if problem != 0 {
+            return Err(io::Error::from_raw_os_error(problem));
+        }
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Ok(Duration::new(
+            seconds,
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        ))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        self.gone();
+        let _ = self.child.wait();
+    }
+}
+
+fn unexpected(reply: &Reply) -> Failure {
+    Failure::Broken(io::Error::other(match reply {
+        Reply::Failed(what) => what.clone(),
+        _ => "the decoder process answered something else".into(),
+    }))
+}
+
+/// Waits until there is something to read, or the other side is gone; false if that takes too long.
+fn readable(socket: &OwnedFd, patience: Duration) -> io::Result<bool> {
+    let timeout = Timespec::try_from(patience).map_err(io::Error::other)?;
+    let mut sockets = [PollFd::new(socket, PollFlags::IN)];
+    match poll(&mut sockets, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// A process's address space, in bytes.
+fn address_space(pid: Pid) -> io::Result<u64> {
+    let path = format!("/proc/{}/statm", pid.as_raw_nonzero());
+    let statm = std::fs::read_to_string(path)?;
+    let pages: Option<u64> = statm.split(' ').next().and_then(|pages| pages.parse().ok());
+    let pages = pages.ok_or(io::ErrorKind::InvalidData)?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
