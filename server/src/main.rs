@@ -11,6 +11,9 @@ use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
 fn main() -> ExitCode {
     settle_memory();
     let cli = config::parse();
+    if matches!(cli.command, Command::Decoder) {
+        return decode();
+    }
     let (usual, collector) = match &cli.command {
         Command::Serve(args) => (
             "info,actix_server=warn",
@@ -31,6 +34,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Serves another Glimpse as its decoder. Whatever is wrong, that one is told or sees it.
+fn decode() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if glimpse_image::process::run().is_ok() {
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::FAILURE
 }
 
 /// How `serve` exits when the device is lost: EX_TEMPFAIL of sysexits.h, "try again".
@@ -71,6 +83,8 @@ fn run(command: Command) -> Result<ExitCode, String> {
             settle_threads(args.threads.map(usize::from));
             quantize::run(&args)?;
         }
+        // Before anything else was set up.
+        Command::Decoder => {}
         Command::Bench(args) => {
             if !bench::run(&args)? {
                 return Ok(ExitCode::FAILURE);

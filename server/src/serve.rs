@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{AccessArgs, EngineArgs, ServeArgs};
+use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
 use crate::http::{self, Access, Ended, Proxies};
+use crate::intake::decode;
 use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
 use glimpse_image as image;
 
@@ -24,14 +25,6 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
         .quantize(settings.model.quantize)
         .map_err(|problem| invalid(problem.to_string()))?;
     let (device, dtype) = (settings.model.device, settings.model.dtype);
-    if settings.engine.warmup.is_on() {
-        // Done long before the model is loaded.
-        let size = checkpoint.config.vision_config.image_size as u32;
-        let pictures = image_options(settings);
-        std::thread::Builder::new()
-            .name("warm-up".into())
-            .spawn(move || image::warm_up(size, &pictures, decode_threads()))?;
-    }
     let quantize = settings.model.quantize;
     let targets = Target::choose_all(device, dtype, |target| checkpoint.fits(target, quantize))
         .map_err(|problem| invalid(problem.to_string()))?;
@@ -46,9 +39,28 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     with_engine(settings, engine)
 }
 
-/// Pictures that are read at once.
-fn decode_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// How pictures are decoded. More decoders than cores would only wait for each other; but two at least, so that one client
+/// never has them all.
+fn decode_settings(settings: &ServeArgs) -> decode::Settings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let DecodeArgs {
+        decoder,
+        image_process,
+        decoders,
+    } = &settings.engine.decode;
+    decode::Settings {
+        image: image::Options {
+            decoder: decoder.image_decoder.into(),
+            raw: false,
+            max_pixels: settings.limits.image_pixels,
+        },
+        in_process: image_process.is_on(),
+        decoders: decoders.map_or(cores.clamp(2, 8), usize::from),
+        memory: settings.limits.decode_memory.0,
+        time: Duration::try_from_secs_f64(settings.limits.decode_seconds)
+            .unwrap_or(Duration::from_secs(1 << 25)),
+        warm_up: settings.engine.warmup.is_on(),
+    }
 }
 
 fn engine_settings(settings: &ServeArgs) -> engine::Settings {
@@ -95,9 +107,7 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let options = Options {
         share_pictures: settings.engine.share_pictures.is_on(),
-        image: image_options(settings),
-        decode_threads: decode_threads(),
-        decode_memory: settings.limits.decode_memory.0,
+        decode: decode_settings(settings),
         upload_memory: settings.limits.upload_memory.0,
         picture_memory: settings.limits.picture_memory.0,
         max_sessions: usize::try_from(settings.access.max_connections)
@@ -170,12 +180,4 @@ fn guests(settings: &AccessArgs) -> Result<Arc<Guests>, String> {
 
 fn invalid(problem: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, problem)
-}
-
-fn image_options(settings: &ServeArgs) -> image::Options {
-    image::Options {
-        decoder: settings.engine.decoder.image_decoder.into(),
-        raw: false,
-        max_pixels: settings.limits.image_pixels,
-    }
 }

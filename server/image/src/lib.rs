@@ -31,7 +31,7 @@ pub use buffer::FileBuffer;
 pub use error::ImageError;
 pub use jpeg::to_jpeg;
 pub use pixels::{MEAN, Pixels, STD};
-pub use warm::warm_up;
+pub use warm::common_picture;
 
 use orient::Orientation;
 use scratch::Scratch;

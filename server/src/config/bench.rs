@@ -201,7 +201,7 @@ mod tests {
         let off = serve(Before::All.flags().into_iter().map(Into::into).collect()).engine;
         assert!(!off.eager_encode.is_on() && !off.prefix_cache.is_on() && !off.warmup.is_on());
         assert_eq!(
-            off.decoder.image_decoder,
+            off.decode.decoder.image_decoder,
             super::super::ImageDecoder::Portable
         );
         assert_eq!(off.max_batch, 1);

@@ -62,7 +62,8 @@ limits! {
     stall_seconds: f64 = 30.0, seconds; "How long a client may not read."
     upload_memory: Bytes = Bytes(GIB); "Memory for the files on their way, of all sessions together."
     picture_memory: Bytes = Bytes(4 * GIB); "Memory for the pixels of kept pictures, of all sessions together; beyond, pictures of sessions without a connection go, then those used longest ago."
-    decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together."
+    decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together; a picture that takes more alone is refused."
+    decode_seconds: f64 = 20.0, seconds; "Processor time that decoding one picture may take."
 }
 
 impl LimitArgs {

@@ -68,6 +68,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Write a folder's weights in 8 or 4 bits, once, so that they need not be quantized at every start.
     Quantize(QuantizeArgs),
+    /// A decoder process, which `serve` starts: its pictures come through standard input.
+    #[command(hide = true)]
+    Decoder,
     /// Measure a server as its clients see it, with each optimisation on and off, and write a report.
     Bench(Box<BenchArgs>),
 }
@@ -131,6 +134,21 @@ pub struct DecoderArgs {
     pub image_decoder: ImageDecoder,
 }
 
+/// What decodes pictures in a server.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Speed")]
+pub struct DecodeArgs {
+    #[command(flatten)]
+    pub decoder: DecoderArgs,
+    /// Decode each picture in a process that can do nothing else, so that a bad one takes down nothing but itself (on
+    /// Linux; elsewhere always off).
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    pub image_process: Switch,
+    /// Pictures that are decoded at once [default: one a core, but 2 to 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub decoders: Option<u16>,
+}
+
 /// What makes it fast, each with a switch that turns it off, for measuring.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Speed")]
@@ -145,7 +163,7 @@ pub struct EngineArgs {
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub warmup: Switch,
     #[command(flatten)]
-    pub decoder: DecoderArgs,
+    pub decode: DecodeArgs,
     /// How many answers are written at once.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub max_batch: u8,

@@ -69,6 +69,16 @@ pub(super) fn text(hub: &Hub) -> String {
         "Memory of the pictures that sessions keep.",
         hub.shared.room.used() as f64,
     );
+    let (waiting, running, memory) = hub.shared.decoding();
+    let name = "glimpse_decodes";
+    out.head(name, "gauge", "Pictures to decode.");
+    out.sample(name, "state=\"waiting\"", waiting as f64);
+    out.sample(name, "state=\"running\"", running as f64);
+    out.gauge(
+        "glimpse_decode_memory_bytes",
+        "Memory that pictures being decoded may take.",
+        memory as f64,
+    );
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";
         out.gauge(name, "Resident memory of the process.", bytes);

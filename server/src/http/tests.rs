@@ -28,9 +28,14 @@ fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
     let (commands, _) = mpsc::channel();
     let options = Options {
         share_pictures: false,
-        image: glimpse_image::Options::default(),
-        decode_threads: 1,
-        decode_memory: 1 << 20,
+        decode: crate::intake::decode::Settings {
+            image: glimpse_image::Options::default(),
+            in_process: false,
+            decoders: 1,
+            memory: 1 << 20,
+            time: Duration::from_secs(60),
+            warm_up: false,
+        },
         upload_memory: 1 << 20,
         picture_memory: 1 << 20,
         max_sessions: 1,

@@ -1,6 +1,7 @@
 //! What every door passes through on its way to the engine: who asks, and what share of the server is theirs.
 
 mod client;
+pub mod decode;
 mod fair;
 
 pub use client::{Client, KeyId};

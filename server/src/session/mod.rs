@@ -6,7 +6,6 @@
 
 mod answer;
 pub mod codec;
-mod decode;
 pub mod frames;
 pub mod guard;
 mod guests;
@@ -50,7 +49,7 @@ pub struct Session {
     id: String,
     /// In logs, where the id must not be.
     tag: String,
-    number: u64,
+    asker: Asker,
     /// The API key it was opened with; resuming takes the same.
     owner: Option<KeyId>,
     shared: Arc<Shared>,
@@ -140,15 +139,16 @@ impl Session {
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let number = shared.engine.next_id();
+        let asker = Asker {
+            client: client.number(),
+            session: number,
+        };
         let room = shared.room.clone();
         let session = Arc::new_cyclic(|me: &Weak<Session>| {
             let engine = shared.engine.clone();
             let setup = Setup {
                 tag: tag.clone(),
-                asker: Asker {
-                    client: client.number(),
-                    session: number,
-                },
+                asker,
                 scope: if shared.options.share_pictures {
                     0
                 } else {
@@ -163,7 +163,7 @@ impl Session {
             Session {
                 id,
                 tag,
-                number,
+                asker,
                 owner,
                 shared,
                 inner: Mutex::new(Inner {
@@ -316,11 +316,15 @@ impl Session {
                     }
                 }
             }
+            Effect::Undecode { image } => self.shared.undecode(self, image),
             Effect::Cancel(number) => engine.cancel(number),
-            Effect::End => engine.end_session(self.number),
+            Effect::End => {
+                self.shared.decoders.end_session(self.asker.session);
+                engine.end_session(self.asker.session);
+            }
             Effect::Forget { key, image } => {
                 let session = Arc::downgrade(self);
-                engine.forget(self.number, key, move || {
+                engine.forget(self.asker.session, key, move || {
                     if let Some(session) = session.upgrade() {
                         session.with(|state| state.freed(&image));
                     }
@@ -374,6 +378,15 @@ impl Session {
             session: self.clone(),
             notify,
         }
+    }
+
+    /// Whose it is, and its number in the engine.
+    fn asker(&self) -> Asker {
+        self.asker
+    }
+
+    fn is_over(&self) -> bool {
+        self.inner.lock().ended
     }
 
     fn is_connected(&self) -> bool {
@@ -449,7 +462,7 @@ impl Session {
         // Behind what the engine is being told of the session just now.
         inner.state.effects.push_back(Effect::End);
         drop(inner);
-        self.shared.room.leave(self.number);
+        self.shared.room.leave(self.asker.session);
         self.away.store(true, Ordering::Relaxed);
         self.settle();
     }

@@ -423,7 +423,12 @@ impl State {
             return;
         };
         match picture.stage {
-            Stage::Decoding => picture.stage = Stage::Leaving,
+            Stage::Decoding => {
+                picture.stage = Stage::Leaving;
+                self.effects.push_back(Effect::Undecode {
+                    image: image.to_owned(),
+                });
+            }
             Stage::Ready(_) => {
                 picture.stage = Stage::Gone;
                 let key = picture.key;

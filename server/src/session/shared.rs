@@ -1,20 +1,19 @@
 //! What all sessions share.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use wire::{ErrorCode, Limits, State as ServerState};
 
 use super::Session;
-use super::decode::DecodePool;
 use super::room::{Hold, Room};
 use super::upload::{Budget, File};
 use crate::engine::{Engine, JobError, Status};
+use crate::intake::decode::{self, Decoders, Job, Name};
 use crate::metrics::{METRICS, RECEIVED};
 use crate::text::Defaults;
-use glimpse_image::{self as image, ImageError};
+use glimpse_image as image;
 
 /// What a client is told to wait while the model loads.
 const LOADING_RETRY_MS: f64 = 1000.0;
@@ -29,11 +28,7 @@ const ROOM_RETRY_MS: f64 = 2000.0;
 pub struct Options {
     /// Whether the same picture of two sessions is looked at once (and so told apart by time).
     pub share_pictures: bool,
-    pub image: image::Options,
-    /// Threads that decode pictures.
-    pub decode_threads: usize,
-    /// The most memory that decoding takes at once, in bytes.
-    pub decode_memory: u64,
+    pub decode: decode::Settings,
     /// The most memory that all files on their way take, in bytes.
     pub upload_memory: u64,
     /// The most memory that all kept pictures' pixels take, in bytes.
@@ -59,20 +54,27 @@ pub struct Shared {
     pub options: Options,
     pub budget: Arc<Budget>,
     pub room: Arc<Room>,
-    pool: DecodePool,
+    pub(super) decoders: Decoders,
     phase: watch::Sender<Phase>,
 }
 
 impl Shared {
     /// # Errors
-    /// If the threads for decoding can't be had.
+    /// If the threads or processes for decoding can't be had.
     pub fn new(engine: Engine, limits: Limits, options: Options) -> std::io::Result<Self> {
+        let status = engine.status();
+        let size = move || {
+            let status = status.borrow();
+            let size = status.model.image_size;
+            (size > 0 || status.state == ServerState::Failed).then(|| size.max(1))
+        };
+        let decoders = Decoders::start(options.decode.clone(), Box::new(size))?;
         Ok(Shared {
+            decoders,
             engine,
             limits: Arc::new(limits),
             budget: Budget::new(options.upload_memory),
             room: Room::new(options.picture_memory, options.share_pictures),
-            pool: DecodePool::new(options.decode_threads, options.decode_memory)?,
             options,
             phase: watch::Sender::new(Phase::Serving),
         })
@@ -136,50 +138,51 @@ impl Shared {
         }
     }
 
-    /// Decodes a file on the threads for that and tells the session.
+    /// Has a file decoded, and tells the session.
     pub(super) fn decode(&self, session: &Arc<Session>, image: String, file: File) {
-        let options = self.options.image;
-        let memory = image::probe(file.bytes(), &options).map_or(0, |header| header.memory);
-        let session = Arc::downgrade(session);
-        let (status, room) = (self.engine.status(), self.room.clone());
-        self.pool.submit(memory, move || {
+        let name = Name {
+            asker: session.asker(),
+            image: image.clone(),
+        };
+        let (session, room) = (Arc::downgrade(session), self.room.clone());
+        let done = move |decoded: Result<image::Picture, JobError>| {
+            if let Err(JobError {
+                code,
+                detail: Some(detail),
+                ..
+            }) = &decoded
+            {
+                tracing::warn!(%code, detail, "a picture could not be decoded");
+            }
             // A session that ended in the meantime costs nothing more.
-            if session.strong_count() == 0 {
+            let Some(session) = session.upgrade().filter(|session| !session.is_over()) else {
                 METRICS.upload_ended(RECEIVED);
                 return;
-            }
-            let result = load(&file, &status, &options);
-            drop(file);
-            let result = result
-                .map_err(|failure| JobError::new(failure.code(), failure.to_string()))
-                .and_then(|picture| keep(picture, &room));
+            };
+            let result = decoded.and_then(|picture| keep(picture, &room));
             METRICS.upload_ended(match &result {
                 Ok(_) => RECEIVED,
                 Err(failure) => failure.code.as_str(),
             });
-            if let Some(session) = session.upgrade() {
-                session.with(|state| state.decoded(&image, result));
-            }
-        });
+            session.with(|state| state.decoded(&image, result));
+        };
+        let job = Job {
+            file: Box::new(file),
+            done: Box::new(done),
+        };
+        self.decoders.submit(name, job);
     }
-}
 
-/// Waits for the model's picture size if need be: it is known as soon as the configuration is read.
-fn load(
-    file: &File,
-    status: &watch::Receiver<Status>,
-    options: &image::Options,
-) -> Result<image::Picture, ImageError> {
-    image::probe(file.bytes(), options)?;
-    let size = loop {
-        let status = status.borrow();
-        if status.model.image_size > 0 || status.state == ServerState::Failed {
-            break status.model.image_size.max(1);
-        }
-        drop(status);
-        thread::sleep(Duration::from_millis(20));
-    };
-    image::load(file.bytes(), size, options)
+    /// How many pictures wait to be decoded, how many are, and the memory that these may take, in bytes.
+    pub fn decoding(&self) -> (usize, usize, u64) {
+        self.decoders.load()
+    }
+
+    /// Has a file not decoded after all.
+    pub(super) fn undecode(&self, session: &Session, image: String) {
+        let asker = session.asker();
+        self.decoders.cancel(&Name { asker, image });
+    }
 }
 
 /// Finds memory for a decoded picture, or refuses it for now.

@@ -24,6 +24,10 @@ pub enum Effect {
         image: String,
         file: File,
     },
+    /// Don't: the picture is forgotten, which [`State::decoded`] is told.
+    Undecode {
+        image: String,
+    },
     Picture(PictureJob),
     Ask(Box<AskJob>),
     Cancel(u64),

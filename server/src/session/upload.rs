@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use glimpse_image::FileBuffer;
 use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
 use super::codec::parse_sha256;
+use crate::intake::decode::HasFile;
 use crate::metrics::METRICS;
 
 /// Progress is told after so many bytes, or half a small window …
@@ -61,34 +63,38 @@ impl Budget {
 
 /// A file's bytes, counted against the budget as long as they live.
 pub struct File {
-    data: Vec<u8>,
+    data: FileBuffer,
     budget: Arc<Budget>,
 }
 
 impl File {
     fn new(budget: Arc<Budget>) -> Self {
         File {
-            data: Vec::new(),
+            data: FileBuffer::default(),
             budget,
         }
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.data
+        self.data.bytes()
     }
 
     fn push(&mut self, piece: &[u8], announced: u64) -> bool {
         if !self.budget.take(piece.len()) {
             return false;
         }
-        if self.data.capacity() == 0 {
-            // The system gives memory only for pages that are written: a lie about the size costs nothing.
-            let _ = self
-                .data
-                .try_reserve_exact(usize::try_from(announced).unwrap_or(0));
+        let pushed = self.data.push(piece, announced);
+        if let Err(problem) = &pushed {
+            tracing::warn!(%problem, "no memory for an upload");
+            self.budget.used.fetch_sub(piece.len(), Ordering::Relaxed);
         }
-        self.data.extend_from_slice(piece);
-        true
+        pushed.is_ok()
+    }
+}
+
+impl HasFile for File {
+    fn file(&mut self) -> &mut FileBuffer {
+        &mut self.data
     }
 }
 
@@ -96,7 +102,7 @@ impl Drop for File {
     fn drop(&mut self) {
         self.budget
             .used
-            .fetch_sub(self.data.len(), Ordering::Relaxed);
+            .fetch_sub(self.data.bytes().len(), Ordering::Relaxed);
     }
 }
 
@@ -114,7 +120,7 @@ struct Transfer {
 
 impl Transfer {
     fn received(&self) -> u64 {
-        self.file.data.len() as u64
+        self.file.data.bytes().len() as u64
     }
 }
 

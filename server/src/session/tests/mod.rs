@@ -17,7 +17,7 @@ use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 use super::*;
 use crate::config::LimitArgs;
 use crate::engine::{AskJob, Command, Engine, JobError, PictureJob, Status};
-use crate::intake::Client;
+use crate::intake::{Client, decode};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.
@@ -54,9 +54,14 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
     change(&mut limits);
     let options = Options {
         share_pictures: false,
-        image: glimpse_image::Options::default(),
-        decode_threads: 1,
-        decode_memory: 1 << 30,
+        decode: decode::Settings {
+            image: glimpse_image::Options::default(),
+            in_process: false,
+            decoders: 1,
+            memory: 1 << 30,
+            time: Duration::from_secs(60),
+            warm_up: false,
+        },
         upload_memory: UPLOAD_MEMORY,
         picture_memory: PICTURE_MEMORY,
         max_sessions: 3,
