@@ -31,7 +31,7 @@ impl FileBuffer {
     pub fn bytes(&self) -> &[u8] {
         #[cfg(target_os = "linux")]
         if let Some((memory, length)) = &self.shared {
-            return &memory.bytes()[..*length];
+            return &memory[..*length];
         }
         &self.own
     }
@@ -49,7 +49,7 @@ impl FileBuffer {
             }
             if let Some((memory, length)) = &mut self.shared {
                 let end = *length + piece.len();
-                let room = memory.bytes_mut().get_mut(*length..end);
+                let room = memory.get_mut(*length..end);
                 let room = room.ok_or(io::ErrorKind::InvalidInput)?;
                 room.copy_from_slice(piece);
                 *length = end;
@@ -70,7 +70,7 @@ impl FileBuffer {
     fn share(&mut self, announced: usize) -> io::Result<()> {
         let mut memory = SharedMemory::new(announced.max(self.own.len()).max(1))?;
         let length = self.own.len();
-        memory.bytes_mut()[..length].copy_from_slice(&self.own);
+        memory[..length].copy_from_slice(&self.own);
         self.own = Vec::new();
         self.shared = Some((memory, length));
         Ok(())
@@ -78,11 +78,11 @@ impl FileBuffer {
 
     /// The bytes as memory that can be given to another process, and how many there are.
     #[cfg(target_os = "linux")]
-    pub(crate) fn shared(&mut self) -> io::Result<(&mut SharedMemory, usize)> {
+    pub(crate) fn shared(&mut self) -> io::Result<(&SharedMemory, usize)> {
         if self.shared.is_none() {
             self.share(0)?;
         }
-        match &mut self.shared {
+        match &self.shared {
             Some((memory, length)) => Ok((memory, *length)),
             None => Err(io::ErrorKind::OutOfMemory.into()),
         }

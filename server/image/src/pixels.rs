@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 /// Subtracted from each channel (R, G, B) after /255: CLIP's, as published with the model.
@@ -14,46 +13,8 @@ pub const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixels {
     size: u32,
-    data: Data,
+    data: Vec<u8>,
     counted: Counted,
-}
-
-/// The bytes, wherever they lie.
-enum Data {
-    Own(Vec<u8>),
-    /// In memory that another process wrote.
-    Mapped(Box<dyn Deref<Target = [u8]> + Send + Sync>),
-}
-
-impl Deref for Data {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Data::Own(bytes) => bytes,
-            Data::Mapped(bytes) => bytes,
-        }
-    }
-}
-
-impl Clone for Data {
-    fn clone(&self) -> Self {
-        Data::Own(self.to_vec())
-    }
-}
-
-impl PartialEq for Data {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for Data {}
-
-impl fmt::Debug for Data {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} bytes", self.len())
-    }
 }
 
 /// Whatever counts the memory, for as long as it lives. It makes no difference to what the pixels are.
@@ -77,20 +38,12 @@ impl fmt::Debug for Counted {
 impl Pixels {
     /// `data` is `size` × `size` × 3 bytes.
     pub fn new(size: u32, data: Vec<u8>) -> Self {
-        Self::of(size, Data::Own(data))
-    }
-
-    /// `data` is `size` × `size` × 3 bytes in memory that is given back when the pixels are dropped.
-    pub fn mapped(size: u32, data: impl Deref<Target = [u8]> + Send + Sync + 'static) -> Self {
-        Self::of(size, Data::Mapped(Box::new(data)))
-    }
-
-    fn of(size: u32, data: Data) -> Self {
         assert_eq!(data.len(), Self::bytes(size));
+        let counted = Counted::default();
         Self {
             size,
             data,
-            counted: Counted::default(),
+            counted,
         }
     }
 

@@ -1,18 +1,30 @@
 //! The decoder's side: decodes one picture after the other until its parent is gone.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use super::memory::View;
+use memmap2::{Mmap, MmapMut};
+
+use super::memory::{place, view};
 use super::messages::{Order, Reply, receive, send};
 use super::sandbox;
 use crate::{Header, Options, Pixels, Stop, decode_into, probe};
 
-/// A picture that was looked at.
-struct Open {
-    view: View,
-    header: Header,
+/// Memory that the allocator may keep beside what is in use, in bytes.
+#[cfg(target_env = "gnu")]
+const KEPT: usize = 16 << 20;
+
+/// Where pixels go.
+struct Place {
+    /// S: they are S × S × 3 bytes.
     size: u32,
+    pixels: MmapMut,
+}
+
+/// A picture whose header was read.
+struct Open {
+    file: Mmap,
+    header: Header,
     options: Options,
 }
 
@@ -27,75 +39,65 @@ pub fn run() -> io::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     let sandbox = sandbox::enter();
     send(&socket, &Reply::Ready { sandbox }, None)?;
-    let mut open = None;
+    let (mut to, mut open) = (None, None);
     while let Some((order, memory)) = receive(&socket)? {
         let reply = match (order, memory) {
-            (
-                Order::Probe {
-                    file,
-                    pixels_at,
-                    size,
-                    options,
-                },
-                Some(memory),
-            ) => {
-                open = None;
-                look(memory, file, pixels_at, size, options, &mut open)
+            (Order::Place { size }, Some(memory)) => {
+                let pixels = place(memory, Pixels::bytes(size))?;
+                to = Some(Place { size, pixels });
+                continue;
             }
-            (Order::Decode, _) => match open.take() {
-                Some(open) => decode(open),
-                None => Reply::Failed("nothing was looked at before".into()),
+            (Order::Probe { file, options }, Some(memory)) => {
+                open = None;
+                look(view(memory, file), options, &mut open)
+            }
+            (Order::Decode, _) => match (open.take(), &mut to) {
+                (Some(open), Some(to)) => decode(open, to),
+                _ => Reply::Failed("there is nothing to decode, or no place for it".into()),
             },
-            (Order::Probe { .. }, None) => Reply::Failed("no memory came along".into()),
+            _ => Reply::Failed("no memory came along".into()),
         };
         send(&socket, &reply, None)?;
-        tidy();
+        if let Reply::Decoded(_) = reply {
+            tidy();
+        }
     }
     Ok(())
 }
 
-fn look(
-    memory: OwnedFd,
-    file: usize,
-    pixels_at: usize,
-    size: u32,
-    options: Options,
-    open: &mut Option<Open>,
-) -> Reply {
-    let view = match View::new(memory, file, (pixels_at, Pixels::bytes(size))) {
-        Ok(view) => view,
+fn look(file: io::Result<Mmap>, options: Options, open: &mut Option<Open>) -> Reply {
+    let file = match file {
+        Ok(file) => file,
         Err(problem) => return Reply::Failed(problem.to_string()),
     };
-    let probed = probe(&view.file, &options);
+    let probed = probe(&file, &options);
     if let Ok(header) = probed {
         *open = Some(Open {
-            view,
+            file,
             header,
-            size,
             options,
         });
     }
     Reply::Probed(probed)
 }
 
-fn decode(open: Open) -> Reply {
+fn decode(open: Open, to: &mut Place) -> Reply {
     let Open {
-        mut view,
+        file,
         header,
-        size,
         options,
     } = open;
+    let Place { size, pixels } = to;
     // Whoever wants it to end, ends the process.
     let stop = Stop::default();
-    let View { file, pixels } = &mut view;
-    Reply::Decoded(decode_into(pixels, file, header, size, &options, &stop))
+    Reply::Decoded(decode_into(pixels, &file, header, *size, &options, &stop))
 }
 
 /// Gives memory back that was needed for this picture alone, while nobody waits.
 fn tidy() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: no more than a hint to the allocator.
+    // SAFETY: no more than a hint to the allocator, which may keep what one more picture of a common size takes.
     unsafe {
-        libc::malloc_trim(0);
+        libc::malloc_trim(KEPT);
     }
 }

@@ -19,14 +19,10 @@ const LONGEST: usize = 16 << 10;
 /// To a decoder.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// Read the header of the file in the memory that comes along.
-    Probe {
-        file: usize,
-        pixels_at: usize,
-        /// S: the pixels are S × S × 3 bytes.
-        size: u32,
-        options: Options,
-    },
+    /// From now on write pixels, S × S × 3 bytes, into the memory that comes along.
+    Place { size: u32 },
+    /// Read the header of the file, of so many bytes, in the memory that comes along.
+    Probe { file: usize, options: Options },
     /// Decode it.
     Decode,
 }

@@ -2,8 +2,8 @@
 //! breaks nothing else.
 //!
 //! The process is this very program, started ahead. It gives up files, the network and other processes ([`sandbox`]),
-//! then is sent one picture after the other: the file lies in memory that both see ([`memory`]), and there the pixels
-//! are written too, so that neither is copied. It reads the header first and says what decoding will take; its parent
+//! then is sent one picture after the other: the file lies in memory that both see ([`memory`]), and the pixels are
+//! written to such memory too. It reads the header first and says what decoding will take; its parent
 //! then decides ([`parent`]).
 
 mod child;

@@ -1,7 +1,7 @@
 //! The parent's side: a decoder process, its picture, and its end.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use super::memory::Mapped;
+use super::memory::SharedMemory;
 use super::messages::{Order, Reply, receive, send};
 use crate::{FileBuffer, Header, ImageError, Options, Picture, Pixels};
 
@@ -59,6 +59,8 @@ pub struct Process {
     sandbox: bool,
     /// The address space that it had before its first picture, in bytes.
     bare: u64,
+    /// Where it writes pixels, once it is known how many.
+    place: Option<SharedMemory>,
 }
 
 /// Ends a decoder process from another thread, if it is still there.
@@ -80,8 +82,6 @@ pub struct Probed {
     pub header: Header,
     /// The address space that the process had before it, in bytes.
     before: u64,
-    pixels: Mapped,
-    size: u32,
 }
 
 impl Process {
@@ -120,6 +120,7 @@ impl Process {
             alive: Arc::new(Mutex::new(Some(pid))),
             sandbox,
             bare,
+            place: None,
         })
     }
 
@@ -141,45 +142,34 @@ impl Process {
         Killer(self.alive.clone())
     }
 
-    /// Has the header of a whole `file` read, for a model that sees `size` × `size`.
+    /// Has the header of a whole `file` read.
     ///
     /// # Errors
     /// [`Failure`]; `time` is the processor time that it may take.
     pub fn probe(
         &mut self,
         file: &mut FileBuffer,
-        size: u32,
         options: &Options,
         time: Duration,
     ) -> Result<Probed, Failure> {
         let (memory, length) = file.shared()?;
-        let pixels = Pixels::bytes(size);
-        let (mapped, pixels_at) = memory.grow(pixels)?;
         let order = Order::Probe {
             file: length,
-            pixels_at,
-            size,
             options: *options,
         };
         let before = address_space(self.pid())?;
-        self.allow(before, (pixels_at + pixels) as u64)?;
-        let start = self.processor_time()?;
-        send(&self.socket, &order, Some(std::os::fd::AsFd::as_fd(memory)))?;
-        // While it reads the header.
-        memory.prepare(pixels)?;
-        match self.reply(start + time)? {
-            Reply::Probed(Ok(header)) => Ok(Probed {
-                header,
-                before,
-                pixels: mapped,
-                size,
-            }),
+        self.allow(before, length as u64)?;
+        let until = self.processor_time()? + time;
+        send(&self.socket, &order, Some(memory.as_fd()))?;
+        match self.reply(until)? {
+            Reply::Probed(Ok(header)) => Ok(Probed { header, before }),
             Reply::Probed(Err(fault)) => Err(Failure::Picture(fault)),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Has the picture decoded that was just [`probe`](Self::probe)d, within the memory that its header asked for.
+    /// Has the picture decoded that was just [`probe`](Self::probe)d, for a model that sees `size` × `size`, within the
+    /// memory that its header asked for.
     ///
     /// # Errors
     /// [`Failure`]; `time` is the processor time that it may take.
@@ -187,22 +177,31 @@ impl Process {
         &mut self,
         file: &FileBuffer,
         probed: Probed,
+        size: u32,
         time: Duration,
     ) -> Result<Picture, Failure> {
-        let Probed {
-            header,
-            before,
-            pixels,
-            size,
-        } = probed;
-        let shared = file.bytes().len() + Pixels::bytes(size);
+        let Probed { header, before } = probed;
+        let pixels = Pixels::bytes(size);
+        let shared = file.bytes().len() + pixels;
         self.allow(before, shared as u64 + header.memory)?;
-        let start = self.processor_time()?;
+        let until = self.processor_time()? + time;
+        if self
+            .place
+            .as_ref()
+            .is_none_or(|place| place.len() != pixels)
+        {
+            let place = SharedMemory::new(pixels.max(1))?;
+            send(&self.socket, &Order::Place { size }, Some(place.as_fd()))?;
+            self.place = Some(place);
+        }
         send(&self.socket, &Order::Decode, None)?;
-        match self.reply(start + time)? {
-            Reply::Decoded(Ok(picture)) => Ok(picture.with(Pixels::mapped(size, pixels))),
-            Reply::Decoded(Err(fault)) => Err(Failure::Picture(fault)),
-            other => Err(unexpected(&other)),
+        match (self.reply(until)?, &self.place) {
+            // A copy costs a third of what it takes to find new memory for both, and nobody changes it any more.
+            (Reply::Decoded(Ok(picture)), Some(place)) => {
+                Ok(picture.with(Pixels::new(size, place.to_vec())))
+            }
+            (Reply::Decoded(Err(fault)), _) => Err(Failure::Picture(fault)),
+            (other, _) => Err(unexpected(&other)),
         }
     }
 
@@ -250,7 +249,10 @@ impl Process {
     }
 
     /// Processor time that it has had so far.
-    fn processor_time(&self) -> io::Result<Duration> {
+    ///
+    /// # Errors
+    /// If the system can't tell.
+    pub fn processor_time(&self) -> io::Result<Duration> {
         let pid = self.pid().as_raw_nonzero().get();
         let mut clock = 0;
         let mut time = libc::timespec {

@@ -33,8 +33,8 @@ fn start() -> Process {
 
 fn read(process: &mut Process, file: Vec<u8>, options: &Options) -> Result<Picture, Failure> {
     let mut file = FileBuffer::of(file);
-    let probed = process.probe(&mut file, 64, options, TIME)?;
-    process.decode(&file, probed, TIME)
+    let probed = process.probe(&mut file, options, TIME)?;
+    process.decode(&file, probed, 64, TIME)
 }
 
 fn fixtures() -> Vec<(String, Vec<u8>)> {
@@ -122,18 +122,21 @@ fn more_memory_than_the_header_explains_is_not_to_be_had() {
     let file = to_jpeg(&vec![100; 5000 * 5000 * 3], 5000, 5000, 80).unwrap();
     let mut file = FileBuffer::of(file);
     let options = Options::default();
-    let mut probed = process.probe(&mut file, 64, &options, TIME).unwrap();
+    let mut probed = process.probe(&mut file, &options, TIME).unwrap();
     probed.header.memory = 0;
-    let failure = process.decode(&file, probed, TIME).map(drop);
+    let failure = process.decode(&file, probed, 64, TIME).map(drop);
     // At an eighth it fits into the slack; as it is it doesn't.
     assert!(failure.is_ok(), "{failure:?}");
     let raw = Options {
         raw: true,
         ..options
     };
-    let mut probed = process.probe(&mut file, 64, &raw, TIME).unwrap();
+    let mut probed = process.probe(&mut file, &raw, TIME).unwrap();
     probed.header.memory = 0;
-    let failure = process.decode(&file, probed, TIME).map(drop).unwrap_err();
+    let failure = process
+        .decode(&file, probed, 64, TIME)
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(failure, Failure::Died(_)), "{failure:?}");
     // Another is as good as new.
     let file = file.bytes().to_vec();
@@ -158,10 +161,10 @@ fn it_ends_when_it_is_told_to_and_when_its_time_is_over() {
     };
     let mut process = start();
     let mut file = FileBuffer::of(file);
-    let probed = process.probe(&mut file, 64, &raw, TIME).unwrap();
+    let probed = process.probe(&mut file, &raw, TIME).unwrap();
     process.stop_for_a_test();
     let failure = process
-        .decode(&file, probed, Duration::from_millis(10))
+        .decode(&file, probed, 64, Duration::from_millis(10))
         .map(drop)
         .unwrap_err();
     assert!(matches!(failure, Failure::TooLong), "{failure:?}");

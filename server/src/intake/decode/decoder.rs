@@ -151,11 +151,11 @@ fn in_process(
         };
         (problem, over)
     };
-    let probed = process
-        .probe(file, task.size, task.options, task.time)
-        .map_err(told)?;
+    let probed = process.probe(file, task.options, task.time).map_err(told)?;
     grant(probed.header.memory).map_err(|problem| (problem, false))?;
-    process.decode(file, probed, task.time).map_err(told)
+    process
+        .decode(file, probed, task.size, task.time)
+        .map_err(told)
 }
 
 /// This program, as a decoder.
