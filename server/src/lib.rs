@@ -17,6 +17,8 @@ pub mod kernels;
 pub mod loading;
 pub mod metrics;
 pub mod quantize;
+#[cfg(test)]
+mod replay_tests;
 mod save;
 pub mod serve;
 pub mod session;

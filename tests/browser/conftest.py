@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from driving import DESKTOP, card, give, picture
+from driving import DESKTOP, Time, card, give, picture
 from fake import Fake
 
 
@@ -44,10 +44,11 @@ def circles():
 
 @pytest.fixture
 def faked(browser, server, circles):
-    """Opens the page on a fake server, with a picture given if asked for."""
+    """Opens the page on a fake server, with a picture given if asked for. With `stopped` no time passes on the page, nor on the
+    server, but what the test lets pass: `fake.time`."""
     contexts, wrong = [], []
 
-    def faked(with_picture=True, locale="en-US", tolerate=("WebSocket",), settings=None, routes=None, **answers):
+    def faked(with_picture=True, locale="en-US", tolerate=("WebSocket",), settings=None, routes=None, stopped=False, **answers):
         context = browser.new_context(viewport=DESKTOP, locale=locale)
         contexts.append(context)
         if settings:
@@ -59,13 +60,18 @@ def faked(browser, server, circles):
                 if m.type == "error" and not any(t in m.text for t in tolerate) else None)
         for url, answer in (routes or {}).items():
             context.route(url, answer)
-        fake = Fake(page, **answers)
+        fake = Fake(page, Time(page) if stopped else None, **answers)
         page.goto(server.url)
         if with_picture:
-            page.locator("[data-testid=server-state][data-light=good]").wait_for()
+            shown(page, fake, page.locator("[data-testid=server-state][data-light=good]"))
             give(page, circles)
-            card(page, "ready").wait_for()
+            shown(page, fake, card(page, "ready"))
         return page, fake
+
+    def shown(page, fake, locator):
+        if fake.time is None:
+            return locator.wait_for()
+        fake.time.until(lambda: locator.count())
 
     yield faked
     for context in contexts:

@@ -71,6 +71,31 @@ def ended(page, turn, phase="done"):
     return turn.get_by_test_id("answer").inner_text()
 
 
+class Time:
+    """Of a page, from before it is opened: it stands still, so that how busy the machine is changes nothing."""
+
+    FRAME = 20
+
+    def __init__(self, page):
+        self.page = page
+        # On the clock of a server that the page talks to.
+        self.ms = 0.0
+        page.clock.install(time=0)
+        page.clock.pause_at(1)
+
+    def passes(self, ms):
+        """So much of it, with all that falls due in it."""
+        self.ms += ms
+        self.page.clock.run_for(ms)
+
+    def until(self, true, seconds=60):
+        """Waits for what needs no time but the page's own work: frame by frame, since it draws in frames."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"still not true after {seconds} s"
+            self.passes(self.FRAME)
+
+
 def violations(page):
     """What axe-core finds wrong on the page."""
     if not page.evaluate("() => !!window.axe"):
@@ -79,20 +104,25 @@ def violations(page):
     return [f"{v['id']}: {[n['target'] for n in v['nodes']]}" for v in found["violations"]]
 
 
-def watch_long_tasks(page):
-    """From now on, `window.long` holds how long each task took that held the main thread for over 50 ms."""
-    page.evaluate(
-        """() => {
-            window.long = [];
-            new PerformanceObserver((list) => list.getEntries().forEach((e) => window.long.push(e.duration)))
-                .observe({type: 'longtask'});
-        }"""
-    )
-
-
 def phase(page, turn, name):
     """Waits for a turn to be in a phase."""
     page.wait_for_function("([t, p]) => t.dataset.phase === p", arg=[turn.element_handle(), name])
+
+
+# The ids of the conversations that the browser keeps.
+COUNT = """() => new Promise((done) => {
+    const open = indexedDB.open('glimpse', 1);
+    open.onsuccess = () => {
+        const all = open.result.transaction('conversations').objectStore('conversations').getAll();
+        all.onsuccess = () => { open.result.close(); done(all.result.map((c) => c.id)); };
+    };
+})"""
+TURNS = COUNT.replace("c.id", "JSON.parse(c.turns).length + JSON.parse(c.asking).length")
+
+
+def kept(page, turns):
+    """Waits until the browser keeps a conversation with so many turns, answered or not."""
+    until(page, lambda: turns in page.evaluate(TURNS))
 
 
 def until(page, true, seconds=30):

@@ -23,8 +23,10 @@ USAGE = {"prompt_tokens": 1620, "image_tokens": 1602, "cached_tokens": 1604, "co
 class Fake:
     """Answers what the page sends; a test overrides what it wants otherwise, by message type."""
 
-    def __init__(self, page, **answers):
+    def __init__(self, page, clock=None, **answers):
+        """`clock`: a `Time` that the page and this server share; they have clocks of their own without it."""
         self.answers = answers
+        self.time = clock
         self.said = []
         self.sockets = []
         self.event = 0
@@ -47,7 +49,8 @@ class Fake:
         if kind not in ("welcome", "pong", "status", "upload_accepted", "upload_progress"):
             self.event += 1
             fields["event"] = self.event
-        self.socket.send(json.dumps({"type": kind, "at": 1e3 * (time.monotonic() - self.began), **fields}))
+        at = 1e3 * (time.monotonic() - self.began) if self.time is None else self.time.ms
+        self.socket.send(json.dumps({"type": kind, "at": at, **fields}))
 
     def welcome(self, **fields):
         defaults = {"session": self.session, "protocol": "glimpse.v1", "state": "ready", "model": MODEL, "limits": LIMITS}

@@ -3,7 +3,7 @@
 import re
 import signal
 
-from driving import ask, card, ended, give, phase, picture, until
+from driving import ask, card, ended, give, kept, phase, picture, until
 
 
 def test_a_key_is_asked_for(faked):
@@ -91,18 +91,29 @@ def test_a_lost_session_starts_over_by_itself(faked):
 
 
 def test_silence_after_sleep_is_noticed(faked):
-    page, fake = faked(with_picture=False)
-    page.locator("[data-testid=server-state][data-light=good]").wait_for()
-    fake.answers["ping"] = lambda f, m: None
-    page.evaluate("() => { window.slept = performance.now(); window.dispatchEvent(new Event('online')); }")
-    until(page, lambda: len(fake.sockets) == 2)
+    page, fake = faked(with_picture=False, stopped=True)
+    good = page.locator("[data-testid=server-state][data-light=good]")
+    fake.time.until(good.count)
+    awake = "() => window.dispatchEvent(new Event('online'))"
+    pings = []
+    fake.answers["ping"] = lambda f, m: pings.append(m)
+    page.evaluate(awake)
+    until(page, lambda: pings)
     # Not before the two seconds that a pong may take.
-    assert page.evaluate("() => performance.now() - window.slept") >= 1900
+    fake.time.passes(1900)
+    assert len(fake.sockets) == 1
+    fake.time.passes(200)
+    until(page, lambda: len(fake.sockets) == 2)
     # The pong comes: the connection stays.
-    fake.answers.pop("ping")
-    page.locator("[data-testid=server-state][data-light=good]").wait_for()
-    page.evaluate("() => window.dispatchEvent(new Event('online'))")
-    page.wait_for_timeout(2500)
+    pings.clear()
+    fake.answers["ping"] = lambda f, m: pings.append(m) or f.on_ping(m)
+    fake.time.until(good.count)
+    fake.time.passes(100)
+    heard = len(pings)
+    page.evaluate(awake)
+    until(page, lambda: len(pings) > heard)
+    fake.time.passes(2500)
+    page.wait_for_timeout(100)
     assert len(fake.sockets) == 2
 
 
@@ -152,7 +163,7 @@ def test_two_tabs_never_fight(open_page, circles):
     give(page, circles)
     card(page, "ready").wait_for()
     ended(page, ask(page, "How many circles are there?"))
-    page.wait_for_timeout(300)
+    kept(page, 1)
     # A second tab of the same browser, opened from the first: it begins with all that the first keeps.
     with page.context.expect_page() as opening:
         page.evaluate("() => { window.open(location.href); }")

@@ -1,6 +1,6 @@
 """What the browser keeps: settings and conversations."""
 
-from driving import DESKTOP, ask, card, ended, give, phase, until
+from driving import COUNT, DESKTOP, ask, card, ended, give, kept, phase, until
 from fake import Fake
 
 
@@ -18,7 +18,7 @@ def test_settings_go_with_the_question_and_stay(faked):
 def test_conversations_are_kept_and_cleared(faked):
     page, fake = faked()
     ended(page, ask(page, "How many?"))
-    page.wait_for_timeout(500)
+    kept(page, 1)
     page.get_by_test_id("new").click()
     page.reload()
     page.get_by_test_id("drop-zone").wait_for()
@@ -49,7 +49,7 @@ def test_a_reload_loses_nothing(faked):
     page, fake = faked(ask=answers)
     ended(page, ask(page, "First?"))
     phase(page, ask(page, "Second?"), "streaming")
-    page.wait_for_timeout(500)
+    kept(page, 2)
     fake.event = 0
     page.reload()
     card(page, "ready").wait_for()
@@ -76,15 +76,6 @@ def test_it_works_where_storage_is_refused(faked, browser, server, circles):
     assert ended(page, ask(page, "How many?")) == "There are three circles."
     context.close()
     assert not wrong
-
-
-COUNT = """() => new Promise((done) => {
-    const open = indexedDB.open('glimpse', 1);
-    open.onsuccess = () => {
-        const all = open.result.transaction('conversations').objectStore('conversations').getAll();
-        all.onsuccess = () => { open.result.close(); done(all.result.map((c) => c.id)); };
-    };
-})"""
 
 
 def test_what_is_kept_is_bounded(faked):

@@ -1,12 +1,13 @@
 """The main thread stays free, whatever is dropped on it."""
 
 import io
+import json
 import time
 
 import pytest
 from PIL import Image, ImageDraw
 
-from driving import ask, card, give, picture, until, watch_long_tasks
+from driving import ask, card, give, picture, until
 from fake import LIMITS
 
 
@@ -35,17 +36,17 @@ def photo():
 
 
 LOOK = """() => {
-    window.marks = {};
-    document.querySelector('input[type=file]').addEventListener('change', (e) => { window.marks = {dropped: e.timeStamp, widths: []}; });
+    window.marks = {frames: 0, widths: []};
+    document.querySelector('input[type=file]').addEventListener('change', () => { window.marks.dropped = performance.now(); });
     const look = () => {
-        const now = performance.now();
         const name = document.querySelector('.file .name');
-        if (window.marks.dropped && name && name.innerText === 'photo.jpg') {
-            window.marks.received ??= now - window.marks.dropped;
+        if (window.marks.dropped && name?.innerText === 'photo.jpg') {
+            window.marks.received ??= window.marks.frames;
             const preview = document.querySelector('[data-testid=preview]');
             if (preview?.naturalWidth > 0) window.marks.widths.push(preview.naturalWidth);
-            if (preview?.naturalWidth > 160) window.marks.preview ??= now - window.marks.dropped;
+            if (preview?.naturalWidth > 160) window.marks.preview ??= performance.now() - window.marks.dropped;
         }
+        window.marks.frames += window.marks.dropped ? 1 : 0;
         requestAnimationFrame(look);
     };
     look();
@@ -72,38 +73,40 @@ STREAM = """() => {
 }"""
 
 
-def test_a_great_photo_while_an_answer_streams(open_page, circles, photo, tmp_path):
+def longest_task(trace):
+    """Of the page's main thread, in ms of its own processor time: how long it waited for a core is not in it."""
+    events = json.loads(trace)["traceEvents"]
+    main = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"}
+    tasks = [e["tdur"] for e in events if "tdur" in e and e["name"].endswith("RunTask") and (e["pid"], e["tid"]) in main]
+    assert len(tasks) > 50
+    return max(tasks) / 1e3
+
+
+def test_a_great_photo_while_an_answer_streams(browser, open_page, circles, photo, tmp_path):
     file = tmp_path / "photo.jpg"
     file.write_bytes(photo)
     page = open_page()
-    watch_long_tasks(page)
     page.evaluate(STREAM)
-    # A busy machine may hold up a task that takes little by itself: the best of five drops is proof. How busy it is, an
-    # ordinary decoder tells.
-    long, received, preview = [], [], []
-    for attempt in range(5):
-        began = time.monotonic()
-        Image.open(file).load()
-        allowed = max(2000, 4 * 1e3 * (time.monotonic() - began))
-        give(page, circles)
-        card(page, "ready").wait_for()
-        page.evaluate(LOOK)
-        page.evaluate("() => { window.long.length = 0; }")
-        turn = ask(page, "What is in the picture?")
-        turn.get_by_text("word word word").wait_for()
-        give(page, str(file))
-        page.wait_for_function("() => window.marks.preview")
-        card(page, "ready").wait_for()
-        marks = page.evaluate("() => window.marks")
-        long.append(page.evaluate("() => window.long"))
-        received.append(marks["received"])
-        preview.append(marks["preview"] / allowed)
-        if [] in long and min(received) <= 100 and min(preview) <= 1:
-            break
-        page.get_by_test_id("new").click()
-    assert [] in long, long
-    assert min(received) <= 100, received
-    assert min(preview) <= 1, preview
+    give(page, circles)
+    card(page, "ready").wait_for()
+    turn = ask(page, "What is in the picture?")
+    turn.get_by_text("word word word").wait_for()
+    page.evaluate(LOOK)
+    began = time.monotonic()
+    Image.open(file).load()
+    ordinary = 1e3 * (time.monotonic() - began)
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+    give(page, str(file))
+    page.wait_for_function("() => window.marks.preview")
+    card(page, "ready").wait_for()
+    longest = longest_task(browser.stop_tracing())
+    marks = page.evaluate("() => window.marks")
+    # A decoder needs half a second and more of a processor for this photo: the main thread has no part in that.
+    assert longest < 50, longest
+    # It stands there in the frame that comes after the choice, or the one after.
+    assert marks["received"] <= 1, marks["received"]
+    # The preview takes a decode, and little more: nothing waits for the upload.
+    assert marks["preview"] < 20 * ordinary, (marks["preview"], ordinary)
     # The camera's own thumbnail stood there first.
     assert marks["widths"][0] == 160
     # A "stop" would not have been stuck behind the picture.

@@ -2,13 +2,12 @@
 
 import io
 import os
-import time
 
 import pytest
 from PIL import Image, ImageCms, ImageDraw
 
 from driving import card, give, until
-from fake import MODEL
+from fake import LIMITS, MODEL
 
 SIDE = 2 * 384
 ALWAYS = {"scaling": "always"}
@@ -116,47 +115,30 @@ def test_the_original_goes_where_the_user_wants_it(sent):
     assert sent(data, settings={"scaling": "original"}) == data
 
 
-def test_scaled_by_itself_only_where_the_connection_is_slow(faked, open_page):
+def test_scaled_by_itself_only_where_the_connection_is_slow(faked):
     first = {"name": "first.jpg", "mimeType": "image/jpeg", "buffer": file(Image.effect_noise((900, 700), 90), quality=95)}
     assert len(first["buffer"]) > 128 * 1024
     large = {"name": "large.jpg", "mimeType": "image/jpeg", "buffer": file(Image.effect_noise((3000, 2000), 60), quality=90)}
     assert len(large["buffer"]) > 2_000_000
 
-    def slow(fake, message):
-        fake.bytes -= message["bytes"]
-        if fake.bytes == 0:
-            time.sleep(1.5)
-            fake.received(message)
-            fake.ready()
+    def roomy(fake, message):
+        fake.welcome(model={**MODEL, "image_size": 384}, limits={**LIMITS, "upload_window": 1 << 25})
 
-    page, fake = faked(with_picture=False, hello=demo, frame=slow)
-    page.locator("[data-testid=server-state][data-light=good]").wait_for()
-    for picture in (first, large):
-        give(page, picture)
-        card(page, "ready").wait_for()
-        until(page, lambda: picture["name"] in page.get_by_test_id("picture-card").inner_text())
-    # Nothing was known of the connection when the first one left.
-    assert [m["bytes"] == len(p["buffer"]) for m, p in zip(fake.heard_of("upload"), (first, large))] == [True, False]
-    assert len(fake.picture) < len(large["buffer"]) / 2
-    # The real server is near; but on a busy machine even what is near may be slow once.
-    for _ in range(3):
-        page = open_page()
-        page.evaluate(
-            """() => {
-                window.sizes = [];
-                const send = WebSocket.prototype.send;
-                WebSocket.prototype.send = function (data) {
-                    if (typeof data === 'string' && data.includes('"upload"')) window.sizes.push(JSON.parse(data).bytes);
-                    return send.call(this, data);
-                };
-            }"""
-        )
-        for picture in (large, first):
+    def whole(fake, message):
+        fake.bytes -= message["bytes"]
+
+    for ms, scales in ((1500, True), (1, False)):
+        page, fake = faked(with_picture=False, stopped=True, hello=roomy, frame=whole)
+        fake.time.until(page.locator("[data-testid=server-state][data-light=good]").count)
+        for picture in (first, large):
+            before = len(fake.heard_of("upload"))
             give(page, picture)
-            card(page, "ready").wait_for()
-        give(page, {**large, "name": "again.jpg", "buffer": large["buffer"] + b"\0"})
-        card(page, "ready").wait_for()
-        sizes = page.evaluate("() => window.sizes")
-        if sizes == [len(large["buffer"]), len(first["buffer"]), len(large["buffer"]) + 1]:
-            return
-    assert False, sizes
+            # Nothing of the way takes any time but what is said here.
+            until(page, lambda: len(fake.heard_of("upload")) > before and fake.bytes == 0)
+            fake.time.passes(ms)
+            fake.received(fake.heard_of("upload")[-1])
+            fake.ready()
+            fake.time.until(lambda: card(page, "ready").count() and picture["name"] in page.get_by_test_id("picture-card").inner_text())
+        # Nothing was known of the connection when the first one left.
+        assert [m["bytes"] == len(p["buffer"]) for m, p in zip(fake.heard_of("upload"), (first, large))] == [True, not scales]
+        assert (len(fake.picture) < len(large["buffer"]) / 2) == scales

@@ -204,14 +204,18 @@ def test_a_server_that_is_full_tells_the_wait(faked):
         fake.send("error", code="busy", message="The server is full.", retry_after_ms=3000)
         fake.socket.close(code=4429)
 
-    page, fake = faked(with_picture=False, hello=full)
+    page, fake = faked(with_picture=False, stopped=True, hello=full)
     banner = page.get_by_test_id("refused")
     banner.wait_for()
     assert "The server is full." in banner.inner_text() and "Next try in 3 s." in banner.inner_text()
+    fake.time.passes(1100)
     page.get_by_text("Next try in 2 s.").wait_for()
     # It is tried again by itself, and not before.
-    assert len(fake.sockets) == 1
     fake.answers["hello"] = lambda f, m: f.welcome()
+    fake.time.passes(1800)
+    page.wait_for_timeout(100)
+    assert len(fake.sockets) == 1
+    fake.time.until(lambda: len(fake.sockets) == 2)
     banner.wait_for(state="detached")
 
 

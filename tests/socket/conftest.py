@@ -65,6 +65,11 @@ class Client:
     def piece(self, upload: int, data: bytes) -> None:
         self.ws.send(struct.pack(">I", upload) + data)
 
+    def torn_piece(self, upload: int, data: bytes, count: int) -> None:
+        """The first `count` bytes, of a file, of a frame that ends there: the connection is of no use after it."""
+        frame = RawSocket.frame(0x82, struct.pack(">I", upload) + data)
+        self.ws.socket.sendall(frame[: len(frame) - len(data) + count])
+
     def recv(self, timeout: float = 30) -> dict:
         """The next message. Events come once, in order, without gaps."""
         message = json.loads(self.ws.recv(timeout=timeout))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-TOLERANCE_MS = 50
+from watching import TALKATIVE, metrics, rise
 
 
 def test_a_picture_in_words_out(connect, scene):
@@ -28,7 +28,8 @@ def test_a_picture_in_words_out(connect, scene):
     assert client.answer("a")
 
 
-def test_times_add_up_and_agree_with_our_clock(connect, scene):
+def test_times_add_up_and_lie_within_our_clock(connect, scene):
+    """How near they come to it, `server/tests/timings.rs` tells."""
     client = connect()
     image = client.image(1, scene())
     client.until("image_encoded")
@@ -41,8 +42,8 @@ def test_times_add_up_and_agree_with_our_clock(connect, scene):
     times = done["timings"]
     parts = [times[f"{part}_ms"] for part in ("image_wait", "queue", "prefill", "decode")]
     assert math.isclose(sum(parts), times["total_ms"], rel_tol=0.05, abs_tol=1)
-    assert times["first_token_ms"] <= first + 1 and first <= times["first_token_ms"] + TOLERANCE_MS
-    assert times["total_ms"] <= total + 1 and total <= times["total_ms"] + TOLERANCE_MS
+    assert 0 < times["first_token_ms"] <= first + 1
+    assert times["first_token_ms"] <= times["total_ms"] <= total + 1
     assert all(value >= 0 for value in times.values())
 
 
@@ -121,30 +122,38 @@ def test_cancel_frees_the_worker(connect, scene):
     for request in ("c", "a", "b"):
         client.send(type="cancel", request=request)
     for request in ("a", "b", "c"):
-        done = client.done(request, timeout=20)
+        done = client.done(request)
         # It may have come to its own end before the cancel arrived.
         assert done["finish_reason"] in ("cancelled", "stop")
     client.send(type="cancel", request="a")
     client.send(type="cancel", request="never")
     client.ask("d", "How many?", image=image)
-    client.done("d", timeout=20)
+    client.done("d")
     client.send(type="ping", t=1)
     client.until("pong")
     assert [m["type"] for m in client.of("a")].count("done") == 1
 
 
-def test_a_session_that_ends_frees_the_worker(connect, scene):
+def test_a_session_that_ends_frees_the_worker(serve, connect, scene):
     """Its long answers stop with it: others need not wait for them."""
-    hog = connect()
+    server = serve(*TALKATIVE)
+    server.wait_ready()
+    before = metrics(server)
+    hog = connect(server.ws)
     image = hog.image(1, scene())
     for i in range(4):
-        hog.ask(f"r{i}", f"Tell me everything, {i}.", image=image, sampling={"max_new_tokens": 2000})
-    hog.until("started")
+        hog.ask(f"r{i}", f"Tell me everything, {i}.", image=image, sampling={"max_new_tokens": 1500})
+    hog.until("token")
     hog.close(1000)
-    client = connect()
+    client = connect(server.ws)
     image = client.image(1, scene(circles=1))
     client.ask("a", "How many circles are there?", image=image)
-    client.done("a", timeout=20)
+    client.done("a")
+    ended = rise(server, before, "glimpse_requests_total")
+    assert sum(by for name, by in ended.items() if "cancelled" in name) == 4
+    # None of them was written to its end.
+    (written,) = rise(server, before, "glimpse_completion_tokens_total").values()
+    assert written < 2 * 1500
 
 
 @pytest.mark.parametrize("stop", ["e", "a"])

@@ -13,18 +13,19 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_socket
 
+from watching import PATIENCE, TALKATIVE, metrics, resident, wait_for
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-# Random weights of the demo's shape do not know when to stop: their answers are as long as asked for.
-TALKATIVE = ("--random-weights", "1", "--config", str(ROOT / "models/demo/config.json"))
-
-
 def test_a_drain_lets_answers_finish_and_takes_no_new_ones(serve, connect):
-    server = serve(*TALKATIVE)
+    server = serve("--drain-seconds", "300", *TALKATIVE)
     server.wait_ready()
     client = connect(server.ws)
-    client.ask("a", "Hello", sampling={"max_new_tokens": 1500})
+    # The short one's turn comes after the long ones: it can't be over before all of this was said.
+    for number in range(6):
+        client.ask(f"long{number}", "Hello", sampling={"max_new_tokens": 1500})
+    client.ask("a", "Hello", sampling={"max_new_tokens": 60})
     client.until("token")
     server.process.send_signal(signal.SIGTERM)
     client.until("status", lambda m: m["state"] == "draining")
@@ -35,13 +36,15 @@ def test_a_drain_lets_answers_finish_and_takes_no_new_ones(serve, connect):
         messages = []
         with pytest.raises(ConnectionClosed) as closed:
             while True:
-                messages.append(json.loads(late.recv(timeout=10)))
+                messages.append(json.loads(late.recv(timeout=PATIENCE)))
         assert [m["code"] for m in messages] == ["draining"]
         assert closed.value.rcvd.code == 1001
-    done = client.done("a")
-    assert done["finish_reason"] in ("stop", "length")
+    assert "started" not in [m["type"] for m in client.of("a")]
+    for number in range(6):
+        client.send(type="cancel", request=f"long{number}")
+    assert client.done("a")["finish_reason"] in ("stop", "length")
     assert client.closed() == 1001
-    assert server.process.wait(20) == 0
+    assert server.process.wait(PATIENCE) == 0
 
 
 def test_a_drain_has_an_end(serve, connect):
@@ -51,22 +54,19 @@ def test_a_drain_has_an_end(serve, connect):
     for request in range(8):
         client.ask(f"r{request}", "Hello", sampling={"max_new_tokens": 2000, "temperature": 2.0, "top_p": 1.0, "top_k": 0})
     client.until("token")
-    before = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    # Each question has its end, running, waiting or queued.
-    for request in range(8):
-        assert client.done(f"r{request}")["finish_reason"] in ("cancelled", "stop", "length")
+    # Each question has its end, running, waiting or queued; what could not be answered in a second was not.
+    reasons = [client.done(f"r{request}")["finish_reason"] for request in range(8)]
+    assert set(reasons) <= {"cancelled", "stop", "length"} and reasons[-1] == "cancelled"
     assert client.closed() == 1001
-    assert server.process.wait(20) == 0
-    assert time.monotonic() - before < 8
+    assert server.process.wait(PATIENCE) == 0
 
 
 def test_ctrl_c_ends_an_idle_server_at_once(serve):
-    server = serve()
+    """However long answers may take to finish: there are none."""
+    server = serve("--drain-seconds", "3600")
     server.wait_ready()
-    before = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - before < 4
 
 
 def test_a_port_in_use_is_said(binary, server, tmp_path):
@@ -86,29 +86,34 @@ def test_it_listens_before_it_is_ready(binary, tmp_path):
         assert line.startswith("listening on http://127.0.0.1:")
         url = line.split()[-1].replace("http", "ws") + "/ws"
         with open_socket(url) as socket:
-            state = json.loads(socket.recv(timeout=10))["state"]
+            state = json.loads(socket.recv(timeout=PATIENCE))["state"]
             while state != "ready":
                 assert state in ("loading", "warming")
-                message = json.loads(socket.recv(timeout=60))
+                message = json.loads(socket.recv(timeout=PATIENCE))
                 state = message["state"] if message["type"] == "status" else state
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
-def test_idle_connections_and_forgotten_sessions_end(serve, connect):
+def test_idle_connections_and_forgotten_sessions_end(serve, connect, raw):
     server = serve("--idle-seconds", "2", "--resume-seconds", "2", "--upload-idle-seconds", "1")
     server.wait_ready()
+    # Who answers pings is not idle, for as many of them as come in three times that.
+    patient = raw(server.port)
+    began = time.monotonic()
+    while time.monotonic() - began < 6:
+        patient.send(patient.frame(0x8A, patient.until(9)))
+    patient.send(patient.frame(0x81, b'{"type":"ping","t":"still here"}'))
+    while json.loads(patient.until(1)).get("t") != "still here":
+        pass
     client = connect(server.ws)
-    # Pongs are answered by the library: the connection is not idle.
-    time.sleep(4)
-    client.send(type="ping")
-    client.until("pong")
     client.send(type="upload", upload=1, bytes=10)
     client.piece(1, b"12345")
-    assert client.error("upload_timeout", timeout=5)["upload"] == 1
+    assert client.error("upload_timeout")["upload"] == 1
+    patient.sock.close()
     client.cut()
-    time.sleep(4)
+    wait_for(lambda: metrics(server)["glimpse_sessions"] == 0)
     client.connect(wait=False)
     client.send(type="hello", resume={"session": client.session, "last_event": 0})
     assert client.until("welcome", lambda m: "resumed" in m)["reason"] == "expired"
@@ -119,39 +124,39 @@ def test_a_silent_connection_is_closed(serve, raw):
     server.wait_ready()
     socket = raw(server.port)
     before = time.monotonic()
-    # It answers no ping.
+    # It answers no ping; and it was given its time.
     assert socket.close_code() == 4002
-    assert 1 < time.monotonic() - before < 5
+    assert time.monotonic() - before > 1
 
 
 def fill(slow) -> int:
-    """Sends large pings, of which nothing is read, until both ways are full; how many went whole."""
+    """Sends large pings, of which nothing is read, until both ways are full or the server ends it; how many went whole."""
     ping = slow.frame(0x81, json.dumps({"type": "ping", "t": "x" * 60_000}).encode())
-    slow.sock.settimeout(1)
+    slow.sock.settimeout(3)
     pings = 0
     try:
         while pings * len(ping) < 100_000_000:
             slow.sock.sendall(ping)
             pings += 1
-    except TimeoutError:
+    except (TimeoutError, ConnectionError):
         return pings
     pytest.fail("the server reads on and on from a client that does not read")
 
 
 def test_a_client_that_does_not_read(serve, raw, connect):
     """Its memory is bounded, its connection closes with 4008, its session lives, and nobody else waits."""
-    server = serve("--stall-seconds", "2", "--outbox-bytes", "64KiB", "--replay-bytes", "1MiB")
+    server = serve("--stall-seconds", "5", "--outbox-bytes", "64KiB", "--replay-bytes", "1MiB")
     server.wait_ready()
     slow = raw(server.port)
     session = json.loads(slow.until(1))["session"]
-    before = memory(server)
+    before = resident(server)
     fill(slow)
-    assert memory(server) - before < 20_000
+    assert resident(server) - before < 20_000
     other = connect(server.ws)
     other.ask("a", "Hello")
-    other.done("a", timeout=20)
-    time.sleep(3)
-    slow.sock.settimeout(20)
+    other.done("a")
+    wait_for(lambda: metrics(server)["glimpse_connections"] == 1)
+    slow.sock.settimeout(PATIENCE)
     with pytest.raises((EOFError, ConnectionError, AssertionError)) as ended:
         payload = slow.until(8)
         raise AssertionError(int.from_bytes(payload[:2], "big"))
@@ -163,23 +168,18 @@ def test_a_client_that_does_not_read(serve, raw, connect):
 
 def test_a_client_that_catches_up_was_not_idle(serve, raw):
     """What it sent while too much was unsent could not be read: it is not closed for its silence."""
-    server = serve("--idle-seconds", "2", "--stall-seconds", "60", "--outbox-bytes", "64KiB", "--replay-bytes", "1MiB")
+    server = serve("--idle-seconds", "4", "--stall-seconds", "600", "--outbox-bytes", "64KiB", "--replay-bytes", "1MiB")
     server.wait_ready()
     slow = raw(server.port)
     pings = fill(slow)
-    time.sleep(4)
-    slow.sock.settimeout(20)
+    # Time has to pass here, twice what an idle connection is given.
+    time.sleep(8)
+    slow.sock.settimeout(PATIENCE)
     pongs = 0
     while pongs < pings:
         opcode, payload = slow.recv()
         assert opcode != 8, f"closed with {int.from_bytes(payload[:2], 'big')} after {pongs} of {pings} pongs"
         pongs += opcode == 1 and b'"pong"' in payload[:200]
-
-
-def memory(server) -> int:
-    """Resident, in KiB."""
-    with open(f"/proc/{server.process.pid}/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 
 def test_a_kill_loses_nothing_that_the_client_kept(serve, connect, scene):
@@ -216,13 +216,15 @@ def test_a_full_disk_stops_nothing(binary, connect, scene):
         command = [binary, "--log", "trace", "serve", "--listen", f"127.0.0.1:{port}"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
     try:
-        client, end = None, time.monotonic() + 60
-        while client is None:
+
+        def connected():
+            assert process.poll() is None
             try:
-                client = connect(f"ws://127.0.0.1:{port}/ws")
+                return connect(f"ws://127.0.0.1:{port}/ws")
             except OSError:
-                assert process.poll() is None and time.monotonic() < end
-                time.sleep(0.1)
+                return None
+
+        client = wait_for(connected)
         client.until("status", lambda m: m["state"] == "ready")
         client.upload(1, b"no picture")
         client.error("image_unsupported")
@@ -230,7 +232,7 @@ def test_a_full_disk_stops_nothing(binary, connect, scene):
         client.done("a")
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_model_folder_that_changes_underneath(serve, connect, scene, tmp_path):

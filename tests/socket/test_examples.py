@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from watching import PATIENCE
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "examples"
 PICTURE = ROOT / "public/samples/animals.jpg"
@@ -20,15 +22,15 @@ QUESTION = "How many cats are there?"
 def answer(binary):
     """What the server answers, greedy or not: the demo's own settings are greedy."""
     result = subprocess.run(
-        [binary, "generate", "--image", PICTURE, "--prompt", QUESTION, "--greedy"], capture_output=True, text=True, timeout=120
+        [binary, "generate", "--image", PICTURE, "--prompt", QUESTION, "--greedy"], capture_output=True, text=True, timeout=PATIENCE
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
-def run(*command, **environment) -> str:
+def run(*command, timeout: float = PATIENCE, **environment) -> str:
     result = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=120, env=os.environ | environment
+        [str(word) for word in command], capture_output=True, text=True, timeout=timeout, env=os.environ | environment
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
@@ -71,12 +73,14 @@ def test_node(server, answer, tmp_path):
         assert run(*command, folder / "ask.mjs", picture, QUESTION, server.ws) == answer
 
 
+@pytest.mark.timeout(1200)
 def test_rust(server, answer, tmp_path):
     """Built by `cargo test`, as every example of the workspace."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     program = target / "release/examples/ask"
     if not program.is_file():
-        run("cargo", "build", "--locked", "--release", "-p", "glimpse-wire", "--example", "ask", "--manifest-path", ROOT / "Cargo.toml")
+        cargo = ("cargo", "build", "--locked", "--release", "--manifest-path", ROOT / "Cargo.toml")
+        run(*cargo, "-p", "glimpse-wire", "--example", "ask", timeout=1000)
     for picture in (PICTURE, large(tmp_path)):
         assert run(program, picture, QUESTION, server.ws) == answer
 

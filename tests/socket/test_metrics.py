@@ -1,39 +1,16 @@
 """What `/metrics` counts: each question and each upload once, however it ends."""
 
-import time
-import urllib.request
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from watching import TALKATIVE, metrics, rise, wait_for
 
 
 @pytest.fixture(scope="module")
 def counted(serve):
     """A server of its own, whose answers are as long as they are asked to be."""
-    server = serve("--random-weights", "1", "--config", str(ROOT / "models/demo/config.json"))
+    server = serve(*TALKATIVE)
     server.wait_ready()
     return server
-
-
-def metrics(server) -> dict[str, float]:
-    with urllib.request.urlopen(server.url + "/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
-
-
-def rise(server, before: dict[str, float], prefix: str) -> dict[str, float]:
-    """By how much each sample of that name has risen, where it has."""
-    now = metrics(server)
-    rises = {name: now[name] - before.get(name, 0) for name in now if name.startswith(prefix)}
-    return {name: by for name, by in rises.items() if by}
-
-
-def wait_for(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
 
 
 def test_answers_cut_by_the_end_of_their_session_are_counted(counted, connect):
@@ -89,4 +66,3 @@ def test_questions_that_wait_are_counted_wherever_they_wait(counted, connect):
     assert waiting() == 3
     client.close(1000)
     wait_for(lambda: waiting() == 0)
-    assert waiting() == 0

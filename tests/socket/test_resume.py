@@ -2,24 +2,25 @@
 
 import hashlib
 import random
-import threading
-import time
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-# Small and slow, as on a bad line: an upload takes about as long as an answer.
-PIECE, PAUSE = 4 * 1024, 0.002
+from watching import TALKATIVE, metrics, rise, wait_for
+
+# Small, as on a bad line: much of a file is then in frames of which the server has got all.
+PIECE = 4 * 1024
 
 
-def test_what_happened_meanwhile_comes_once_and_in_order(connect):
+def test_what_happened_meanwhile_comes_once_and_in_order(server, connect):
     client = connect()
     client.ask("alone", "Hello", sampling={"max_new_tokens": 60})
     client.done("alone")
+    before = metrics(server)
     client.ask("a", "Hello", sampling={"max_new_tokens": 60})
     client.until("token")
     client.cut()
-    time.sleep(0.5)
+    wait_for(lambda: rise(server, before, "glimpse_requests_total"))
     welcome = client.resume()
     assert welcome["resumed"] is True
     client.done("a")
@@ -118,68 +119,82 @@ def test_an_upload_goes_on(connect, noise):
     client.done("a")
 
 
-@pytest.mark.timeout(600)
-def test_two_hundred_cuts_lose_no_word(connect, noise):
-    """Uploads and answers, cut at 200 random moments: every answer whole and the same as without, no piece twice.
+def test_two_hundred_cuts_lose_no_word(serve, connect, noise):
+    """Uploads and answers, half of the cuts in each: every answer whole and the same as without, no piece twice.
 
-    `Client.recv` checks of every event that it is the next one. A fifth of the cuts at least hit an upload, and as many an
-    answer.
+    A cut comes when so many bytes have been sent, often in the middle of a frame, or when so many pieces of the answer have been
+    read: how fast the machine is changes nothing. `Client.recv` checks of every event that it is the next one.
     """
+    server = serve(*TALKATIVE)
+    server.wait_ready()
     data = noise((1000, 700))
     question = {"text": "What is in the picture?", "sampling": {"max_new_tokens": 40}}
-    whole = connect()
-    image = whole.image(1, data)
-    whole.ask("a", image=image, **question)
+    whole = connect(server.ws)
+    whole.ask("a", image=whole.image(1, data), **question)
     whole.done("a")
-    expected = whole.answer("a")
+    expected, pieces = whole.answer("a"), len(tokens(whole, "a"))
 
-    client, moments, cuts, rounds = connect(), random.Random(1), 0, 0
-    hit = {"upload": 0, "answer": 0}
-    timer = threading.Timer(0, lambda: None)
-    while cuts < 200:
-        rounds += 1
-        request = f"r{rounds}"
+    client, draw, cuts = connect(server.ws), random.Random(1), {"upload": 0, "question": 0, "answer": 0}
+    each = 10
+    for number in range(1, 11):
         # The same picture, and another file to the server.
-        file = data + bytes(rounds)
-        while not client.of(request) or client.of(request)[-1]["type"] != "done":
-            try:
-                if not timer.is_alive():
-                    timer = threading.Timer(moments.expovariate(1 / 0.05), client.cut)
-                    timer.start()
-                exchange(client, rounds, file, request, question)
-            except ConnectionClosed:
-                timer.join()
-                cuts += 1
-                arrived = any(m["type"] == "upload_received" and m["upload"] == rounds for m in client.events.values())
-                hit["answer" if arrived else "upload"] += 1
-                assert client.resume()["resumed"] is True
+        file, request = data + bytes(number), f"r{number}"
+        for end in sorted(draw.sample(range(len(file)), each)):
+            send_until(client, number, file, end)
+            client.cut()
+            cuts["upload"] += 1
+            assert client.resume()["resumed"] is True
+        # The first of them just after the question, of which nothing was heard then.
+        for count in (0, *sorted(draw.sample(range(1, pieces), each - 1))):
+            say_the_rest(client, number, file, request, question)
+            while len(tokens(client, request)) < count:
+                client.recv()
+            assert "done" not in [m["type"] for m in client.of(request)]
+            client.cut()
+            cuts["answer" if count else "question"] += 1
+            assert client.resume()["resumed"] is True
+        say_the_rest(client, number, file, request, question)
+        client.done(request)
         assert client.answer(request) == expected
-    timer.join()
-    assert rounds >= 3 and min(hit.values()) >= 40, (rounds, hit)
+        assert sum(m["type"] == "upload_received" and m["upload"] == number for m in client.events.values()) == 1
+    assert cuts == {"upload": 100, "question": 10, "answer": 90}
 
 
-def exchange(client, upload: int, file: bytes, request: str, question: dict) -> None:
-    """All of a round, or what is left of it: what was not confirmed is said again."""
-    received = any(m["type"] == "upload_received" and m["upload"] == upload for m in client.events.values())
-    if not received:
-        client.send(type="upload", upload=upload, bytes=len(file))
-        at = client.until("upload_accepted", lambda m: m["upload"] == upload)["received"]
-        for at in range(at, len(file), PIECE):
-            client.piece(upload, file[at : at + PIECE])
-            time.sleep(PAUSE)
+def tokens(client, request: str) -> list[dict]:
+    return [m for m in client.of(request) if m["type"] == "token"]
+
+
+def say_the_rest(client, upload: int, file: bytes, request: str, question: dict) -> None:
+    """Of a file and a question about it: what was not confirmed is said again after a resume, and nothing else."""
+    if not any(m["type"] == "upload_received" and m["upload"] == upload for m in client.events.values()):
+        send_until(client, upload, file, len(file))
     if not client.of(request):
         client.ask(request, upload=upload, **question)
-    client.done(request)
 
 
-def test_answers_go_on_while_nobody_is_connected(connect):
-    client = connect()
-    client.ask("a", "Hello", sampling={"max_new_tokens": 30})
+def send_until(client, upload: int, file: bytes, end: int) -> None:
+    """Sends what the server has not got of a file, up to its byte `end`, where a frame may not be whole."""
+    client.send(type="upload", upload=upload, bytes=len(file))
+    at = client.until("upload_accepted", lambda m: m["upload"] == upload)["received"]
+    for at in range(at, end, PIECE):
+        piece = file[at : at + PIECE]
+        if at + len(piece) > end:
+            client.torn_piece(upload, piece, end - at)
+        else:
+            client.piece(upload, piece)
+
+
+def test_answers_go_on_while_nobody_is_connected(serve, connect):
+    server = serve(*TALKATIVE)
+    server.wait_ready()
+    client = connect(server.ws)
+    before = metrics(server)
+    client.ask("a", "Hello", sampling={"max_new_tokens": 300})
     client.until("started")
     client.cut()
-    time.sleep(3)
-    client.resume()
-    started = time.monotonic()
-    client.done("a")
-    # It was finished long ago: all of it comes at once.
-    assert time.monotonic() - started < 1
+    wait_for(lambda: metrics(server)["glimpse_connections"] == 0)
+    wait_for(lambda: rise(server, before, "glimpse_requests_total"))
+    welcome = client.resume()
+    # It was finished before anybody came back, by the server's clock.
+    assert client.done("a")["at"] < welcome["at"]
+    assert len(tokens(client, "a")) > 100

@@ -2,6 +2,7 @@
 //! process can tell the largest of its children only.
 #![cfg(target_os = "linux")]
 
+#[path = "system/support.rs"]
 mod support;
 
 use std::borrow::Cow;

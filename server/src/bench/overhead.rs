@@ -233,6 +233,7 @@ impl Overhead {
             ("Metrics and spans, per answer", &counted.answer),
             ("… exported, per token", &counted.token_exported),
             ("… exported, per answer", &counted.answer_exported),
+            ("Drawing a token of 151,552", &counted.sampling),
         ];
         rows.into_iter()
             .filter_map(|(title, values)| Some((title, Summary::of(values)?)))

@@ -99,7 +99,7 @@ pub struct Overhead {
     pub instruments: Instruments,
 }
 
-/// What metrics and spans cost, in milliseconds; `exported`: with OpenTelemetry's export on.
+/// What metrics and spans cost, in milliseconds (`exported`: with OpenTelemetry's export on), and drawing a token.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Instruments {
@@ -107,6 +107,7 @@ pub struct Instruments {
     pub answer: Vec<f64>,
     pub token_exported: Vec<f64>,
     pub answer_exported: Vec<f64>,
+    pub sampling: Vec<f64>,
 }
 
 /// A server under load.

@@ -150,5 +150,11 @@ pub fn targets(report: &Report) -> Vec<Target> {
         AtMost(1.0),
         " %",
     );
+    target(
+        "Drawing a token of 151,552",
+        median(&overhead.instruments.sampling),
+        AtMost(0.2),
+        " ms",
+    );
     all
 }

@@ -427,10 +427,10 @@ fn out_of_range_is_refused_by_name() {
 }
 
 /// The published size. The fastest of many, so that a busy machine does not count; optimised builds only.
+/// `glimpse bench` tells how long it takes; here it is held against sorting the same scores, at its best beside the other's.
 #[test]
-fn a_token_takes_a_fifth_of_a_millisecond() {
+fn a_token_takes_a_small_part_of_sorting() {
     const CANDIDATES: usize = 151_552;
-    const LIMIT: Duration = Duration::from_micros(200);
     let prompt: Vec<u32> = (0..2000).map(|i| i * 71).collect();
     for (name, top_p, top_k, spread) in [
         ("top_p, flat", 0.8, 0, 0.1),
@@ -449,23 +449,21 @@ fn a_token_takes_a_fifth_of_a_millisecond() {
             ..PLAIN
         };
         let mut sampler = Sampler::new(&params, &prompt);
-        let mut times = Vec::new();
-        let mut fastest = Duration::MAX;
-        while times.len() < 200 || (times.len() < 2000 && fastest > LIMIT) {
-            let mut logits = logits.clone();
+        let [mut sampled, mut sorted] = [Duration::MAX; 2];
+        for _ in 0..10 {
+            for _ in 0..20 {
+                let mut logits = logits.clone();
+                let start = Instant::now();
+                sampler.sample(&mut logits).unwrap();
+                sampled = sampled.min(start.elapsed());
+            }
             let start = Instant::now();
-            sampler.sample(&mut logits).unwrap();
-            times.push(start.elapsed());
-            fastest = fastest.min(start.elapsed());
+            by_sorting(&logits, &params, &prompt);
+            sorted = sorted.min(start.elapsed());
         }
-        times.sort();
-        println!(
-            "{name}: fastest {:?}, median {:?}",
-            times[0],
-            times[times.len() / 2]
-        );
+        println!("{name}: {sampled:?}, by sorting {sorted:?}");
         if !cfg!(debug_assertions) {
-            assert!(fastest <= LIMIT, "{name}: {fastest:?}");
+            assert!(8 * sampled < sorted, "{name}: {sampled:?}, {sorted:?}");
         }
     }
 }

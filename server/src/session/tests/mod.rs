@@ -99,9 +99,9 @@ impl Rig {
         take(&self.connection)
     }
 
-    /// So many messages, for which other threads may have to do something; fewer after ten seconds.
+    /// So many messages, for which other threads may have to do something; fewer after a minute.
     fn take_so_many(&self, count: usize) -> Vec<Value> {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(60);
         let mut messages = vec![];
         while messages.len() < count && Instant::now() < end {
             messages.extend(self.take());

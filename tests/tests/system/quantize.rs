@@ -1,7 +1,5 @@
 //! `glimpse quantize`: what it writes is what quantizing at load gives, and whatever does not fit is told in a sentence.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -11,7 +9,8 @@ use glimpse::checkpoint::{Checkpoint, folder};
 use glimpse::config::Quantize;
 use glimpse::device::Target;
 use serde_json::{Value, json};
-use support::{data, glimpse};
+
+use crate::support::{data, glimpse};
 
 /// Three shards, two stored types; it has a weight with rows of 256, in blocks of as many, and many that stay plain.
 const MODEL: &str = "checkpoints/wide-heads-mixed";
@@ -23,7 +22,8 @@ struct Out(PathBuf);
 
 impl Out {
     fn new(name: &str) -> Self {
-        let out = std::env::temp_dir().join(format!("glimpse-{}-{name}", std::process::id()));
+        let out =
+            std::env::temp_dir().join(format!("glimpse-quantize-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&out);
         Out(out)
     }

@@ -1,7 +1,5 @@
 //! Conversations through the engine: from its caches they are, token for token, what the reference computes from scratch.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -11,13 +9,15 @@ use glimpse::config::{Device, Dtype};
 use glimpse::device::Target;
 use glimpse::engine::{AskJob, Engine, Event, EventSink, PictureJob, PictureKey, Settings};
 use glimpse::glm4v::Folder;
+use glimpse::intake::Asker;
 use glimpse::text::{Defaults, SamplingParams, Turn};
 use glimpse_image as image;
 use parking_lot::Mutex;
-use support::{Golden, checkpoints, data};
 use wire::{FinishReason, State, Usage};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{Golden, checkpoints, data};
+
+const PATIENCE: Duration = Duration::from_secs(300);
 
 struct Sink(Mutex<Sender<Event>>);
 
@@ -90,7 +90,10 @@ impl Client {
     fn ask(&self, history: &[Turn], question: &str, max_new_tokens: u64) -> Answer {
         let greedy = Defaults::default().with(&wire::Sampling::default(), 1 << 20);
         let job = AskJob {
-            session: self.session,
+            asker: Asker {
+                client: self.session.into(),
+                session: self.session,
+            },
             conversation: self.session,
             request: self.engine.next_id(),
             picture: Some(self.picture),

@@ -1,14 +1,12 @@
 //! The model against the double-precision reference (`tests/reference`), on small checkpoints of odd shapes.
 
-mod support;
-
 use candle_core::{DType, Device, Tensor};
 use glimpse::config::Quantize;
 use glimpse::glm4v::{Config, Folder, Model, Weights, expand, positions};
 use glimpse::kernels::{Arena, PAGE, Plan, Span};
 use glimpse_image as image;
 
-use support::{Golden, checkpoints};
+use crate::support::{Golden, checkpoints};
 
 /// Of the prompt's logits every so many columns are kept.
 const STRIDE: usize = 4;

@@ -1,13 +1,13 @@
 //! Folders with something wrong: one sentence that names the file and the tensor, what was expected and found, and what
 //! to do; never a panic.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use glimpse::checkpoint::{Checkpoint, folder};
 use serde_json::Value;
+
+use crate::support;
 
 /// A copy of a good checkpoint, removed at the end.
 struct Copy(PathBuf);
@@ -16,7 +16,7 @@ impl Copy {
     /// Of the checkpoint with three shards and two stored types.
     fn new(name: &str) -> Self {
         let from = support::data("checkpoints/wide-heads-mixed");
-        let to = std::env::temp_dir().join(format!("glimpse-{}-{name}", std::process::id()));
+        let to = std::env::temp_dir().join(format!("glimpse-broken-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&to);
         fs::create_dir_all(&to).unwrap();
         for entry in fs::read_dir(from).unwrap() {

@@ -1,12 +1,11 @@
 //! `generate` and `inspect` as others use them: the built binary, its output and its exit status.
 
-mod support;
-
 use std::process::{Output, Stdio};
 
 use glimpse_image as image;
 use serde_json::Value;
-use support::{checkpoints, data, glimpse};
+
+use crate::support::{self, checkpoints, data, glimpse};
 
 #[track_caller]
 fn json(output: &Output) -> Value {

@@ -1,0 +1,8 @@
+//! The whole program from outside and its engine from inside, in one binary: each of its own would link the model once more.
+
+mod broken;
+mod cli;
+mod conversation;
+mod fidelity;
+mod quantize;
+mod support;
