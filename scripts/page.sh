@@ -7,20 +7,15 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/wasm.sh
 
-target=${CARGO_TARGET_DIR:-target}
-
 case ${1:-build} in
     build)
-        sources=(frontend shared public Cargo.toml Cargo.lock)
+        sources=(frontend shared public Trunk.toml Cargo.toml Cargo.lock)
         if [ -f dist/index.html ] && [ -z "$(find "${sources[@]}" -newer dist/index.html -print -quit)" ]; then
             exit 0
         fi
         say "Building the page into dist/"
-        {
-            cargo build --locked --profile tool -p glimpse-bundle &&
-                in_wasm cargo build --locked --target $WASM --profile page -p glimpse-page &&
-                "$target/tool/glimpse-bundle" "$target/page/$WASM/page/glimpse-page.wasm" dist
-        } || die "The page could not be built: the message above says why."
+        in_wasm trunk --skip-version-check build --release ||
+            die "The page could not be built: the compiler's message above says why."
         ;;
     clippy)
         # The profile of the build, so that its build scripts and macros serve here too.

@@ -8,7 +8,9 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/wasm.sh
 
+TRUNK=0.21.14
 BINARYEN=132.0.0
+CARGO_DENY=0.20.2
 
 have cargo || die "Rust is missing: install it from https://rustup.rs, then run the same command again."
 
@@ -19,6 +21,11 @@ setup_server() {
 
 setup_page() {
     wasm_setup
+    cargo_tool trunk $TRUNK trunk
+    # The version must be the very one that the page is compiled with; unoptimised, it takes too long on the page.
+    local bindgen
+    bindgen=$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"wasm-bindgen\"" { gsub("\"", "", $3); print $3; exit }' Cargo.lock)
+    OPT_LEVEL=1 cargo_tool wasm-bindgen-cli "$bindgen" wasm-bindgen --no-default-features --bin wasm-bindgen
     setup_wasm_opt
 }
 
@@ -49,6 +56,7 @@ setup_test() {
         cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
             die "The check needs $component: run 'rustup component add $component', then run the same command again."
     done
+    cargo_tool cargo-deny $CARGO_DENY cargo-deny --no-default-features
     setup_python
 }
 

@@ -37,6 +37,8 @@ wasm_setup() {
 in_wasm() (
     # Optimisations for this machine's processor are not for the page.
     unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+    # Trunk's own backtraces would bury the compiler's message.
+    export RUST_BACKTRACE=0
     # shellcheck disable=SC2030  # this function is a subshell for just that
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/page
     if [ "${GLIMPSE_WASM:-auto}" = debian ] || ! wasm_target_here; then

@@ -99,6 +99,7 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if path.is_dir() {
+            // Trunk's own folders, such as .stage, are no part of the page.
             if !hidden {
                 all.extend(files(&path)?);
             }
