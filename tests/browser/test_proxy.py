@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from driving import ask, card, ended, picture
+from driving import ask, bring, card, ended
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs/operations.md"
@@ -22,6 +22,13 @@ def block(language):
     found = re.findall(rf"^```{language}\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
     assert len(found) == 1, f"{len(found)} blocks of {language} in {DOCS}"
     return found[0]
+
+
+def flags():
+    """What the docs start Glimpse with behind a proxy."""
+    program, command, *flags = block("sh").split()
+    assert (program, command) == ("glimpse", "serve")
+    return flags
 
 
 def put(text, **changes):
@@ -112,7 +119,7 @@ def visit(browser, request):
     named = browser.browser_type.launch(
         executable_path=next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
         chromium_sandbox=os.geteuid() != 0,
-        args=["--disable-gpu", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"],
+        args=["--disable-gpu", "--disable-quic", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"],
     )
     request.addfinalizer(named.close)
 
@@ -124,25 +131,13 @@ def visit(browser, request):
             page.add_init_script(script)
         page.wrong = []
         page.sockets = []
-        page.on("console", lambda m: page.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("console", lambda m: page.wrong.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: page.wrong.append(str(error)))
         page.on("websocket", lambda opened: page.sockets.append(opened.url))
         page.goto(url)
         return page
 
     return visit
-
-
-def drop(page, data):
-    page.evaluate(
-        """(bytes) => {
-            const data = new DataTransfer();
-            data.items.add(new File([new Uint8Array(bytes)], 'circles.png', {type: 'image/png'}));
-            for (const kind of ['dragenter', 'dragover', 'drop'])
-                document.body.dispatchEvent(new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: data}));
-        }""",
-        list(data),
-    )
 
 
 def works(page, url):
@@ -152,7 +147,7 @@ def works(page, url):
     sample = page.get_by_test_id("sample").first.locator("img")
     sample.wait_for()
     sample.evaluate("image => image.decode()")
-    drop(page, picture())
+    bring(page, "drop", "circles.png")
     card(page, "ready").wait_for()
     assert re.search(r"\b(3|three)\b", ended(page, ask(page, "How many circles are there?")), re.I)
     manifest = page.evaluate("async () => (await fetch(document.querySelector('link[rel=manifest]').href)).json()")
@@ -171,13 +166,15 @@ def told(page):
 
 @pytest.mark.parametrize("kind", ["nginx", "caddy"])
 def test_as_the_docs_show_it(serve, proxy, visit, certificate, kind):
-    command = re.search(r"^glimpse serve (--allow-host .*)$", block_with("glimpse serve --allow-host"), re.M)[1]
-    server = serve(*command.split())
+    server = serve(*flags())
     server.wait_ready()
     port = free_port()
     pem, key = (f"/etc/ssl/{NAME}.{end}" for end in ("pem", "key"))
     example = put(
-        block(kind), server=("127.0.0.1:8080", f"127.0.0.1:{server.port}"), pem=(pem, str(certificate[0])), key=(key, str(certificate[1]))
+        block(kind),
+        server=("127.0.0.1:8080", f"127.0.0.1:{server.port}"),
+        pem=(pem, str(certificate[0])),
+        key=(key, str(certificate[1])),
     )
     if kind == "nginx":
         proxy.nginx(port, put(example, listen=("listen 443", f"listen 127.0.0.1:{port}")))
@@ -186,13 +183,6 @@ def test_as_the_docs_show_it(serve, proxy, visit, certificate, kind):
     home = f"https://{NAME}:{port}/glimpse/"
     works(visit(home), home)
     works(visit(home.rstrip("/")), home)
-
-
-def block_with(text):
-    """The one fenced block with this in it."""
-    found = [b for b in re.findall(r"^```\w*\n(.*?)^```$", DOCS.read_text(), re.M | re.S) if text in b and "[Service]" not in b]
-    assert len(found) == 1, found
-    return found[0]
 
 
 WEBSOCKETS = """
