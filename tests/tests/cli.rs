@@ -280,11 +280,11 @@ fn generate_says_what_it_cannot_be_asked() {
             "the question is empty",
         ),
         (
-            &["--prompt", "a", "--device", "cuda:0", "--dtype", "f16"],
+            &["--prompt", "a", "--device", "cuda:0", "--dtype", "f16"][..],
             "--dtype bf16",
         ),
     ] {
-        let refused = glimpse(&[&["generate"], arguments].concat());
+        let refused = glimpse(&[&["generate"][..], arguments].concat());
         assert_eq!(refused.status.code(), Some(1));
         let errors = String::from_utf8(refused.stderr).unwrap();
         assert!(
