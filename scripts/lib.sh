@@ -46,6 +46,24 @@ install_packages() {
         die "Debian's packages could not be installed: check the network and 'apt-get install --no-install-recommends $*', then run the same command again."
 }
 
+# unpack_packages PACKAGE…: the programs of Debian packages, into $TOOLS: installed, these would start serving.
+unpack_packages() {
+    [ $# -gt 0 ] || return 0
+    say "Unpacking $* into $TOOLS"
+    have apt-get || die "The tests need $*: install them with your system's package manager, then run the same command again."
+    local sudo= program folder
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    folder=$(mktemp -d)
+    local download=(apt-get -q -o APT::Sandbox::User=root download "$@")
+    # On a machine that never asked for them the package lists come first.
+    (cd "$folder" && { "${download[@]}" || { $sudo apt-get -q update && "${download[@]}"; }; }) ||
+        die "Debian's packages could not be downloaded: check the network and 'apt-get download $*', then run the same command again."
+    mkdir -p "$TOOLS/debian" "$TOOLS/bin"
+    for program in "$folder"/*.deb; do dpkg-deb -x "$program" "$TOOLS/debian"; done
+    for program in "$TOOLS"/debian/usr/*bin/*; do ln -sf "$(realpath "$program")" "$TOOLS/bin/"; done
+    rm -rf "$folder"
+}
+
 # cargo_tool NAME VERSION ARGS…: a tool of exactly this version, built without optimisation (it runs for seconds).
 cargo_tool() {
     local crate=$1 version=$2 program=$3

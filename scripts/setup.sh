@@ -52,6 +52,8 @@ setup_test() {
         has_font :lang=zh || echo fonts-noto-cjk
         has_font :lang=und-zsye || echo fonts-noto-color-emoji
     )
+    # shellcheck disable=SC2046
+    unpack_packages $(missing nginx nginx /usr/sbin/nginx; missing caddy caddy)
     for component in rustfmt clippy; do
         cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
             die "The check needs $component: run 'rustup component add $component', then run the same command again."

@@ -15,7 +15,7 @@ use crate::{
 /// Asks `text`, sent by the event at `clicked`; `false` if it cannot be asked.
 pub fn ask(app: App, text: &str, clicked: f64) -> bool {
     let text = text.trim();
-    if text.is_empty() {
+    if wire::is_blank(text) {
         return false;
     }
     match app

@@ -5,7 +5,8 @@ use std::{cell::RefCell, time::Duration};
 
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{CloseEvent, MessageEvent, PageTransitionEvent, WebSocket};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::{CloseEvent, MessageEvent, PageTransitionEvent, RequestInit, Response, WebSocket};
 use wire::{
     Ack, ClientMessage, Hello, Ping, Resume, ServerEnvelope, ServerMessage, Welcome, close,
 };
@@ -32,6 +33,9 @@ const PONG_WITHIN: Duration = Duration::from_secs(2);
 /// Events are acknowledged at the latest after this many.
 const ACK_EVERY: u64 = 64;
 
+/// Where the socket is, beside the page.
+const SOCKET: &str = "ws";
+
 /// Where this tab keeps the server's key.
 const KEY: &str = "glimpse-key";
 
@@ -46,6 +50,8 @@ struct Net {
     acked: u64,
     /// The `welcome` that answers our `hello` with a resume is still to come.
     awaiting: bool,
+    /// The socket is open: it was not refused.
+    opened: bool,
     greeted: bool,
     attempts: i32,
     /// Not before this (page's clock) the server wants to see us again.
@@ -164,16 +170,17 @@ impl Net {
 }
 
 fn open(app: App) {
-    let location = window().location();
-    let secure = location.protocol().is_ok_and(|p| p == "https:");
-    let host = location.host().unwrap_or_default();
-    let url = format!("{}://{host}/ws", if secure { "wss" } else { "ws" });
+    // http becomes ws, and https wss.
+    let url = dom::beside(SOCKET)
+        .unwrap_or_default()
+        .replacen("http", "ws", 1);
     let generation = NET.with_borrow_mut(|net| {
         net.listeners.clear();
         if let Some(old) = net.socket.take() {
             // Not 1000: that would end the session.
             let _ = old.close_with_code(3000);
         }
+        net.opened = false;
         net.greeted = false;
         net.generation += 1;
         net.generation
@@ -212,6 +219,7 @@ fn open(app: App) {
 
 fn greet() {
     NET.with_borrow_mut(|net| {
+        net.opened = true;
         net.awaiting = net.session.is_some();
         let resume = net.session.clone().map(|session| Resume {
             session,
@@ -249,9 +257,19 @@ fn lost(app: App, generation: u64, event: Option<CloseEvent>) {
     }
     if !matches!(
         app.link.get_untracked(),
-        Link::Connecting | Link::Refused { .. }
+        Link::Connecting | Link::Refused { .. } | Link::Barred(_)
     ) {
         app.link.set(Link::Lost);
+    }
+    // What once let us in does not bar us later.
+    if NET.with_borrow(|net| !net.opened && net.session.is_none()) {
+        spawn_local(async move {
+            if let Some(why) = barred(app).await
+                && NET.with_borrow(|net| net.generation == generation)
+            {
+                app.link.set(Link::Barred(why));
+            }
+        });
     }
     set_timeout(
         move || {
@@ -261,6 +279,22 @@ fn lost(app: App, generation: u64, event: Option<CloseEvent>) {
         },
         Duration::from_millis(wait as u64),
     );
+}
+
+/// Why the socket does not open, which a browser tells nobody. A POST names the page that it comes from as the socket's
+/// request did, so it is refused alike, and its refusal can be read. `None` if the server is not there at all.
+async fn barred(app: App) -> Option<String> {
+    let options = RequestInit::new();
+    options.set_method("POST");
+    let url = dom::beside(SOCKET)?;
+    let answer = window().fetch_with_str_and_init(&url, &options);
+    let answer: Response = JsFuture::from(answer).await.ok()?.dyn_into().ok()?;
+    match answer.status() {
+        403 => JsFuture::from(answer.text().ok()?).await.ok()?.as_string(),
+        // A proxy whose server is away.
+        500.. => None,
+        _ => Some(app.text(T::NoSocket).into()),
+    }
 }
 
 fn heard(app: App, text: &str, when: f64) {

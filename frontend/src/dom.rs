@@ -98,6 +98,14 @@ extern "C" {
     pub static MODULE_URL: String;
 }
 
+/// What lies at `path` beside the page, wherever a proxy has put that.
+pub fn beside(path: &str) -> Option<String> {
+    let base = document().base_uri().ok()??;
+    web_sys::Url::new_with_base(path, &base)
+        .ok()
+        .map(|url| url.href())
+}
+
 /// A small thing kept in this browser; nothing where storage is refused.
 pub fn local(key: &str) -> Option<String> {
     window().local_storage().ok()??.get_item(key).ok()?

@@ -143,6 +143,8 @@ texts! {
     Reconnecting = "Reconnecting…", "重新连接中……";
     KeyNeeded = "Key needed", "需要密钥";
     Full = "Busy", "繁忙";
+    Barred = "Can't connect", "连不上";
+    NoSocket = "The server is there, but its WebSocket can't be reached: a proxy before it has to pass WebSockets on (docs/operations.md shows how).", "服务器在，但连不上它的 WebSocket：前面的代理需要转发 WebSocket（做法见 docs/operations.md）。";
     Elsewhere = "Open in another tab", "在另一个标签页中";
     Updated = "Updated", "已更新";
     Back = "Back again. Nothing was lost.", "恢复了，一个字都没丢。";

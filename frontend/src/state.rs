@@ -28,6 +28,8 @@ pub enum Link {
         why: String,
         until: f64,
     },
+    /// The socket never opened, and this is why: who runs the server or the proxy before it has to let the page in.
+    Barred(String),
     /// Another tab took the session over.
     TakenOver,
     /// The server speaks another protocol: the page is out of date.

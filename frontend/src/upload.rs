@@ -85,7 +85,7 @@ thread_local! {
 pub fn start(app: App) {
     let options = WorkerOptions::new();
     options.set_type(WorkerType::Module);
-    let Ok(worker) = Worker::new_with_options("/worker.js", &options) else {
+    let Ok(worker) = Worker::new_with_options("worker.js", &options) else {
         return app.say(app.text(T::NoWorker), true);
     };
     Listener::new(&worker, "message", move |event| {

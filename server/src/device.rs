@@ -20,8 +20,8 @@ impl Target {
     /// # Errors
     /// It can't be used: why, and what to do.
     pub fn choose(asked: config::Device, dtype: config::Dtype) -> Result<Self, LoadError> {
-        let (mut devices, why) = devices(asked, 1)?;
-        let target = Target::new(devices.swap_remove(0), dtype);
+        let (mut devices, why) = devices(asked, dtype, 1)?;
+        let target = Target::new(devices.swap_remove(0), dtype)?;
         tell(std::slice::from_ref(&target), &why);
         Ok(target)
     }
@@ -35,21 +35,16 @@ impl Target {
         dtype: config::Dtype,
         fits: impl Fn(&Target) -> Result<(), LoadError>,
     ) -> Result<Vec<Self>, LoadError> {
-        let (devices, mut why) = devices(asked, usize::MAX)?;
-        let targets = devices.into_iter().map(|d| Target::new(d, dtype)).collect();
-        let targets = with_room(targets, &mut why, fits);
+        let (devices, mut why) = devices(asked, dtype, usize::MAX)?;
+        let targets = devices.into_iter().map(|d| Target::new(d, dtype));
+        let targets = with_room(targets.collect::<Result<_, _>>()?, &mut why, fits);
         tell(&targets, &why);
         Ok(targets)
     }
 
-    fn new(device: Device, dtype: config::Dtype) -> Self {
-        let dtype = match dtype {
-            config::Dtype::Auto if device.is_cuda() => DType::BF16,
-            config::Dtype::Auto | config::Dtype::F32 => DType::F32,
-            config::Dtype::Bf16 => DType::BF16,
-            config::Dtype::F16 => DType::F16,
-        };
-        Target { device, dtype }
+    fn new(device: Device, dtype: config::Dtype) -> Result<Self, LoadError> {
+        let dtype = dtype_on(device.is_cuda(), dtype)?;
+        Ok(Target { device, dtype })
     }
 
     pub fn device_name(&self) -> String {
@@ -80,9 +75,37 @@ impl Target {
     }
 }
 
+/// The type that is asked for, on a card or on the processor.
+///
+/// # Errors
+/// f16 on a card. The processor computes in f32 whatever it keeps the weights in.
+fn dtype_on(card: bool, asked: config::Dtype) -> Result<DType, LoadError> {
+    Ok(match asked {
+        config::Dtype::F16 if card => {
+            return Err(LoadError(
+                "--dtype f16 is not for a card: GLM-4's numbers outgrow its range, and the answers would be noise; leave \
+                 --dtype away, or give --dtype bf16, which takes the same memory"
+                    .into(),
+            ));
+        }
+        config::Dtype::Auto if card => DType::BF16,
+        config::Dtype::Auto | config::Dtype::F32 => DType::F32,
+        config::Dtype::Bf16 => DType::BF16,
+        config::Dtype::F16 => DType::F16,
+    })
+}
+
 /// What is asked for, at least one and at most `most`, and why these.
-fn devices(asked: config::Device, most: usize) -> Result<(Vec<Device>, String), LoadError> {
+fn devices(
+    asked: config::Device,
+    dtype: config::Dtype,
+    most: usize,
+) -> Result<(Vec<Device>, String), LoadError> {
     let built = candle_core::utils::cuda_is_available();
+    if let config::Device::Cuda(_) = asked {
+        // Said whether or not the card is there.
+        dtype_on(true, dtype)?;
+    }
     Ok(match asked {
         config::Device::Cpu => (vec![Device::Cpu], "asked for".into()),
         config::Device::Cuda(_) if !built => {
@@ -267,6 +290,20 @@ mod tests {
         assert_eq!(kept(&[f16, f32]), (vec![f32], one_left_out));
         assert_eq!(kept(&[f16, f16]), (vec![f16], because.clone()));
         assert_eq!(kept(&[f16]), (vec![f16], because));
+    }
+
+    #[test]
+    fn f16_is_refused_on_a_card() {
+        use config::Dtype;
+        let refused = dtype_on(true, Dtype::F16).unwrap_err().to_string();
+        assert!(refused.contains("--dtype bf16"), "{refused}");
+        let asked = Target::choose(config::Device::Cuda(0), Dtype::F16).unwrap_err();
+        assert_eq!(asked.to_string(), refused);
+        let on_card = [Dtype::Auto, Dtype::F32, Dtype::Bf16].map(|it| dtype_on(true, it).unwrap());
+        assert_eq!(on_card, [DType::BF16, DType::F32, DType::BF16]);
+        let all = [Dtype::Auto, Dtype::F32, Dtype::Bf16, Dtype::F16];
+        let on_cpu = all.map(|it| dtype_on(false, it).unwrap());
+        assert_eq!(on_cpu, [DType::F32, DType::F32, DType::BF16, DType::F16]);
     }
 
     #[test]

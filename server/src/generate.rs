@@ -97,7 +97,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
             .map_err(|e| format!("{} cannot be written ({e})", out.display()));
     }
     let question = args.prompt.as_deref().unwrap_or_default();
-    if question.trim().is_empty() {
+    if wire::is_blank(question) {
         return Err("the question is empty: give --prompt some text".into());
     }
     let sampling = sampling(args, &checkpoint)?;

@@ -52,7 +52,7 @@ codes! {
     ImageGone = "image_gone", "The picture was forgotten, or dropped to stay within `limits` or the server's memory.";
     UnknownUpload = "unknown_upload", "An upload number that this session has not.";
     UnknownImage = "unknown_image", "An image id that this session has not.";
-    EmptyText = "empty_text", "A question without text.";
+    EmptyText = "empty_text", "A question with nothing in it to be seen: no text, or only spaces and invisible characters (U+200B, U+FEFF …).";
     TextTooLong = "text_too_long", "More characters than `limits.text_chars`.";
     BadSampling = "bad_sampling", "A sampling value out of its range.";
     DuplicateRequest = "duplicate_request", "A request id used before for something else.";

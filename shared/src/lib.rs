@@ -3,6 +3,7 @@
 //! Text frames are JSON objects with a `"type"`: [`ClientMessage`] one way, [`ServerEnvelope`] the other. Binary
 //! frames carry a picture's bytes, see [`frame`]. Unknown fields are ignored everywhere. Times are milliseconds.
 
+mod blank;
 pub mod client;
 pub mod error;
 pub mod frame;
@@ -10,6 +11,7 @@ pub mod frame;
 mod schemas;
 pub mod server;
 
+pub use blank::is_blank;
 pub use client::{
     Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Sampling, Turn, Upload,
 };

@@ -25,6 +25,19 @@ def test_a_picture_is_answered(open_page, circles):
     assert page.get_by_test_id("turn").count() == 2
 
 
+def test_a_question_of_nothing_to_be_seen_is_not_sent(open_page, circles):
+    page = open_page()
+    give(page, circles)
+    question, send = page.get_by_test_id("question"), page.get_by_test_id("send")
+    for nothing in ("", " ", "\u200b", "\ufeff\u2060 \u00ad", "\u3164"):
+        question.fill(nothing)
+        assert send.is_disabled(), ascii(nothing)
+        question.press("Enter")
+    assert page.get_by_test_id("turn").count() == 0
+    question.fill("\u200b?")
+    assert send.is_enabled()
+
+
 def test_received_stands_before_a_byte_has_left(open_page, circles):
     page = open_page()
     # What the page shows at the end of the very event that brought the picture, and what it has sent by then.

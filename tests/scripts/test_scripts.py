@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASICS = "awk bash cat chmod cmp cp cut dirname env find grep head id mkdir mktemp mv realpath rm sed tail tee timeout touch tr"
+BASICS = "awk bash cat chmod cmp cp cut dirname env find grep head id ln mkdir mktemp mv realpath rm sed tail tee timeout touch tr"
 
 
 @pytest.fixture
@@ -111,6 +111,29 @@ def test_a_failing_apt_is_tried_twice_and_then_explained(machine):
     machine.add("apt-get", "exit 100")
     assert "nasm" in last_sentence(machine.run("scripts/setup.sh", "server"))
     assert len(re.findall(r"^apt-get .* install ", machine.called(), re.MULTILINE)) == 2
+
+
+UNPACK = ". scripts/lib.sh; unpack_packages caddy && caddy"
+
+
+def test_what_would_start_serving_is_unpacked_and_not_installed(machine):
+    # The first download finds no lists, as on a machine that never asked for them.
+    machine.add("apt-get", f"""case "$*" in
+        *update) touch {machine.root}/lists ;;
+        *download*) [ -e {machine.root}/lists ] && touch caddy_1.deb ;;
+        *) exit 1 ;;
+    esac""")
+    machine.add("dpkg-deb", f"""mkdir -p $3/usr/bin; cp {machine.bin}/probe $3/usr/bin/caddy""")
+    machine.add("probe", "exit 0")
+    result = machine.run("bash", "-c", UNPACK)
+    assert result.returncode == 0, result.stderr
+    assert (machine.root / ".tools/bin/caddy").is_symlink() and " install " not in machine.called()
+
+
+def test_packages_that_cannot_be_downloaded_are_named(machine):
+    machine.add("apt-get", "exit 100")
+    machine.add("sudo", '"$@"')
+    assert "apt-get download caddy" in last_sentence(machine.run("bash", "-c", UNPACK))
 
 
 def test_rustup_adds_the_target_where_it_can(machine):

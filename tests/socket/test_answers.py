@@ -107,6 +107,23 @@ def test_history_replaces_what_was_said(connect, scene):
     assert client.answer("e") == client.answer("a")
 
 
+def test_an_empty_answer_leaves_no_trace(connect):
+    """In `history`, or cancelled before its first word: the prompt is as if both questions stood in one place."""
+    client = connect()
+    first, second = "How many circles are there?", "What colour are they?"
+    prompts = {}
+    for request, text in (("a", first), ("b", second)):
+        client.ask(request, text, sampling={"max_new_tokens": 1})
+        done = client.done(request)
+        prompts[request] = done["usage"]["prompt_tokens"]
+    client.ask("c", second, history=[{"question": first, "answer": ""}])
+    usage = client.done("c")["usage"]
+    # Two ids open a conversation and one asks for the answer: both prompts have them, and the joint one has them once.
+    assert usage["prompt_tokens"] == prompts["a"] + prompts["b"] - 3
+    # What was computed for the first question, up to where its answer was asked for, is of use again.
+    assert usage["cached_tokens"] == prompts["a"] - 1
+
+
 def test_a_question_without_a_picture(connect):
     client = connect()
     client.ask("a", "Hello")

@@ -30,6 +30,8 @@ ASK = {"type": "ask", "request": "r", "text": "?"}
         (json.dumps(ASK | {"upload": 2**32}), "bad_message"),
         (json.dumps(ASK | {"upload": 1, "image": "i"}), "bad_message"),
         (json.dumps(ASK | {"text": " \n\t"}), "empty_text"),
+        (json.dumps(ASK | {"text": "\u200b"}), "empty_text"),
+        (json.dumps(ASK | {"text": "\ufeff\u2060 \u00ad\u202e\ufe0f\u3164"}), "empty_text"),
         (json.dumps(ASK | {"text": "x" * 200_000}), "text_too_long"),
         (json.dumps(ASK | {"text": "图" * 200_000}), "text_too_long"),
         (json.dumps(ASK | {"upload": 1}), "unknown_upload"),

@@ -46,7 +46,7 @@ pub fn Composer(app: App) -> impl IntoView {
         }
     };
     let running = Memo::new(move |_| app.running());
-    let empty = Memo::new(move |_| app.draft.with(|text| text.trim().is_empty()));
+    let empty = Memo::new(move |_| app.draft.with(|text| wire::is_blank(text)));
     let hint = move || {
         let text = if app.picture.with(Option::is_some) {
             T::Placeholder

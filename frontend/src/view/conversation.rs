@@ -222,7 +222,7 @@ fn Editor(app: App, turn: Turn, text: String, done: impl Fn() + Copy + 'static) 
             on:submit=move |event| {
                 event.prevent_default();
                 let text = draft.get_untracked();
-                if !text.trim().is_empty() {
+                if !wire::is_blank(&text) {
                     done();
                     actions::ask_again(app, turn, Some(text.trim().to_owned()), event.time_stamp());
                 }

@@ -129,7 +129,7 @@ async fn fetch(path: &str) -> Result<Response, JsValue> {
 }
 
 async fn sample_list() -> Result<Vec<Sample>, JsValue> {
-    let text = JsFuture::from(fetch("/samples/samples.json").await?.text()?).await?;
+    let text = JsFuture::from(fetch("samples/samples.json").await?.text()?).await?;
     serde_json::from_str(&text.as_string().unwrap_or_default()).map_err(|e| e.to_string().into())
 }
 
@@ -143,7 +143,7 @@ fn Samples(app: App) -> impl IntoView {
     });
     let pick = move |sample: Sample, when: f64| {
         spawn_local(async move {
-            let path = format!("/samples/{}", sample.file);
+            let path = format!("samples/{}", sample.file);
             let blob = async {
                 JsFuture::from(fetch(&path).await?.blob()?)
                     .await?
@@ -171,7 +171,7 @@ fn Samples(app: App) -> impl IntoView {
                         {
                             let shown = sample.clone();
                             let alt = move || shown.alt.of(app.lang.get());
-                            let source = format!("/samples/{}", sample.file);
+                            let source = format!("samples/{}", sample.file);
                             view! {
                                 <li>
                                     <button

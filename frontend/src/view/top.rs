@@ -18,7 +18,14 @@ pub fn TopBar(app: App) -> impl IntoView {
     let light = move || match (app.link.get(), app.server.get()) {
         (Link::Online, State::Ready) => "good",
         (Link::Online, State::Failed)
-        | (Link::Refused { .. } | Link::NeedsKey(_) | Link::TakenOver | Link::Outdated, _) => "bad",
+        | (
+            Link::Refused { .. }
+            | Link::Barred(_)
+            | Link::NeedsKey(_)
+            | Link::TakenOver
+            | Link::Outdated,
+            _,
+        ) => "bad",
         _ => "busy",
     };
     let status = move || match (app.link.get(), app.server.get()) {
@@ -35,6 +42,7 @@ pub fn TopBar(app: App) -> impl IntoView {
         (Link::Lost, _) => app.filled(T::Reconnecting, &[]),
         (Link::NeedsKey(_), _) => app.filled(T::KeyNeeded, &[]),
         (Link::Refused { .. }, _) => app.filled(T::Full, &[]),
+        (Link::Barred(_), _) => app.filled(T::Barred, &[]),
         (Link::TakenOver, _) => app.filled(T::Elsewhere, &[]),
         (Link::Outdated, _) => app.filled(T::Updated, &[]),
     };
@@ -136,6 +144,12 @@ fn Gate(app: App) -> impl IntoView {
             Link::Refused { why, until } => view! {
                 <section class="banner" aria-label=app.t(T::Full) data-testid="refused">
                     <p><span role="status">{why}</span> " " <Wait app until /></p>
+                </section>
+            }
+            .into_any(),
+            Link::Barred(why) => view! {
+                <section class="banner" aria-label=app.t(T::Barred) data-testid="barred">
+                    <p role="status">{why}</p>
                 </section>
             }
             .into_any(),

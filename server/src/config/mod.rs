@@ -114,7 +114,8 @@ pub struct ModelArgs {
     /// auto, cpu, cuda:0, cuda:1 …; auto is the GPU that this build can use, or for `serve` all of them, else the CPU.
     #[arg(long, default_value = "auto")]
     pub device: Device,
-    /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU.
+    /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU. f16 is for the CPU alone, which keeps the
+    /// weights in it: on a GPU the model's numbers would outgrow it.
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
     /// Keep the weights in 8 or 4 bits [default: as the folder holds them]

@@ -47,6 +47,9 @@ pub struct Config {
     pub boi_token_id: u32,
     pub eoi_token_id: u32,
     pub vision_config: VisionConfig,
+    /// Vectors that tuning put before every layer's keys and values.
+    #[serde(default)]
+    pub pre_seq_len: Option<usize>,
     /// In folders that `glimpse quantize` wrote.
     #[serde(default)]
     pub quantization_config: Option<QuantizationConfig>,
@@ -196,6 +199,18 @@ impl Config {
         {
             return Err(format!("{name} is {value}; only {served} is served"));
         }
+        if let Some(prefix) = self.pre_seq_len.filter(|len| *len > 0) {
+            return Err(format!(
+                "pre_seq_len is {prefix}: a prefix that P-tuning made is not served; use a folder whose weights were tuned \
+                 themselves"
+            ));
+        }
+        if !(self.layernorm_epsilon.is_finite() && self.layernorm_epsilon > 0.0) {
+            return Err(format!(
+                "layernorm_epsilon is {}; it must be over 0",
+                self.layernorm_epsilon
+            ));
+        }
         if let Some(q) = &self.quantization_config
             && (q.quant_method != QuantizationConfig::METHOD || q.quantize.is_none())
         {
@@ -322,5 +337,56 @@ impl VisionConfig {
     /// Vectors that the decoder sees between begin and end: one for 2×2 patches.
     pub fn vectors(&self) -> usize {
         self.grid() * self.grid() / 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLISHED: &[u8] = include_bytes!("../../../tests/data/glm-4v-9b.config.json");
+
+    fn published() -> serde_json::Value {
+        serde_json::from_slice(PUBLISHED).unwrap()
+    }
+
+    /// The published file has keys that serve transformers alone, or name what this model does anyway.
+    #[test]
+    fn the_published_file_is_read_whole() {
+        let config = Config::parse(PUBLISHED).unwrap();
+        let file = published();
+        assert_eq!(file["architectures"], serde_json::json!(["ChatGLMModel"]));
+        assert!(String::from_utf8_lossy(PUBLISHED).contains("0.00000015625"));
+        assert_eq!(config.layernorm_epsilon, 1.5625e-7);
+        assert_eq!(config.eos_token_id.as_slice(), [151329, 151336, 151338]);
+        assert_eq!((config.rope_ratio, config.add_qkv_bias), (1.0, true));
+        assert_eq!(config.vision_config.scaling_factor, 8.0);
+        // Keys that other releases of the folder add change nothing.
+        let mut more = file;
+        more["_name_or_path"] = "THUDM/glm-4v-9b".into();
+        more["pre_seq_len"] = serde_json::Value::Null;
+        more["some_day"] = serde_json::json!({"new": [1]});
+        assert_eq!(Config::parse(more.to_string().as_bytes()), Ok(config));
+    }
+
+    #[test]
+    fn what_would_change_the_answers_is_refused_by_name() {
+        for (key, value) in [
+            ("rmsnorm", false.into()),
+            ("post_layer_norm", false.into()),
+            ("add_bias_linear", true.into()),
+            ("multi_query_attention", false.into()),
+            ("original_rope", false.into()),
+            ("apply_residual_connection_post_layernorm", true.into()),
+            ("pre_seq_len", 128.into()),
+            ("layernorm_epsilon", 0.into()),
+            ("layernorm_epsilon", serde_json::json!(-1e-5)),
+            ("rope_ratio", 0.into()),
+        ] {
+            let mut file = published();
+            file[key] = value;
+            let problem = Config::parse(file.to_string().as_bytes()).unwrap_err();
+            assert!(problem.contains(key), "{problem}");
+        }
     }
 }

@@ -77,7 +77,7 @@ impl State {
         now: Instant,
     ) -> Result<String, Refused> {
         let limits = self.setup.limits.clone();
-        if ask.text.trim().is_empty() {
+        if wire::is_blank(&ask.text) {
             return refuse(
                 ErrorCode::EmptyText,
                 "The question is empty: write something to ask.",

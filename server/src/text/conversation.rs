@@ -2,7 +2,8 @@
 //!
 //! `[gMASK]<sop>`, then for each message `<|role|>`, a newline, the picture's three placeholders if this is the first
 //! question, and the text; then `<|assistant|>` asks for the answer, which begins with a newline of its own. The
-//! newline and the text are encoded apart: together they could share a token.
+//! newline and the text are encoded apart: together they could share a token. A message with neither text nor picture
+//! leaves no trace: no role, no newline.
 
 use super::{TextError, Tokenizer};
 
@@ -11,7 +12,7 @@ use super::{TextError, Tokenizer};
 pub struct Turn {
     /// As the user wrote it.
     pub question: String,
-    /// As the user read it.
+    /// As the user read it; empty if it ended before its first word.
     pub answer: String,
     /// As the model made it, leading newline included and stop token excluded. Exact ids keep a cache valid, for
     /// the same text may be spelled by other tokens; without them the answer is encoded as the original would.
@@ -31,15 +32,16 @@ pub fn prompt(
 ) -> Result<Vec<u32>, TextError> {
     let control = tokenizer.control();
     let mut ids = vec![control.gmask, control.sop];
-    let answers = turns.iter().map(Some).chain([None]);
-    let questions = turns
+    let answered = turns
         .iter()
-        .map(|turn| turn.question.as_str())
-        .chain([question]);
-    for (index, (question, turn)) in questions.zip(answers).enumerate() {
-        ids.push(control.user);
-        ids.extend(tokenizer.newline());
-        if index == 0 && has_picture {
+        .map(|turn| (turn.question.as_str(), Some(turn)));
+    for (index, (question, turn)) in answered.chain([(question, None)]).enumerate() {
+        let pictured = index == 0 && has_picture;
+        if pictured || !question.is_empty() {
+            ids.push(control.user);
+            ids.extend(tokenizer.newline());
+        }
+        if pictured {
             ids.extend([
                 control.begin_of_image,
                 control.end_of_text,
@@ -47,19 +49,19 @@ pub fn prompt(
             ]);
         }
         ids.extend(tokenizer.encode(question)?);
+        let Some(turn) = turn.filter(|turn| !turn.answer.is_empty()) else {
+            continue;
+        };
         ids.push(control.assistant);
-        match turn {
-            Some(Turn {
-                answer_ids: Some(exact),
-                ..
-            }) => ids.extend(exact),
-            Some(Turn { answer, .. }) => {
+        match &turn.answer_ids {
+            Some(exact) => ids.extend(exact),
+            None => {
                 ids.extend(tokenizer.newline());
-                ids.extend(tokenizer.encode(answer)?);
+                ids.extend(tokenizer.encode(&turn.answer)?);
             }
-            None => {}
         }
     }
+    ids.push(control.assistant);
     Ok(ids)
 }
 

@@ -149,3 +149,47 @@ fn typed_control_tokens_stay_letters() {
         [2, 2, 1, 1]
     );
 }
+
+/// The original skips a message without text or picture.
+#[test]
+fn empty_messages_leave_no_trace() {
+    let t = small();
+    let opening = ["[gMASK]", "<sop>"];
+    let picture = [
+        "<|user|>",
+        "\n",
+        "<|begin_of_image|>",
+        "<|endoftext|>",
+        "<|end_of_image|>",
+    ];
+    let prompt = |turns: &[Turn], has_picture| prompt(&t, turns, "and dogs?", has_picture).unwrap();
+    let last = ["<|user|>", "\n", "and dogs?", "<|assistant|>"];
+    let cat = ["<|user|>", "\n", "a cat?"];
+
+    // Cancelled before its first token, with ids and without, or with ids that show as nothing; then as a client restores it.
+    for answer_ids in [None, Some(vec![]), Some(t.newline().to_vec())] {
+        let silent = [Turn {
+            answer_ids,
+            ..turn("a cat?", "")
+        }];
+        let parts = [&opening[..], &cat, &last].concat();
+        assert_eq!(prompt(&silent, false), spelled(&t, &parts), "{silent:?}");
+    }
+    let parts = [&opening[..], &picture, &["a cat?"], &last].concat();
+    assert_eq!(prompt(&[turn("a cat?", "")], true), spelled(&t, &parts));
+    // In the middle, those around it stay as they are.
+    let turns = [turn("hi", "hello"), turn("a cat?", ""), turn("why?", "so")];
+    let first = ["<|user|>", "\n", "hi", "<|assistant|>", "\n", "hello"];
+    let third = ["<|user|>", "\n", "why?", "<|assistant|>", "\n", "so"];
+    let parts = [&opening[..], &first, &cat, &third, &last].concat();
+    assert_eq!(prompt(&turns, false), spelled(&t, &parts));
+    // An empty question is no message either, unless the picture stands in it.
+    let answer = ["<|assistant|>", "\n", "hello"];
+    let parts = [&opening[..], &answer, &last].concat();
+    assert_eq!(prompt(&[turn("", "hello")], false), spelled(&t, &parts));
+    let parts = [&opening[..], &picture, &answer, &last].concat();
+    assert_eq!(prompt(&[turn("", "hello")], true), spelled(&t, &parts));
+    // A space is text.
+    let parts = [&opening[..], &cat, &["<|assistant|>", "\n", " "], &last].concat();
+    assert_eq!(prompt(&[turn("a cat?", " ")], false), spelled(&t, &parts));
+}

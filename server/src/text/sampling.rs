@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::TextError;
 use super::candidates::{Candidates, scan, top};
@@ -47,8 +47,11 @@ impl Defaults {
     /// What holds where neither the request nor the checkpoint says anything: greedy, as in transformers, and as many
     /// tokens as the published demos allow.
     pub const MAX_NEW_TOKENS: u64 = 1024;
+    /// What transformers takes of a file that says `do_sample` and has no `top_k`.
+    const TOP_K: u64 = 50;
 
-    /// From the bytes of generation_config.json. `do_sample` false or absent is greedy; an absent setting is off.
+    /// From the bytes of generation_config.json. `do_sample` false or absent is greedy; an absent setting is off, but for
+    /// `top_k`, which is 50 where the file says `do_sample`. `null` is off there too.
     ///
     /// # Errors
     /// [`TextError::File`] if it is no JSON object or a setting is out of range.
@@ -59,9 +62,15 @@ impl Defaults {
             do_sample: bool,
             temperature: Option<f64>,
             top_p: Option<f64>,
-            top_k: Option<u64>,
+            /// Absent, null, or a number.
+            #[serde(default, deserialize_with = "given")]
+            top_k: Option<Option<u64>>,
             repetition_penalty: Option<f64>,
             max_new_tokens: Option<u64>,
+        }
+        /// What stands there, null included.
+        fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+            Option::deserialize(value).map(Some)
         }
         let wrong = |problem: String| TextError::file("generation_config.json", problem);
         let config: Config = crate::json::read(file).map_err(wrong)?;
@@ -72,7 +81,10 @@ impl Defaults {
                 0.0
             },
             top_p: config.top_p.unwrap_or(1.0),
-            top_k: config.top_k.unwrap_or(0),
+            top_k: match config.top_k {
+                None if config.do_sample => Self::TOP_K,
+                given => given.flatten().unwrap_or(0),
+            },
             repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
             max_new_tokens: config.max_new_tokens.unwrap_or(Self::MAX_NEW_TOKENS),
             seed: None,

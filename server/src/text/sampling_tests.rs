@@ -329,11 +329,27 @@ fn defaults_come_from_the_checkpoint() {
     let published = SamplingParams {
         temperature: 0.8,
         top_p: 0.8,
+        top_k: 50,
         max_new_tokens: 1024,
         seed: None,
         ..PLAIN
     };
     assert_eq!(params, published);
+    // As transformers has it: 50 where nothing is said and it samples, off where null says so, and a request's own first.
+    for (file, request, top_k) in [
+        (r#"{"do_sample": true}"#, "{}", 50),
+        (r#"{"do_sample": true, "top_k": null}"#, "{}", 0),
+        (r#"{"do_sample": true, "top_k": 0}"#, "{}", 0),
+        (r#"{"do_sample": true, "top_k": 1}"#, "{}", 1),
+        (r#"{"do_sample": true}"#, r#"{"top_k": 0}"#, 0),
+        (r#"{"do_sample": true}"#, r#"{"top_k": 7}"#, 7),
+        (r#"{"do_sample": false}"#, "{}", 0),
+        ("{}", "{}", 0),
+    ] {
+        let defaults = Defaults::from_generation_config(file.as_bytes()).unwrap();
+        let params = defaults.with(&asked(request), 4096).unwrap();
+        assert_eq!(params.top_k, top_k, "{file} with {request}");
+    }
     assert_eq!(
         defaults.with(&asked("{}"), 100).unwrap().max_new_tokens,
         100

@@ -269,3 +269,26 @@ fn flags_may_come_from_the_environment() {
         .unwrap();
     assert_eq!(json(&output)["tokens"].as_array().unwrap().len(), 2);
 }
+
+/// Before a picture is looked at or a weight loaded.
+#[test]
+fn generate_says_what_it_cannot_be_asked() {
+    for (arguments, says) in [
+        (
+            &["--prompt", "\u{200b}\u{feff} "][..],
+            "the question is empty",
+        ),
+        (
+            &["--prompt", "a", "--device", "cuda:0", "--dtype", "f16"][..],
+            "--dtype bf16",
+        ),
+    ] {
+        let refused = glimpse(&[&["generate"][..], arguments].concat());
+        assert_eq!(refused.status.code(), Some(1));
+        let errors = String::from_utf8(refused.stderr).unwrap();
+        assert!(
+            errors.contains(says) && errors.lines().count() == 1,
+            "{errors}"
+        );
+    }
+}

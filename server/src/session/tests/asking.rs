@@ -173,6 +173,11 @@ fn what_cannot_be_asked() {
     let conversation = rig.answered("a", json!({"image": image}));
     for (request, more, code) in [
         ("r1", json!({"text": " \n"}), ErrorCode::EmptyText),
+        (
+            "r0",
+            json!({"text": "\u{200b}\u{feff} \u{2060}\u{ad}"}),
+            ErrorCode::EmptyText,
+        ),
         ("r2", json!({"text": "12345678901"}), ErrorCode::TextTooLong),
         ("r3", json!({"image": "img_x"}), ErrorCode::UnknownImage),
         ("r4", json!({"upload": 9}), ErrorCode::UnknownUpload),
