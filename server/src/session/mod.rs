@@ -38,7 +38,7 @@ use crate::metrics::METRICS;
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
-pub use guests::{Guest, GuestLimits, Guests, Key};
+pub use guests::{Guest, GuestLimits, Guests, Key, KeyFile, Passed, Place};
 pub use hub::{Hub, Resumed};
 pub use shared::{Options, Phase, Shared};
 pub use spans::Spans;
