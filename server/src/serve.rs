@@ -8,9 +8,9 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
 use crate::device::Target;
 use crate::engine::{self, Engine};
-use crate::http::{self, Access, Ended, Proxies};
+use crate::http::{self, Access, Ended, Proxies, Tls};
 use crate::intake::decode;
-use crate::session::{GuestLimits, Guests, Hub, Key, Options, Shared};
+use crate::session::{GuestLimits, Guests, Hub, KeyFile, Options, Shared};
 use glimpse_image as image;
 
 /// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
@@ -90,20 +90,15 @@ fn engine_settings(settings: &ServeArgs) -> engine::Settings {
 /// Those of [`run`].
 pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
     let limits = settings.limits.wire().map_err(invalid)?;
+    let patience = Duration::try_from_secs_f64(limits.stall_seconds).unwrap_or_default();
     let access = access(&settings.access).map_err(invalid)?;
-    let guests = guests(&settings.access).map_err(invalid)?;
+    let keys = key_file(&settings.access);
+    let guests = guests(&settings.access, keys.as_ref()).map_err(invalid)?;
     let tls = match (&settings.access.tls_cert, &settings.access.tls_key) {
-        (Some(certificates), Some(key)) => {
-            Some(http::tls::config(certificates, key).map_err(invalid)?)
-        }
+        (Some(certificates), Some(key)) => Some(Tls::open(certificates, key).map_err(invalid)?),
         _ => None,
     };
-    if !settings.listen.ip().is_loopback() && !guests.needs_key() {
-        tracing::warn!(
-            "ANYONE who can reach {} can use this server: give --api-key-file, or listen on 127.0.0.1",
-            settings.listen
-        );
-    }
+    warn(settings, &guests);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let options = Options {
         share_pictures: settings.engine.share_pictures.is_on(),
@@ -119,8 +114,10 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
         listen: settings.listen,
         threads: settings.http_threads.into(),
         drain: Duration::try_from_secs_f64(settings.drain_seconds).unwrap_or_default(),
+        patience,
         access,
         guests,
+        keys,
         tls,
     };
     actix_web::rt::System::new().block_on(async {
@@ -146,36 +143,86 @@ fn access(settings: &AccessArgs) -> Result<Access, String> {
     Access::new(&settings.allow_host, &settings.allow_origin, proxies)
 }
 
-fn guests(settings: &AccessArgs) -> Result<Arc<Guests>, String> {
-    let limit = |n: u32| (n > 0).then_some(n);
-    let by_key = GuestLimits {
+fn limit(n: u32) -> Option<u32> {
+    (n > 0).then_some(n)
+}
+
+/// What limits a key that brings no limits of its own.
+fn by_key(settings: &AccessArgs) -> GuestLimits {
+    GuestLimits {
         connections: None,
         connects_per_minute: limit(settings.connects_per_minute),
         asks_per_minute: limit(settings.asks_per_minute),
-    };
+    }
+}
+
+fn key_file(settings: &AccessArgs) -> Option<KeyFile> {
+    settings.api_key_file.as_ref().map(|path| KeyFile {
+        path: path.clone(),
+        defaults: by_key(settings),
+    })
+}
+
+fn guests(settings: &AccessArgs, keys: Option<&KeyFile>) -> Result<Arc<Guests>, String> {
     let by_address = GuestLimits {
         connections: limit(settings.connections_per_address),
-        ..by_key
-    };
-    let keys = match &settings.api_key_file {
-        None => Vec::new(),
-        Some(path) => {
-            let file = std::fs::read_to_string(path).map_err(|problem| {
-                format!(
-                    "--api-key-file {} can't be read ({problem})",
-                    path.display()
-                )
-            })?;
-            Key::read_all(&file, by_key)?
-        }
+        ..by_key(settings)
     };
     let most = usize::try_from(settings.max_connections).unwrap_or(usize::MAX);
     Ok(Guests::new(
-        keys,
+        keys.map(KeyFile::read).transpose()?.unwrap_or_default(),
         by_address,
-        most,
+        open_files(most),
         settings.limit_loopback.is_on(),
     ))
+}
+
+/// Connections that this process may have open, at most so many: its limit of open files is raised as far as it may be.
+fn open_files(most: usize) -> usize {
+    /// For the model's files, the log, and what is told that there is no room.
+    const OTHERS: u64 = 256;
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls read or write this one struct.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return most;
+        }
+        let soft = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+            limit.rlim_cur = soft;
+        }
+    }
+    let room = usize::try_from(limit.rlim_cur.saturating_sub(OTHERS)).unwrap_or(usize::MAX);
+    if room < most {
+        tracing::warn!(
+            "--max-connections is {most}, but the limit of open files leaves {room}: raise that (ulimit -n, LimitNOFILE=)"
+        );
+    }
+    most.min(room.max(1))
+}
+
+/// Says what whoever runs the server should know about who may in.
+fn warn(settings: &ServeArgs, guests: &Guests) {
+    let access = &settings.access;
+    let local = settings.listen.ip().is_loopback();
+    if !local && !guests.needs_key() {
+        tracing::warn!(
+            "ANYONE who can reach {} can use this server: give --api-key-file, or listen on 127.0.0.1",
+            settings.listen
+        );
+    }
+    let for_others =
+        guests.needs_key() || !access.allow_host.is_empty() || !access.allow_origin.is_empty();
+    if local && for_others && access.trusted_proxy.is_empty() && !access.limit_loopback.is_on() {
+        tracing::warn!(
+            "connections from this machine have no limits. If a proxy on it passes others' requests on, start with --trusted-proxy {}, or all of them have none",
+            settings.listen.ip()
+        );
+    }
 }
 
 fn invalid(problem: String) -> io::Error {

@@ -191,7 +191,7 @@ pub struct Limits {
     pub stall_seconds: f64,
 }
 
-/// After `welcome`, and whenever the server's state changes.
+/// Whenever the server's state changes; until then it is what the `welcome` told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {

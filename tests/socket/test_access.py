@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import connect as connect_tls
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
 
@@ -27,7 +28,10 @@ def get(url, **headers):
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/healthz", "/readyz", "/metrics", "/nothing"])
 def test_a_name_that_was_pointed_at_us_does_not_get_in(server, path):
-    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"):
+    for host in (
+        "evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example",
+        "localhost:1@evil.example", "localhost@evil.example", "localhost:", "localhost:x", "localhost:99999", "localhost:1:2",
+    ):  # fmt: skip
         assert get(server.url + path, Host=host)[0] == 403, host
     for host in ("localhost", "localhost:1234", "192.168.7.7", "[::1]:80"):
         assert get(server.url + path, Host=host)[0] != 403, host
@@ -41,6 +45,23 @@ def test_pages_from_elsewhere_do_not_get_in(server):
         assert refused.value.response.status_code == 403, origin
     with open_socket(server.ws, origin=own) as socket:
         assert json.loads(socket.recv())["type"] == "welcome"
+
+
+def test_a_refusal_is_logged_once_with_what_would_let_in(serve):
+    server = serve()
+    server.wait_ready()
+    for _ in range(3):
+        status, _, body = get(server.url, Host="pictures.example:81")
+        assert status == 403 and b"--allow-host pictures.example" in body
+        status, _, body = get(server.url, Origin="https://other.example")
+        assert status == 403 and b"--allow-origin https://other.example" in body
+    log = server.log.read_text()
+    assert log.count("--allow-host pictures.example") == 1
+    assert log.count("--allow-origin https://other.example") == 1
+    before = len(log)
+    for number in range(500):
+        assert get(server.url, Host=f"{number}.evil.example")[0] == 403
+    assert len(server.log.read_text()) - before < 64 * 500
 
 
 def test_allowed_names_and_pages(serve):
@@ -209,6 +230,179 @@ def test_a_trusted_proxy_tells_who_the_client_is(serve):
             assert json.loads(third.recv(timeout=10))["type"] == "welcome"
 
 
+UNREADABLE = ["unknown", "_hidden", "", "203.0.113.9:1:2", "[::1", "\xe9", "203.0.113.9, unknown"]
+
+
+@pytest.mark.parametrize(
+    "name, same",
+    [
+        ("X-Forwarded-For", ["203.0.113.5", "203.0.113.5:4711", ' "203.0.113.5:80" ', "198.51.100.1, 203.0.113.5:1"]),
+        ("X-Forwarded-For", ["2001:db8::5", "[2001:db8::5]", "[2001:db8::6]:4711", '"[2001:db8::7]:80"']),
+        ("X-Forwarded-For", UNREADABLE),
+        ("X-Forwarded-For", ["127.0.0.1", "127.0.0.1:80"]),
+        ("Forwarded", ["for=203.0.113.5", 'proto=https;For="203.0.113.5:4711"', "for=1.1.1.1, for=203.0.113.5"]),
+        ("X-Nothing", ["1", "2"]),
+    ],
+)
+def test_who_comes_through_a_proxy_always_has_limits(serve, name, same):
+    server = serve("--connections-per-address", "1", "--trusted-proxy", "127.0.0.1")
+    server.wait_ready()
+    with open_socket(server.ws, additional_headers={name: same[0]}) as first:
+        assert json.loads(first.recv(timeout=10))["type"] == "welcome"
+        for value in same:
+            with open_socket(server.ws, additional_headers={name: value}) as more:
+                assert refusal(more) == ("rate_limited", 4429), value
+            if value.isascii():
+                assert get(server.url + "/healthz", **{name: value})[0] == 429, value
+        other = {"X-Forwarded-For": "203.0.113.77"}
+        assert get(server.url + "/healthz", **other)[0] == 200
+        with open_socket(server.ws, additional_headers=other) as more:
+            assert json.loads(more.recv(timeout=10))["type"] == "welcome"
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
+def test_a_proxy_that_nobody_named(serve, header):
+    """It is said, once, and its clients share the limits of one: that they come from this machine sets none of them free."""
+    server = serve("--connections-per-address", "2")
+    server.wait_ready()
+    many = [open_socket(server.ws).__enter__() for _ in range(4)]
+    assert all(json.loads(each.recv(timeout=10))["type"] == "welcome" for each in many)
+    assert "--trusted-proxy" not in server.log.read_text()
+    sockets = [open_socket(server.ws, additional_headers={header: f"203.0.113.{n}"}).__enter__() for n in range(3)]
+    assert [json.loads(each.recv(timeout=10))["type"] for each in sockets] == ["welcome", "welcome", "error"]
+    assert server.log.read_text().count("--trusted-proxy 127.0.0.1") == 1
+
+
+def test_where_a_proxy_is_likely_it_is_asked_for(serve, tmp_path):
+    likely = serve("--allow-host", "pictures.example")
+    named = serve("--allow-host", "pictures.example", "--trusted-proxy", "127.0.0.1")
+    for server in (likely, named):
+        server.wait_ready()
+    assert "--trusted-proxy 127.0.0.1" in likely.log.read_text()
+    assert "--trusted-proxy" not in named.log.read_text()
+
+
+def until_logged(server, text, count=1):
+    end = time.monotonic() + 60
+    while server.log.read_text().count(text) < count:
+        assert time.monotonic() < end, server.log.read_text()
+        time.sleep(0.05)
+
+
+def test_keys_are_read_anew(serve, connect, tmp_path):
+    third = "a-third-key-of-some-length"
+    path = tmp_path / "keys.txt"
+    path.write_bytes(f"\ufeff{GOOD} asks=2  \r\n{OTHER}\r\n".encode())
+    server = serve("--api-key-file", str(path))
+    server.wait_ready()
+
+    def enter(token):
+        client = connect(server.ws, wait=False)
+        client.send(type="hello", token=token)
+        client.session = client.until("welcome")["session"]
+        return client
+
+    good, other, away = enter(GOOD), enter(OTHER), enter(OTHER)
+    away.cut()
+    good.ask("a", "Hello", sampling={"max_new_tokens": 2})
+    good.done("a")
+    # A file that is none changes nothing.
+    path.write_text("short\n")
+    server.process.send_signal(signal.SIGHUP)
+    until_logged(server, "the keys stay what they were")
+    other.send(type="ping", t=1)
+    other.until("pong")
+    path.write_text(f"{third}\n{GOOD} asks=3\n")
+    server.process.send_signal(signal.SIGHUP)
+    until_logged(server, "the keys were read anew")
+    assert other.error("unauthorized") and other.closed() == 4401
+    for client in (other, away):
+        for token in (OTHER, third):
+            resume = {"session": client.session, "last_event": 0}
+            with open_socket(server.ws) as socket:
+                socket.send(json.dumps({"type": "hello", "token": token, "resume": resume}))
+                if token == OTHER:
+                    assert refusal(socket) == ("unauthorized", 4401)
+                    continue
+                while "resumed" not in (message := json.loads(socket.recv(timeout=10))):
+                    pass
+                assert message["resumed"] is False
+    # Nobody else noticed, and the limits are the new ones: three, of which one was used.
+    for request in ("b", "c"):
+        good.ask(request, "Hello", sampling={"max_new_tokens": 2})
+        good.done(request)
+    good.ask("d", "Hello")
+    good.error("rate_limited")
+    enter(third)
+    log = server.log.read_text()
+    assert GOOD not in log and OTHER not in log and third not in log
+
+
+def test_sighup_without_anything_to_read_anew(serve, connect):
+    server = serve()
+    server.wait_ready()
+    client = connect(server.ws)
+    server.process.send_signal(signal.SIGHUP)
+    until_logged(server, "SIGHUP")
+    client.send(type="ping", t=1)
+    client.until("pong")
+    assert get(server.url + "/healthz")[0] == 200
+
+
+def make_certificate(folder, name):
+    certificate, key = folder / f"{name}-cert.pem", folder / f"{name}-key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+def test_certificates_are_read_anew(serve, tmp_path):
+    import shutil
+    import ssl
+
+    first, second = make_certificate(tmp_path, "first"), make_certificate(tmp_path, "second")
+    used = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def put(pair):
+        for source, target in zip(pair, used, strict=True):
+            shutil.copy(source, target)
+
+    put(first)
+    server = serve("--tls-cert", str(used[0]), "--tls-key", str(used[1]))
+
+    def shown():
+        return ssl.get_server_certificate(("127.0.0.1", server.port), timeout=10)
+
+    until_logged(server, "listening on https")
+    assert shown() == first[0].read_text()
+    context = ssl.create_default_context(cafile=str(first[0]))
+
+    async def through():
+        async with connect_async(server, context) as socket:
+            assert json.loads(await asyncio.wait_for(socket.recv(), 10))["type"] == "welcome"
+            # A key that is not the certificate's.
+            shutil.copy(second[0], used[0])
+            server.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(until_logged, server, "the certificates stay what they were")
+            assert await asyncio.to_thread(shown) == first[0].read_text()
+            put(second)
+            server.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(until_logged, server, "the certificates were read anew")
+            assert await asyncio.to_thread(shown) == second[0].read_text()
+            await socket.send(json.dumps({"type": "ping", "t": 1}))
+            while json.loads(await asyncio.wait_for(socket.recv(), 10))["type"] != "pong":
+                pass
+
+    asyncio.run(through())
+
+
+def connect_async(server, context):
+    return connect_tls(f"wss://127.0.0.1:{server.port}/ws", ssl=context)
+
+
 def test_all_connections_together(serve):
     server = serve("--max-connections", "2")
     server.wait_ready()
@@ -220,12 +414,7 @@ def test_tls(serve, tmp_path):
     import socket as plain
     import ssl
 
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    certificate, key = make_certificate(tmp_path, "localhost")
     server = serve("--tls-cert", str(certificate), "--tls-key", str(key))
     context = ssl.create_default_context(cafile=str(certificate))
     end = time.monotonic() + 60
@@ -239,7 +428,7 @@ def test_tls(serve, tmp_path):
 
     async def first_message():
         # Not by threads: two on one TLS connection may lose what one of them sends, which is Python's doing.
-        async with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=context) as socket:
+        async with connect_async(server, context) as socket:
             return json.loads(await asyncio.wait_for(socket.recv(), 10))
 
     assert asyncio.run(first_message())["type"] == "welcome"

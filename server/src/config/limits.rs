@@ -59,7 +59,7 @@ limits! {
     idle_seconds: f64 = 60.0, seconds; "How long a connection may be silent; the server pings three times as often."
     upload_idle_seconds: f64 = 30.0, seconds; "How long an upload may stand still."
     request_seconds: f64 = 600.0, seconds; "How long an answer may take."
-    stall_seconds: f64 = 30.0, seconds; "How long a client may not read."
+    stall_seconds: f64 = 30.0, seconds; "How long a client may not read, of an answer over plain HTTP too."
     upload_memory: Bytes = Bytes(GIB); "Memory for the files on their way, of all sessions together."
     picture_memory: Bytes = Bytes(4 * GIB); "Memory for the pixels of kept pictures, of all sessions together; beyond, pictures of sessions without a connection go, then those used longest ago."
     decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together; a picture that takes more alone is refused."

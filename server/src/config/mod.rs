@@ -219,32 +219,33 @@ pub struct AccessArgs {
     /// A page elsewhere that may use this server, such as https://example.org.
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Vec<String>,
-    /// API keys, one a line, each with limits of its own if need be: `KEY connections=4 connects=30 asks=60`. Without
-    /// this everyone who can reach the address may in.
+    /// API keys, one a line, each with limits of its own if need be: `KEY connections=4 connects=30 asks=60`. Read anew
+    /// on SIGHUP. Without this everyone who can reach the address may in.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// The certificate chain, in PEM, to serve https and wss.
+    /// The certificate chain, in PEM, to serve https and wss. Read anew on SIGHUP, as is its key.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
     /// Its private key, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// A proxy, or a network of them, whose X-Forwarded-For and X-Forwarded-Host are believed.
+    /// A proxy, or a network of them, whose X-Forwarded-For (or Forwarded) and X-Forwarded-Host are believed. It has to
+    /// set or drop these itself.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub trusted_proxy: Vec<Network>,
-    /// Connections of all together.
+    /// Connections of all together, plain HTTP and WebSockets. Beyond, the oldest that no session has is closed.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_connections: u32,
-    /// Connections at once from one address; 0 is no limit.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    /// Connections at once from one address, plain HTTP and WebSockets; 0 is no limit.
+    #[arg(long, value_name = "N", default_value_t = 128)]
     pub connections_per_address: u32,
-    /// New connections a minute from one address or key; 0 is no limit.
+    /// New WebSockets a minute from one address or key; 0 is no limit.
     #[arg(long, value_name = "N", default_value_t = 240)]
     pub connects_per_minute: u32,
     /// Questions a minute from one address or key; 0 is no limit.
     #[arg(long, value_name = "N", default_value_t = 240)]
     pub asks_per_minute: u32,
-    /// Hold this machine's own connections to the limits too.
+    /// Hold this machine's own connections to the limits too. What comes through a proxy always is.
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     pub limit_loopback: Switch,
 }

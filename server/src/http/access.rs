@@ -1,22 +1,58 @@
 //! Who may in. A browser on this machine can be made to talk to us by any page it visits: `Host` tells a name that was
 //! re-pointed at us, `Origin` a page that is not ours.
 
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
-use actix_web::body::{EitherBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HOST, HeaderMap, ORIGIN};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HOST, HeaderMap, ORIGIN, RETRY_AFTER};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
+use parking_lot::Mutex;
+use wire::ErrorCode;
 
-use super::proxy::Proxies;
+use super::proxy::{Proxies, passed_on};
+use crate::engine::JobError;
+use crate::intake::Client;
+use crate::session::{Guests, Passed, Place};
+
+/// Names that are logged when they are refused; what comes after those is not.
+const MAX_LOGGED: usize = 64;
+/// The longest name there is.
+const MAX_NAME: usize = 253;
 
 /// The names and pages that are let in.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Access {
     hosts: Vec<String>,
     origins: Vec<String>,
     proxies: Proxies,
+    /// What was logged already.
+    logged: Mutex<HashSet<String>>,
+    proxy_logged: AtomicBool,
+}
+
+/// Why a request is refused, and whose name is to blame.
+#[derive(Debug, PartialEq)]
+enum Refusal {
+    Host(String),
+    Origin(String),
+}
+
+/// Who sent a request.
+#[derive(Clone)]
+pub struct Caller {
+    pub client: Client,
+    /// Whether the limits of addresses hold.
+    pub limited: bool,
+    /// There are too many already.
+    pub refusal: Option<JobError>,
 }
 
 impl Access {
@@ -47,52 +83,103 @@ impl Access {
                 .iter()
                 .map(|origin| origin.to_ascii_lowercase())
                 .collect(),
+            logged: Mutex::default(),
+            proxy_logged: AtomicBool::new(false),
         })
     }
 
-    /// The client's own address.
-    pub fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
-        let peer = request.peer_addr()?.ip();
-        Some(self.proxies.client(peer, request.headers()))
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
-    /// Whether a request with these headers may in; else why not. `told` is the host as something more to be believed
-    /// than the Host header has it: a trusted proxy.
-    fn check(&self, headers: &HeaderMap, told: Option<&str>) -> Result<(), &'static str> {
+    /// Whether a request with these headers may in. `told` is the host as something more to be believed than the Host
+    /// header has it: a trusted proxy.
+    fn check(&self, headers: &HeaderMap, told: Option<&str>) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(HOST);
         let host = match (told, hosts.next(), hosts.next()) {
             (Some(told), _, _) => Some(told),
             (None, Some(host), None) => host.to_str().ok(),
             _ => None,
         };
-        let host = host.ok_or(HOST_MESSAGE)?.to_ascii_lowercase();
-        if !self.host_is_fine(name_of(&host)) {
-            return Err(HOST_MESSAGE);
+        let host = host.unwrap_or_default().to_ascii_lowercase();
+        if !name_of(&host).is_some_and(|name| self.host_is_fine(name)) {
+            return Err(Refusal::Host(host));
         }
         let mut origins = headers.get_all(ORIGIN);
-        match (origins.next(), origins.next()) {
+        let origin = match (origins.next(), origins.next()) {
             // No browser.
-            (None, _) => Ok(()),
-            (Some(origin), None) => {
-                let origin = origin.to_str().map_err(|_| ORIGIN_MESSAGE)?;
-                if self.origin_is_fine(&origin.to_ascii_lowercase(), &host) {
-                    Ok(())
-                } else {
-                    Err(ORIGIN_MESSAGE)
-                }
-            }
-            _ => Err(ORIGIN_MESSAGE),
+            (None, _) => return Ok(()),
+            (Some(origin), None) => origin.to_str().unwrap_or_default().to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        if self.origin_is_fine(&origin, &host) {
+            Ok(())
+        } else {
+            Err(Refusal::Origin(origin))
         }
     }
 
+    /// Logs what was refused, and what would let it in: once by name, and no more names than [`MAX_LOGGED`].
+    fn log(&self, refusal: &Refusal) {
+        let (Refusal::Host(name) | Refusal::Origin(name)) = refusal;
+        let name: String = name.chars().take(MAX_NAME).collect();
+        let mut logged = self.logged.lock();
+        if logged.len() > MAX_LOGGED || !logged.insert(name.clone()) {
+            return;
+        }
+        let last = logged.len() > MAX_LOGGED;
+        drop(logged);
+        if last {
+            tracing::warn!("requests under many more names are refused: those are not logged");
+            return;
+        }
+        match refusal {
+            Refusal::Host(host) => {
+                let name = name_of(host).unwrap_or(host);
+                tracing::warn!(
+                    host = name,
+                    "refused a request for a name that is not this server's: if it is one, start with --allow-host {}, or behind a proxy let it pass on the Host that it was asked for",
+                    plain(name).unwrap_or("NAME")
+                );
+            }
+            Refusal::Origin(_) => tracing::warn!(
+                origin = name,
+                "refused a request of a page from elsewhere: if it may use this server, start with --allow-origin {}, or behind a proxy let it pass on the Host that it was asked for",
+                plain(&name).unwrap_or("ORIGIN")
+            ),
+        }
+    }
+
+    /// Logs once that a proxy passes requests on that nobody said is one.
+    fn log_proxy(&self, peer: IpAddr) {
+        if self.proxy_logged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            "a proxy at {peer} passes requests on, and is not trusted to tell for whom: all its clients share the limits of one. Start with --trusted-proxy {peer}"
+        );
+    }
+
+    /// Whether the peer passes this request on for somebody else, and for whom.
+    fn passed_on(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        if self.proxies.trusts(peer) {
+            return Some(self.proxies.client(peer, headers));
+        }
+        if passed_on(headers) && is_near(peer) {
+            self.log_proxy(peer);
+            return Some(peer).filter(|peer| peer.to_canonical().is_loopback());
+        }
+        None
+    }
+
     fn host_is_fine(&self, name: &str) -> bool {
-        let literal = name
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(name);
-        name == "localhost"
-            || literal.parse::<IpAddr>().is_ok()
-            || self.hosts.iter().any(|host| host == name)
+        let literal = match name.strip_prefix('[') {
+            Some(rest) => rest
+                .strip_suffix(']')
+                .is_some_and(|rest| rest.parse::<Ipv6Addr>().is_ok()),
+            None => name.parse::<Ipv4Addr>().is_ok(),
+        };
+        literal || name == "localhost" || self.hosts.iter().any(|host| host == name)
     }
 
     fn origin_is_fine(&self, origin: &str, host: &str) -> bool {
@@ -108,15 +195,59 @@ impl Access {
     }
 }
 
-const HOST_MESSAGE: &str = "This server is not known by that name. Call it by localhost or its IP address, or start it with --allow-host NAME.\n";
-const ORIGIN_MESSAGE: &str = "Pages from elsewhere may not use this server, unless it is started with --allow-origin ORIGIN.\n";
+impl Refusal {
+    /// What whoever sent the request is told.
+    fn message(&self) -> String {
+        match self {
+            Refusal::Host(host) => match name_of(host).and_then(plain) {
+                Some(name) => format!(
+                    "This server is not known by the name {name}. Call it by localhost or its IP address, or start it with --allow-host {name}.\n"
+                ),
+                None => "This server is not known by that name. Call it by localhost or its IP address, or start it with --allow-host NAME.\n".into(),
+            },
+            Refusal::Origin(origin) => format!(
+                "Pages from elsewhere may not use this server, unless it is started with --allow-origin {}.\n",
+                plain(origin).unwrap_or("ORIGIN")
+            ),
+        }
+    }
+}
 
-/// A host without its port.
-fn name_of(host: &str) -> &str {
-    match host.rfind(':') {
+/// A name or an origin that can be shown, and typed, as it is.
+fn plain(text: &str) -> Option<&str> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || b"-._:/[]".contains(&b);
+    (!text.is_empty() && text.len() <= MAX_NAME && text.bytes().all(fine)).then_some(text)
+}
+
+/// A host without its port, of which there is nothing else.
+fn name_of(host: &str) -> Option<&str> {
+    let end = match host.strip_prefix('[') {
         // The colons of an IPv6 address are in brackets.
-        Some(colon) if !host[colon..].contains(']') => &host[..colon],
-        _ => host,
+        Some(rest) => rest.find(']')? + 2,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let (name, port) = host.split_at(end);
+    let fine = match port.strip_prefix(':') {
+        Some(port) => port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok(),
+        None => port.is_empty(),
+    };
+    (fine && !name.is_empty()).then_some(name)
+}
+
+/// On this machine or in a network of its own, where proxies are.
+fn is_near(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, ..] = address.octets();
+            // 100.64.0.0/10: what carriers and container networks use.
+            address.is_loopback()
+                || address.is_private()
+                || address.is_link_local()
+                || (a == 100 && b & 0xc0 == 64)
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
     }
 }
 
@@ -136,25 +267,118 @@ pub async fn check<B: MessageBody>(
     }
 }
 
-fn verdict(request: &HttpRequest) -> Result<(), &'static str> {
+fn verdict(request: &HttpRequest) -> Result<(), String> {
     let access = request
         .app_data::<web::Data<Access>>()
-        .ok_or(HOST_MESSAGE)?;
+        .ok_or("This server has no settings.\n")?;
     let peer = request.peer_addr().map(|peer| peer.ip());
-    // HTTP/2 has the host in the request line instead of a header.
-    let authority = request
-        .uri()
-        .authority()
-        .filter(|_| !request.headers().contains_key(HOST))
-        .map(|authority| authority.as_str());
-    let told = access.proxies.host(peer, request.headers()).or(authority);
-    access.check(request.headers(), told)
+    let told = access.proxies.host(peer, request.headers());
+    access.check(request.headers(), told).map_err(|refusal| {
+        access.log(&refusal);
+        refusal.message()
+    })
+}
+
+/// Finds out who sends a request, and refuses it if they have too many connections already; the socket tells its clients
+/// so itself.
+pub async fn count<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse, Error> {
+    let (caller, passed) = caller(request.request());
+    let refusal = caller.as_ref().and_then(|caller| caller.refusal.clone());
+    if let Some(refusal) = refusal.filter(|_| request.path() != super::SOCKET) {
+        return Ok(request.into_response(busy(&refusal)));
+    }
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    let response = next.call(request).await?;
+    Ok(match passed {
+        None => response.map_into_boxed_body(),
+        Some(passed) => response.map_body(|_, body| {
+            Counted {
+                body: body.boxed(),
+                _passed: passed,
+            }
+            .boxed()
+        }),
+    })
+}
+
+fn busy(refusal: &JobError) -> HttpResponse {
+    let status = match refusal.code {
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let wait = (refusal.retry_after_ms.unwrap_or_default() / 1e3).ceil() as u64;
+    HttpResponse::build(status)
+        .insert_header((RETRY_AFTER, wait))
+        .force_close()
+        .content_type("text/plain; charset=utf-8")
+        .body(format!("{}\n", refusal.message))
+}
+
+fn caller(request: &HttpRequest) -> (Option<Caller>, Option<Passed>) {
+    let (Some(access), Some(guests), Some(peer)) = (
+        request.app_data::<web::Data<Access>>(),
+        request.app_data::<web::Data<Guests>>(),
+        request.peer_addr(),
+    ) else {
+        return (None, None);
+    };
+    let peer = peer.ip();
+    let place = request.conn_data::<Arc<Place>>();
+    let refusal = place.and_then(|place| place.refusal());
+    let Some(address) = access.passed_on(peer, request.headers()) else {
+        let caller = Caller {
+            client: Client::at(peer),
+            limited: guests.limits_apply(peer),
+            refusal,
+        };
+        return (Some(caller), None);
+    };
+    let client = Client::at(address);
+    if let Some(place) = place {
+        place.seen_as(client);
+    }
+    let (passed, refusal) = match (refusal, guests.clone().into_inner().pass(client)) {
+        (Some(refusal), _) | (None, Err(refusal)) => (None, Some(refusal)),
+        (None, Ok(passed)) => (Some(passed), None),
+    };
+    let caller = Caller {
+        client,
+        limited: true,
+        refusal,
+    };
+    (Some(caller), passed)
+}
+
+/// An answer that counts as one of its client's connections until it is sent.
+struct Counted {
+    body: BoxBody,
+    _passed: Passed,
+}
+
+impl MessageBody for Counted {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::HeaderValue;
+    use actix_web::http::header::{HeaderName, HeaderValue};
 
     fn allowed(host: &str, origin: Option<&str>) -> bool {
         let access = Access::new(
@@ -193,6 +417,21 @@ mod tests {
             ":8080",
             "[::1].evil.example",
             "evil.example:127.0.0.1",
+            "localhost:1@evil.example",
+            "localhost@evil.example",
+            "user@localhost",
+            "localhost:1:2",
+            "localhost:",
+            "localhost:http",
+            "localhost:+80",
+            "localhost:99999",
+            "localhost/",
+            "localhost ",
+            "[::1]:1@evil.example",
+            "[::1",
+            "[127.0.0.1]",
+            "::1",
+            "[localhost]",
         ] {
             assert!(!allowed(host, None), "{host}");
         }
@@ -220,6 +459,53 @@ mod tests {
         ] {
             assert!(!allowed(host, Some(origin)), "{origin} at {host}");
         }
+    }
+
+    #[test]
+    fn refusals_name_what_would_let_in() {
+        let message = |host: &str| Refusal::Host(host.into()).message();
+        assert!(message("pictures.example:80").contains("--allow-host pictures.example."));
+        assert!(message("<script>").contains("--allow-host NAME."));
+        let message = |origin: &str| Refusal::Origin(origin.into()).message();
+        assert!(message("https://a.example:8").contains("--allow-origin https://a.example:8."));
+        assert!(message("null\"").contains("--allow-origin ORIGIN."));
+    }
+
+    #[test]
+    fn what_is_logged_is_bounded() {
+        let access = Access::default();
+        for n in 0..1000 {
+            access.log(&Refusal::Host(format!("{}{n}", "x".repeat(n))));
+        }
+        let logged = access.logged.lock();
+        assert_eq!(logged.len(), MAX_LOGGED + 1);
+        assert!(logged.iter().all(|name| name.len() <= MAX_NAME));
+    }
+
+    #[test]
+    fn a_proxy_is_never_this_machine() {
+        let passed_on = |proxies: Vec<super::super::Network>, peer: &str, forwarded: bool| {
+            let access = Access::new(&[], &[], Proxies::new(proxies)).unwrap();
+            let mut headers = HeaderMap::new();
+            if forwarded {
+                let name = HeaderName::from_static("x-forwarded-for");
+                headers.insert(name, HeaderValue::from_static("192.0.2.9"));
+            }
+            let address = access.passed_on(peer.parse().unwrap(), &headers);
+            address.map(|address| address.to_string())
+        };
+        let trusted = || vec!["127.0.0.1".parse().unwrap()];
+        assert_eq!(
+            passed_on(trusted(), "127.0.0.1", true).unwrap(),
+            "192.0.2.9"
+        );
+        assert_eq!(
+            passed_on(trusted(), "127.0.0.1", false).unwrap(),
+            "127.0.0.1"
+        );
+        assert_eq!(passed_on(vec![], "127.0.0.1", true).unwrap(), "127.0.0.1");
+        assert_eq!(passed_on(vec![], "127.0.0.1", false), None);
+        assert_eq!(passed_on(vec![], "10.0.0.1", true), None);
     }
 
     #[test]

@@ -5,24 +5,44 @@ mod metrics;
 mod page;
 mod proxy;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
-pub mod tls;
+mod tls;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService, KeepAlive};
+use actix_server::Server;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, Error, HttpResponse, web};
 use serde_json::json;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 use wire::State;
 
 pub use access::Access;
 pub use proxy::{Network, Proxies};
+pub use tls::Tls;
 
-use crate::session::{Guests, Hub, Phase};
+use crate::session::{Guests, Hub, KeyFile, Phase};
+use stream::{Stream, Watched};
+
+/// Where the WebSocket is.
+const SOCKET: &str = "/ws";
+/// Connections that the kernel keeps until they are looked at.
+const BACKLOG: i32 = 1024;
+/// How long a client may take to send what a request begins with, or to agree on TLS.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a server listens and ends.
 pub struct Options {
@@ -30,10 +50,14 @@ pub struct Options {
     pub threads: usize,
     /// How long running answers may go on after the signal.
     pub drain: Duration,
+    /// How long a client may take nothing of what is there for it.
+    pub patience: Duration,
     pub access: Access,
     pub guests: Arc<Guests>,
-    /// `None` is plain http.
-    pub tls: Option<rustls::ServerConfig>,
+    /// Read anew on SIGHUP.
+    pub keys: Option<KeyFile>,
+    /// `None` is plain http; read anew on SIGHUP.
+    pub tls: Option<Tls>,
 }
 
 /// Why serving ended.
@@ -43,6 +67,33 @@ pub enum Ended {
     Asked,
     /// The device is lost: only a new process may get it back.
     Lost,
+}
+
+/// What every new connection passes.
+struct Door {
+    access: Arc<Access>,
+    guests: Arc<Guests>,
+    tls: Option<Arc<Tls>>,
+    patience: Duration,
+}
+
+impl Door {
+    /// Counts a connection, and agrees on TLS.
+    async fn open(&self, io: TcpStream) -> io::Result<(Stream, SocketAddr)> {
+        let peer = io.peer_addr()?;
+        let address = peer.ip();
+        // A proxy's connections are many clients': those are counted by what they ask for.
+        let limited = !self.access.proxies().trusts(address) && self.guests.limits_apply(address);
+        let place = self.guests.connect(address, limited);
+        let place = place.ok_or(io::ErrorKind::ConnectionRefused)?;
+        let io = Watched::new(io, place, self.patience)?;
+        let Some(tls) = &self.tls else {
+            return Ok((Stream::Plain(io), peer));
+        };
+        let accepted = TlsAcceptor::from(tls.current()).accept(io);
+        let io = tokio::time::timeout(HEAD_PATIENCE, accepted).await??;
+        Ok((Stream::Tls(Box::new(io)), peer))
+    }
 }
 
 /// Serves until SIGTERM or Ctrl-C, then lets running answers finish; or until the device is lost.
@@ -55,51 +106,90 @@ pub async fn serve(
     hub: Arc<Hub>,
     options: Options,
     bound: impl FnOnce(SocketAddr),
-) -> std::io::Result<Ended> {
+) -> io::Result<Ended> {
     let access = Arc::new(options.access);
+    let tls = options.tls.map(Arc::new);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(web::Data::from(app_hub.clone()))
-            .app_data(web::Data::from(access.clone()))
-            .app_data(web::Data::from(guests.clone()))
-            .wrap(from_fn(page::security_headers))
-            .wrap(from_fn(access::check))
-            .route("/ws", web::get().to(socket::open))
-            .route("/healthz", web::get().to(healthz))
-            .route("/healthz", web::head().to(healthz))
-            .route("/readyz", web::get().to(readyz))
-            .route("/readyz", web::head().to(readyz))
-            .route("/metrics", web::get().to(metrics::show))
-            .route("/metrics", web::head().to(metrics::show))
-            .default_service(web::to(page::show))
-    })
-    .workers(options.threads)
-    .client_request_timeout(Duration::from_secs(10))
-    // To actix every WebSocket's end leaves a request unread, after which it would wait for the client to close first.
-    // WebSocket clients wait for us, and the socket has waited for their close frame already.
-    .client_disconnect_timeout(Duration::ZERO)
-    .tcp_nodelay(true)
-    .disable_signals()
-    .shutdown_timeout(3);
-    let server = match options.tls {
-        None => server.bind(options.listen)?,
-        Some(tls) => server.bind_rustls_0_23(options.listen, tls)?,
-    };
-    let address = server.addrs().first().copied().unwrap_or(options.listen);
-    let server = server.run();
+    let door = Arc::new(Door {
+        access: access.clone(),
+        guests: guests.clone(),
+        tls: tls.clone(),
+        patience: options.patience,
+    });
+    let listener = listen(options.listen)?;
+    let address = listener.local_addr()?;
+    let server = Server::build();
+    let shutdown = server.graceful_shutdown_signal();
+    let server = server
+        .workers(options.threads)
+        // What there is room for the guests decide: here nothing must wait unseen.
+        .max_concurrent_connections(usize::MAX >> 1)
+        .disable_signals()
+        .shutdown_timeout(3)
+        .listen("http", listener, move || {
+            let app = App::new()
+                .app_data(web::Data::from(app_hub.clone()))
+                .app_data(web::Data::from(access.clone()))
+                .app_data(web::Data::from(guests.clone()))
+                .wrap(from_fn(access::count))
+                .wrap(from_fn(access::check))
+                .wrap(from_fn(page::security_headers))
+                .route(SOCKET, web::get().to(socket::open))
+                .route("/healthz", web::get().to(healthz))
+                .route("/healthz", web::head().to(healthz))
+                .route("/readyz", web::get().to(readyz))
+                .route("/readyz", web::head().to(readyz))
+                .route("/metrics", web::get().to(metrics::show))
+                .route("/metrics", web::head().to(metrics::show))
+                .default_service(web::to(page::show))
+                .into_factory()
+                .map_err(|error: Error| error.error_response());
+            let (door, shutdown) = (door.clone(), shutdown.clone());
+            let http = HttpService::build()
+                // The stream closes what is idle: it knows whether the last answer has left.
+                .keep_alive(KeepAlive::Os)
+                .client_request_timeout(HEAD_PATIENCE)
+                // To actix every WebSocket's end leaves a request unread, after which it would wait for the client to
+                // close first. WebSocket clients wait for us, and the socket has waited for their close frame already.
+                .client_disconnect_timeout(Duration::ZERO)
+                .graceful_shutdown_signal(move || {
+                    let shutdown = shutdown.clone();
+                    async move { shutdown.notified().await }
+                })
+                .on_connect_ext(|io: &Stream, data: &mut Extensions| {
+                    data.insert(io.place().clone());
+                })
+                .h1(map_config(app, |()| AppConfig::default()));
+            fn_service(move |io: TcpStream| {
+                let door = door.clone();
+                async move {
+                    let (io, peer) = door.open(io).await.map_err(DispatchError::Io)?;
+                    Ok((io, Some(peer)))
+                }
+            })
+            .and_then(http)
+        })?
+        .run();
     let handle = server.handle();
+    let [mut terminate, mut interrupt] = [
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    ];
+    let hangup = signal(SignalKind::hangup())?;
     let serving = actix_web::rt::spawn(server);
-    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests));
+    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests.clone()));
+    let reloading = actix_web::rt::spawn(reload(
+        hangup,
+        hub.clone(),
+        options.guests,
+        options.keys.map(Arc::new),
+        tls,
+    ));
     bound(address);
 
     let ended = tokio::select! {
-        signalled = signalled() => {
-            if let Err(problem) = &signalled {
-                tracing::error!(%problem, "signals can't be heard: shutting down");
-            }
-            Ended::Asked
-        }
+        _ = terminate.recv() => Ended::Asked,
+        _ = interrupt.recv() => Ended::Asked,
         () = lost(&hub) => Ended::Lost,
     };
     let patience = options.drain;
@@ -116,7 +206,8 @@ pub async fn serve(
     let finished = tokio::select! {
         finished = hub.finish(patience) => finished,
         // A second signal means now.
-        _ = self::signalled() => false,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
     };
     if !finished {
         tracing::warn!("answers were cut off: --drain-seconds ran out, or a second signal came");
@@ -126,6 +217,7 @@ pub async fn serve(
     }
     hub.shared.set_phase(Phase::Closing);
     ticking.abort();
+    reloading.abort();
     // The connections' close frames leave meanwhile.
     handle.stop(true).await;
     serving.await.map_err(std::io::Error::other)??;
@@ -140,16 +232,60 @@ async fn lost(hub: &Hub) {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn signalled() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// As the standard library does it, but with a longer queue.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Reads keys and certificates anew at each SIGHUP.
+async fn reload(
+    mut hangup: Signal,
+    hub: Arc<Hub>,
+    guests: Arc<Guests>,
+    keys: Option<Arc<KeyFile>>,
+    tls: Option<Arc<Tls>>,
+) {
+    while hangup.recv().await.is_some() {
+        if keys.is_none() && tls.is_none() {
+            tracing::info!("SIGHUP: there are no keys and no certificates to read anew");
+        }
+        if let Some(keys) = keys.clone() {
+            match read(move || keys.read()).await {
+                Ok(keys) => {
+                    let (added, removed) = guests.set_keys(keys);
+                    hub.end_without_key(|owner| guests.has(owner));
+                    tracing::info!(added, removed, "SIGHUP: the keys were read anew");
+                }
+                Err(problem) => {
+                    tracing::error!("SIGHUP: {problem}: the keys stay what they were");
+                }
+            }
+        }
+        if let Some(tls) = tls.clone() {
+            match read(move || tls.reload()).await {
+                Ok(()) => tracing::info!("SIGHUP: the certificates were read anew"),
+                Err(problem) => {
+                    tracing::error!("SIGHUP: {problem}: the certificates stay what they were");
+                }
+            }
+        }
     }
-    Ok(())
+}
+
+/// Reads files beside what is served.
+async fn read<T: Send + 'static>(
+    files: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let reading = tokio::task::spawn_blocking(files).await;
+    reading.unwrap_or_else(|problem| Err(problem.to_string()))
 }
 
 async fn tick(hub: Arc<Hub>, guests: Arc<Guests>) {

@@ -1,9 +1,12 @@
 //! The page, embedded in the binary: `dist/` as it was when this was built.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::LazyLock;
+use std::task::{Context, Poll};
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{
@@ -11,6 +14,7 @@ use actix_web::http::header::{
     HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::middleware::Next;
+use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -173,10 +177,32 @@ pub async fn show(request: HttpRequest) -> HttpResponse {
         {
             return response
                 .insert_header((CONTENT_ENCODING, name))
-                .body(encoded);
+                .body(Pieces(encoded));
         }
     }
-    response.body(asset.file.plain)
+    response.body(Pieces(asset.file.plain))
+}
+
+/// A file in pieces: what is not sent yet is not copied for each who reads slowly.
+struct Pieces(&'static [u8]);
+
+const PIECE: usize = 16 << 10;
+
+impl MessageBody for Pieces {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let (piece, rest) = self.0.split_at(self.0.len().min(PIECE));
+        self.0 = rest;
+        Poll::Ready((!piece.is_empty()).then_some(Ok(Bytes::from_static(piece))))
+    }
 }
 
 /// Whether an Accept-Encoding header takes this encoding: by its name, or by `*` if it is not named.

@@ -1,12 +1,21 @@
 //! Behind a proxy: who the client is, if the proxy is one that we believe.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, VIA};
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// What proxies add to a request, and programs on this machine do not.
+static ADDED: [HeaderName; 6] = [
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    FORWARDED,
+    VIA,
+];
 
 /// An address, or a network written as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,27 +77,24 @@ impl Proxies {
         Proxies(networks)
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// The client: of the addresses that the request passed, the last that is no trusted proxy.
+    /// The client: of the addresses that the request passed, the last that is no trusted proxy. Where the proxies tell
+    /// none that can be read, it is the last of them that was told of.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
-        let hops: Vec<&str> = headers
-            .get_all(&FORWARDED_FOR)
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .collect();
-        for hop in hops.into_iter().rev() {
+        for hop in hops(headers).iter().rev() {
             if !self.trusts(client) {
                 break;
             }
-            match hop.parse() {
-                Ok(address) => client = address,
-                Err(_) => break,
-            }
+            let Some(address) = node(hop) else { break };
+            client = address;
         }
         client
     }
@@ -100,6 +106,57 @@ impl Proxies {
         }
         headers.get(&FORWARDED_HOST)?.to_str().ok()
     }
+}
+
+/// Whether a proxy passed the request on, by what such add to it.
+pub fn passed_on(headers: &HeaderMap) -> bool {
+    ADDED.iter().any(|name| headers.contains_key(name))
+}
+
+/// Where the request came by, in order: from X-Forwarded-For, or if there is none from Forwarded (RFC 7239).
+fn hops(headers: &HeaderMap) -> Vec<String> {
+    let parts = |name: &HeaderName| -> Vec<String> {
+        headers
+            .get_all(name)
+            .flat_map(|value| {
+                let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+                text.split(',').map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let told = parts(&FORWARDED_FOR);
+    if !told.is_empty() {
+        return told;
+    }
+    let from = |element: &String| {
+        let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+        let mut from = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));
+        from.next().map_or(String::new(), |(_, node)| node.into())
+    };
+    parts(&FORWARDED).iter().map(from).collect()
+}
+
+/// An address as proxies write it: with a port or without, IPv6 in brackets or not, in quotes or not.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"').trim();
+    let (address, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (address, port) = rest.split_once(']')?;
+        // A zone is of the proxy's own machine.
+        let address = address.split('%').next().unwrap_or_default();
+        (IpAddr::V6(address.parse::<Ipv6Addr>().ok()?), port)
+    } else if let Ok(address) = text.parse() {
+        return Some(address);
+    } else {
+        let (address, _) = text.split_once(':')?;
+        (IpAddr::V4(address.parse().ok()?), &text[address.len()..])
+    };
+    let fine = port.strip_prefix(':').is_none_or(|port| {
+        !port.is_empty()
+            && port
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    });
+    (fine && (port.is_empty() || port.starts_with(':'))).then_some(address)
 }
 
 #[cfg(test)]
@@ -146,7 +203,52 @@ mod tests {
             "192.0.2.9"
         );
         assert_eq!(client("192.0.2.1", "1.1.1.1"), "192.0.2.1");
-        assert_eq!(client("10.0.0.1", "nonsense"), "10.0.0.1");
+        assert_eq!(client("192.0.2.1", "1.1.1.1:80"), "192.0.2.1");
+        // What can't be read is the proxy's own.
+        for unread in [
+            "nonsense",
+            "unknown",
+            "",
+            "1.1.1.1, unknown",
+            "_hidden",
+            "1.1.1.1:80:80",
+            "[::1",
+            "1.1.1.1:",
+        ] {
+            assert_eq!(client("10.0.0.1", unread), "10.0.0.1", "{unread}");
+        }
+        assert_eq!(client("10.0.0.1", "1.1.1.1, unknown, 10.0.0.2"), "10.0.0.2");
+        for (told, address) in [
+            ("192.0.2.9:4711", "192.0.2.9"),
+            (" \"192.0.2.9:4711\" ", "192.0.2.9"),
+            ("2001:db8::9", "2001:db8::9"),
+            ("[2001:db8::9]", "2001:db8::9"),
+            ("[2001:db8::9]:4711", "2001:db8::9"),
+            ("\"[2001:db8::9]:4711\"", "2001:db8::9"),
+            ("[fe80::9%eth0]:4711", "fe80::9"),
+            ("1.1.1.1, 192.0.2.9:80, 10.0.0.2:81", "192.0.2.9"),
+        ] {
+            assert_eq!(client("10.0.0.1", told), address, "{told}");
+        }
+        let mut headers = HeaderMap::new();
+        assert!(!passed_on(&headers));
+        headers.insert(
+            FORWARDED,
+            HeaderValue::from_static(
+                "for=1.1.1.1, For=\"[2001:db8::9]:80\";proto=https, host=x;for=10.0.0.3",
+            ),
+        );
+        assert!(passed_on(&headers));
+        let far = |headers: &HeaderMap| proxies.client("10.0.0.1".parse().unwrap(), headers);
+        assert_eq!(far(&headers).to_string(), "2001:db8::9");
+        // A client's own Forwarded counts for nothing beside what the proxy says.
+        headers.insert(FORWARDED_FOR.clone(), HeaderValue::from_static("192.0.2.9"));
+        assert_eq!(far(&headers).to_string(), "192.0.2.9");
+        headers.insert(
+            FORWARDED_FOR.clone(),
+            HeaderValue::from_bytes(b"\xff, 192.0.2.8").unwrap(),
+        );
+        assert_eq!(far(&headers).to_string(), "192.0.2.8");
         let mut headers = HeaderMap::new();
         headers.insert(
             FORWARDED_HOST.clone(),

@@ -8,15 +8,15 @@ use crate::engine::JobError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, rt, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, dev, rt, web};
 use futures_util::Stream;
 use tokio::sync::oneshot;
 use wire::{ErrorCode, PROTOCOL, frame};
 
-use super::Access;
+use super::access::Caller;
 use crate::session::guard::GuardedPayload;
 use crate::session::socket::{Entry, HELLO_BYTES, Socket, unauthorized};
-use crate::session::{Guests, Hub};
+use crate::session::{Guests, Hub, Place};
 
 type BoxedPayloadStream = Pin<Box<dyn Stream<Item = Result<web::Bytes, PayloadError>>>>;
 
@@ -24,7 +24,6 @@ pub async fn open(
     request: HttpRequest,
     payload: web::Payload,
     hub: web::Data<Hub>,
-    access: web::Data<Access>,
     guests: web::Data<Guests>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let mut offered = request
@@ -42,7 +41,10 @@ pub async fn open(
             )));
     }
     let hub = hub.into_inner();
-    let entry = entry(&request, &access, guests.into_inner());
+    let place = request.conn_data::<Arc<Place>>().cloned();
+    let guests = guests.into_inner();
+    let keys = guests.watch();
+    let entry = entry(&request, guests, place.clone());
     let message_bytes = hub.shared.limits.message_bytes;
     let (guarded, verdict) = GuardedPayload::new(payload.into_inner(), message_bytes);
     if matches!(entry, Entry::NeedsKey(_)) {
@@ -61,22 +63,32 @@ pub async fn open(
         .max_continuation_size(most);
     let (hold, released) = oneshot::channel();
     let response = response.map_body(|_, body| Held { body, released }.boxed());
+    if let Some(place) = &place {
+        place.set_in_use(true);
+    }
     rt::spawn(async move {
-        Socket::serve(hub, ws, stream, verdict, entry).await;
+        Socket::serve(hub, ws, stream, verdict, entry, keys).await;
+        if let Some(place) = &place {
+            place.set_in_use(false);
+        }
         drop(hold);
     });
     Ok(response)
 }
 
 /// Who this is, as far as the request tells. Refusals come through the socket: browsers see nothing of an HTTP status.
-fn entry(request: &HttpRequest, access: &Access, guests: Arc<Guests>) -> Entry {
-    let Some(address) = access.client(request) else {
+fn entry(request: &HttpRequest, guests: Arc<Guests>, place: Option<Arc<Place>>) -> Entry {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let Some(caller) = caller else {
         return Entry::Refused(JobError::new(
             ErrorCode::Internal,
             "The connection has no address: connect over TCP.",
         ));
     };
-    let mut guest = match guests.enter(address) {
+    if let Some(refusal) = caller.refusal {
+        return Entry::Refused(refusal);
+    }
+    let mut guest = match guests.enter(caller.client, caller.limited, place) {
         Ok(guest) => guest,
         Err(refusal) => return Entry::Refused(refusal),
     };

@@ -55,7 +55,9 @@ async fn a_lost_device_ends_the_server() {
         threads: 1,
         drain: Duration::from_secs(60),
         access: Access::new(&[], &[], Proxies::new(Vec::new())).unwrap(),
+        patience: Duration::from_secs(30),
         guests: Guests::new(Vec::new(), GuestLimits::default(), 10, false),
+        keys: None,
         tls: None,
     };
     let serving = super::serve(hub, options, |_| {

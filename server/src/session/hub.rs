@@ -1,5 +1,6 @@
 //! All sessions, by their ids.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,25 +63,43 @@ impl Hub {
         );
         let connection = session.connect(|id| self.welcome(id, None, None));
         self.sessions.lock().insert(id, session);
-        while let Some(loneliest) = self.crowded() {
-            if self.expire(&loneliest, Duration::ZERO, Instant::now()) {
+        while let Some(one) = self.crowded() {
+            if self.expire(&one, Duration::ZERO, Instant::now()) {
                 break;
             }
         }
         Ok(connection)
     }
 
-    /// The session left alone longest, if there are too many.
+    /// The session to go, if there are too many: of the client that has most of them, the one left alone longest. Those
+    /// that somebody is connected to stay.
     fn crowded(&self) -> Option<Arc<Session>> {
         let sessions = self.sessions.lock();
         if sessions.len() <= self.shared.options.max_sessions {
             return None;
         }
+        let mut counts: HashMap<Client, usize> = HashMap::new();
+        for session in sessions.values() {
+            *counts.entry(session.client).or_default() += 1;
+        }
         let alone = sessions
             .values()
             .filter_map(|session| Some((session.alone_since()?, session)));
-        let loneliest = alone.min_by_key(|(since, _)| *since);
-        loneliest.map(|(_, session)| session.clone())
+        let first = alone.max_by_key(|(since, session)| {
+            let count = counts.get(&session.client).copied();
+            (count, Reverse(*since))
+        });
+        first.map(|(_, session)| session.clone())
+    }
+
+    /// Ends the sessions that nobody is connected to and whose key is no longer one; connections see to their own.
+    pub fn end_without_key(&self, has: impl Fn(KeyId) -> bool) {
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            if session.owner.is_some_and(|owner| !has(owner)) {
+                self.expire(&session, Duration::ZERO, Instant::now());
+            }
+        }
     }
 
     /// Connects to an earlier session, taking it over from a connection that may still be there.

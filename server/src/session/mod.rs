@@ -38,7 +38,7 @@ use crate::metrics::METRICS;
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
-pub use guests::{Guest, GuestLimits, Guests, Key};
+pub use guests::{Guest, GuestLimits, Guests, Key, KeyFile, Passed, Place};
 pub use hub::{Hub, Resumed};
 pub use shared::{Options, Phase, Shared};
 pub use spans::Spans;
@@ -52,6 +52,8 @@ pub struct Session {
     asker: Asker,
     /// The API key it was opened with; resuming takes the same.
     owner: Option<KeyId>,
+    /// Whose share of the server it takes.
+    client: Client,
     shared: Arc<Shared>,
     inner: Mutex<Inner>,
     /// Too much is unsent.
@@ -165,6 +167,7 @@ impl Session {
                 tag,
                 asker,
                 owner,
+                client,
                 shared,
                 inner: Mutex::new(Inner {
                     state: State::new(setup),

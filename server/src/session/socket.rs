@@ -11,6 +11,7 @@ use actix_ws::{
 };
 use bytestring::ByteString;
 use futures_util::{FutureExt, Sink};
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
@@ -89,6 +90,7 @@ impl Socket {
         mut stream: AggregatedMessageStream,
         verdict: Rc<Verdict>,
         entry: Entry,
+        mut keys: watch::Receiver<u64>,
     ) {
         if hub.shared.phase() != Phase::Serving {
             let error = JobError::new(
@@ -102,6 +104,7 @@ impl Socket {
             Ok(admitted) => admitted,
             Err(end) => return leave(ws, &mut stream, end).await,
         };
+        guest.settle();
         // From before the welcome, so that no change after it is missed.
         let status = hub.shared.watch();
         let connection = match hub.open(owner, guest.client()) {
@@ -134,7 +137,7 @@ impl Socket {
             socket.first = false;
             socket.hello(hello);
         }
-        let end = socket.run(status).await;
+        let end = socket.run(status, &mut keys).await;
         tracing::debug!(
             session = socket.connection.tag(),
             ?end,
@@ -142,12 +145,19 @@ impl Socket {
         );
         match end {
             End::Finished => socket.hub.close(&socket.connection),
+            _ if socket.is_locked_out() => socket.hub.close(&socket.connection),
             _ => socket.connection.detach(),
         }
         leave(socket.ws, &mut socket.stream, end).await;
     }
 
-    async fn run(&mut self, mut status: StatusWatch) -> End {
+    /// Whether the key that the session was opened with is no longer one.
+    fn is_locked_out(&self) -> bool {
+        let owner = self.connection.owner();
+        owner.is_some_and(|owner| !self.guest.guests().has(owner))
+    }
+
+    async fn run(&mut self, mut status: StatusWatch, keys: &mut watch::Receiver<u64>) -> End {
         loop {
             if self.text.is_none() {
                 match self.connection.next() {
@@ -182,6 +192,7 @@ impl Socket {
                 breach = verdict.given() => Step::Verdict(breach),
                 () = connection.changed() => Step::Again,
                 () = status.changed() => Step::Status,
+                Ok(()) = keys.changed() => Step::Keys,
                 () = sleep_until(deadline.into()) => Step::Time,
             };
             let end = match step {
@@ -191,6 +202,7 @@ impl Socket {
                 Step::Verdict(breach) => Some(self.judged(breach)),
                 Step::Again => None,
                 Step::Status => self.status(),
+                Step::Keys => self.is_locked_out().then(locked_out),
                 Step::Time => self.ping().await,
             };
             if let Some(end) = end {
@@ -394,11 +406,21 @@ enum Step {
     /// The session has something to say.
     Again,
     Status,
+    /// The keys were read anew.
+    Keys,
     Time,
 }
 
 fn too_slow() -> End {
     End::Close(close::TOO_SLOW, "the client does not read")
+}
+
+fn locked_out() -> End {
+    let message = "The API key is no longer one that this server takes.";
+    End::Refuse(
+        JobError::new(ErrorCode::Unauthorized, message),
+        close::UNAUTHORIZED,
+    )
 }
 
 fn taken_over() -> End {

@@ -180,6 +180,65 @@ fn nothing_is_taken_while_the_server_drains() {
 }
 
 #[test]
+fn who_has_most_sessions_loses_one_first() {
+    let rig = rig();
+    let far = Client::at(std::net::Ipv4Addr::new(192, 0, 2, 1).into());
+    let stranger = rig.hub.open(None, far).unwrap();
+    stranger.detach();
+    std::thread::sleep(Duration::from_millis(2));
+    rig.connection.detach();
+    std::thread::sleep(Duration::from_millis(2));
+    let resume = |connection: &Connection| {
+        let session = connection.id().into();
+        let resume = wire::Resume {
+            session,
+            last_event: 0,
+        };
+        rig.hub
+            .resume(&resume, None)
+            .map(|connection| connection.detach())
+            .err()
+    };
+    // The stranger is alone for longest, and has one session alone.
+    for _ in 0..20 {
+        rig.hub.open(None, local()).unwrap().detach();
+    }
+    assert_eq!(rig.hub.count(), (3, 0));
+    assert_eq!(resume(&stranger), None);
+    assert_eq!(resume(&rig.connection), Some(Reason::Expired));
+    // Whoever is there stays, however many they are.
+    let there: Vec<_> = (0..2)
+        .map(|_| rig.hub.open(None, local()).unwrap())
+        .collect();
+    rig.hub.open(None, local()).unwrap();
+    assert!(there.iter().all(Connection::is_current));
+    assert_eq!(resume(&stranger), Some(Reason::Expired));
+}
+
+#[test]
+fn sessions_of_a_key_that_is_gone_end() {
+    let rig = rig();
+    let (gone, kept) = (KeyId::of("gone"), KeyId::of("kept"));
+    let open = |key| rig.hub.open(Some(key), Client::Key(key)).unwrap();
+    let (theirs, others) = (open(gone), open(kept));
+    theirs.detach();
+    others.detach();
+    rig.hub.end_without_key(|key| key == kept);
+    // With a connection it is that which sees to it.
+    assert_eq!(rig.hub.count(), (2, 1));
+    let resume = |connection: &Connection, key| {
+        let session = connection.id().into();
+        let resume = wire::Resume {
+            session,
+            last_event: 0,
+        };
+        rig.hub.resume(&resume, Some(key)).err()
+    };
+    assert_eq!(resume(&theirs, gone), Some(Reason::Expired));
+    assert_eq!(resume(&others, kept), None);
+}
+
+#[test]
 fn sessions_are_bounded_and_the_loneliest_goes() {
     let rig = rig();
     let second = rig.hub.open(None, local()).unwrap();
