@@ -1,6 +1,7 @@
 //! The session's questions: from `ask` to `done`, in order within a conversation.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use wire::{
@@ -354,6 +355,7 @@ impl State {
             received: ask.received,
             deadline: ask.deadline,
             events: self.setup.events.clone(),
+            open: Arc::new(()),
         })));
     }
 

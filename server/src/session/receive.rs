@@ -285,7 +285,7 @@ impl State {
                     cached: false,
                 };
                 let job = PictureJob {
-                    session: self.setup.asker.session,
+                    asker: self.setup.asker,
                     key: picture.key,
                     pixels: Arc::new(decoded.pixels),
                     events: self.setup.events.clone(),
