@@ -1,5 +1,6 @@
 //! All sessions, by their ids.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,16 +71,23 @@ impl Hub {
         Ok(connection)
     }
 
-    /// The session left alone longest, if there are too many.
+    /// If there are too many, the one left alone longest of the client that has most and has left one alone.
     fn crowded(&self) -> Option<Arc<Session>> {
         let sessions = self.sessions.lock();
         if sessions.len() <= self.shared.options.max_sessions {
             return None;
         }
+        let mut counts: HashMap<u128, usize> = HashMap::new();
+        for session in sessions.values() {
+            *counts.entry(session.asker.client).or_default() += 1;
+        }
         let alone = sessions
             .values()
             .filter_map(|session| Some((session.alone_since()?, session)));
-        let loneliest = alone.min_by_key(|(since, _)| *since);
+        let loneliest = alone.min_by_key(|(since, session)| {
+            let count = counts.get(&session.asker.client).copied().unwrap_or(0);
+            (Reverse(count), *since)
+        });
         loneliest.map(|(_, session)| session.clone())
     }
 
@@ -152,12 +160,20 @@ impl Hub {
     /// Ends what took too long: sessions without a connection, uploads without bytes. Call it every second or so.
     pub fn tick(&self, now: Instant) {
         let patience = seconds(self.shared.limits.resume_seconds);
-        let short = self.shared.budget.was_short();
+        self.shared.relieve(0);
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             if !self.expire(&session, patience, now) {
-                session.tick(short, now);
+                session.tick(now);
             }
+        }
+    }
+
+    /// For so long the process stood still: what nobody could send meanwhile is not late.
+    pub fn forgive(&self, time: Duration, now: Instant) {
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            session.forgive(time, now);
         }
     }
 
@@ -168,16 +184,17 @@ impl Hub {
         (sessions.len(), connected.count())
     }
 
-    /// Waits until no question is open, at most so long; true if none is.
+    /// Waits until no question is open but those that wait for their clients, at most so long; true if none is.
     pub async fn finish(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         loop {
+            let now = Instant::now();
             let busy = self
                 .sessions
                 .lock()
                 .values()
-                .any(|session| session.is_busy());
-            if !busy || Instant::now() >= end {
+                .any(|session| session.is_busy(now));
+            if !busy || now >= end {
                 return !busy;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
