@@ -105,6 +105,8 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
         decode: decode_settings(settings),
         upload_memory: settings.limits.upload_memory.0,
         picture_memory: settings.limits.picture_memory.0,
+        session_memory: settings.limits.session_memory.0,
+        message_memory: settings.limits.message_memory.0,
         max_sessions: usize::try_from(settings.access.max_connections)
             .unwrap_or(usize::MAX)
             .saturating_mul(2),

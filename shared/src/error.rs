@@ -36,7 +36,7 @@ codes! {
     HelloLate = "hello_late", "A `hello` that is not the first message.";
     Unauthorized = "unauthorized", "No API key, or a wrong one.";
     RateLimited = "rate_limited", "Too many connections or requests from this key or address.";
-    Busy = "busy", "The queue is full.";
+    Busy = "busy", "The queue is full, or memory that all clients share, and this one has most of it.";
     Loading = "loading", "The model is still loading.";
     Draining = "draining", "The server is shutting down.";
     UploadTooLarge = "upload_too_large", "More bytes than `limits.upload_bytes`.";

@@ -198,8 +198,8 @@ def noise_fixture():
 class RawSocket:
     """A WebSocket by hand, to send what no client library would."""
 
-    def __init__(self, port: int):
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+    def __init__(self, port: int, source: str = "127.0.0.1"):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
         self.sock.sendall(
             b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -270,8 +270,8 @@ class RawSocket:
 def raw(server):
     sockets = []
 
-    def open_raw(port: int | None = None) -> RawSocket:
-        sockets.append(RawSocket(port or server.port))
+    def open_raw(port: int | None = None, **options) -> RawSocket:
+        sockets.append(RawSocket(port or server.port, **options))
         return sockets[-1]
 
     yield open_raw

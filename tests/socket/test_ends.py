@@ -62,6 +62,25 @@ def test_a_drain_has_an_end(serve, connect):
     assert server.process.wait(PATIENCE) == 0
 
 
+def test_a_drain_waits_for_no_upload(serve, connect):
+    """A question about a picture that does not come ends with the rest, long before the time for a drain is over."""
+    server = serve("--drain-seconds", "120", *TALKATIVE)
+    server.wait_ready()
+    client = connect(server.ws)
+    client.send(type="upload", upload=1, bytes=1000)
+    client.ask("a", "What is it?", upload=1)
+    client.until("queued")
+    client.ask("b", "Hello", sampling={"max_new_tokens": 500})
+    client.until("token")
+    before = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert client.done("b")["finish_reason"] in ("stop", "length")
+    assert client.done("a")["finish_reason"] == "cancelled"
+    assert client.closed() == 1001
+    assert server.process.wait(60) == 0
+    assert time.monotonic() - before < 60
+
+
 def test_ctrl_c_ends_an_idle_server_at_once(serve):
     """However long answers may take to finish: there are none."""
     server = serve("--drain-seconds", "3600")

@@ -60,8 +60,10 @@ limits! {
     upload_idle_seconds: f64 = 30.0, seconds; "How long an upload may stand still."
     request_seconds: f64 = 600.0, seconds; "How long an answer may take."
     stall_seconds: f64 = 30.0, seconds; "How long a client may not read, of an answer over plain HTTP too."
-    upload_memory: Bytes = Bytes(GIB); "Memory for the files on their way, of all sessions together."
-    picture_memory: Bytes = Bytes(4 * GIB); "Memory for the pixels of kept pictures, of all sessions together; beyond, pictures of sessions without a connection go, then those used longest ago."
+    upload_memory: Bytes = Bytes(GIB); "Memory for the files on their way, of all sessions together; beyond, the stalest uploads of the key or address that has most of it end."
+    session_memory: Bytes = Bytes(256 * MIB); "Memory for histories, open questions, and messages that are unsent or kept for a resume, of all sessions together; beyond, the key or address that has most of it loses some: sessions without a connection first."
+    message_memory: Bytes = Bytes(64 * MIB); "Memory for messages that have begun to come and are not whole, of all connections together; beyond, connections of the key or address that has most of it close."
+    picture_memory: Bytes = Bytes(4 * GIB); "Memory for the pixels of kept pictures, of all sessions together; beyond, pictures of the key or address that keeps most go: of sessions without a connection first, then those used longest ago."
     decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together; a picture that takes more alone is refused."
     decode_seconds: f64 = 20.0, seconds; "Processor time that decoding one picture may take."
 }
@@ -97,6 +99,16 @@ impl LimitArgs {
                 self.upload_bytes.0,
             ),
             ("--upload-memory", self.upload_memory, self.upload_bytes.0),
+            (
+                "--session-memory",
+                self.session_memory,
+                self.replay_bytes.0 + 16 * self.message_bytes.0,
+            ),
+            (
+                "--message-memory",
+                self.message_memory,
+                4 * self.message_bytes.0,
+            ),
         ];
         if let Some((flag, _, least)) = at_least.iter().find(|(_, value, least)| value.0 < *least) {
             return Err(format!("{flag} must be at least {}", Bytes(*least)));

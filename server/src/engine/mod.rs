@@ -24,11 +24,14 @@ mod workers;
 #[cfg(test)]
 mod workers_tests;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::{ErrorCode, State};
 
@@ -38,6 +41,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::Quantize;
 use crate::device::{Target, tell_memory};
 use crate::glm4v::LoadError;
+use crate::intake::Asker;
 use crate::kernels::PAGE;
 use crate::loading::Loading;
 use reading::{Language, Read, Reader, Text};
@@ -93,6 +97,8 @@ pub enum Command {
         request: u64,
         read: Result<Box<Read>, JobError>,
     },
+    /// There is a question too many, of somebody who has fewer than another: the newest of whoever has most ends with `busy`.
+    GiveWay,
     /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
     Cancel {
         request: u64,
@@ -117,19 +123,26 @@ pub enum Command {
     Shutdown,
 }
 
-/// How many questions are open with a worker, and how long one takes.
+/// How many questions are open with a worker and whose they are, and how long one takes.
 pub(crate) struct Load {
-    open: AtomicUsize,
+    open: Mutex<Open>,
     most: usize,
     slots: usize,
     /// Running mean of an answer's time in its slot, in microseconds.
     answer_us: AtomicU64,
 }
 
+#[derive(Default)]
+struct Open {
+    all: usize,
+    /// By client, and of each by session.
+    clients: HashMap<u128, (usize, HashMap<u64, usize>)>,
+}
+
 impl Load {
     fn new(settings: &Settings) -> Self {
         Load {
-            open: AtomicUsize::new(0),
+            open: Mutex::default(),
             most: settings.queue + settings.max_batch,
             slots: settings.max_batch,
             answer_us: AtomicU64::new(1_000_000),
@@ -137,35 +150,73 @@ impl Load {
     }
 
     fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+        self.open.lock().all
     }
 
-    fn enter(&self) -> Result<(), JobError> {
-        let entered = self
-            .open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-                (open < self.most).then_some(open + 1)
-            });
-        let Err(open) = entered else { return Ok(()) };
+    /// A question of this one's; whether another has to give way to it, since the queue is full and another client has more
+    /// in it than this one will, or another session of the client that will have most.
+    fn enter(&self, asker: Asker) -> Result<bool, JobError> {
+        let mut open = self.open.lock();
+        let full = open.all >= self.most;
+        if full {
+            let most = open.clients.values().map(|(all, _)| *all).max();
+            let (own, of_session, of_sessions) = match open.clients.get(&asker.client) {
+                Some((all, sessions)) => (
+                    *all,
+                    sessions.get(&asker.session).copied().unwrap_or(0),
+                    sessions.values().max().copied().unwrap_or(0),
+                ),
+                None => (0, 0, 0),
+            };
+            let most = most.unwrap_or(0);
+            let another_client = most > own + 1;
+            let another_session = own >= most && of_sessions > of_session + 1;
+            if !another_client && !another_session {
+                return Err(self.busy(open.all, "questions are waiting already"));
+            }
+        }
+        open.all += 1;
+        let (all, sessions) = open.clients.entry(asker.client).or_default();
+        *all += 1;
+        *sessions.entry(asker.session).or_default() += 1;
+        Ok(full)
+    }
+
+    /// Why a question has no place among the `open` ones, and when it may.
+    fn busy(&self, open: usize, what: &str) -> JobError {
         let ahead = (open / self.slots.max(1)).max(1) as f64;
         let wait = ahead * self.answer_us.load(Ordering::Relaxed) as f64 / 1e3;
-        Err(JobError::new(
-            ErrorCode::Busy,
-            format!(
-                "{open} questions are waiting already: ask again in {:.0} s.",
-                (wait / 1e3).ceil()
-            ),
-        )
-        .retry_after(wait))
+        let seconds = (wait / 1e3).ceil();
+        let message = format!("{open} {what}: ask again in {seconds:.0} s.");
+        JobError::new(ErrorCode::Busy, message).retry_after(wait)
     }
 
-    pub(crate) fn leave(&self) {
+    /// What a question is told that gives way.
+    pub(crate) fn gave_way(&self) -> JobError {
+        self.busy(
+            self.open(),
+            "questions are waiting, most of them this client's",
+        )
+    }
+
+    pub(crate) fn leave(&self, asker: Asker) {
+        let mut open = self.open.lock();
         // Never below none: a count gone wrong must not refuse everyone for ever.
-        let _ = self
-            .open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-                open.checked_sub(1)
-            });
+        open.all = open.all.saturating_sub(1);
+        let Entry::Occupied(mut own) = open.clients.entry(asker.client) else {
+            return;
+        };
+        let (all, sessions) = own.get_mut();
+        *all = all.saturating_sub(1);
+        if let Entry::Occupied(mut of_session) = sessions.entry(asker.session) {
+            *of_session.get_mut() -= 1;
+            if *of_session.get() == 0 {
+                of_session.remove();
+            }
+        }
+        if *all == 0 {
+            own.remove();
+        }
     }
 
     /// An answer held its slot this long.
@@ -223,13 +274,13 @@ impl Engine {
     /// Gives the session's worker a picture; with eager encoding it is looked at as soon as the device is free. Giving the same
     /// key again is cheap and answers `Encoded { cached: true }` if it is still there. While the model loads it waits.
     pub fn picture(&self, job: PictureJob) {
-        if let Some(worker) = self.workers.home(job.session) {
+        if let Some(worker) = self.workers.home(job.asker.session) {
             worker.send(Command::Picture(job));
         }
     }
 
-    /// Queues a question. Refused at once when the queue of the session's worker is full (`busy`, with an honest `retry_after_ms`), while
-    /// loading or failed; otherwise events follow, the first being `Queued`.
+    /// Queues a question. Refused at once when the queue of the session's worker is full and no client has more in it (`busy`,
+    /// with an honest `retry_after_ms`), while loading or failed; otherwise events follow, the first being `Queued`.
     pub fn ask(&self, mut job: AskJob) -> Result<(), JobError> {
         match self.status.borrow().state {
             State::Ready | State::Draining => {}
@@ -246,13 +297,17 @@ impl Engine {
             .workers
             .home(job.asker.session)
             .ok_or_else(not_running)?;
-        worker.load.enter()?;
+        let asker = job.asker;
+        let full = worker.load.enter(asker)?;
         let reader = worker.reader.as_ref();
         let reading = reader.map(|reader| (reader, Text::of(&mut job)));
         worker.commands.send(Command::Ask(job)).map_err(|_| {
-            worker.load.leave();
+            worker.load.leave(asker);
             not_running()
         })?;
+        if full {
+            worker.send(Command::GiveWay);
+        }
         // Behind the question, so that it is there when its text was read.
         if let Some((reader, text)) = reading {
             reader.read(text);

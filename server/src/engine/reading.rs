@@ -1,7 +1,7 @@
 //! Questions become tokens on a thread of their own: a long text must hold up nobody's next token.
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Condvar, Mutex};
 use wire::ErrorCode;
@@ -25,6 +25,7 @@ pub struct Text {
     question: String,
     has_picture: bool,
     sampling: SamplingParams,
+    open: Weak<()>,
 }
 
 impl Text {
@@ -37,6 +38,7 @@ impl Text {
             question: std::mem::take(&mut job.question),
             has_picture: job.picture.is_some(),
             sampling: job.sampling.clone(),
+            open: Arc::downgrade(&job.open),
         }
     }
 }
@@ -120,6 +122,13 @@ struct Line {
     closed: bool,
 }
 
+impl Line {
+    /// Gives back the memory of what nobody waits for any more.
+    fn drop_ended(&mut self) {
+        self.texts.take_where(|text| text.open.strong_count() == 0);
+    }
+}
+
 impl Reader {
     /// Starts the thread, which ends with the reader.
     pub fn start(
@@ -150,9 +159,21 @@ impl Reader {
         Ok(Reader { shared })
     }
 
+    /// Reads it when it is its turn, unless the question is over by then.
     pub fn read(&self, text: Text) {
-        self.shared.line.lock().texts.push(text.asker, text);
+        let mut line = self.shared.line.lock();
+        line.drop_ended();
+        line.texts.push(text.asker, text);
+        drop(line);
         self.shared.news.notify_one();
+    }
+}
+
+#[cfg(test)]
+impl Reader {
+    /// Texts in line.
+    pub fn waiting(&self) -> usize {
+        self.shared.line.lock().texts.len()
     }
 }
 
@@ -171,6 +192,7 @@ impl Shared {
             if line.closed {
                 return None;
             }
+            line.drop_ended();
             if let Some(text) = line.texts.pop(|_| true) {
                 return Some(text);
             }

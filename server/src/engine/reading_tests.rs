@@ -55,6 +55,22 @@ fn a_question_ends_while_it_is_read() {
 }
 
 #[test]
+fn the_texts_of_questions_that_are_over_are_not_kept() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let texts = [(); 24].map(|()| client.ask(None, &[], &longest(), 1));
+    for text in texts {
+        engine.cancel(text);
+    }
+    for text in texts {
+        client.answer(text);
+    }
+    client.ask(None, &[], "a", 3);
+    let reader = engine.workers.all()[0].reader.as_ref().unwrap();
+    assert!(reader.waiting() <= 1, "{} are left", reader.waiting());
+}
+
+#[test]
 fn an_answer_that_looks_like_a_picture_is_none() {
     let engine = start(Settings::default());
     let config = &tiny().unwrap().0.config;

@@ -36,6 +36,8 @@ pub struct Sequence {
     /// `Usage::cached_tokens`, from the first time that it ran.
     cached_tokens: Option<usize>,
     times: Times,
+    /// See [`AskJob::open`].
+    _open: Arc<()>,
 }
 
 struct Times {
@@ -74,6 +76,7 @@ impl Sequence {
             stream,
             told: None,
             cached_tokens: None,
+            _open: job.open,
             times: Times {
                 received: job.received,
                 picture: None,

@@ -57,6 +57,7 @@ pub(super) fn tiny() -> Result<(Arc<Checkpoint>, Target), LoadError> {
 
 /// A session: it hears its events through a channel.
 pub(super) struct Client {
+    pub client: u128,
     pub session: u64,
     engine: Engine,
     pub sink: Arc<Sink>,
@@ -114,11 +115,20 @@ impl Client {
             away: false.into(),
             panics: Mutex::new(None),
         };
+        let session = engine.next_id();
         Client {
-            session: engine.next_id(),
+            client: session.into(),
+            session,
             engine: engine.clone(),
             sink: Arc::new(sink),
             events,
+        }
+    }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            client: self.client,
+            session: self.session,
         }
     }
 
@@ -134,7 +144,7 @@ impl Client {
 
     pub fn show_as(&self, key: PictureKey, shade: u8) {
         self.engine.picture(PictureJob {
-            session: self.session,
+            asker: self.asker(),
             key,
             pixels: picture(shade),
             events: self.sink.clone(),
@@ -176,10 +186,7 @@ impl Client {
     ) -> Result<u64, JobError> {
         let request = self.engine.next_id();
         self.engine.ask(AskJob {
-            asker: Asker {
-                client: self.session.into(),
-                session: self.session,
-            },
+            asker: self.asker(),
             conversation: self.session,
             request,
             picture,
@@ -192,6 +199,7 @@ impl Client {
             received: Instant::now(),
             deadline: Instant::now() + deadline,
             events: self.sink.clone(),
+            open: Arc::new(()),
         })?;
         Ok(request)
     }
@@ -491,6 +499,128 @@ fn cancelling_ends_waiting_and_running_questions() {
     let next = client.answer(client.ask(None, &[], "next", 3));
     assert_eq!(next.finish, Some(FinishReason::Length));
     assert_eq!(engine.open_requests(), 0);
+}
+
+/// The queue is full of one client's questions: the newest of them gives way to another's.
+#[test]
+fn whoever_has_nothing_in_line_finds_a_place() {
+    let engine = start(Settings {
+        max_batch: 1,
+        queue: 2,
+        ..Settings::default()
+    });
+    let (mut greedy, small) = (Client::new(&engine), Client::new(&engine));
+    // None of its answers ends meanwhile.
+    greedy.sink.stalled.store(true, Ordering::Relaxed);
+    let mut asked = vec![
+        greedy.ask(None, &[], "more", 5),
+        greedy.ask(None, &[], "more", 5),
+        greedy.ask(None, &[], "more", 5),
+    ];
+    let refused = greedy.ask_until(None, &[], "more", 5, PATIENCE);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Busy);
+    // Another session makes it no other client, but among its own it has a share.
+    greedy.session = engine.next_id();
+    asked.push(greedy.ask(None, &[], "more", 5));
+    let gave_way = greedy.answer(asked.remove(2)).error.unwrap();
+    assert_eq!(gave_way.code, ErrorCode::Busy);
+    let refused = greedy.ask_until(None, &[], "more", 5, PATIENCE);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Busy);
+    let answer = small.answer(small.ask(None, &[], "one", 5));
+    assert_eq!(answer.finish, Some(FinishReason::Length));
+    let gave_way = greedy.answer(asked.remove(1)).error.unwrap();
+    assert_eq!(gave_way.code, ErrorCode::Busy);
+    assert!(gave_way.retry_after_ms.unwrap() > 0.0);
+    greedy.sink.stalled.store(false, Ordering::Relaxed);
+    for request in asked {
+        assert!(greedy.answer(request).finish.is_some());
+    }
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn pictures_are_looked_at_by_turns() {
+    let (go, wait) = channel::<()>();
+    let setup = move || {
+        let first = std::cell::Cell::new(true);
+        faults::install(Box::new(move |what, _| {
+            if what == "picture" && first.replace(false) {
+                // Until all are in line.
+                let _ = wait.recv();
+            }
+            Ok(())
+        }));
+    };
+    let engine = start_several(Settings::default(), vec![setup]);
+    let (many, other) = (Client::new(&engine), Client::new(&engine));
+    for shade in 0..8 {
+        many.show(shade);
+    }
+    // Told to the same client, so that the order is seen.
+    let key = PictureKey {
+        scope: other.session,
+        sha256: [100; 32],
+    };
+    engine.picture(PictureJob {
+        asker: other.asker(),
+        key,
+        pixels: picture(100),
+        events: many.sink.clone(),
+    });
+    go.send(()).unwrap();
+    let order: Vec<PictureKey> = (0..9)
+        .map(|_| {
+            loop {
+                if let Event::Encoded { key, .. } = many.next() {
+                    break key;
+                }
+            }
+        })
+        .collect();
+    // The first was begun before the other came.
+    let place = order.iter().position(|it| *it == key).unwrap();
+    assert!(place <= 2, "the other's came {place} others later");
+}
+
+/// Where pictures are looked at for questions alone.
+#[test]
+fn a_picture_that_nobody_asks_about_any_more_is_not_looked_at() {
+    let looked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (go, wait) = channel::<()>();
+    let count = looked.clone();
+    let setup = move || {
+        let first = std::cell::Cell::new(true);
+        faults::install(Box::new(move |what, _| {
+            if what == "answer" && first.replace(false) {
+                let _ = wait.recv();
+            }
+            if what == "picture" {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        }));
+    };
+    let settings = Settings {
+        eager_encode: false,
+        ..Settings::default()
+    };
+    let engine = start_several(settings, vec![setup]);
+    let client = Client::new(&engine);
+    let first = client.ask(None, &[], "first", 3);
+    while !matches!(client.next(), Event::Started { .. }) {}
+    let asked: Vec<u64> = (0..4)
+        .map(|shade| client.ask(Some(client.show(shade)), &[], "what?", 3))
+        .collect();
+    for request in &asked {
+        engine.cancel(*request);
+    }
+    go.send(()).unwrap();
+    for request in asked {
+        assert_eq!(client.answer(request).finish, Some(FinishReason::Cancelled));
+    }
+    client.answer(first);
+    client.answer(client.ask(None, &[], "last", 3));
+    assert_eq!(looked.load(Ordering::Relaxed), 0);
 }
 
 #[test]

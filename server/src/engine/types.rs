@@ -21,7 +21,7 @@ pub struct PictureKey {
 
 /// A picture to look at.
 pub struct PictureJob {
-    pub session: u64,
+    pub asker: Asker,
     pub key: PictureKey,
     pub pixels: Arc<Pixels>,
     pub events: Arc<dyn EventSink>,
@@ -44,6 +44,8 @@ pub struct AskJob {
     /// When the answer must be over.
     pub deadline: Instant,
     pub events: Arc<dyn EventSink>,
+    /// Lives as long as the question is open: what still waits to be done for one that is over is dropped.
+    pub open: Arc<()>,
 }
 
 /// Where a session's events go. Called on the worker's thread: it must not block.

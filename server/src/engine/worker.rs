@@ -5,7 +5,7 @@
 
 mod looking;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use super::types::{AskJob, Event, JobError, PictureKey};
 use super::{Command, Load, Settings};
 use crate::device::{device_memory, tell_memory};
 use crate::glm4v::{IMAGE, Model, positions};
-use crate::intake::FairQueue;
+use crate::intake::{Asker, FairQueue};
 use crate::kernels::{Arena, Span};
 use crate::metrics::{METRICS, Share};
 use crate::text::{AnswerStream, Tokenizer, prompt};
@@ -40,8 +40,8 @@ pub struct Worker {
     waiting: FairQueue<Sequence>,
     slots: Vec<Running>,
     pictures: HashMap<PictureKey, Picture>,
-    /// Pictures to look at, in order of arrival.
-    line: VecDeque<PictureKey>,
+    /// Pictures to look at, each with who asked for that.
+    line: FairQueue<(Asker, PictureKey)>,
     looking: Option<Looking>,
     /// The ids before a picture's vectors, as every conversation about one begins.
     opening: Vec<u32>,
@@ -72,7 +72,7 @@ impl Worker {
             waiting: FairQueue::default(),
             slots: Vec::new(),
             pictures: HashMap::new(),
-            line: VecDeque::new(),
+            line: FairQueue::default(),
             looking: None,
             opening,
             model,
@@ -96,7 +96,7 @@ impl Worker {
         loop {
             let busy = !self.slots.is_empty()
                 || self.looking.is_some()
-                || self.next_picture().is_some()
+                || !self.line.is_empty()
                 || self.waiting.iter().any(|s| self.is_ready(s));
             let command = if busy {
                 commands.try_recv().ok()
@@ -139,7 +139,10 @@ impl Worker {
     /// A command, whose panic ends it alone.
     fn take(&mut self, command: Command) {
         let (request, mut asker) = match &command {
-            Command::Ask(job) => (Some(job.request), Some(job.events.clone())),
+            Command::Ask(job) => {
+                let asker = (job.asker, job.events.clone());
+                (Some(job.request), Some(asker))
+            }
             Command::Read { request, .. } => (Some(*request), None),
             _ => (None, None),
         };
@@ -148,10 +151,10 @@ impl Worker {
         };
         tracing::error!(panic = %what, "the worker panicked over a command");
         for sequence in self.waiting.take_where(|s| Some(s.request) == request) {
-            asker = Some(sequence.events);
+            asker = Some((sequence.asker, sequence.events));
         }
-        if let (Some(request), Some(events)) = (request, asker) {
-            self.load.leave();
+        if let (Some(request), Some((asker, events))) = (request, asker) {
+            self.load.leave(asker);
             let error = panicked();
             let _ = catch(|| events.event(Event::Failed { request, error }));
         }
@@ -164,7 +167,7 @@ impl Worker {
         while let Ok(command) = commands.try_recv() {
             match command {
                 Command::Ask(job) => {
-                    self.load.leave();
+                    self.load.leave(job.asker);
                     let (request, error) = (job.request, lost());
                     let _ = catch(|| job.events.event(Event::Failed { request, error }));
                 }
@@ -186,6 +189,7 @@ impl Worker {
             Command::Picture(job) => self.picture(job),
             Command::Ask(job) => self.ask(job),
             Command::Read { request, read } => self.read(request, read),
+            Command::GiveWay => self.give_way(),
             Command::Cancel { request } => {
                 self.end_where(FinishReason::Cancelled, |s| s.request == request)
             }
@@ -221,7 +225,7 @@ impl Worker {
         match picture {
             Some(key) if !self.cache.has_picture(key) => {
                 sequence.tell_position(None);
-                self.look_at(key);
+                self.look_at(sequence.asker, key);
             }
             _ => sequence.picture_was_ready(),
         }
@@ -290,7 +294,7 @@ impl Worker {
     /// Ends requests wherever they are, keeping what was computed.
     fn end_where(&mut self, reason: FinishReason, chosen: impl Fn(&Sequence) -> bool) {
         for sequence in self.waiting.take_where(&chosen) {
-            self.load.leave();
+            self.load.leave(sequence.asker);
             sequence.finish(reason);
         }
         for i in (0..self.slots.len()).rev() {
@@ -299,13 +303,35 @@ impl Worker {
                 self.finish(running, reason);
             }
         }
+        self.drop_unwanted();
+    }
+
+    /// Of the client that has most questions open, and of its session that has, the newest that waits ends; if it can be,
+    /// one that has said nothing yet.
+    fn give_way(&mut self) {
+        let (mut clients, mut sessions) = (HashMap::new(), HashMap::new());
+        let running = self.slots.iter().map(|running| &running.sequence);
+        for sequence in self.waiting.iter().chain(running) {
+            *clients.entry(sequence.asker.client).or_insert(0) += 1;
+            *sessions.entry(sequence.asker.session).or_insert(0) += 1;
+        }
+        let newest = self.waiting.iter().max_by_key(|s| {
+            let of_client = clients.get(&s.asker.client);
+            let of_session = sessions.get(&s.asker.session);
+            (of_client, of_session, !s.has_started(), s.request)
+        });
+        if let Some(request) = newest.map(|s| s.request) {
+            let error = self.load.gave_way();
+            self.fail_waiting(&error, |s| s.request == request);
+            self.drop_unwanted();
+        }
     }
 
     fn finish(&mut self, running: Running, reason: FinishReason) {
         let sequence = &running.sequence;
         self.cache
             .keep(sequence.namespace(), sequence.conversation, running.cached);
-        self.load.leave();
+        self.load.leave(sequence.asker);
         if let Some(took) = running.sequence.running_for() {
             self.load.answered(took);
         }
@@ -313,7 +339,7 @@ impl Worker {
     }
 
     fn fail(&mut self, sequence: Sequence, error: JobError) {
-        self.load.leave();
+        self.load.leave(sequence.asker);
         sequence.fail(error);
     }
 
@@ -405,10 +431,12 @@ impl Worker {
         let missing: Vec<_> = self
             .waiting
             .iter()
-            .filter_map(|s| s.picture)
-            .filter(|key| !self.cache.has_picture(*key))
+            .filter_map(|s| Some((s.asker, s.picture?)))
+            .filter(|(_, key)| !self.cache.has_picture(*key))
             .collect();
-        missing.into_iter().for_each(|key| self.look_at(key));
+        for (asker, key) in missing {
+            self.look_at(asker, key);
+        }
         Ok(())
     }
 

@@ -79,6 +79,16 @@ pub(super) fn text(hub: &Hub) -> String {
         "Memory that pictures being decoded may take.",
         memory as f64,
     );
+    out.gauge(
+        "glimpse_session_memory_bytes",
+        "Memory of histories, open questions, and messages that are unsent or kept for a resume.",
+        hub.shared.session_memory() as f64,
+    );
+    out.gauge(
+        "glimpse_message_buffer_bytes",
+        "Memory of messages on their way.",
+        hub.shared.message_memory() as f64,
+    );
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";
         out.gauge(name, "Resident memory of the process.", bytes);

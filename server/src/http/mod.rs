@@ -27,6 +27,7 @@ use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use wire::State;
 
@@ -34,6 +35,7 @@ pub use access::Access;
 pub use proxy::{Network, Proxies};
 pub use tls::Tls;
 
+use crate::session::socket::LATE;
 use crate::session::{Guests, Hub, KeyFile, Phase};
 use stream::{Stream, Watched};
 
@@ -211,10 +213,10 @@ pub async fn serve(
     };
     if !finished {
         tracing::warn!("answers were cut off: --drain-seconds ran out, or a second signal came");
-        hub.cut_off();
-        // The engine needs a step for each to end.
-        hub.finish(Duration::from_secs(1)).await;
     }
+    // What waits for its client ends in any case. The engine needs a step for each that it has.
+    hub.cut_off();
+    hub.finish(Duration::from_secs(1)).await;
     hub.shared.set_phase(Phase::Closing);
     ticking.abort();
     reloading.abort();
@@ -290,8 +292,12 @@ async fn read<T: Send + 'static>(
 
 async fn tick(hub: Arc<Hub>, guests: Arc<Guests>) {
     let mut interval = tokio::time::interval(Duration::from_millis(500));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
+        let late = interval.tick().await.elapsed();
+        if late > LATE {
+            hub.forgive(late, Instant::now());
+        }
         hub.tick(Instant::now());
         guests.tick(Instant::now());
     }

@@ -46,7 +46,13 @@ pub async fn open(
     let keys = guests.watch();
     let entry = entry(&request, guests, place.clone());
     let message_bytes = hub.shared.limits.message_bytes;
-    let (guarded, verdict) = GuardedPayload::new(payload.into_inner(), message_bytes);
+    let messages = hub.shared.messages.clone();
+    let (guarded, verdict) = GuardedPayload::new(
+        payload.into_inner(),
+        message_bytes,
+        messages,
+        entry.client(),
+    );
     if matches!(entry, Entry::NeedsKey(_)) {
         verdict.set_message_bytes(HELLO_BYTES);
     }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web;
-use tokio::sync::watch;
-use wire::State;
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::{oneshot, watch};
+use tokio_tungstenite::tungstenite::Message;
+use wire::{FinishReason, State, close};
 
 use super::{Access, Ended, Proxies, healthz, metrics, readyz};
 use crate::config::LimitArgs;
-use crate::engine::{Engine, Status};
+use crate::engine::{Command, Engine, Event, Status};
 use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
 use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
@@ -25,7 +27,10 @@ fn hub(state: State) -> web::Data<Hub> {
 }
 
 fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
-    let (commands, _) = mpsc::channel();
+    hub_with(mpsc::channel().0, status)
+}
+
+fn hub_with(commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> web::Data<Hub> {
     let options = Options {
         share_pictures: false,
         decode: crate::intake::decode::Settings {
@@ -38,6 +43,8 @@ fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
         },
         upload_memory: 1 << 20,
         picture_memory: 1 << 20,
+        session_memory: 1 << 30,
+        message_memory: 1 << 30,
         max_sessions: 1,
     };
     let limits = LimitArgs::default().wire().unwrap();
@@ -45,12 +52,8 @@ fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
     web::Data::new(Hub::new(Shared::new(engine, limits, options).unwrap()))
 }
 
-/// A server whose device is lost ends by itself, so that a supervisor starts another.
-#[actix_web::test]
-async fn a_lost_device_ends_the_server() {
-    let (tell, status) = watch::channel(Status::default());
-    let hub = hub_of(status).into_inner();
-    let options = super::Options {
+fn options() -> super::Options {
+    super::Options {
         listen: ([127, 0, 0, 1], 0).into(),
         threads: 1,
         drain: Duration::from_secs(60),
@@ -59,8 +62,15 @@ async fn a_lost_device_ends_the_server() {
         guests: Guests::new(Vec::new(), GuestLimits::default(), 10, false),
         keys: None,
         tls: None,
-    };
-    let serving = super::serve(hub, options, |_| {
+    }
+}
+
+/// A server whose device is lost ends by itself, so that a supervisor starts another.
+#[actix_web::test]
+async fn a_lost_device_ends_the_server() {
+    let (tell, status) = watch::channel(Status::default());
+    let hub = hub_of(status).into_inner();
+    let serving = super::serve(hub, options(), |_| {
         tell.send_modify(|status| {
             status.state = State::Failed;
             status.lost = true;
@@ -68,6 +78,55 @@ async fn a_lost_device_ends_the_server() {
     });
     let ended = tokio::time::timeout(Duration::from_secs(300), serving).await;
     assert_eq!(ended.unwrap().unwrap(), Ended::Lost);
+}
+
+/// However much is still to be sent when the server closes, it goes before the close frame.
+#[actix_web::test]
+async fn the_end_does_not_overtake_what_was_said() {
+    const TOKENS: usize = 2000;
+    let (tell, status) = watch::channel(Status {
+        state: State::Ready,
+        ..Status::default()
+    });
+    let (commands, inbox) = mpsc::channel();
+    let hub = hub_with(commands, status).into_inner();
+    let (bound, address) = oneshot::channel();
+    let serving = actix_web::rt::spawn(super::serve(hub.clone(), options(), |address| {
+        bound.send(address).unwrap();
+    }));
+    let url = format!("ws://{}/ws", address.await.unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let ask = r#"{"type":"ask","request":"a","text":"?"}"#;
+    socket.send(Message::text(ask)).await.unwrap();
+    let command = tokio::task::spawn_blocking(move || inbox.recv()).await;
+    let Ok(Ok(Command::Ask(job))) = command else {
+        panic!("no question was given");
+    };
+    let request = job.request;
+    for _ in 0..TOKENS {
+        let text = "word ".into();
+        job.events.event(Event::Token { request, text });
+    }
+    job.events.event(Event::Done {
+        request,
+        finish_reason: FinishReason::Stop,
+        usage: wire::Usage::default(),
+        timings: wire::AnswerTimings::default(),
+        answer_ids: Vec::new(),
+    });
+    hub.shared.set_phase(Phase::Closing);
+    let (mut tokens, mut done, mut code) = (0, 0, None);
+    while let Some(Ok(message)) = socket.next().await {
+        match message {
+            Message::Text(text) if text.contains(r#""type":"token""#) => tokens += 1,
+            Message::Text(text) if text.contains(r#""type":"done""#) => done += 1,
+            Message::Close(frame) => code = frame.map(|frame| u16::from(frame.code)),
+            _ => {}
+        }
+    }
+    assert_eq!((tokens, done, code), (TOKENS, 1, Some(close::DRAINING)));
+    tell.send_modify(|status| status.lost = true);
+    serving.await.unwrap().unwrap();
 }
 
 /// Whether it is alive, and whether it is ready.

@@ -54,6 +54,20 @@ impl<T> FairQueue<T> {
         line(sessions, asker.session).push_back(item);
     }
 
+    /// Puts an item back before all others.
+    pub fn push_first(&mut self, asker: Asker, item: T) {
+        self.push(asker, item);
+        let at = self.clients.iter().position(|it| it.0 == asker.client);
+        if let Some((client, mut sessions)) = at.and_then(|at| self.clients.remove(at)) {
+            let at = sessions.iter().position(|it| it.0 == asker.session);
+            if let Some((session, mut items)) = at.and_then(|at| sessions.remove(at)) {
+                items.rotate_right(1);
+                sessions.push_front((session, items));
+            }
+            self.clients.push_front((client, sessions));
+        }
+    }
+
     /// The first item in turn that is `ready`; its client and session then go to the end of their lines.
     pub fn pop(&mut self, ready: impl Fn(&T) -> bool) -> Option<T> {
         let (client, session, place) =
@@ -188,6 +202,17 @@ mod tests {
         assert_eq!(popped[..5], ["many", "one", "many", "two", "many"]);
         assert_eq!(popped, order);
         assert_eq!((queue.len(), popped.len()), (0, 1002));
+    }
+
+    #[test]
+    fn what_is_put_back_is_next() {
+        let mut queue = FairQueue::default();
+        for (client, session, item) in [(1, 1, "a"), (2, 2, "b1"), (2, 3, "c"), (2, 2, "b2")] {
+            queue.push(asker(client, session), item);
+        }
+        queue.push_first(asker(2, 2), "b0");
+        let popped: Vec<&str> = std::iter::from_fn(|| queue.pop(|_| true)).collect();
+        assert_eq!(popped, ["b0", "a", "c", "b1", "b2"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The session's questions: from `ask` to `done`, in order within a conversation.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use wire::{
@@ -9,16 +10,21 @@ use wire::{
 };
 
 use super::state::{Effect, LookUp, State, error, milliseconds, seconds};
-use super::talk::{Ask, AskStage, Conversation, PictureName, Seen, restore};
+use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, restore};
 use crate::engine::{AskJob, Event, JobError};
 use crate::text::{Defaults, Turn};
 
 /// What a client is told to wait before it asks again when it has too many questions open.
 const RETRY_MS: f64 = 500.0;
+/// And when the server has no memory for it.
+const SHORT_RETRY_MS: f64 = 2000.0;
 /// Conversations that one session may have; the one used longest ago goes.
 const MAX_CONVERSATIONS: usize = 256;
-/// What their histories may take together, in longest messages.
-const MAX_HISTORIES: usize = 4;
+/// What their histories may take together, and what unanswered questions may with those that they bring, in longest
+/// messages.
+pub(super) const MAX_HISTORIES: usize = 4;
+/// Turns that a history may have: more than any model's positions hold.
+const MAX_TURNS: usize = 4096;
 /// Questions that ended while they waited and have yet to enter their history, behind one that goes on: they are not
 /// open, but take memory.
 const MAX_OVER: usize = 64;
@@ -117,7 +123,24 @@ impl State {
         {
             return Err((code, message, retry_after_ms));
         }
+        let turns = ask.history.as_ref().map_or(0, Vec::len);
+        if turns > MAX_TURNS {
+            return refuse(
+                ErrorCode::ContextFull,
+                format!(
+                    "The history has {turns} turns, but at most {MAX_TURNS} are taken: send a shorter one."
+                ),
+            );
+        }
         let open = self.open_requests();
+        let most = MAX_HISTORIES * limits.message_bytes as usize;
+        if open > 0 && self.asks.values().map(Ask::bytes).sum::<usize>() > most {
+            return Err((
+                ErrorCode::Busy,
+                "This session's unanswered questions bring too much text with them: wait for one to be answered, then ask again.".into(),
+                Some(RETRY_MS),
+            ));
+        }
         if open as u64 >= limits.open_requests || self.asks.len() - open >= MAX_OVER {
             return Err((
                 ErrorCode::Busy,
@@ -253,7 +276,7 @@ impl State {
                 number,
                 picture: None,
                 unproven: false,
-                history: Vec::new(),
+                history: History::default(),
                 queue: VecDeque::new(),
                 leaving: false,
                 used: 0,
@@ -330,10 +353,8 @@ impl State {
         let number_of_conversation = conversation.number;
         ask.stage = AskStage::Given;
         ask.pictured = picture.is_some();
-        let history = ask
-            .history
-            .clone()
-            .unwrap_or_else(|| conversation.history.clone());
+        let history = ask.history.as_ref().unwrap_or(&conversation.history);
+        let history = history.to_vec();
         if let Some(PictureName::Image(image)) =
             conversation.picture.clone().map(|name| self.resolve(&name))
             && let Some(picture) = self.pictures.get_mut(&image)
@@ -354,6 +375,7 @@ impl State {
             received: ask.received,
             deadline: ask.deadline,
             events: self.setup.events.clone(),
+            open: Arc::new(()),
         })));
     }
 
@@ -483,16 +505,7 @@ impl State {
     /// Keeps what is remembered of all conversations within a few messages' worth, dropping those used longest ago.
     fn forget_long_histories(&mut self) {
         let most = MAX_HISTORIES * self.setup.limits.message_bytes as usize;
-        let bytes = |conversation: &Conversation| -> usize {
-            conversation
-                .history
-                .iter()
-                .map(|turn| {
-                    let ids = turn.answer_ids.as_ref().map_or(0, |ids| 4 * ids.len());
-                    turn.question.len() + turn.answer.len() + ids
-                })
-                .sum()
-        };
+        let bytes = |conversation: &Conversation| conversation.history.bytes();
         let mut held: usize = self.conversations.values().map(bytes).sum();
         while held > most {
             let oldest = self
@@ -515,6 +528,27 @@ impl State {
             AskStage::Given => self.effects.push_back(Effect::Cancel(number)),
             AskStage::Waiting => self.end_waiting(number, FinishReason::Cancelled, now),
             AskStage::Over => {}
+        }
+    }
+
+    /// Refuses, for now, the questions that the engine has not been given.
+    pub(super) fn refuse_waiting(&mut self) {
+        let mut waiting: Vec<u64> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.stage == AskStage::Waiting)
+            .map(|(number, _)| *number)
+            .collect();
+        // The newest first, so that none moves up before it goes itself.
+        waiting.sort_by(|a, b| b.cmp(a));
+        for number in waiting {
+            let message = "The server has no memory left for questions that wait, and this client's take the most: ask again in a moment.";
+            self.ask_failed(
+                number,
+                ErrorCode::Busy,
+                message.into(),
+                Some(SHORT_RETRY_MS),
+            );
         }
     }
 

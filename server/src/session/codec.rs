@@ -1,9 +1,14 @@
 //! Text frames to messages: strict about what is understood, generous about what is not (unknown fields are ignored).
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use wire::client::CLIENT_TYPES;
 use wire::{ClientMessage, ErrorCode, MAX_ID_BYTES, MAX_INTEGER};
+
+/// Values that one message may have, told by what separates them: each takes far more memory than text, up to 700 bytes
+/// for one of three characters.
+const MAX_VALUES: usize = 32_768;
 
 /// Why a message was refused, and which request or upload it was for.
 #[derive(Debug, PartialEq)]
@@ -30,8 +35,12 @@ impl Refusal {
 ///
 /// # Errors
 /// `bad_json` for what is no JSON object (too deep a one included), `unknown_type`, `bad_message` for a field missing
-/// or of the wrong type or range, `bad_sampling` for a sampling value of the wrong type or sign.
+/// or of the wrong type or range or too many values, `bad_sampling` for a sampling value of the wrong type or sign.
 pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
+    // Before anything is kept of it.
+    if has_many_values(text.as_bytes()) {
+        return Err(too_many_values(text));
+    }
     let value: Value = serde_json::from_str(text).map_err(|error| {
         Refusal::new(
             ErrorCode::BadJson,
@@ -70,6 +79,68 @@ pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
         upload,
         ..refusal
     })
+}
+
+/// Whether there are more than [`MAX_VALUES`]: brackets, commas and colons outside of strings are counted.
+fn has_many_values(text: &[u8]) -> bool {
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        if in_string {
+            in_string = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' | b',' | b':' => values += 1,
+            _ => {}
+        }
+        if values > MAX_VALUES {
+            return true;
+        }
+    }
+    false
+}
+
+/// What a message with too many values is answered. All but the names of what it is for is skipped unkept.
+fn too_many_values(text: &str) -> Refusal {
+    #[derive(Deserialize)]
+    struct Head {
+        r#type: Option<String>,
+        request: Option<String>,
+        upload: Option<u32>,
+    }
+    if !text.trim_start().starts_with('{') {
+        return Refusal::new(
+            ErrorCode::BadJson,
+            "The message is no JSON object: send one JSON object a text frame.",
+        );
+    }
+    match serde_json::from_str::<Head>(text) {
+        Err(error) if !error.is_data() => Refusal::new(
+            ErrorCode::BadJson,
+            format!(
+                "The message is no JSON ({}): send one JSON object a text frame.",
+                brief(&error)
+            ),
+        ),
+        head => {
+            let head = head.ok();
+            let is = |head: &Head, kind: &str| head.r#type.as_deref() == Some(kind);
+            let ask = head.as_ref().filter(|head| is(head, "ask"));
+            let upload = head.as_ref().filter(|head| is(head, "upload"));
+            Refusal {
+                code: ErrorCode::BadMessage,
+                message: format!(
+                    "The message has more than {MAX_VALUES} values: send a shorter history, or less of whatever it has so many of."
+                ),
+                request: ask
+                    .and_then(|ask| ask.request.clone())
+                    .filter(|id| id_is_fine(id)),
+                upload: upload.and_then(|upload| upload.upload),
+            }
+        }
+    }
 }
 
 fn message(kind: &str, mut object: Map<String, Value>) -> Result<ClientMessage, Refusal> {
@@ -334,6 +405,28 @@ mod tests {
             code(r#"{"type":"ask","request":"r","text":"?","sampling":{"temperature":NaN}}"#),
             ErrorCode::BadJson
         );
+    }
+
+    #[test]
+    fn many_values_are_refused_before_they_take_memory() {
+        let turns = |count: usize| {
+            let turn = r#"{"question":"a\\\",,","answer":""}"#;
+            let turns = vec![turn; count].join(",");
+            format!(r#"{{"type":"ask","request":"r","text":"?","history":[{turns}]}}"#)
+        };
+        let ClientMessage::Ask(ask) = decode(&turns(6000)).unwrap() else {
+            panic!("it is a question");
+        };
+        assert_eq!(ask.history.unwrap()[5999].question, "a\\\",,");
+        let refusal = decode(&turns(7000)).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::BadMessage);
+        assert_eq!(refusal.request.as_deref(), Some("r"));
+        let many = |open: &str, close: &str| format!("{open}{}{close}", "{},".repeat(40_000));
+        assert_eq!(code(&many("", "")), ErrorCode::BadJson);
+        assert_eq!(code(&many("[", "0]")), ErrorCode::BadJson);
+        let ping = many(r#"{"type":"ping","t":["#, "0]}");
+        assert_eq!(code(&ping), ErrorCode::BadMessage);
+        assert_eq!(code(&ping[..ping.len() - 2]), ErrorCode::BadJson);
     }
 
     #[test]

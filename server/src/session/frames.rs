@@ -23,8 +23,19 @@ pub struct FrameGuard {
     header_len: usize,
     /// Bytes of the present frame's payload still to come.
     payload: u64,
+    /// The present frame's payload is part of a message, which ends with it or goes on.
+    part: Part,
     /// Bytes of the present message in frames before this one; `None` between messages.
     message: Option<u64>,
+    /// Bytes of the present message that have come.
+    arrived: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Control,
+    More,
+    Last,
 }
 
 impl FrameGuard {
@@ -34,8 +45,15 @@ impl FrameGuard {
             header: [0; 14],
             header_len: 0,
             payload: 0,
+            part: Part::Control,
             message: None,
+            arrived: 0,
         }
+    }
+
+    /// Bytes that have come of a message that is not whole yet.
+    pub fn pending(&self) -> u64 {
+        self.arrived
     }
 
     /// Reads on.
@@ -51,6 +69,7 @@ impl FrameGuard {
                     .unwrap_or(usize::MAX)
                     .min(bytes.len() - at);
                 self.payload -= here as u64;
+                self.arrive(here as u64);
                 at += here;
                 good = at;
                 continue;
@@ -62,11 +81,21 @@ impl FrameGuard {
                 self.header_len = 0;
                 self.frame().map_err(|code| (good, code))?;
                 if self.payload == 0 {
+                    self.arrive(0);
                     good = at;
                 }
             }
         }
         Ok(())
+    }
+
+    /// So many bytes of the present frame's payload have come.
+    fn arrive(&mut self, bytes: u64) {
+        self.arrived = match self.part {
+            Part::Control => self.arrived,
+            Part::Last if self.payload == 0 => 0,
+            Part::More | Part::Last => self.arrived + bytes,
+        };
     }
 
     /// The header's length, by its first two bytes.
@@ -100,6 +129,7 @@ impl FrameGuard {
                 if !last || length > MAX_CONTROL {
                     return Err(Breach::Protocol);
                 }
+                self.part = Part::Control;
             }
             0x0..=0x2 => {
                 let before = match (opcode, self.message) {
@@ -113,6 +143,7 @@ impl FrameGuard {
                     return Err(Breach::Size);
                 }
                 self.message = (!last).then_some(message);
+                self.part = if last { Part::Last } else { Part::More };
             }
             _ => return Err(Breach::Protocol),
         }
@@ -168,6 +199,24 @@ mod tests {
         ]
         .concat();
         assert_eq!(read(&frames), Ok(frames.len()));
+    }
+
+    #[test]
+    fn what_has_come_of_a_message_is_known() {
+        let mut guard = FrameGuard::new(100_000);
+        let mut pending = |bytes: &[u8]| {
+            guard.read(bytes).unwrap();
+            guard.pending()
+        };
+        let (first, last) = (frame(0x01, &[0; 300]), frame(0x80, &[0; 40]));
+        assert_eq!(pending(&first[..100]), 100 - 8);
+        assert_eq!(pending(&first[100..]), 300);
+        // Between its parts.
+        assert_eq!(pending(&frame(0x89, b"ping")), 300);
+        assert_eq!(pending(&last[..10]), 304);
+        assert_eq!(pending(&last[10..]), 0);
+        assert_eq!(pending(&frame(0x01, b"{")), 1);
+        assert_eq!(pending(&frame(0x80, b"")), 0);
     }
 
     #[test]

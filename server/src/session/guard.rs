@@ -1,9 +1,13 @@
 //! A connection's incoming bytes, judged by [`FrameGuard`] before actix's decoder sees them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -12,20 +16,48 @@ use futures_util::Stream;
 use tokio::sync::Notify;
 
 use super::frames::{Breach, FrameGuard};
+use crate::intake::{self, Claim};
 
-/// A connection's incoming bytes, up to a frame that breaks the rules; what follows that is read and dropped.
-pub struct GuardedPayload {
-    payload: Payload,
-    guard: FrameGuard,
-    verdict: Rc<Verdict>,
+/// Memory for messages that have begun to come and are not whole, shared by all connections.
+pub type Messages = intake::Budget<Arc<Eviction>>;
+
+/// Asks a connection to end, since its client's messages take most of that memory.
+#[derive(Default)]
+pub struct Eviction {
+    asked: AtomicBool,
+    notify: Notify,
 }
 
-/// Whether a frame broke the rules.
-#[derive(Default)]
+/// A connection's incoming bytes, up to where it has to end; what follows that is read and dropped.
+pub struct GuardedPayload {
+    guard: FrameGuard,
+    verdict: Rc<Verdict>,
+    messages: Arc<Messages>,
+}
+
+/// What is found out about a connection by its bytes alone.
 pub struct Verdict {
+    payload: RefCell<Payload>,
     breach: Cell<Option<Breach>>,
     message_bytes: Cell<u64>,
     notify: Notify,
+    eviction: Arc<Eviction>,
+    /// What the message takes that is not whole.
+    place: Claim<Arc<Eviction>>,
+    heard: Cell<Instant>,
+    /// When it last grew.
+    grown: Cell<Instant>,
+    /// Its bytes.
+    pending: Cell<u64>,
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A frame broke the rules.
+    Breach(Breach),
+    /// Memory for unfinished messages is short, and its client has most of it.
+    Evicted,
 }
 
 impl Verdict {
@@ -34,27 +66,98 @@ impl Verdict {
         self.message_bytes.set(most);
     }
 
-    /// Waits until a frame broke the rules.
-    pub async fn given(&self) -> Breach {
+    /// From now on it is this client's.
+    pub fn belongs_to(&self, client: u128) {
+        self.place.belongs_to(client);
+    }
+
+    /// When the last byte came, or was last excused.
+    pub fn heard(&self) -> Instant {
+        self.heard.get()
+    }
+
+    /// Nobody is blamed for the time until now, in which nothing was read.
+    pub fn excuse(&self, now: Instant) {
+        self.heard.set(now);
+        self.grown.set(now);
+    }
+
+    /// Since when a message that is not whole stands still, if there is one.
+    pub fn stands_since(&self) -> Option<Instant> {
+        (self.pending.get() > 0).then(|| self.grown.get())
+    }
+
+    fn poll_payload(&self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        Pin::new(&mut *self.payload.borrow_mut()).poll_next(context)
+    }
+
+    /// What was collected is gone; what still comes is read and dropped, until nothing more does.
+    pub async fn drain(&self) {
+        self.place.set(0);
+        while let Some(Ok(_)) = poll_fn(|context| self.poll_payload(context)).await {}
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        if self.eviction.asked.load(Ordering::Relaxed) {
+            return Some(Fault::Evicted);
+        }
+        self.breach.get().map(Fault::Breach)
+    }
+
+    /// Waits until the connection has to end.
+    pub async fn given(&self) -> Fault {
         loop {
-            if let Some(breach) = self.breach.get() {
-                return breach;
+            if let Some(fault) = self.fault() {
+                return fault;
             }
-            self.notify.notified().await;
+            tokio::select! {
+                () = self.notify.notified() => {}
+                () = self.eviction.notify.notified() => {}
+            }
         }
     }
 }
 
 impl GuardedPayload {
-    pub fn new(payload: Payload, message_bytes: u64) -> (Self, Rc<Verdict>) {
-        let verdict = Rc::new(Verdict::default());
-        verdict.set_message_bytes(message_bytes);
+    pub fn new(
+        payload: Payload,
+        message_bytes: u64,
+        messages: Arc<Messages>,
+        client: u128,
+    ) -> (Self, Rc<Verdict>) {
+        let eviction = Arc::new(Eviction::default());
+        let verdict = Rc::new(Verdict {
+            payload: RefCell::new(payload),
+            breach: Cell::new(None),
+            message_bytes: Cell::new(message_bytes),
+            notify: Notify::new(),
+            place: messages.place(client, eviction.clone()),
+            eviction,
+            heard: Cell::new(Instant::now()),
+            grown: Cell::new(Instant::now()),
+            pending: Cell::new(0),
+        });
         let guarded = GuardedPayload {
-            payload,
             guard: FrameGuard::new(message_bytes),
             verdict: verdict.clone(),
+            messages,
         };
         (guarded, verdict)
+    }
+
+    /// Counts what has come of a message that is not whole; if all together are too much, whoever has most gives way.
+    fn count(&self, now: Instant) {
+        let pending = self.guard.pending();
+        if pending == self.verdict.pending.replace(pending) {
+            return;
+        }
+        self.verdict.grown.set(now);
+        self.verdict.place.touch(now);
+        self.verdict.place.set(pending);
+        for eviction in self.messages.give_way(0, |place| place.touched) {
+            eviction.asked.store(true, Ordering::Relaxed);
+            eviction.notify.notify_one();
+        }
     }
 }
 
@@ -64,17 +167,22 @@ impl Stream for GuardedPayload {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            let next = std::task::ready!(Pin::new(&mut this.payload).poll_next(context));
+            let next = std::task::ready!(this.verdict.poll_payload(context));
             let Some(Ok(bytes)) = next else {
                 return Poll::Ready(next);
             };
-            if this.verdict.breach.get().is_some() {
+            if this.verdict.fault().is_some() {
                 // Closing with bytes unread would reset the connection, and the client would never see why.
                 continue;
             }
+            let now = Instant::now();
+            this.verdict.heard.set(now);
             this.guard.message_bytes = this.verdict.message_bytes.get();
             match this.guard.read(&bytes) {
-                Ok(()) => return Poll::Ready(Some(Ok(bytes))),
+                Ok(()) => {
+                    this.count(now);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
                 Err((good, breach)) => {
                     this.verdict.breach.set(Some(breach));
                     this.verdict.notify.notify_one();

@@ -78,15 +78,15 @@ impl Hub {
         if sessions.len() <= self.shared.options.max_sessions {
             return None;
         }
-        let mut counts: HashMap<Client, usize> = HashMap::new();
+        let mut counts: HashMap<u128, usize> = HashMap::new();
         for session in sessions.values() {
-            *counts.entry(session.client).or_default() += 1;
+            *counts.entry(session.asker.client).or_default() += 1;
         }
         let alone = sessions
             .values()
             .filter_map(|session| Some((session.alone_since()?, session)));
         let first = alone.max_by_key(|(since, session)| {
-            let count = counts.get(&session.client).copied();
+            let count = counts.get(&session.asker.client).copied();
             (count, Reverse(*since))
         });
         first.map(|(_, session)| session.clone())
@@ -171,12 +171,20 @@ impl Hub {
     /// Ends what took too long: sessions without a connection, uploads without bytes. Call it every second or so.
     pub fn tick(&self, now: Instant) {
         let patience = seconds(self.shared.limits.resume_seconds);
-        let short = self.shared.budget.was_short();
+        self.shared.relieve(0);
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             if !self.expire(&session, patience, now) {
-                session.tick(short, now);
+                session.tick(now);
             }
+        }
+    }
+
+    /// For so long the process stood still: what nobody could send meanwhile is not late.
+    pub fn forgive(&self, time: Duration, now: Instant) {
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            session.forgive(time, now);
         }
     }
 
@@ -187,16 +195,17 @@ impl Hub {
         (sessions.len(), connected.count())
     }
 
-    /// Waits until no question is open, at most so long; true if none is.
+    /// Waits until no question is open but those that wait for their clients, at most so long; true if none is.
     pub async fn finish(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         loop {
+            let now = Instant::now();
             let busy = self
                 .sessions
                 .lock()
                 .values()
-                .any(|session| session.is_busy());
-            if !busy || Instant::now() >= end {
+                .any(|session| session.is_busy(now));
+            if !busy || now >= end {
                 return !busy;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

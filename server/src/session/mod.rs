@@ -23,6 +23,7 @@ mod talk;
 mod tests;
 mod upload;
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ use tokio::sync::Notify;
 use wire::{ClientMessage, ServerMessage};
 
 use crate::engine::{Event, EventSink, JobError};
-use crate::intake::{Asker, Client, KeyId};
+use crate::intake::{Asker, Claim, Client, KeyId};
 use crate::metrics::METRICS;
 use outbox::Gap;
 use state::{Effect, Setup, State};
@@ -52,18 +53,28 @@ pub struct Session {
     asker: Asker,
     /// The API key it was opened with; resuming takes the same.
     owner: Option<KeyId>,
-    /// Whose share of the server it takes.
-    client: Client,
     shared: Arc<Shared>,
     inner: Mutex<Inner>,
     /// Too much is unsent.
     stalled: AtomicBool,
     /// Nobody is connected.
-    away: AtomicBool,
+    away: Arc<AtomicBool>,
+}
+
+/// Whoever takes some of the server's memory for sessions.
+#[derive(Clone)]
+struct Keeper {
+    session: u64,
+    /// Nobody is connected.
+    away: Arc<AtomicBool>,
 }
 
 struct Inner {
     state: State,
+    /// What of the server's memory for sessions this one takes, …
+    memory: Claim<Keeper>,
+    /// … as it was counted last.
+    counted: u64,
     connection: Option<Arc<Notify>>,
     /// Counts connections: a message of an earlier one is no longer heard.
     generation: u64,
@@ -72,6 +83,8 @@ struct Inner {
     /// Someone is at work on the effects.
     settling: bool,
     ended: bool,
+    /// It ended since its client took more than its share of the server's memory.
+    evicted: bool,
 }
 
 /// A connection's hold on its session.
@@ -91,6 +104,8 @@ pub enum Outgoing {
     TooSlow,
     /// Another connection has the session.
     TakenOver,
+    /// The session is over: its client took more than its share of the server's memory.
+    Evicted,
     /// The session is over.
     Ended,
 }
@@ -131,6 +146,18 @@ impl EventSink for Sink {
     }
 }
 
+impl Inner {
+    /// Counts what the session takes of the server's memory, where that is news.
+    fn count(&mut self) {
+        const STEP: u64 = 1024;
+        let bytes = (self.state.memory() as u64).next_multiple_of(STEP);
+        if bytes != self.counted {
+            self.counted = bytes;
+            self.memory.set(bytes);
+        }
+    }
+}
+
 impl Session {
     fn new(
         id: String,
@@ -146,6 +173,11 @@ impl Session {
             session: number,
         };
         let room = shared.room.clone();
+        let away = Arc::new(AtomicBool::new(true));
+        let keeper = Keeper {
+            session: number,
+            away: away.clone(),
+        };
         let session = Arc::new_cyclic(|me: &Weak<Session>| {
             let engine = shared.engine.clone();
             let setup = Setup {
@@ -167,8 +199,6 @@ impl Session {
                 tag,
                 asker,
                 owner,
-                client,
-                shared,
                 inner: Mutex::new(Inner {
                     state: State::new(setup),
                     connection: None,
@@ -176,9 +206,13 @@ impl Session {
                     alone_since: Instant::now(),
                     settling: false,
                     ended: false,
+                    evicted: false,
+                    memory: shared.memory.place(asker.client, keeper),
+                    counted: 0,
                 }),
+                shared,
                 stalled: AtomicBool::new(false),
-                away: AtomicBool::new(true),
+                away,
             }
         });
         room.enter(number, &session);
@@ -265,6 +299,7 @@ impl Session {
             }
             let result = change(&mut inner);
             inner.state.tell_waiting();
+            inner.count();
             self.after(&inner);
             result
         };
@@ -360,7 +395,11 @@ impl Session {
             return Err(None);
         }
         inner.state.outbox.resume(last_event).map_err(Some)?;
-        inner.state.reattached(Instant::now());
+        if inner.connection.is_none() {
+            let now = Instant::now();
+            let alone = now.saturating_duration_since(inner.alone_since);
+            inner.state.forgive(alone, now);
+        }
         Ok(self.attach(&mut inner, welcome))
     }
 
@@ -396,8 +435,12 @@ impl Session {
         self.inner.lock().connection.is_some()
     }
 
-    fn is_busy(&self) -> bool {
-        self.inner.lock().state.is_busy()
+    /// Whether a question is open that will be answered if the server waits a little: not if its client does not read, or
+    /// does not send what the question is about.
+    fn is_busy(&self, now: Instant) -> bool {
+        let inner = self.inner.lock();
+        let stalled = inner.connection.is_some() && inner.state.outbox.full();
+        !stalled && inner.state.is_busy(now)
     }
 
     /// Since when nobody is connected, if so.
@@ -407,10 +450,11 @@ impl Session {
     }
 
     /// How much the picture would be missed that [`Session::let_picture_go`] lets go: whether somebody is connected, then
-    /// when it was last used. `None` if there is none to spare.
-    fn spare_picture(&self) -> Option<(bool, u64)> {
+    /// how few the session keeps, then when it was last used. `None` if there is none to spare.
+    fn spare_picture(&self) -> Option<(bool, Reverse<u64>, u64)> {
         let inner = self.inner.lock();
-        Some((inner.connection.is_some(), inner.state.spare_since()?))
+        let (kept, used) = inner.state.spare()?;
+        Some((inner.connection.is_some(), Reverse(kept), used))
     }
 
     /// Lets go of a picture that no question is about; false if there is none.
@@ -418,16 +462,45 @@ impl Session {
         self.with(State::let_oldest_go).unwrap_or(false)
     }
 
-    /// `short`: memory for uploads ran out since the last time.
-    fn tick(self: &Arc<Self>, short: bool, now: Instant) {
+    fn tick(self: &Arc<Self>, now: Instant) {
+        self.with_inner(None, |inner| {
+            inner.state.tick(inner.connection.is_some(), now);
+        });
+    }
+
+    /// For so long the process stood still, and nobody could be heard.
+    fn forgive(self: &Arc<Self>, time: Duration, now: Instant) {
+        self.with_inner(None, |inner| {
+            inner.alone_since = (inner.alone_since + time).min(now);
+            inner.state.forgive(time, now);
+        });
+    }
+
+    /// Gives back the memory of an upload.
+    fn upload_gives_way(self: &Arc<Self>, upload: u32) {
         // Under the lock of what is done about it: the client may be back any moment, and builds on what it then hears.
         self.with_inner(None, |inner| {
             let connected = inner.connection.is_some();
-            inner.state.tick(connected, now);
-            if short && !connected {
-                inner.state.shed();
-            }
+            inner.state.upload_gives_way(upload, connected);
         });
+    }
+
+    /// Gives back memory: without a connection all of it, else what it can go on without, if that is most of it.
+    fn gives_way(self: &Arc<Self>) {
+        if self.end_alone(Duration::ZERO, Instant::now()) {
+            return;
+        }
+        let goes_on = self.with_inner(None, |inner| {
+            let before = inner.counted;
+            inner.state.give_way();
+            inner.memory.gave();
+            inner.state.memory() as u64 <= before / 2
+        });
+        if goes_on == Some(false) {
+            let mut inner = self.inner.lock();
+            inner.evicted = !inner.ended;
+            self.finish(inner);
+        }
     }
 
     /// Ends the session if nobody was connected for so long: answers are cancelled, pictures dropped. Whether it is
@@ -462,6 +535,8 @@ impl Session {
         }
         // Everything the session holds goes now, not with its last `Arc`.
         inner.state.clear();
+        inner.counted = 0;
+        inner.memory.set(0);
         // Behind what the engine is being told of the session just now.
         inner.state.effects.push_back(Effect::End);
         drop(inner);
@@ -495,6 +570,9 @@ impl Connection {
     /// What to send or do now.
     pub fn next(&self) -> Outgoing {
         let mut inner = self.session.inner.lock();
+        if inner.evicted {
+            return Outgoing::Evicted;
+        }
         if inner.ended {
             return Outgoing::Ended;
         }
@@ -538,6 +616,8 @@ impl Connection {
     ) {
         let now = Instant::now();
         let shared = &self.session.shared;
+        // What others have to give way for is given before anything more is taken.
+        shared.relieve(0);
         self.with(|state| match message {
             Err(refusal) => state.refused(refusal),
             Ok(ClientMessage::Hello(_)) => state.refused(codec::Refusal::new(
@@ -573,6 +653,7 @@ impl Connection {
 
     /// A binary frame.
     pub fn binary(&self, bytes: &[u8]) {
+        self.session.shared.relieve(bytes.len() as u64);
         self.with(|state| state.piece(bytes, Instant::now()));
     }
 

@@ -10,8 +10,8 @@ use std::time::Instant;
 use bytestring::ByteString;
 use wire::{ServerEnvelope, ServerMessage};
 
-/// What an item costs beside its text.
-const OVERHEAD: usize = 64;
+/// What an item costs beside its text, allocations included.
+const OVERHEAD: usize = 128;
 
 struct Item {
     /// `None` for what speaks of this connection only: it is not replayed.
@@ -87,7 +87,9 @@ impl Outbox {
         let event = message.is_event().then_some(self.last + 1);
         let at = (self.start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         match serde_json::to_string(&ServerEnvelope { at, event, message }) {
-            Ok(text) => {
+            Ok(mut text) => {
+                // It may be kept for long, and was written into what room there was.
+                text.shrink_to_fit();
                 self.last = event.unwrap_or(self.last);
                 Some(Item {
                     event,
@@ -170,7 +172,11 @@ impl Outbox {
 
     /// Keeps within `replay_bytes`, dropping the oldest events.
     fn trim(&mut self) {
-        while self.sent_bytes + self.unsent_bytes > self.replay_bytes {
+        self.trim_to(self.replay_bytes);
+    }
+
+    fn trim_to(&mut self, most: usize) {
+        while self.sent_bytes + self.unsent_bytes > most {
             if self.drop_sent() {
                 continue;
             }
@@ -183,6 +189,21 @@ impl Outbox {
                 break;
             }
         }
+    }
+
+    /// Forgets what was sent: a resume needs to have seen all of it. Of a client that does not read, what is unsent goes
+    /// too, and with it the connection.
+    pub fn give_way(&mut self) {
+        while self.drop_sent() {}
+        self.sent.shrink_to(16);
+        if self.full() {
+            self.trim_to(0);
+        }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.sent_bytes + self.unsent_bytes
     }
 
     /// More than `outbox_bytes` wait to be sent.

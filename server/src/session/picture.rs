@@ -69,6 +69,10 @@ impl Pictures {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn get(&self, id: &str) -> Option<&Picture> {
         self.0.iter().find(|picture| picture.id == id)
     }
@@ -82,6 +86,13 @@ impl Pictures {
         self.0
             .iter()
             .find(|picture| picture.key.sha256 == *sha256 && picture.is_live())
+    }
+
+    /// The picture that this upload brought, as long as it is being decoded.
+    pub fn decoding(&self, upload: u32) -> Option<&Picture> {
+        self.0
+            .iter()
+            .find(|picture| picture.upload == upload && matches!(picture.stage, Stage::Decoding))
     }
 
     /// The live picture that the engine speaks of.

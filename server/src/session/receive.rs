@@ -45,10 +45,12 @@ impl State {
             Announced::Over => {
                 // The events tell what came of it; this tells that nothing more is to be sent.
                 if matches!(self.outcomes.get(&number), Some(Outcome::Image(_))) {
-                    self.send(ServerMessage::UploadAccepted(UploadAccepted {
-                        upload: number,
-                        received: upload.bytes,
-                    }));
+                    // Without a span, which nothing would end.
+                    self.outbox
+                        .push(ServerMessage::UploadAccepted(UploadAccepted {
+                            upload: number,
+                            received: upload.bytes,
+                        }));
                 }
             }
             Announced::Refused {
@@ -132,6 +134,23 @@ impl State {
             ..error(code, message)
         });
         self.advance_all();
+    }
+
+    /// Gives back the memory of an upload. Away, its client resumes it from the beginning; one that is there is told to send
+    /// it again.
+    pub fn upload_gives_way(&mut self, upload: u32, connected: bool) {
+        let message = "Too many files are on their way to this server, and most of them are this client's: send this one again in a moment.";
+        if self.uploads.is_open(upload) && !connected {
+            self.uploads.restart(upload);
+        } else if self.uploads.cancel(upload) {
+            self.upload_failed(upload, ErrorCode::Busy, message.into());
+        } else if let Some(picture) = self.pictures.decoding(upload) {
+            let image = picture.id.clone();
+            self.effects.push_back(Effect::Undecode {
+                image: image.clone(),
+            });
+            self.picture_failed(&image, ErrorCode::Busy, message.into(), Some(RETRY_MS));
+        }
     }
 
     fn arrived(&mut self, arrived: Arrived) {
@@ -229,7 +248,7 @@ impl State {
     }
 
     /// The picture used longest ago of those that no question is about.
-    fn spare(&self) -> Option<&Picture> {
+    fn oldest_spare(&self) -> Option<&Picture> {
         let asked: Vec<PictureName> = self
             .asks
             .values()
@@ -243,14 +262,15 @@ impl State {
         })
     }
 
-    /// When that was used, by the server's count of uses.
-    pub fn spare_since(&self) -> Option<u64> {
-        self.spare().map(|picture| picture.used)
+    /// How many pictures there are, if one can go, and when that was used, by the server's count of uses.
+    pub fn spare(&self) -> Option<(u64, u64)> {
+        let spare = self.oldest_spare()?;
+        Some((self.pictures.live().0, spare.used))
     }
 
     /// Lets go of it; false if there is none.
     pub fn let_oldest_go(&mut self) -> bool {
-        let Some(oldest) = self.spare().map(|picture| picture.id.clone()) else {
+        let Some(oldest) = self.oldest_spare().map(|picture| picture.id.clone()) else {
             return false;
         };
         self.let_go(&oldest);
@@ -285,7 +305,7 @@ impl State {
                     cached: false,
                 };
                 let job = PictureJob {
-                    session: self.setup.asker.session,
+                    asker: self.setup.asker,
                     key: picture.key,
                     pixels: Arc::new(decoded.pixels),
                     events: self.setup.events.clone(),

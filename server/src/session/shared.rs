@@ -1,16 +1,21 @@
 //! What all sessions share.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::{ErrorCode, Limits, State as ServerState};
 
-use super::Session;
+use super::guard::Messages;
 use super::room::{Hold, Room};
 use super::upload::{Budget, File};
+use super::{Keeper, Session};
 use crate::engine::{Engine, JobError, Status};
 use crate::intake::decode::{self, Decoders, Job, Name};
+use crate::intake::{self, Asker, Candidate};
 use crate::metrics::{METRICS, RECEIVED};
 use crate::text::Defaults;
 use glimpse_image as image;
@@ -31,6 +36,10 @@ pub struct Options {
     pub decode: decode::Settings,
     /// The most memory that all files on their way take, in bytes.
     pub upload_memory: u64,
+    /// The most memory that all sessions take for histories, open questions, replay and unsent messages, in bytes.
+    pub session_memory: u64,
+    /// The most memory that all messages on their way take, in bytes.
+    pub message_memory: u64,
     /// The most memory that all kept pictures' pixels take, in bytes.
     pub picture_memory: u64,
     /// Sessions, connected or not: beyond, the one left alone longest goes.
@@ -52,7 +61,14 @@ pub struct Shared {
     pub engine: Engine,
     pub limits: Arc<Limits>,
     pub options: Options,
+    /// Memory for files on their way.
     pub budget: Arc<Budget>,
+    /// Memory for histories, open questions, replay and unsent messages.
+    pub(super) memory: Arc<intake::Budget<Keeper>>,
+    /// Memory for messages on their way.
+    pub messages: Arc<Messages>,
+    /// Someone is asking others to give way.
+    relieving: Mutex<()>,
     pub room: Arc<Room>,
     pub(super) decoders: Decoders,
     phase: watch::Sender<Phase>,
@@ -74,10 +90,49 @@ impl Shared {
             engine,
             limits: Arc::new(limits),
             budget: Budget::new(options.upload_memory),
+            memory: intake::Budget::new(options.session_memory),
+            messages: intake::Budget::new(options.message_memory),
+            relieving: Mutex::new(()),
             room: Room::new(options.picture_memory, options.share_pictures),
             options,
             phase: watch::Sender::new(Phase::Serving),
         })
+    }
+
+    /// Bytes that histories, open questions, replay and unsent messages take.
+    pub fn session_memory(&self) -> u64 {
+        self.memory.used()
+    }
+
+    /// Bytes that messages on their way take.
+    pub fn message_memory(&self) -> u64 {
+        self.messages.used()
+    }
+
+    /// Has whoever holds most give way where memory is short: memory for sessions, and memory for uploads if `upload` bytes
+    /// more are to come.
+    ///
+    /// Call it without any session's lock.
+    pub(super) fn relieve(&self, upload: u64) {
+        // One is enough; and what it does leads here again.
+        let Some(_relieving) = self.relieving.try_lock() else {
+            return;
+        };
+        let stalest = self.budget.give_way(upload, |place| place.touched);
+        for sender in stalest {
+            if let Some(session) = self.room.session(sender.session) {
+                session.upload_gives_way(sender.upload);
+            }
+        }
+        let away_first = |place: Candidate<'_, Keeper>| {
+            let away = place.holder.away.load(Ordering::Relaxed);
+            (!away, Reverse(place.bytes))
+        };
+        for keeper in self.memory.give_way(0, away_first) {
+            if let Some(session) = self.room.session(keeper.session) {
+                session.gives_way();
+            }
+        }
     }
 
     /// The engine's status, or `draining`.
@@ -140,8 +195,9 @@ impl Shared {
 
     /// Has a file decoded, and tells the session.
     pub(super) fn decode(&self, session: &Arc<Session>, image: String, file: File) {
+        let asker = session.asker();
         let name = Name {
-            asker: session.asker(),
+            asker,
             image: image.clone(),
         };
         let (session, room) = (Arc::downgrade(session), self.room.clone());
@@ -159,7 +215,7 @@ impl Shared {
                 METRICS.upload_ended(RECEIVED);
                 return;
             };
-            let result = decoded.and_then(|picture| keep(picture, &room));
+            let result = decoded.and_then(|picture| keep(picture, asker, &room));
             METRICS.upload_ended(match &result {
                 Ok(_) => RECEIVED,
                 Err(failure) => failure.code.as_str(),
@@ -186,10 +242,14 @@ impl Shared {
 }
 
 /// Finds memory for a decoded picture, or refuses it for now.
-fn keep(mut picture: image::Picture, room: &Arc<Room>) -> Result<(image::Picture, Hold), JobError> {
+fn keep(
+    mut picture: image::Picture,
+    asker: Asker,
+    room: &Arc<Room>,
+) -> Result<(image::Picture, Hold), JobError> {
     let bytes = picture.pixels.rgb().len() as u64;
-    let Some(place) = room.take(bytes, ROOM_PATIENCE) else {
-        let message = "The server has no memory left for pictures, and all it keeps are asked about: send it again in a moment.";
+    let Some(place) = room.take(bytes, asker.client, ROOM_PATIENCE) else {
+        let message = "The server has no memory left for pictures, and all that could go for this one are asked about: send it again in a moment.";
         return Err(JobError::new(ErrorCode::Busy, message).retry_after(ROOM_RETRY_MS));
     };
     picture.pixels = picture.pixels.counted(place.clone());

@@ -16,7 +16,7 @@ use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::frames::Breach;
-use super::guard::Verdict;
+use super::guard::{Fault, Verdict};
 use super::shared::{DRAINING_RETRY_MS, StatusWatch};
 use super::state::{error, seconds};
 use super::{Connection, Guest, Hub, Outgoing, Phase, codec};
@@ -26,10 +26,19 @@ use crate::intake::KeyId;
 /// How long a close frame may take to leave, and then the client's to come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What a client is told to wait that took most of a memory that ran out.
+const EVICTED_RETRY_MS: f64 = 5000.0;
+
 /// The longest `hello` before a key was seen.
 pub const HELLO_BYTES: u64 = 4096;
 /// How long a client may take to send one.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How late a timer rings when the process stood still, or had no time for it: then nobody was heard meanwhile, and nobody is
+/// blamed for it.
+pub const LATE: Duration = Duration::from_secs(1);
+/// How long a client may take, when the server ends, to read what was still to be said.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How a connection comes in.
 pub enum Entry {
@@ -39,6 +48,16 @@ pub enum Entry {
     NeedsKey(Guest),
     /// Told why, then closed.
     Refused(JobError),
+}
+
+impl Entry {
+    /// [`Client::number`](crate::intake::Client::number), as far as it is known; 0 of one that is refused.
+    pub fn client(&self) -> u128 {
+        match self {
+            Entry::Open(guest, _) | Entry::NeedsKey(guest) => guest.client().number(),
+            Entry::Refused(_) => 0,
+        }
+    }
 }
 
 /// What a connection without the right key is told.
@@ -60,6 +79,8 @@ enum End {
     Close(u16, &'static str),
     /// The same, after this one error.
     Refuse(JobError, u16),
+    /// Memory is short, and its client has most of it.
+    Evict,
 }
 
 /// One connection's life.
@@ -80,6 +101,8 @@ pub struct Socket {
     pinged: Instant,
     /// Since when too much is unsent.
     full_since: Option<Instant>,
+    /// The server ends: when this connection does, at the latest.
+    closing: Option<Instant>,
 }
 
 impl Socket {
@@ -132,6 +155,7 @@ impl Socket {
             heard: now,
             pinged: now,
             full_since: None,
+            closing: None,
         };
         if let Some(hello) = hello {
             socket.first = false;
@@ -148,7 +172,20 @@ impl Socket {
             _ if socket.is_locked_out() => socket.hub.close(&socket.connection),
             _ => socket.connection.detach(),
         }
-        leave(socket.ws, &mut socket.stream, end).await;
+        let Socket {
+            ws,
+            mut stream,
+            verdict,
+            ..
+        } = socket;
+        if end == End::Evict {
+            // What was collected goes first of all.
+            drop(stream);
+            last_words(ws, end).await;
+            let _ = timeout(CLOSE_PATIENCE, verdict.drain()).await;
+        } else {
+            leave(ws, &mut stream, end).await;
+        }
     }
 
     /// Whether the key that the session was opened with is no longer one.
@@ -162,7 +199,11 @@ impl Socket {
             if self.text.is_none() {
                 match self.connection.next() {
                     Outgoing::Text(text) => self.text = Some(text),
+                    Outgoing::Empty if self.closing.is_some() && self.pong.is_none() => {
+                        return draining();
+                    }
                     Outgoing::Empty => {}
+                    Outgoing::Evicted => return End::Evict,
                     Outgoing::TooSlow => return too_slow(),
                     Outgoing::TakenOver => return taken_over(),
                     Outgoing::Ended => return End::Close(1000, "the session is over"),
@@ -174,7 +215,7 @@ impl Socket {
             let now = Instant::now();
             if self.full_since.is_some() && !full {
                 // Nothing was read for as long as it was full, whatever the client sent; that it reads is a sign of it.
-                self.heard = now;
+                self.excuse(now);
             }
             self.full_since = full.then(|| self.full_since.unwrap_or(now));
             let to_send = self.text.is_some() || self.pong.is_some();
@@ -189,17 +230,22 @@ impl Socket {
                     Step::Room(ready.is_ok())
                 }
                 message = stream.recv(), if !full => Step::Read(message),
-                breach = verdict.given() => Step::Verdict(breach),
+                fault = verdict.given() => Step::Verdict(fault),
                 () = connection.changed() => Step::Again,
                 () = status.changed() => Step::Status,
                 Ok(()) = keys.changed() => Step::Keys,
                 () = sleep_until(deadline.into()) => Step::Time,
             };
+            let now = Instant::now();
+            if now.saturating_duration_since(deadline) > LATE {
+                self.excuse(now);
+            }
             let end = match step {
                 Step::Room(true) => self.send_one(),
                 Step::Room(false) => Some(End::Lost),
                 Step::Read(message) => self.read(message),
-                Step::Verdict(breach) => Some(self.judged(breach)),
+                Step::Verdict(Fault::Breach(breach)) => Some(self.judged(breach)),
+                Step::Verdict(Fault::Evicted) => Some(End::Evict),
                 Step::Again => None,
                 Step::Status => self.status(),
                 Step::Keys => self.is_locked_out().then(locked_out),
@@ -209,6 +255,13 @@ impl Socket {
                 return end;
             }
         }
+    }
+
+    /// Nothing could be heard until now: the clocks begin anew.
+    fn excuse(&mut self, now: Instant) {
+        self.heard = now;
+        self.verdict.excuse(now);
+        self.full_since = self.full_since.map(|_| now);
     }
 
     /// Puts one waiting message into the room that the socket has.
@@ -292,7 +345,9 @@ impl Socket {
     /// Tells how the server stands.
     fn status(&mut self) -> Option<End> {
         if self.hub.shared.phase() == Phase::Closing {
-            return Some(End::Close(close::DRAINING, "the server is shutting down"));
+            // What the session has to say goes first.
+            self.closing.get_or_insert(Instant::now() + LAST_WORDS);
+            return None;
         }
         let status = self.hub.shared.status();
         self.connection.send(ServerMessage::Status(wire::Status {
@@ -305,22 +360,35 @@ impl Socket {
     /// When to look again whether the client is still there.
     fn deadline(&self, now: Instant) -> Result<Instant, End> {
         let limits = &self.hub.shared.limits;
+        if let Some(end) = self.closing {
+            return if now >= end { Err(draining()) } else { Ok(end) };
+        }
         if let Some(since) = self.full_since {
             let end = since + seconds(limits.stall_seconds);
             return if now >= end { Err(too_slow()) } else { Ok(end) };
         }
         let idle = seconds(limits.idle_seconds);
-        let end = self.heard + idle;
+        // Bytes of a message that is not whole yet are heard too, …
+        let heard = self.heard.max(self.verdict.heard());
+        let mut end = heard + idle;
         if now >= end {
             return Err(End::Close(close::IDLE, "nothing was heard for too long"));
         }
-        Ok(end.min(self.pinged.max(self.heard) + idle / 3))
+        // … but it may not stand still, whatever comes between its parts.
+        if let Some(since) = self.verdict.stands_since() {
+            end = end.min(since + seconds(limits.upload_idle_seconds));
+            if now >= end {
+                return Err(End::Close(close::IDLE, "a message was not finished"));
+            }
+        }
+        Ok(end.min(self.pinged.max(heard) + idle / 3))
     }
 
     async fn ping(&mut self) -> Option<End> {
         let now = Instant::now();
         let idle = seconds(self.hub.shared.limits.idle_seconds);
-        if self.full_since.is_some() || now < self.pinged.max(self.heard) + idle / 3 {
+        let heard = self.heard.max(self.verdict.heard());
+        if self.full_since.is_some() || now < self.pinged.max(heard) + idle / 3 {
             return None;
         }
         self.pinged = now;
@@ -368,7 +436,7 @@ async fn admit(
         }
     };
     let first = tokio::select! {
-        first = timeout(HELLO_PATIENCE, first) => first.map_err(|_| refused())?,
+        first = patiently(HELLO_PATIENCE, first) => first.ok_or_else(refused)?,
         _ = verdict.given() => return Err(refused()),
     };
     let hello = match first {
@@ -391,9 +459,24 @@ async fn admit(
         .identify(owner)
         .map_err(|refusal| End::Refuse(refusal, close::RATE_LIMITED))?;
     verdict.set_message_bytes(hub.shared.limits.message_bytes);
+    verdict.belongs_to(guest.client().number());
     // Without a resume the session's own welcome is the answer.
     let hello = hello.resume.is_some().then_some(hello);
     Ok((guest, Some(owner), hello))
+}
+
+/// Waits for it at most so long, and once more if the process stood still meanwhile.
+async fn patiently<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
+    let mut what = std::pin::pin!(what);
+    loop {
+        let end = Instant::now() + patience;
+        if let Ok(found) = timeout(patience, &mut what).await {
+            return Some(found);
+        }
+        if end.elapsed() <= LATE {
+            return None;
+        }
+    }
 }
 
 /// What happened first.
@@ -401,8 +484,8 @@ enum Step {
     /// The socket has room for a message, or is closed.
     Room(bool),
     Read(Option<Result<AggregatedMessage, ProtocolError>>),
-    /// A frame broke the rules.
-    Verdict(Breach),
+    /// It has to end.
+    Verdict(Fault),
     /// The session has something to say.
     Again,
     Status,
@@ -421,6 +504,15 @@ fn locked_out() -> End {
         JobError::new(ErrorCode::Unauthorized, message),
         close::UNAUTHORIZED,
     )
+}
+
+fn draining() -> End {
+    End::Close(close::DRAINING, "the server is shutting down")
+}
+
+fn evicted() -> JobError {
+    let message = "The server has no memory left, and this client takes the most of it: connect again in a moment, and keep less on its way at once.";
+    JobError::new(ErrorCode::Busy, message).retry_after(EVICTED_RETRY_MS)
 }
 
 fn taken_over() -> End {
@@ -449,10 +541,29 @@ fn broken(problem: &ProtocolError) -> End {
 }
 
 /// Says the last words, and waits a moment for the client's.
-async fn leave(mut ws: actix_ws::Session, stream: &mut AggregatedMessageStream, end: End) {
+async fn leave(ws: actix_ws::Session, stream: &mut AggregatedMessageStream, end: End) {
+    if !last_words(ws, end).await {
+        return;
+    }
+    let closed = async {
+        while let Some(Ok(message)) = stream.recv().await {
+            if matches!(message, AggregatedMessage::Close(_)) {
+                break;
+            }
+        }
+    };
+    let _ = timeout(CLOSE_PATIENCE, closed).await;
+}
+
+/// Says the last words; whether the client has still to answer them.
+async fn last_words(mut ws: actix_ws::Session, end: End) -> bool {
+    let end = match end {
+        End::Evict => End::Refuse(evicted(), close::RATE_LIMITED),
+        end => end,
+    };
     let (code, reason, answered) = match end {
         // A close frame is answered in kind.
-        End::Finished | End::Lost => (1000, "", true),
+        End::Finished | End::Lost | End::Evict => (1000, "", true),
         End::Close(code, reason) => (code, reason, false),
         End::Refuse(refusal, code) => {
             let reason = refusal.code.as_str();
@@ -475,15 +586,5 @@ async fn leave(mut ws: actix_ws::Session, stream: &mut AggregatedMessageStream, 
         description: (!reason.is_empty()).then(|| reason.into()),
     };
     let sent = timeout(CLOSE_PATIENCE, ws.close(Some(reason))).await;
-    if answered || !matches!(sent, Ok(Ok(()))) {
-        return;
-    }
-    let closed = async {
-        while let Some(Ok(message)) = stream.recv().await {
-            if matches!(message, AggregatedMessage::Close(_)) {
-                break;
-            }
-        }
-    };
-    let _ = timeout(CLOSE_PATIENCE, closed).await;
+    !answered && matches!(sent, Ok(Ok(())))
 }

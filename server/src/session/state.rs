@@ -69,6 +69,12 @@ pub struct Setup {
     pub next_number: Box<dyn Fn() -> u64 + Send>,
 }
 
+impl Setup {
+    fn uploads(&self) -> Uploads {
+        Uploads::new(self.asker, self.budget.clone(), self.limits.upload_window)
+    }
+}
+
 pub struct State {
     pub(super) setup: Setup,
     pub outbox: Outbox,
@@ -94,7 +100,7 @@ impl State {
                 setup.limits.outbox_bytes,
                 setup.limits.replay_bytes,
             ),
-            uploads: Uploads::new(setup.budget.clone(), setup.limits.upload_window),
+            uploads: setup.uploads(),
             outcomes: HashMap::new(),
             pictures: Pictures::default(),
             conversations: HashMap::new(),
@@ -168,9 +174,9 @@ impl State {
         }
     }
 
-    /// The connection is back after it was lost.
-    pub fn reattached(&mut self, now: Instant) {
-        self.uploads.touch(now);
+    /// For so long no byte could come, and nobody is blamed for that.
+    pub fn forgive(&mut self, time: Duration, now: Instant) {
+        self.uploads.forgive(time, now);
     }
 
     /// Ends what took too long; `connected` tells whether bytes could have come.
@@ -185,9 +191,29 @@ impl State {
         self.expire_asks(now);
     }
 
-    /// Gives back the memory of uploads that are on their way: resumed, they begin again.
-    pub fn shed(&mut self) {
-        self.uploads.restart();
+    /// Bytes of memory that the session takes, but for its pictures and the files on their way.
+    pub fn memory(&self) -> usize {
+        /// The session itself, and a picture, allocations included.
+        const SESSION: usize = 4096;
+        const PICTURE: usize = 1024;
+        const OUTCOME: usize = size_of::<(u32, Outcome)>() + 1 + 48;
+        let conversations = self.conversations.values().map(Conversation::bytes);
+        SESSION
+            + self.outbox.bytes()
+            + self.uploads.bytes()
+            + OUTCOME * self.outcomes.capacity()
+            + PICTURE * self.pictures.len()
+            + self.requests.bytes()
+            + conversations.sum::<usize>()
+            + self.asks.values().map(Ask::bytes).sum::<usize>()
+    }
+
+    /// Lets go of what the session can go on without: what was sent and is kept for a resume, conversations that no
+    /// question is open in, and questions that have not reached the engine.
+    pub fn give_way(&mut self) {
+        self.refuse_waiting();
+        self.conversations.retain(|_, it| !it.queue.is_empty());
+        self.outbox.give_way();
     }
 
     /// Tells the metrics how many questions wait for a picture or behind another of their conversation.
@@ -226,7 +252,7 @@ impl State {
         self.count_untold();
         let (now, limits) = (Instant::now(), &self.setup.limits);
         self.outbox = Outbox::new(now, limits.outbox_bytes, limits.replay_bytes);
-        self.uploads = Uploads::new(self.setup.budget.clone(), limits.upload_window);
+        self.uploads = self.setup.uploads();
         self.outcomes = HashMap::new();
         self.pictures = Pictures::default();
         self.conversations = HashMap::new();
@@ -237,9 +263,23 @@ impl State {
         self.tell_waiting();
     }
 
-    /// Whether a question is not answered yet.
-    pub fn is_busy(&self) -> bool {
-        self.open_requests() > 0
+    /// Whether a question is open that does not wait for its client to send a picture.
+    pub fn is_busy(&self, now: Instant) -> bool {
+        /// An upload of which nothing comes for so long may never come to its end.
+        const PAUSE: Duration = Duration::from_secs(1);
+        let waits_for_client = |ask: &Ask| {
+            let conversation = self.conversations.get(&ask.conversation);
+            let picture = conversation.and_then(|conversation| conversation.picture.as_ref());
+            match picture.map(|name| self.resolve(name)) {
+                Some(PictureName::Upload(upload)) => !self.uploads.moves(upload, PAUSE, now),
+                _ => false,
+            }
+        };
+        self.asks.values().any(|ask| match ask.stage {
+            AskStage::Given => true,
+            AskStage::Waiting => !waits_for_client(ask),
+            AskStage::Over => false,
+        })
     }
 
     /// The image id behind a name, once its upload arrived.

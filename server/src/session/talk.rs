@@ -3,12 +3,59 @@
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
+use std::ops::Deref;
 use std::time::Instant;
 
 use crate::text::{SamplingParams, Turn};
 
 /// Request ids remembered, so that one used again is noticed.
 const MAX_REQUESTS: usize = 16_384;
+
+/// What each takes in memory beside its texts, allocations included.
+const TURN_BYTES: usize = 128;
+const CONVERSATION_BYTES: usize = 512;
+const ASK_BYTES: usize = 2048;
+
+/// Turns, and what they take in memory.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    turns: Vec<Turn>,
+    bytes: usize,
+}
+
+impl History {
+    pub fn push(&mut self, turn: Turn) {
+        self.bytes += turn_bytes(&turn);
+        self.turns.push(turn);
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl From<Vec<Turn>> for History {
+    fn from(turns: Vec<Turn>) -> Self {
+        History {
+            bytes: turns.iter().map(turn_bytes).sum(),
+            turns,
+        }
+    }
+}
+
+impl Deref for History {
+    type Target = [Turn];
+
+    fn deref(&self) -> &[Turn] {
+        &self.turns
+    }
+}
+
+fn turn_bytes(turn: &Turn) -> usize {
+    let ids = turn.answer_ids.as_ref().map_or(0, |ids| 4 * ids.capacity());
+    TURN_BYTES + turn.question.capacity() + turn.answer.capacity() + ids
+}
 
 /// What a conversation's picture is known as.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +73,7 @@ pub struct Conversation {
     /// The picture was named in the middle of the conversation and no turn about it is in the history yet: if that
     /// question fails it never happened, and the conversation has no picture.
     pub unproven: bool,
-    pub history: Vec<Turn>,
+    pub history: History,
     /// Unanswered questions in order of arrival; the first may be with the engine.
     pub queue: VecDeque<u64>,
     /// `forget` was asked for: it goes when its last question is over.
@@ -36,6 +83,11 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        CONVERSATION_BYTES + self.history.bytes() + 8 * self.queue.capacity()
+    }
+
     /// It goes on as if its picture had never been named.
     pub fn lose_picture(&mut self) {
         self.picture = None;
@@ -50,7 +102,7 @@ pub struct Ask {
     pub conversation: String,
     pub question: String,
     /// Replaces the conversation's.
-    pub history: Option<Vec<Turn>>,
+    pub history: Option<History>,
     pub sampling: SamplingParams,
     pub received: Instant,
     pub deadline: Instant,
@@ -65,6 +117,14 @@ pub struct Ask {
     pub index: u64,
     /// The pieces so far.
     pub answer: String,
+}
+
+impl Ask {
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        let history = self.history.as_ref().map_or(0, History::bytes);
+        ASK_BYTES + self.question.capacity() + self.answer.capacity() + history
+    }
 }
 
 /// How far a question is.
@@ -96,6 +156,11 @@ pub enum Seen {
 }
 
 impl Requests {
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        17 * self.seen.capacity() + 8 * self.order.capacity()
+    }
+
     pub fn contains(&self, request: &str) -> bool {
         self.seen.contains_key(&self.hasher.hash_one(request))
     }
@@ -132,8 +197,8 @@ impl Requests {
 
 /// The client's history, with the token ids that the server remembers for turns that are unchanged, so that the cache
 /// stays valid for them.
-pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> Vec<Turn> {
-    given
+pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> History {
+    let turns: Vec<Turn> = given
         .into_iter()
         .enumerate()
         .map(|(index, turn)| {
@@ -146,7 +211,8 @@ pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> Vec<Turn> {
                 answer: turn.answer,
             }
         })
-        .collect()
+        .collect();
+    turns.into()
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use glimpse_image::FileBuffer;
@@ -11,6 +10,7 @@ use wire::{ErrorCode, Limits, Upload};
 
 use super::codec::parse_sha256;
 use crate::intake::decode::HasFile;
+use crate::intake::{self, Asker, Claim};
 use crate::metrics::METRICS;
 
 /// Progress is told after so many bytes, or half a small window …
@@ -22,56 +22,27 @@ const MAX_NUMBERS: usize = 65_536;
 /// Never announced numbers that were complained about, each once.
 const MAX_STRANGERS: usize = 256;
 
+/// An upload, by its session's number in the engine and its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    pub session: u64,
+    pub upload: u32,
+}
+
 /// Memory for files on their way, shared by all sessions.
-pub struct Budget {
-    used: AtomicUsize,
-    most: usize,
-    short: AtomicBool,
-}
-
-impl Budget {
-    pub fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Budget {
-            used: AtomicUsize::new(0),
-            most: usize::try_from(bytes).unwrap_or(usize::MAX),
-            short: AtomicBool::new(false),
-        })
-    }
-
-    /// Bytes in use.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Whether something was refused since this was last asked.
-    pub fn was_short(&self) -> bool {
-        self.short.swap(false, Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let taken = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-                used.checked_add(bytes).filter(|sum| *sum <= self.most)
-            });
-        if taken.is_err() {
-            self.short.store(true, Ordering::Relaxed);
-        }
-        taken.is_ok()
-    }
-}
+pub type Budget = intake::Budget<Sender>;
 
 /// A file's bytes, counted against the budget as long as they live.
 pub struct File {
     data: FileBuffer,
-    budget: Arc<Budget>,
+    place: Claim<Sender>,
 }
 
 impl File {
-    fn new(budget: Arc<Budget>) -> Self {
+    fn new(place: Claim<Sender>) -> Self {
         File {
             data: FileBuffer::default(),
-            budget,
+            place,
         }
     }
 
@@ -80,13 +51,13 @@ impl File {
     }
 
     fn push(&mut self, piece: &[u8], announced: u64) -> bool {
-        if !self.budget.take(piece.len()) {
+        if !self.place.grow(piece.len() as u64) {
             return false;
         }
         let pushed = self.data.push(piece, announced);
         if let Err(problem) = &pushed {
             tracing::warn!(%problem, "no memory for an upload");
-            self.budget.used.fetch_sub(piece.len(), Ordering::Relaxed);
+            self.place.shrink(piece.len() as u64);
         }
         pushed.is_ok()
     }
@@ -95,14 +66,6 @@ impl File {
 impl HasFile for File {
     fn file(&mut self) -> &mut FileBuffer {
         &mut self.data
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        self.budget
-            .used
-            .fetch_sub(self.data.bytes().len(), Ordering::Relaxed);
     }
 }
 
@@ -167,6 +130,7 @@ pub enum Piece {
 
 /// One session's uploads.
 pub struct Uploads {
+    asker: Asker,
     budget: Arc<Budget>,
     open: HashMap<u32, Transfer>,
     /// Every number announced so far, and what was announced.
@@ -177,8 +141,9 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    pub fn new(budget: Arc<Budget>, upload_window: u64) -> Self {
+    pub fn new(asker: Asker, budget: Arc<Budget>, upload_window: u64) -> Self {
         Uploads {
+            asker,
             budget,
             progress_bytes: PROGRESS_BYTES.min(upload_window / 2),
             open: HashMap::new(),
@@ -200,13 +165,11 @@ impl Uploads {
                     ),
                 );
             }
-            return match self.open.get_mut(&number) {
-                Some(transfer) => {
-                    transfer.heard = now;
-                    Announced::Accepted {
-                        received: transfer.received(),
-                    }
-                }
+            // Its clock runs on: only bytes tell that it goes on.
+            return match self.open.get(&number) {
+                Some(transfer) => Announced::Accepted {
+                    received: transfer.received(),
+                },
                 None => Announced::Over,
             };
         }
@@ -239,7 +202,7 @@ impl Uploads {
         let transfer = Transfer {
             bytes: upload.bytes,
             sha256,
-            file: File::new(self.budget.clone()),
+            file: self.file(number),
             hash: Sha256::new(),
             started: now,
             heard: now,
@@ -261,13 +224,35 @@ impl Uploads {
         self.used.contains_key(&number) || self.used.len() < MAX_NUMBERS
     }
 
-    /// Drops what has come of every open upload.
-    pub fn restart(&mut self) {
-        for transfer in self.open.values_mut() {
-            transfer.file = File::new(self.budget.clone());
+    fn file(&self, upload: u32) -> File {
+        let session = self.asker.session;
+        File::new(
+            self.budget
+                .place(self.asker.client, Sender { session, upload }),
+        )
+    }
+
+    /// Drops what has come of an open upload, which then begins again.
+    pub fn restart(&mut self, number: u32) {
+        let file = self.file(number);
+        if let Some(transfer) = self.open.get_mut(&number) {
+            transfer.file = file;
             transfer.hash = Sha256::new();
             transfer.told = 0;
         }
+    }
+
+    /// Bytes of memory, the files aside.
+    pub fn bytes(&self) -> usize {
+        const USED: usize = size_of::<(u32, (u64, Option<[u8; 32]>))>() + 1;
+        const OPEN: usize = size_of::<(u32, Transfer)>() + 256;
+        USED * self.used.capacity() + OPEN * self.open.capacity() + 8 * self.strangers.capacity()
+    }
+
+    /// Whether bytes of an open upload came within the last `pause`.
+    pub fn moves(&self, number: u32, pause: Duration, now: Instant) -> bool {
+        let transfer = self.open.get(&number);
+        transfer.is_some_and(|it| now.saturating_duration_since(it.heard) < pause)
     }
 
     /// Marks a number as used without an upload: refused, or answered from what the session has.
@@ -305,6 +290,7 @@ impl Uploads {
             return Piece::Stranger;
         };
         transfer.heard = now;
+        transfer.file.place.touch(now);
         METRICS.upload_bytes.add(piece.len() as u64);
         let failure = if transfer.received() + piece.len() as u64 > transfer.bytes {
             Some((
@@ -354,10 +340,10 @@ impl Uploads {
         self.open.remove(&number).is_some()
     }
 
-    /// The connection is back: no upload is blamed for the time without one.
-    pub fn touch(&mut self, now: Instant) {
+    /// No upload is blamed for a time in which no byte could come.
+    pub fn forgive(&mut self, time: Duration, now: Instant) {
         for transfer in self.open.values_mut() {
-            transfer.heard = now;
+            transfer.heard = (transfer.heard + time).min(now);
         }
     }
 
@@ -417,8 +403,16 @@ mod tests {
         }
     }
 
+    fn of(budget: Arc<Budget>) -> Uploads {
+        let asker = Asker {
+            client: 1,
+            session: 1,
+        };
+        Uploads::new(asker, budget, 1 << 20)
+    }
+
     fn uploads() -> Uploads {
-        Uploads::new(Budget::new(2 << 20), 1 << 20)
+        of(Budget::new(2 << 20))
     }
 
     fn code(announced: Announced) -> Option<ErrorCode> {
@@ -453,7 +447,7 @@ mod tests {
         assert_eq!(told, [262_144, 524_288]);
         let whole = whole.unwrap();
         assert_eq!(whole.file.bytes(), data);
-        assert_eq!(uploads.budget.used(), data.len());
+        assert_eq!(uploads.budget.used(), data.len() as u64);
         drop(whole);
         assert_eq!(uploads.budget.used(), 0);
         // Late pieces are dropped, the same announcement says nothing new, another is refused.
@@ -518,7 +512,7 @@ mod tests {
 
     #[test]
     fn open_uploads_and_memory_are_bounded() {
-        let (mut uploads, now) = (Uploads::new(Budget::new(4), 1 << 20), Instant::now());
+        let (mut uploads, now) = (of(Budget::new(4)), Instant::now());
         uploads.announce(&upload(1, 10), &limits(), now);
         uploads.announce(&upload(2, 10), &limits(), now);
         assert_eq!(
@@ -545,8 +539,10 @@ mod tests {
         let idle = Duration::from_secs(30);
         assert!(uploads.expire(idle, now + idle / 2).is_empty());
         uploads.piece(1, b"x", now + idle / 2);
+        // Announced again it is as idle as before.
+        uploads.announce(&upload(1, 10), &limits(), now + idle);
         assert!(uploads.expire(idle, now + idle).is_empty());
-        assert_eq!(uploads.expire(idle, now + 2 * idle), [1]);
+        assert_eq!(uploads.expire(idle, now + idle + idle / 2), [1]);
         assert!(!uploads.is_open(1) && uploads.knows(1));
     }
 }

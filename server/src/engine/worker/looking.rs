@@ -13,6 +13,7 @@ use crate::engine::prefix::Cached;
 use crate::engine::sequence::Running;
 use crate::engine::types::{Event, EventSink, PictureJob, PictureKey};
 use crate::glm4v::{Encoding, Entry, Pass, expand, positions};
+use crate::intake::Asker;
 use crate::kernels::{Mark, Span};
 use glimpse_image::Pixels;
 
@@ -33,6 +34,7 @@ struct Holder {
 
 /// A picture being looked at.
 pub(super) struct Looking {
+    asker: Asker,
     key: PictureKey,
     started: Instant,
     vision_ms: f64,
@@ -59,7 +61,7 @@ enum Stage {
 impl Worker {
     pub(super) fn picture(&mut self, job: PictureJob) {
         let PictureJob {
-            session,
+            asker,
             key,
             pixels,
             events,
@@ -70,9 +72,11 @@ impl Worker {
             holders: Vec::new(),
         });
         let encoded = self.cache.has_picture(key);
-        picture.holders.retain(|holder| holder.session != session);
+        picture
+            .holders
+            .retain(|holder| holder.session != asker.session);
         picture.holders.push(Holder {
-            session,
+            session: asker.session,
             events: events.clone(),
             waits: !encoded,
         });
@@ -87,15 +91,28 @@ impl Worker {
             return;
         }
         if self.settings.eager_encode {
-            self.look_at(key);
+            self.look_at(asker, key);
         }
     }
 
     /// Puts a picture in the line, once.
-    pub(super) fn look_at(&mut self, key: PictureKey) {
+    pub(super) fn look_at(&mut self, asker: Asker, key: PictureKey) {
         let looking = self.looking.as_ref().is_some_and(|l| l.key == key);
-        if !looking && !self.line.contains(&key) {
-            self.line.push_back(key);
+        if !looking && !self.line.iter().any(|(_, k)| *k == key) {
+            self.line.push(asker, (asker, key));
+        }
+    }
+
+    /// Pictures that are looked at for questions alone leave with the last that waited for them.
+    pub(super) fn drop_unwanted(&mut self) {
+        if self.settings.eager_encode {
+            return;
+        }
+        let Worker { line, waiting, .. } = self;
+        let unwanted = |key: &PictureKey| !waiting.iter().any(|s| s.picture == Some(*key));
+        line.take_where(|(_, key)| unwanted(key));
+        if self.looking.as_ref().is_some_and(|l| unwanted(&l.key)) {
+            self.stop_looking();
         }
     }
 
@@ -107,7 +124,7 @@ impl Worker {
         picture.holders.retain(|holder| holder.session != session);
         if picture.holders.is_empty() {
             self.pictures.remove(&key);
-            self.line.retain(|k| *k != key);
+            self.line.take_where(|(_, k)| *k == key);
             if self.looking.as_ref().is_some_and(|l| l.key == key) {
                 self.stop_looking();
             }
@@ -130,26 +147,23 @@ impl Worker {
         }
     }
 
-    /// The next picture to look at: first those that a question waits for.
-    pub(super) fn next_picture(&self) -> Option<PictureKey> {
-        let wanted = |key: &&PictureKey| self.waiting.iter().any(|s| s.picture == Some(**key));
-        self.line.iter().find(wanted).or(self.line.front()).copied()
-    }
-
     /// A slice of looking at a picture: a good half of a decode step while others decode, else a whole stage.
     pub(super) fn look(&mut self) -> Result<(), Fault> {
         let decoding = self.slots.iter().any(Running::is_decoding);
         if self.looking.is_some() {
-            self.look_on(decoding)
-        } else if let Some(key) = self.next_picture() {
-            self.line.retain(|k| *k != key);
-            self.begin_looking(key)
-        } else {
-            Ok(())
+            return self.look_on(decoding);
+        }
+        // First those that a question waits for.
+        let Worker { line, waiting, .. } = self;
+        let wanted = |key: &PictureKey| waiting.iter().any(|s| s.picture == Some(*key));
+        let next = line.pop(|(_, key)| wanted(key));
+        match next.or_else(|| line.pop(|_| true)) {
+            Some((asker, key)) => self.begin_looking(asker, key),
+            None => Ok(()),
         }
     }
 
-    fn begin_looking(&mut self, key: PictureKey) -> Result<(), Fault> {
+    fn begin_looking(&mut self, asker: Asker, key: PictureKey) -> Result<(), Fault> {
         let Some(picture) = self.pictures.get(&key) else {
             // Nobody holds it any more, so that nobody's question can wait for it.
             self.fail_waiting(&gone(), |s| s.picture == Some(key));
@@ -166,6 +180,7 @@ impl Worker {
         match begun {
             Ok(encoding) => {
                 self.looking = Some(Looking {
+                    asker,
                     key,
                     started,
                     vision_ms: 0.0,
@@ -362,7 +377,8 @@ impl Worker {
     /// What was being looked at is looked at again, first.
     pub(super) fn look_anew(&mut self) {
         if let Some(looking) = self.looking.take() {
-            self.line.push_front(looking.key);
+            self.line
+                .push_first(looking.asker, (looking.asker, looking.key));
         }
     }
 

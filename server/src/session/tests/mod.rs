@@ -3,6 +3,7 @@
 mod asking;
 mod connections;
 mod pictures;
+mod shares;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -41,6 +42,10 @@ fn picture(shade: u8) -> Vec<u8> {
 }
 
 fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
+    rig_of(change, |_| {})
+}
+
+fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) -> Rig {
     let (commands_in, commands) = channel();
     let (status, watch) = watch::channel(Status {
         state: wire::State::Ready,
@@ -52,7 +57,7 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
     });
     let mut limits = LimitArgs::default().wire().unwrap();
     change(&mut limits);
-    let options = Options {
+    let mut options = Options {
         share_pictures: false,
         decode: decode::Settings {
             image: glimpse_image::Options::default(),
@@ -64,8 +69,11 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
         },
         upload_memory: UPLOAD_MEMORY,
         picture_memory: PICTURE_MEMORY,
+        session_memory: 1 << 30,
+        message_memory: 1 << 30,
         max_sessions: 3,
     };
+    changed(&mut options);
     let engine = Engine::stand_in(commands_in, watch);
     let hub = Arc::new(Hub::new(Shared::new(engine, limits, options).unwrap()));
     let connection = hub.open(None, local()).unwrap();
@@ -84,8 +92,24 @@ fn local() -> Client {
     Client::at(std::net::Ipv4Addr::LOCALHOST.into())
 }
 
+/// Somebody else.
+fn stranger() -> Client {
+    Client::at([192, 0, 2, 1].into())
+}
+
 fn rig() -> Rig {
     rig_with(|_| {})
+}
+
+fn send(connection: &Connection, message: Value) {
+    connection.text(codec::decode(&message.to_string()), || Ok(()));
+}
+
+/// So many bytes of an upload that was announced.
+fn send_bytes(connection: &Connection, upload: u32, bytes: usize) {
+    for piece in vec![0; bytes].chunks(frame::MAX_PAYLOAD) {
+        connection.binary(&frame::encode(upload, piece));
+    }
 }
 
 impl Rig {
@@ -199,6 +223,14 @@ impl Rig {
         };
         self.hub.resume(&resume, None)
     }
+}
+
+/// Uploads the picture of `shade`, of which the engine then has the pixels.
+fn upload(connection: &Connection, shade: u8) {
+    let (file, number) = (picture(shade), u32::from(shade));
+    let announce = json!({"type": "upload", "upload": number, "bytes": file.len()});
+    connection.text(codec::decode(&announce.to_string()), || Ok(()));
+    connection.binary(&frame::encode(number, &file));
 }
 
 fn take(connection: &Connection) -> Vec<Value> {
