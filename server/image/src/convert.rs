@@ -84,7 +84,7 @@ fn each16<const N: usize>(from: &[u8], to: &mut [[u8; 3]], pixel: impl Fn([u16; 
 }
 
 /// A pixel over a gray, rounded; with none behind, the colour as it stands.
-fn over(color: [u8; 3], alpha: u8, behind: Option<u8>) -> [u8; 3] {
+pub(super) fn over(color: [u8; 3], alpha: u8, behind: Option<u8>) -> [u8; 3] {
     match behind {
         None => color,
         Some(behind) => color.map(|c| {
@@ -92,6 +92,15 @@ fn over(color: [u8; 3], alpha: u8, behind: Option<u8>) -> [u8; 3] {
             ((sum + 127) / 255) as u8
         }),
     }
+}
+
+/// Cyan, magenta, yellow and black, 255 all of it, by Pillow's arithmetic.
+pub(super) fn inks_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    let white = 255 - k;
+    [c, m, y].map(|ink| {
+        let product = u32::from(ink) * u32::from(white) + 128;
+        white.saturating_sub((((product >> 8) + product) >> 8) as u8)
+    })
 }
 
 /// The colour that Pillow puts where a GIF's first frame has no pixel: the transparent entry of its palette, else the

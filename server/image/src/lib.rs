@@ -20,6 +20,7 @@ mod resize;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,13 +99,15 @@ impl Format {
     /// By the first bytes; the file's name and the client's word are not asked.
     fn of(bytes: &[u8]) -> Result<Self, ImageError> {
         use ::image::ImageFormat as F;
+        if let [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] = bytes {
+            return Ok(Format::Tiff);
+        }
         match ::image::guess_format(bytes) {
             Ok(F::Jpeg) => Ok(Format::Jpeg),
             Ok(F::Png) => Ok(Format::Png),
             Ok(F::WebP) => Ok(Format::WebP),
             Ok(F::Gif) => Ok(Format::Gif),
             Ok(F::Bmp) => Ok(Format::Bmp),
-            Ok(F::Tiff) => Ok(Format::Tiff),
             _ => Err(ImageError::unknown(bytes)),
         }
     }
@@ -160,6 +163,7 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
     let (width, height) = guarded(format, || match (format, options.decoder) {
         (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
+        (Format::Tiff, _) => tiff::probe(bytes).map(|(width, height, _)| (width, height)),
         _ => others::dimensions(bytes, format),
     })?;
     if width == 0 || height == 0 {
@@ -273,6 +277,7 @@ fn load_in(
         (Format::Jpeg, Decoder::TurboJpeg) => {
             jpeg::decode(scratch, bytes, size, options.raw, stop)?
         }
+        (Format::Tiff, decoder) => tiff::decode(scratch, bytes, decoder, options.raw, stop)?,
         _ => others::decode(scratch, bytes, format, stop)?,
     };
     let decode_ms = milliseconds(start);
