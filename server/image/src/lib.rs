@@ -11,6 +11,7 @@ mod buffer;
 mod convert;
 mod error;
 mod jpeg;
+mod memory;
 mod orient;
 mod others;
 mod pixels;
@@ -161,9 +162,15 @@ impl Stop {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
+    // What decoding takes that width and height don't tell.
+    let mut beside = 0;
     let (width, height) = guarded(format, || match (format, options.decoder) {
         (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
-        (Format::Tiff, _) => tiff::probe(bytes).map(|(width, height, _)| (width, height)),
+        (Format::Tiff, _) => {
+            let header = tiff::probe(bytes)?;
+            beside = header.memory;
+            Ok((header.width, header.height))
+        }
         _ => others::dimensions(bytes, format),
     })?;
     if width == 0 || height == 0 {
@@ -180,12 +187,9 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
         width,
         height,
         format,
-        memory: u64::from(width) * u64::from(height) * BYTES_PER_PIXEL,
+        memory: memory::needed(bytes, format, width, height) + beside,
     })
 }
-
-/// Of memory while a picture is decoded: as decoded, and as RGB.
-const BYTES_PER_PIXEL: u64 = 7;
 
 impl Picture<()> {
     /// With its pixels.

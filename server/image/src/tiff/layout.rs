@@ -468,13 +468,20 @@ impl<'a> Layout<'a> {
 
     /// The most bytes that a strip or tile may have for this many unpacked. More is not looked at: no packing makes
     /// anything much larger, and what would be read again for every strip has its bound in this.
-    fn most_packed(&self, unpacked: usize) -> usize {
+    pub fn most_packed(&self, unpacked: usize) -> usize {
         match self.packing {
-            Packing::FaxRuns | Packing::Fax3 { .. } | Packing::Fax4 => 16 * unpacked + 4096,
+            Packing::FaxRuns | Packing::Fax3 { .. } | Packing::Fax4 => {
+                unpacked.saturating_mul(16).saturating_add(4096)
+            }
             Packing::OldJpeg => usize::MAX,
-            Packing::Jpeg => 4 * unpacked + (16 << 10),
-            _ => 2 * unpacked + 4096,
+            Packing::Jpeg => unpacked.saturating_mul(4).saturating_add(16 << 10),
+            _ => unpacked.saturating_mul(2).saturating_add(4096),
         }
+    }
+
+    /// In bytes.
+    pub fn file_length(&self) -> u64 {
+        self.file.len() as u64
     }
 
     /// The packed bytes of a strip or tile of which `rows` rows are read.

@@ -23,32 +23,59 @@ use layout::{Color, Layout, Packing, broken};
 use samples::Depth;
 use unpack::{Rows, Stream};
 
-/// Width and height in pixels, as stored, and the bytes that decoding takes beside three a pixel.
-///
+/// What a directory says before anything is decoded.
+pub(super) struct Header {
+    /// In pixels, as stored.
+    pub width: u32,
+    pub height: u32,
+    /// What decoding takes beside three bytes a pixel, in bytes.
+    pub memory: u64,
+}
+
 /// # Errors
 /// [`ImageError`] for directories that contradict themselves and for kinds that are not read.
-pub(super) fn probe(bytes: &[u8]) -> Result<(u32, u32, u64), ImageError> {
+pub(super) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
     let layout = Layout::read(bytes)?;
-    if layout.width == 0 || layout.height == 0 {
-        return Ok((0, 0, 0));
-    }
+    let (width, height) = (layout.width, layout.height);
+    let memory = if width > 0 && height > 0 {
+        memory(&layout)
+    } else {
+        0
+    };
+    Ok(Header {
+        width,
+        height,
+        memory,
+    })
+}
+
+/// Rows as they are stored and as bytes; of JPEG a strip or tile, its file, and its coefficients; of others a copy with
+/// the bits turned round, and the windows of what unpacks.
+fn memory(layout: &Layout<'_>) -> u64 {
+    let planes = layout.planes_read().count() as u64;
+    let rows = layout.row_bytes() as u64 * (planes + 1)
+        + u64::from(layout.chunk_width) * (layout.samples as u64 + 1);
     let chunk = u64::from(layout.chunk_width) * u64::from(layout.chunk_height);
-    let is_jpeg = matches!(layout.packing, Packing::Jpeg | Packing::OldJpeg);
-    let beside = match is_jpeg {
-        // As decoded, its file, and libjpeg's coefficients if it is progressive.
-        true => chunk * layout.chunk_samples() as u64 * 3 + bytes.len() as u64,
-        // Windows of the packings, and the bits of the file turned round.
-        false if layout.is_bit_reversed => bytes.len() as u64,
-        false => 0,
+    let rows_read = layout.chunk_height.min(layout.height);
+    let packed = layout.most_packed(layout.row_bytes() * rows_read as usize) as u64;
+    let packed = packed.min(layout.file_length());
+    let unpacking = match layout.packing {
+        Packing::Jpeg | Packing::OldJpeg => {
+            // Progressive ones, whose coefficients have 16 bits, can't be told from others by the directory.
+            let pixels = chunk * layout.chunk_samples() as u64;
+            planes * pixels + 2 * pixels + 2 * packed
+        }
+        packing => {
+            let turned = if layout.is_bit_reversed { packed } else { 0 };
+            let window = if packing == Packing::Zstd {
+                24 << 20
+            } else {
+                1 << 18
+            };
+            planes * (turned + window)
+        }
     };
-    let rows = layout.row_bytes() as u64 * (layout.planes() as u64 + 2)
-        + u64::from(layout.chunk_width) * layout.samples as u64 * 8;
-    let windows = match layout.packing {
-        Packing::Zstd => 12 << 20,
-        _ => 1 << 20,
-    };
-    let windows = windows * layout.planes_read().count() as u64;
-    Ok((layout.width, layout.height, beside + rows + windows))
+    rows + unpacking
 }
 
 /// Decodes into `scratch.decoded` as RGB, with transparency on white; with `raw` as Pillow does it.
