@@ -4,12 +4,13 @@
 //! the model's square and turns it upright. Everything is done in 8 bits, as the original does with Pillow; the step to
 //! normalised floats is [`Pixels::to_f32_chw`], so that a GPU can be sent a quarter of the bytes.
 //!
-//! By default two kindnesses that the original lacks: EXIF orientation is applied and transparency goes on white (and
-//! 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
+//! By default three kindnesses that the original lacks: EXIF orientation is applied, transparency goes on white and
+//! colours of other profiles become sRGB (and 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
 mod buffer;
 mod convert;
 mod error;
+mod icc;
 mod jpeg;
 mod memory;
 mod orient;
@@ -53,8 +54,8 @@ pub enum Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     pub decoder: Decoder,
-    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), alpha dropped,
-    /// 16-bit gray clipped; and no scaled decoding of very large JPEGs.
+    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), no colour profile,
+    /// alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
     pub raw: bool,
     /// The most pixels, width × height as stored in the header.
     pub max_pixels: u64,
@@ -299,6 +300,9 @@ fn load_in(
         != orientation.is_transposed();
     resize::resize(scratch, &decoded, pixels, size, vertical_first)
         .map_err(|error| ImageError::broken(format, error))?;
+    if !options.raw {
+        icc::to_srgb(bytes, format, pixels);
+    }
     orientation.apply(pixels, size as usize);
     let preprocess_ms = milliseconds(start);
 

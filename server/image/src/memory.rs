@@ -1,11 +1,14 @@
 //! How much memory decoding a picture takes, told from its header: an upper bound that is near.
 
 use super::Format;
+use super::icc::{self, Found};
 
 /// The largest side of a model's square that the account is made for.
 const MAX_SIZE: u64 = 2048;
 /// Tables, rows, and the buffers of whatever unpacks.
 const BESIDE: u64 = 4 << 20;
+/// The tables of a colour profile.
+const PROFILE: u64 = 24 << 20;
 /// The most groups of codes that libwebp makes of a picture, of how many pixels one is at least, and what one takes. Files
 /// made to have more end by the limit of the decoder's process.
 const WEBP_GROUPS: u64 = 2600;
@@ -32,7 +35,12 @@ pub(super) fn needed(file: &[u8], format: Format, width: u32, height: u32) -> u6
         Format::Png => png(file, pixels) + file.len() as u64,
         Format::WebP => webp(file, pixels) + file.len() as u64,
     };
-    decoded + between + BESIDE
+    // Its bytes, and its tables.
+    let profile = match Found::find(file, format) {
+        Some(_) => 2 * icc::MAX_BYTES as u64 + PROFILE,
+        None => 0,
+    };
+    decoded + between + profile + BESIDE
 }
 
 fn png(file: &[u8], pixels: u64) -> u64 {

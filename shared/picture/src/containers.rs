@@ -36,30 +36,44 @@ pub fn orientation(file: &[u8]) -> Option<u8> {
 /// A JPEG's EXIF blocks (its APP1 segments that are no XMP), each to the end of the file: a segment whose length is
 /// too small does not hide what lies in it.
 pub fn jpeg_blocks(file: &[u8]) -> impl Iterator<Item = &[u8]> {
+    jpeg_segments(file).filter_map(|segment| match segment.rest.strip_prefix(b"Exif\0")? {
+        [_, block @ ..] if segment.marker == 0xE1 => Some(block),
+        _ => None,
+    })
+}
+
+/// A part of a JPEG before its pixels.
+pub struct Segment<'a> {
+    /// The second byte of the marker: 0xE0 is APP0.
+    pub marker: u8,
+    /// After the length, as much as that says and there is.
+    pub data: &'a [u8],
+    /// After the length, to the end of the file.
+    pub rest: &'a [u8],
+}
+
+/// A JPEG's segments up to its pixels.
+pub fn jpeg_segments(file: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     let mut rest = file.get(2..).unwrap_or_default();
     std::iter::from_fn(move || {
-        loop {
-            // Strays between segments are passed over, as decoders do.
-            let marker = rest.windows(2).position(|pair| {
-                pair[0] == 0xFF && !matches!(pair[1], 0 | 1 | 0xD0..=0xD8 | 0xFF)
-            })?;
-            rest = &rest[marker..];
-            let [_, kind, high, low, ..] = *rest else {
-                return None;
-            };
-            // The picture itself, or its end: no metadata after it.
-            if matches!(kind, 0xD9 | 0xDA) {
-                return None;
-            }
-            let segment = &rest[4..];
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            rest = rest.get(2 + length.max(2)..).unwrap_or_default();
-            if kind == 0xE1
-                && let Some([_, block @ ..]) = segment.strip_prefix(b"Exif\0")
-            {
-                return Some(block);
-            }
+        // Strays between segments are passed over, as decoders do.
+        let at = rest
+            .windows(2)
+            .position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0 | 1 | 0xD0..=0xD8 | 0xFF))?;
+        let [_, marker, high, low, ref after @ ..] = rest[at..] else {
+            return None;
+        };
+        // The picture itself, or its end: no metadata after it.
+        if matches!(marker, 0xD9 | 0xDA) {
+            return None;
         }
+        let length = usize::from(u16::from_be_bytes([high, low])).saturating_sub(2);
+        rest = after.get(length..).unwrap_or_default();
+        Some(Segment {
+            marker,
+            data: &after[..length.min(after.len())],
+            rest: after,
+        })
     })
 }
 
@@ -75,17 +89,28 @@ pub fn png_chunks(file: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
 /// A WebP's `EXIF` chunks, where its header says that there are any: without that decoders don't look for them.
 fn webp_blocks(file: &[u8]) -> impl Iterator<Item = &[u8]> {
     const HAS_EXIF: u8 = 8;
-    let is_said = file.get(12..16) == Some(b"VP8X")
-        && file.get(20).is_some_and(|flags| flags & HAS_EXIF != 0);
-    let riff = if is_said { &file[12..] } else { &[] };
-    chunks(riff, |head| {
+    let is_said = webp_flags(file) & HAS_EXIF != 0;
+    webp_chunks(file)
+        .filter(move |(name, _)| is_said && name == b"EXIF")
+        .map(|(_, data)| data)
+}
+
+/// What a WebP's header says that it has; 0 where it has no such header.
+pub fn webp_flags(file: &[u8]) -> u8 {
+    match file.get(12..21) {
+        Some([b'V', b'P', b'8', b'X', _, _, _, _, flags]) => *flags,
+        _ => 0,
+    }
+}
+
+/// A WebP's chunks: their names and data.
+pub fn webp_chunks(file: &[u8]) -> impl Iterator<Item = ([u8; 4], &[u8])> {
+    chunks(file.get(12..).unwrap_or_default(), |head| {
         let [a, b, c, d, e, f, g, h] = *head;
         let length = u32::from_le_bytes([e, f, g, h]);
         // An odd length is padded.
         ([a, b, c, d], length, length & 1)
     })
-    .filter(|(name, _)| name == b"EXIF")
-    .map(|(_, data)| data)
 }
 
 /// A file's chunks: their names and data, the last as much as there is of it. `parse` makes of 8 bytes the name, the

@@ -1,4 +1,5 @@
-//! What the page and the server both read of a picture's file: its EXIF [`orientation`], and the [`thumbnail`] in it.
+//! What the page and the server both read of a picture's file: its EXIF [`orientation`], the [`thumbnail`] in it, and
+//! the parts that the file is made of.
 //!
 //! Of the EXIF block exactly that is read: one entry of the first directory, and where the thumbnail lies. Everything
 //! else in it may be damaged, missing or hostile, and neither costs the orientation nor time: no other directory is
@@ -7,5 +8,7 @@
 mod containers;
 mod tiff;
 
-pub use containers::{jpeg_blocks, orientation, png_chunks};
+pub use containers::{
+    Segment, jpeg_blocks, jpeg_segments, orientation, png_chunks, webp_chunks, webp_flags,
+};
 pub use tiff::{Entry, Tiff, orientation_of_block, thumbnail};
