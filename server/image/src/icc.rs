@@ -408,8 +408,8 @@ mod tests {
         let profile = ColorProfile::new_pro_photo_rgb().encode().unwrap();
         let expected = shown(&png(&scene(), None), false).unwrap();
         let cut = &profile[..profile.len() / 2];
-        let noise: Vec<u8> = (0..3000_u32)
-            .map(|at| (at * at * 7919 >> 5) as u8)
+        let noise: Vec<u8> = (0..3000_u64)
+            .map(|at| ((at * at * 7919) >> 5) as u8)
             .collect();
         for bad in [&b""[..], b"icc", &profile[..100], cut, &noise] {
             let found = shown(&tiff(&scene(), 3, bad), false).unwrap();
