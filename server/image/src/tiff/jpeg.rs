@@ -55,7 +55,7 @@ impl Jpeg {
         } else {
             layout.color.samples()
         };
-        let (file, frame) = compose(layout, bytes, expected)?;
+        let (file, frame) = compose(layout, bytes, expected, rows)?;
         let fits = frame.width == layout.chunk_width
             && (rows..=layout.chunk_height).contains(&frame.height);
         if !fits {
@@ -139,7 +139,11 @@ fn compose(
     layout: &Layout<'_>,
     bytes: &[u8],
     channels: usize,
+    rows: u32,
 ) -> Result<(Vec<u8>, Frame), ImageError> {
+    if !layout.old_tables.is_empty() {
+        return Ok(from_scan(layout, bytes, rows));
+    }
     let mut file = Vec::with_capacity(layout.jpeg_tables.len().min(1 << 16) + bytes.len() + 32);
     file.extend_from_slice(&[0xFF, 0xD8]);
     let transform = match (channels, layout.color) {
@@ -163,6 +167,49 @@ fn compose(
     let frame = frame.ok_or_else(|| broken("a strip or tile of it is no JPEG"))?;
     file.extend_from_slice(rest);
     Ok((file, frame))
+}
+
+/// A JPEG file of one strip of the obsolete kind: its `rows` rows' scan, and the tables that the directory points to.
+fn from_scan(layout: &Layout<'_>, scan: &[u8], rows: u32) -> (Vec<u8>, Frame) {
+    let mut file = vec![0xFF, 0xD8];
+    let mut segment = |marker: u8, parts: &[&[u8]]| {
+        let length = 2 + parts.iter().map(|part| part.len()).sum::<usize>();
+        file.extend([0xFF, marker]);
+        file.extend((length as u16).to_be_bytes());
+        parts.iter().for_each(|part| file.extend_from_slice(part));
+    };
+    let channels = layout.old_tables.len() as u8;
+    let [h1, h0] = (rows as u16).to_be_bytes();
+    let [w1, w0] = (layout.width as u16).to_be_bytes();
+    let (mut components, mut scanned) = (Vec::new(), vec![channels]);
+    let (across, down) = layout.subsampling;
+    for (number, [quantisation, dc, ac]) in (0..channels).zip(&layout.old_tables) {
+        segment(0xDB, &[&[number], quantisation]);
+        segment(0xC4, &[&[number], dc]);
+        segment(0xC4, &[&[0x10 | number], ac]);
+        let sampling = if number == 0 {
+            (across << 4 | down) as u8
+        } else {
+            0x11
+        };
+        components.extend([number + 1, sampling, number]);
+        scanned.extend([number + 1, number << 4 | number]);
+    }
+    scanned.extend([0, 63, 0]);
+    let transform = if layout.color == Color::YCbCr { 1 } else { 0 };
+    segment(0xEE, &[b"Adobe\0\x64\0\0\0\0", &[transform]]);
+    segment(0xC0, &[&[8, h1, h0, w1, w0, channels], &components]);
+    segment(0xDD, &[&layout.old_restart.to_be_bytes()]);
+    segment(0xDA, &[&scanned]);
+    file.extend_from_slice(scan);
+    file.extend([0xFF, 0xD9]);
+    let frame = Frame {
+        width: layout.width,
+        height: rows,
+        channels: channels.into(),
+        is_progressive: false,
+    };
+    (file, frame)
 }
 
 /// Appends a JPEG's segments to `to`, and gives what follows from its first scan on.

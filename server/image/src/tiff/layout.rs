@@ -23,7 +23,7 @@ pub(super) enum Packing {
     Fax4,
     Lzw,
     Jpeg,
-    /// The obsolete kind: one whole JPEG file inside.
+    /// The obsolete kind: one whole JPEG file inside, or a file's tables and its scans apart.
     OldJpeg,
     Deflate,
     PackBits,
@@ -94,6 +94,11 @@ pub(super) struct Layout<'a> {
     pub palette: Vec<[u8; 3]>,
     /// What strips and tiles of JPEG have in common.
     pub jpeg_tables: &'a [u8],
+    /// Those of the obsolete kind, if its strips are scans without a header: for each component the quantisation table,
+    /// and the codes of DC and AC.
+    pub old_tables: Vec<[&'a [u8]; 3]>,
+    /// Blocks between restarts of the obsolete kind; 0 for none.
+    pub old_restart: u16,
     /// Pixels that share a colour, horizontally and vertically.
     pub subsampling: (u32, u32),
     /// Of red, green and blue in the brightness.
@@ -128,7 +133,10 @@ struct Tags {
     numbers: Option<Entry>,
     jpeg_tables: Option<Entry>,
     old_jpeg: Option<Entry>,
-    old_jpeg_length: Option<Entry>,
+    old_restart: Option<Entry>,
+    old_quantisation: Option<Entry>,
+    old_dc: Option<Entry>,
+    old_ac: Option<Entry>,
     luma: Option<Entry>,
     subsampling: Option<Entry>,
     reference: Option<Entry>,
@@ -162,7 +170,10 @@ impl Tags {
                 339 => &mut tags.numbers,
                 347 => &mut tags.jpeg_tables,
                 513 => &mut tags.old_jpeg,
-                514 => &mut tags.old_jpeg_length,
+                515 => &mut tags.old_restart,
+                519 => &mut tags.old_quantisation,
+                520 => &mut tags.old_dc,
+                521 => &mut tags.old_ac,
                 529 => &mut tags.luma,
                 530 => &mut tags.subsampling,
                 532 => &mut tags.reference,
@@ -321,11 +332,11 @@ impl<'a> Layout<'a> {
             None => 2,
         };
         let subsampling = match color {
-            Color::YCbCr if !is_jpeg => (share(0), share(1)),
+            Color::YCbCr if packing != Packing::Jpeg => (share(0), share(1)),
             _ => (1, 1),
         };
         if !matches!(subsampling, (1 | 2 | 4, 1 | 2 | 4))
-            || subsampling != (1, 1) && (is_planar || predictor > 1 || samples != 3)
+            || !is_jpeg && subsampling != (1, 1) && (is_planar || predictor > 1 || samples != 3)
         {
             return Err(unsupported(
                 "has colours at fewer points than brightness, in a rare way",
@@ -384,6 +395,8 @@ impl<'a> Layout<'a> {
                 .jpeg_tables
                 .and_then(|entry| tiff.value(&entry))
                 .unwrap_or_default(),
+            old_tables: Vec::new(),
+            old_restart: number(tags.old_restart, 0).unwrap_or(0) as u16,
             subsampling,
             luma: rationals(tiff, tags.luma, [0.299, 0.587, 0.114]),
             reference: rationals(
@@ -393,11 +406,20 @@ impl<'a> Layout<'a> {
             ),
         };
         if packing == Packing::OldJpeg {
-            if tags.old_jpeg.is_none() || is_planar || is_tiled {
+            if is_planar || is_tiled {
                 return Err(unsupported("is packed as JPEG in an obsolete way"));
             }
-            (layout.chunk_width, layout.chunk_height) = (width, height);
-            (layout.offsets, layout.lengths) = (tags.old_jpeg, tags.old_jpeg_length);
+            if number(tags.old_jpeg, 0).unwrap_or(0) > 0 {
+                // The file goes on behind what its length says if that is its header's.
+                (layout.chunk_width, layout.chunk_height) = (width, height);
+                (layout.offsets, layout.lengths) = (tags.old_jpeg, None);
+            } else {
+                let tables = [tags.old_quantisation, tags.old_dc, tags.old_ac];
+                layout.old_tables = (0..samples as u64)
+                    .map(|component| old_tables(file, tiff, tables, component))
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| broken("its tables are missing"))?;
+            }
         }
         // What is no picture at all is said by whoever asked.
         if width > 0 && height > 0 {
@@ -473,8 +495,9 @@ impl<'a> Layout<'a> {
             Packing::FaxRuns | Packing::Fax3 { .. } | Packing::Fax4 => {
                 unpacked.saturating_mul(16).saturating_add(4096)
             }
-            Packing::OldJpeg => usize::MAX,
-            Packing::Jpeg => unpacked.saturating_mul(4).saturating_add(16 << 10),
+            // It has no strips.
+            Packing::OldJpeg if self.old_tables.is_empty() => usize::MAX,
+            Packing::Jpeg | Packing::OldJpeg => unpacked.saturating_mul(4).saturating_add(16 << 10),
             _ => unpacked.saturating_mul(2).saturating_add(4096),
         }
     }
@@ -514,6 +537,28 @@ impl<'a> Layout<'a> {
     pub fn is_little(&self) -> bool {
         self.tiff.is_little()
     }
+}
+
+/// A component's quantisation table, and its codes for DC and AC: how many of each length, and what they stand for.
+fn old_tables<'a>(
+    file: &'a [u8],
+    tiff: Tiff<'_>,
+    tables: [Option<Entry>; 3],
+    component: u64,
+) -> Option<[&'a [u8]; 3]> {
+    let [quantisation, dc, ac] = tables.map(|entry| {
+        let at = tiff.unsigned(&entry?, component)?;
+        file.get(usize::try_from(at).ok()?..)
+    });
+    let codes = |bytes: &'a [u8]| {
+        let count: usize = bytes
+            .get(..16)?
+            .iter()
+            .map(|&count| usize::from(count))
+            .sum();
+        bytes.get(..16 + count.min(256))
+    };
+    Some([quantisation?.get(..64)?, codes(dc?)?, codes(ac?)?])
 }
 
 fn read_palette(tiff: Tiff<'_>, entry: &Entry, bits: u32) -> Result<Vec<[u8; 3]>, ImageError> {

@@ -70,6 +70,7 @@ fn every_kind_shows_what_its_twin_shows() {
 }
 
 /// Makes TIFFs, little endian.
+#[derive(Clone)]
 struct Maker {
     tags: Vec<(u16, u16, Vec<u32>)>,
     /// What follows the header: offsets begin at 8.
@@ -327,6 +328,59 @@ fn a_whole_jpeg_inside_is_read() {
         .with(273, 4, &[at])
         .with(279, 4, &[length])
         .file();
+    let options = Options::default();
+    assert_eq!(rgb(&file, &options).unwrap(), rgb(&jpeg, &options).unwrap());
+}
+
+/// The other obsolete kind: strips that are scans, with the tables apart.
+#[test]
+fn scans_with_their_tables_apart_are_read() {
+    let jpeg = std::fs::read(folder().join("../fixtures/420.jpg")).unwrap();
+    let mut maker = Maker::new(47, 47)
+        .with(258, 3, &[8, 8, 8])
+        .with(259, 3, &[6])
+        .with(262, 3, &[6])
+        .with(277, 3, &[3])
+        .with(512, 3, &[1])
+        .with(530, 3, &[2, 2]);
+    let (mut quantisation, mut codes) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let mut scan = 0;
+    for segment in picture::jpeg_segments(&jpeg) {
+        let mut data = segment.data;
+        match segment.marker {
+            0xDB => {
+                while let [_, rest @ ..] = data {
+                    quantisation.push(maker.add(&rest[..64]));
+                    data = &rest[64..];
+                }
+            }
+            0xC4 => {
+                while let [kind, rest @ ..] = data {
+                    let count: usize = rest[..16].iter().map(|&count| usize::from(count)).sum();
+                    codes[usize::from(kind >> 4)].push(maker.add(&rest[..16 + count]));
+                    data = &rest[16 + count..];
+                }
+            }
+            _ => {}
+        }
+        scan = jpeg.len() - segment.rest.len() + segment.data.len();
+    }
+    // Behind the scan's own header.
+    scan += 2 + usize::from(u16::from_be_bytes([jpeg[scan + 2], jpeg[scan + 3]]));
+    let at = maker.add(&jpeg[scan..jpeg.len() - 2]);
+    let of_each = |tables: &[u32]| [tables[0], tables[1], tables[1]];
+    maker.add(&[0; 1 << 20]);
+    maker = maker
+        .with(519, 4, &of_each(&quantisation))
+        .with(520, 4, &of_each(&codes[0]))
+        .with(521, 4, &of_each(&codes[1]))
+        .with(273, 4, &[at]);
+    let length = (jpeg.len() - 2 - scan) as u32;
+    let file = maker.clone().with(279, 4, &[length]).file();
+    // What lies behind it is not copied for each strip, whatever its length says.
+    let endless = maker.with(279, 4, &[1 << 20]).file();
+    let layout = super::Layout::read(&endless).unwrap();
+    assert!(layout.chunk(0, 0, 0, 47).unwrap().len() < 1 << 16);
     let options = Options::default();
     assert_eq!(rgb(&file, &options).unwrap(), rgb(&jpeg, &options).unwrap());
 }
