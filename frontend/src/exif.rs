@@ -3,37 +3,9 @@
 /// The embedded thumbnail as a JPEG of its own, turned upright by the photo's orientation; `head` is the beginning of
 /// the file. `None` where there is none, or where it is cut off.
 pub fn thumbnail(head: &[u8]) -> Option<Vec<u8>> {
-    let tiff = Tiff::find(head)?;
-    let first = tiff.u32(4)? as usize;
-    let (orientation, second) = {
-        let mut orientation = 1;
-        let count = usize::from(tiff.u16(first)?);
-        for entry in 0..count {
-            let at = first + 2 + 12 * entry;
-            if tiff.u16(at)? == 0x0112 {
-                orientation = tiff.u16(at + 8)?;
-            }
-        }
-        (orientation, tiff.u32(first + 2 + 12 * count)? as usize)
-    };
-    if second == 0 {
-        return None;
-    }
-    let (mut begin, mut length) = (None, None);
-    for entry in 0..usize::from(tiff.u16(second)?) {
-        let at = second + 2 + 12 * entry;
-        match tiff.u16(at)? {
-            0x0201 => begin = Some(tiff.u32(at + 8)? as usize),
-            0x0202 => length = Some(tiff.u32(at + 8)? as usize),
-            _ => {}
-        }
-    }
-    let begin = begin?;
-    let jpeg = tiff.bytes.get(begin..begin.checked_add(length?)?)?;
+    let jpeg = picture::jpeg_blocks(head).find_map(picture::thumbnail)?;
+    let orientation = picture::orientation(head).unwrap_or(1);
     let rest = jpeg.strip_prefix(&[0xFF, 0xD8])?;
-    let orientation = u8::try_from(orientation)
-        .ok()
-        .filter(|o| (1..=8).contains(o))?;
     let mut upright = vec![0xFF, 0xD8];
     // A segment that says no more than the orientation.
     upright.extend_from_slice(&[0xFF, 0xE1, 0, 34]);
@@ -41,58 +13,6 @@ pub fn thumbnail(head: &[u8]) -> Option<Vec<u8>> {
     upright.extend_from_slice(&[orientation, 0, 0, 0, 0, 0, 0]);
     upright.extend_from_slice(rest);
     Some(upright)
-}
-
-/// The metadata block of a JPEG.
-struct Tiff<'a> {
-    bytes: &'a [u8],
-    little: bool,
-}
-
-impl<'a> Tiff<'a> {
-    fn find(head: &'a [u8]) -> Option<Self> {
-        let mut rest = head.strip_prefix(&[0xFF, 0xD8])?;
-        loop {
-            let [0xFF, marker, high, low, ..] = *rest else {
-                return None;
-            };
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            // Picture data begins: no metadata after it.
-            if marker == 0xDA || length < 2 {
-                return None;
-            }
-            let segment = rest.get(4..2 + length)?;
-            if marker == 0xE1
-                && let Some(bytes) = segment.strip_prefix(b"Exif\0\0")
-            {
-                let little = match bytes.get(..4)? {
-                    b"II\x2A\0" => true,
-                    b"MM\0\x2A" => false,
-                    _ => return None,
-                };
-                return Some(Tiff { bytes, little });
-            }
-            rest = &rest[2 + length..];
-        }
-    }
-
-    fn u16(&self, at: usize) -> Option<u16> {
-        let bytes = self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.little {
-            u16::from_le_bytes(*bytes)
-        } else {
-            u16::from_be_bytes(*bytes)
-        })
-    }
-
-    fn u32(&self, at: usize) -> Option<u32> {
-        let bytes = self.bytes.get(at..)?.first_chunk()?;
-        Some(if self.little {
-            u32::from_le_bytes(*bytes)
-        } else {
-            u32::from_be_bytes(*bytes)
-        })
-    }
 }
 
 #[cfg(test)]
@@ -118,10 +38,19 @@ mod tests {
         assert_eq!(found[..2], [0xFF, 0xD8]);
         assert_eq!(found[found.len() - 2..], [1, 2]);
         // What it writes it can read: the segment is well formed and carries the orientation.
-        let tiff = Tiff::find(&found).unwrap();
-        assert_eq!((tiff.u16(10), tiff.u16(18)), (Some(0x0112), Some(6)));
+        assert_eq!(picture::orientation(&found), Some(6));
         let length = usize::from(u16::from_be_bytes([found[4], found[5]]));
         assert_eq!(found.len(), 2 + 2 + length + 2);
+    }
+
+    /// A photo is shown upright even where something else in its block is damaged: its thumbnail is left out.
+    #[test]
+    fn a_thumbnail_that_lies_nowhere_is_none() {
+        let mut head = head();
+        // The next directory's offset.
+        head[34..38].copy_from_slice(&[0xFF; 4]);
+        assert_eq!(thumbnail(&head), None);
+        assert_eq!(picture::orientation(&head), Some(6));
     }
 
     #[test]

@@ -18,10 +18,6 @@ pub(super) fn to_rgb(
         return Ok(());
     }
     let pixels = picture.width as usize * picture.height as usize;
-    let from = &scratch.decoded[..pixels * usize::from(picture.color.bytes_per_pixel())];
-    let to = at_least(&mut scratch.between, pixels * 3)
-        .as_chunks_mut::<3>()
-        .0;
     // Of 16 bits the upper 8 are taken, as Pillow does; but it clips gray ones.
     let gray16 = |v: u16| {
         if raw && picture.is_gray16 {
@@ -37,25 +33,40 @@ pub(super) fn to_rgb(
         Format::Gif if raw => gif_backdrop(file),
         _ => None,
     };
+    let buffer = &mut scratch.decoded;
     match picture.color {
-        ColorType::L8 => each(from, to, |[v]| [v; 3]),
-        ColorType::La8 => each(from, to, |[v, a]| over([v; 3], a, behind)),
         ColorType::Rgba8 => match outside {
-            Some(color) => each(from, to, |[r, g, b, a]| {
+            Some(color) => in_place(buffer, pixels, |[r, g, b, a]| {
                 if [r, g, b, a] == [0; 4] {
                     color
                 } else {
                     [r, g, b]
                 }
             }),
-            None => each(from, to, |[r, g, b, a]| over([r, g, b], a, behind)),
+            None => in_place(buffer, pixels, |[r, g, b, a]| over([r, g, b], a, behind)),
         },
-        ColorType::L16 => each16(from, to, |[v]| [gray16(v); 3]),
-        ColorType::La16 => each16(from, to, |[v, a]| over([gray16(v); 3], high(a), behind)),
-        ColorType::Rgb16 => each16(from, to, |rgb: [u16; 3]| rgb.map(high)),
-        ColorType::Rgba16 => each16(from, to, |[r, g, b, a]| {
+        ColorType::La16 => in_place(buffer, pixels, |bytes: [u8; 4]| {
+            let [v, a] = wide(&bytes);
+            over([gray16(v); 3], high(a), behind)
+        }),
+        ColorType::Rgb16 => in_place(buffer, pixels, |bytes: [u8; 6]| wide(&bytes).map(high)),
+        ColorType::Rgba16 => in_place(buffer, pixels, |bytes: [u8; 8]| {
+            let [r, g, b, a] = wide(&bytes);
             over([r, g, b].map(high), high(a), behind)
         }),
+        color @ (ColorType::L8 | ColorType::La8 | ColorType::L16) => {
+            let from = &buffer[..pixels * usize::from(color.bytes_per_pixel())];
+            let to = at_least(&mut scratch.between, pixels * 3);
+            let to = to.as_chunks_mut::<3>().0;
+            match color {
+                ColorType::L8 => each(from, to, |[v]| [v; 3]),
+                ColorType::La8 => each(from, to, |[v, a]| over([v; 3], a, behind)),
+                _ => each(from, to, |bytes: [u8; 2]| {
+                    [gray16(u16::from_ne_bytes(bytes)); 3]
+                }),
+            }
+            std::mem::swap(&mut scratch.decoded, &mut scratch.between);
+        }
         color => {
             return Err(ImageError::Unsupported {
                 what: format!(
@@ -65,7 +76,6 @@ pub(super) fn to_rgb(
             });
         }
     }
-    std::mem::swap(&mut scratch.decoded, &mut scratch.between);
     Ok(())
 }
 
@@ -75,16 +85,31 @@ fn each<const N: usize>(from: &[u8], to: &mut [[u8; 3]], pixel: impl Fn([u8; N])
     }
 }
 
-/// 16-bit channels, in this machine's byte order as the decoders leave them.
-fn each16<const N: usize>(from: &[u8], to: &mut [[u8; 3]], pixel: impl Fn([u16; N]) -> [u8; 3]) {
-    for (from, to) in from.chunks_exact(2 * N).zip(to) {
-        let from = from.as_chunks::<2>().0;
-        *to = pixel(std::array::from_fn(|i| u16::from_ne_bytes(from[i])));
+/// Of pixels that have at least three bytes: where they lie, so that it takes no memory. Piece by piece through a small
+/// copy, which the compiler can make fast.
+fn in_place<const N: usize>(buffer: &mut [u8], pixels: usize, pixel: impl Fn([u8; N]) -> [u8; 3]) {
+    const PIECE: usize = 512;
+    const { assert!(N >= 3) };
+    let mut piece = [[0; N]; PIECE];
+    for start in (0..pixels).step_by(PIECE) {
+        let from = &mut piece[..PIECE.min(pixels - start)];
+        let bytes = &buffer[start * N..][..from.len() * N];
+        from.as_flattened_mut().copy_from_slice(bytes);
+        let to = &mut buffer[start * 3..][..from.len() * 3];
+        for (from, to) in from.iter().zip(to.as_chunks_mut::<3>().0) {
+            *to = pixel(*from);
+        }
     }
 }
 
+/// Channels of 16 bits, in this machine's byte order as the decoders leave them.
+fn wide<const C: usize>(bytes: &[u8]) -> [u16; C] {
+    let channels = bytes.as_chunks::<2>().0;
+    std::array::from_fn(|channel| u16::from_ne_bytes(channels[channel]))
+}
+
 /// A pixel over a gray, rounded; with none behind, the colour as it stands.
-fn over(color: [u8; 3], alpha: u8, behind: Option<u8>) -> [u8; 3] {
+pub(super) fn over(color: [u8; 3], alpha: u8, behind: Option<u8>) -> [u8; 3] {
     match behind {
         None => color,
         Some(behind) => color.map(|c| {
@@ -92,6 +117,15 @@ fn over(color: [u8; 3], alpha: u8, behind: Option<u8>) -> [u8; 3] {
             ((sum + 127) / 255) as u8
         }),
     }
+}
+
+/// Cyan, magenta, yellow and black, 255 all of it, by Pillow's arithmetic.
+pub(super) fn inks_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
+    let white = 255 - k;
+    [c, m, y].map(|ink| {
+        let product = u32::from(ink) * u32::from(white) + 128;
+        white.saturating_sub((((product >> 8) + product) >> 8) as u8)
+    })
 }
 
 /// The colour that Pillow puts where a GIF's first frame has no pixel: the transparent entry of its palette, else the

@@ -4,13 +4,15 @@
 //! the model's square and turns it upright. Everything is done in 8 bits, as the original does with Pillow; the step to
 //! normalised floats is [`Pixels::to_f32_chw`], so that a GPU can be sent a quarter of the bytes.
 //!
-//! By default two kindnesses that the original lacks: EXIF orientation is applied and transparency goes on white (and
-//! 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
+//! By default three kindnesses that the original lacks: EXIF orientation is applied, transparency goes on white and
+//! colours of other profiles become sRGB (and 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
 mod buffer;
 mod convert;
 mod error;
+mod icc;
 mod jpeg;
+mod memory;
 mod orient;
 mod others;
 mod pixels;
@@ -20,6 +22,7 @@ mod resize;
 mod scratch;
 #[cfg(test)]
 mod tests;
+mod tiff;
 mod warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,8 +54,8 @@ pub enum Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     pub decoder: Decoder,
-    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), alpha dropped,
-    /// 16-bit gray clipped; and no scaled decoding of very large JPEGs.
+    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), no colour profile,
+    /// alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
     pub raw: bool,
     /// The most pixels, width × height as stored in the header.
     pub max_pixels: u64,
@@ -98,13 +101,15 @@ impl Format {
     /// By the first bytes; the file's name and the client's word are not asked.
     fn of(bytes: &[u8]) -> Result<Self, ImageError> {
         use ::image::ImageFormat as F;
+        if let [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] = bytes {
+            return Ok(Format::Tiff);
+        }
         match ::image::guess_format(bytes) {
             Ok(F::Jpeg) => Ok(Format::Jpeg),
             Ok(F::Png) => Ok(Format::Png),
             Ok(F::WebP) => Ok(Format::WebP),
             Ok(F::Gif) => Ok(Format::Gif),
             Ok(F::Bmp) => Ok(Format::Bmp),
-            Ok(F::Tiff) => Ok(Format::Tiff),
             _ => Err(ImageError::unknown(bytes)),
         }
     }
@@ -158,8 +163,15 @@ impl Stop {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
+    // What decoding takes that width and height don't tell.
+    let mut beside = 0;
     let (width, height) = guarded(format, || match (format, options.decoder) {
         (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
+        (Format::Tiff, _) => {
+            let header = tiff::probe(bytes)?;
+            beside = header.memory;
+            Ok((header.width, header.height))
+        }
         _ => others::dimensions(bytes, format),
     })?;
     if width == 0 || height == 0 {
@@ -176,12 +188,9 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
         width,
         height,
         format,
-        memory: u64::from(width) * u64::from(height) * BYTES_PER_PIXEL,
+        memory: memory::needed(bytes, format, width, height) + beside,
     })
 }
-
-/// Of memory while a picture is decoded: as decoded, and as RGB.
-const BYTES_PER_PIXEL: u64 = 7;
 
 impl Picture<()> {
     /// With its pixels.
@@ -273,6 +282,7 @@ fn load_in(
         (Format::Jpeg, Decoder::TurboJpeg) => {
             jpeg::decode(scratch, bytes, size, options.raw, stop)?
         }
+        (Format::Tiff, decoder) => tiff::decode(scratch, bytes, decoder, options.raw, stop)?,
         _ => others::decode(scratch, bytes, format, stop)?,
     };
     let decode_ms = milliseconds(start);
@@ -290,6 +300,9 @@ fn load_in(
         != orientation.is_transposed();
     resize::resize(scratch, &decoded, pixels, size, vertical_first)
         .map_err(|error| ImageError::broken(format, error))?;
+    if !options.raw {
+        icc::to_srgb(bytes, format, pixels);
+    }
     orientation.apply(pixels, size as usize);
     let preprocess_ms = milliseconds(start);
 

@@ -1,8 +1,8 @@
 //! EXIF orientation, applied to the small square after the resize instead of the large picture before it.
 
-use std::io::Cursor;
+use std::io::Read;
 
-use exif::{In, Tag};
+use flate2::read::ZlibDecoder;
 
 /// EXIF's `Orientation`, 1 to 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +13,8 @@ impl Orientation {
 
     /// From the EXIF block of a JPEG, PNG, WebP or TIFF; upright where there is none or it makes no sense.
     pub fn read(bytes: &[u8]) -> Self {
-        exif::Reader::new()
-            .read_from_container(&mut Cursor::new(bytes))
-            .ok()
-            .and_then(|exif| {
-                exif.get_field(Tag::Orientation, In::PRIMARY)?
-                    .value
-                    .get_uint(0)
-            })
-            .and_then(|value| u8::try_from(value).ok())
-            .filter(|value| (1..=8).contains(value))
+        picture::orientation(bytes)
+            .or_else(|| picture::orientation_of_block(&raw_profile(bytes)?))
             .map_or(Self::UPRIGHT, Self)
     }
 
@@ -59,6 +51,45 @@ impl Orientation {
             _ => {}
         }
     }
+}
+
+/// The EXIF block that ImageMagick wrote into a PNG, before PNG had a place for it: a text of hexadecimal digits. At most
+/// its first 64 KiB, which is all that a JPEG can hold.
+fn raw_profile(file: &[u8]) -> Option<Vec<u8>> {
+    const KEYWORD: &[u8] = b"Raw profile type exif\0";
+    const MAX_TEXT: u64 = 2 * 66_000;
+    if !file.starts_with(b"\x89PNG") {
+        return None;
+    }
+    let mut text = Vec::new();
+    picture::png_chunks(file).find_map(|(name, data)| {
+        match (&name, data.strip_prefix(KEYWORD)?) {
+            (b"tEXt", plain) => plain.take(MAX_TEXT).read_to_end(&mut text).ok(),
+            // What was inflated before a fault is as good.
+            (b"zTXt", [0, deflated @ ..]) => {
+                let _ = ZlibDecoder::new(deflated)
+                    .take(MAX_TEXT)
+                    .read_to_end(&mut text);
+                Some(text.len())
+            }
+            _ => None,
+        }
+    })?;
+    // An empty line, the profile's name, its length, and then the digits in lines.
+    let digits = text.splitn(4, |&byte| byte == b'\n').nth(3)?;
+    let digits: Vec<u8> = digits
+        .iter()
+        .filter_map(|&byte| char::from(byte).to_digit(16))
+        .map(|digit| digit as u8)
+        .collect();
+    Some(
+        digits
+            .as_chunks()
+            .0
+            .iter()
+            .map(|[high, low]| high << 4 | low)
+            .collect(),
+    )
 }
 
 /// By blocks that fit the innermost cache.

@@ -1,0 +1,14 @@
+//! What the page and the server both read of a picture's file: its EXIF [`orientation`], the [`thumbnail`] in it, and
+//! the parts that the file is made of.
+//!
+//! Of the EXIF block exactly that is read: one entry of the first directory, and where the thumbnail lies. Everything
+//! else in it may be damaged, missing or hostile, and neither costs the orientation nor time: no other directory is
+//! followed, nothing is allocated, and the work is at most one walk over the file's chunks.
+
+mod containers;
+mod tiff;
+
+pub use containers::{
+    Segment, jpeg_blocks, jpeg_segments, orientation, png_chunks, webp_chunks, webp_flags,
+};
+pub use tiff::{Entry, Tiff, orientation_of_block, thumbnail};
