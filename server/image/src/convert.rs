@@ -57,12 +57,7 @@ pub(super) fn to_rgb(
             over([r, g, b].map(high), high(a), behind)
         }),
         color => {
-            return Err(ImageError::Unsupported {
-                what: format!(
-                    "This kind of {} ({color:?}) can't be read here.",
-                    format.as_str().to_uppercase()
-                ),
-            });
+            return Err(ImageError::unsupported(format, format!("{color:?}")));
         }
     }
     std::mem::swap(&mut scratch.decoded, &mut scratch.between);

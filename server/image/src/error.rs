@@ -28,6 +28,11 @@ pub enum ImageError {
         height: u32,
         max_pixels: u64,
     },
+    /// More memory or work than one picture may take, whatever its size.
+    #[error(
+        "{what} takes more memory and time than a picture may here. {remedy}, and send it again."
+    )]
+    TooDear { what: String, remedy: String },
 }
 
 impl ImageError {
@@ -36,7 +41,7 @@ impl ImageError {
         match self {
             ImageError::Unsupported { .. } => ErrorCode::ImageUnsupported,
             ImageError::Broken { .. } => ErrorCode::ImageBroken,
-            ImageError::TooLarge { .. } => ErrorCode::ImageTooLarge,
+            ImageError::TooLarge { .. } | ImageError::TooDear { .. } => ErrorCode::ImageTooLarge,
         }
     }
 
@@ -62,18 +67,44 @@ impl ImageError {
         ImageError::Unsupported { what: what.into() }
     }
 
+    /// For what a decoder couldn't make sense of: its own words are for the log, not for whoever sent the picture.
+    pub(super) fn damaged(format: Format, error: impl std::fmt::Display) -> Self {
+        let error = error.to_string();
+        tracing::debug!(format = format.as_str(), %error, "a picture is damaged");
+        let is_short = [
+            "remature",
+            "nexpected end",
+            "fill whole buffer",
+            "EOF",
+            "not enough",
+        ]
+        .iter()
+        .any(|word| error.contains(word));
+        let what = match is_short {
+            true => "part of its data is missing",
+            false => "part of its data makes no sense",
+        };
+        Self::broken(format, what)
+    }
+
+    /// For a picture of a kind that a decoder doesn't know; its own words are for the log.
+    pub(super) fn unsupported(format: Format, error: impl std::fmt::Display) -> Self {
+        tracing::debug!(format = format.as_str(), %error, "a picture is of a kind that isn't read");
+        ImageError::Unsupported {
+            what: format!(
+                "This is a kind of {} that can't be read here: another program can save it as an ordinary one.",
+                format.as_str().to_uppercase()
+            ),
+        }
+    }
+
     /// From the `image` crate's decoders.
     pub(super) fn from_decoder(format: Format, error: ::image::ImageError) -> Self {
         use ::image::ImageError as E;
         match error {
-            E::Unsupported(error) => ImageError::Unsupported {
-                what: format!(
-                    "This kind of {} can't be read here ({error}).",
-                    format.as_str().to_uppercase()
-                ),
-            },
+            E::Unsupported(error) => Self::unsupported(format, error),
             E::Limits(_) => Self::broken(format, "it asks for more memory than its size explains"),
-            error => Self::broken(format, error),
+            error => Self::damaged(format, error),
         }
     }
 }

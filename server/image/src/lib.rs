@@ -7,13 +7,16 @@
 //! By default two kindnesses that the original lacks: EXIF orientation is applied and transparency goes on white (and
 //! 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
+mod animation;
 mod buffer;
 mod convert;
 mod error;
+mod gif;
 mod jpeg;
 mod orient;
 mod others;
 mod pixels;
+mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
 mod resize;
@@ -21,6 +24,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 mod warm;
+mod webp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -54,8 +58,10 @@ pub struct Options {
     /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), alpha dropped,
     /// 16-bit gray clipped; and no scaled decoding of very large JPEGs.
     pub raw: bool,
-    /// The most pixels, width × height as stored in the header.
+    /// The most pixels, width × height, that are decoded.
     pub max_pixels: u64,
+    /// The most memory that decoding one picture may take, in bytes.
+    pub max_memory: u64,
 }
 
 impl Default for Options {
@@ -64,6 +70,7 @@ impl Default for Options {
             decoder: Decoder::TurboJpeg,
             raw: false,
             max_pixels: 100_000_000,
+            max_memory: 1 << 30,
         }
     }
 }
@@ -97,9 +104,12 @@ impl Format {
 
     /// By the first bytes; the file's name and the client's word are not asked.
     fn of(bytes: &[u8]) -> Result<Self, ImageError> {
+        // Nothing else begins so; the marker that follows may have stray bytes before it.
+        if bytes.starts_with(&[0xff, 0xd8]) {
+            return Ok(Format::Jpeg);
+        }
         use ::image::ImageFormat as F;
         match ::image::guess_format(bytes) {
-            Ok(F::Jpeg) => Ok(Format::Jpeg),
             Ok(F::Png) => Ok(Format::Png),
             Ok(F::WebP) => Ok(Format::WebP),
             Ok(F::Gif) => Ok(Format::Gif),
@@ -117,6 +127,8 @@ pub struct Picture<P = Pixels> {
     pub width: u32,
     pub height: u32,
     pub format: Format,
+    /// Which frame of an animation it is, from 0: the first with anything on it.
+    pub frame: u32,
     pub pixels: P,
     /// From bytes to RGB at (about) full size.
     pub decode_ms: f64,
@@ -133,6 +145,8 @@ pub struct Header {
     pub format: Format,
     /// The most memory that [`load`] takes for it, in bytes, beside the file itself and what it returns.
     pub memory: u64,
+    /// Samples that decoding passes over: pixels, as many times as the file goes over them.
+    pub work: u64,
 }
 
 /// Ends a decode from outside: shared with whoever may want it to end.
@@ -150,7 +164,7 @@ impl Stop {
     }
 }
 
-/// Reads the header alone, as `options.decoder` does it, and judges it: so that what is judged is what will be decoded.
+/// Reads the header alone and judges it, before anything is decoded.
 /// Takes a few MiB at most.
 ///
 /// # Errors
@@ -158,14 +172,20 @@ impl Stop {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
-    let (width, height) = guarded(format, || match (format, options.decoder) {
-        (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
+    if format == Format::Jpeg {
+        return guarded(format, || jpeg::probe(bytes, options));
+    }
+    let (width, height) = guarded(format, || match format {
+        Format::Png => png::dimensions(bytes),
+        Format::Gif => gif::dimensions(bytes),
+        Format::WebP => webp::dimensions(bytes),
         _ => others::dimensions(bytes, format),
     })?;
     if width == 0 || height == 0 {
         return Err(ImageError::broken(format, "it has no pixels"));
     }
-    if u64::from(width) * u64::from(height) > options.max_pixels || width.max(height) > MAX_SIDE {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > options.max_pixels || width.max(height) > MAX_SIDE {
         return Err(ImageError::TooLarge {
             width,
             height,
@@ -176,7 +196,8 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
         width,
         height,
         format,
-        memory: u64::from(width) * u64::from(height) * BYTES_PER_PIXEL,
+        memory: pixels * BYTES_PER_PIXEL,
+        work: pixels,
     })
 }
 
@@ -190,6 +211,7 @@ impl Picture<()> {
             width,
             height,
             format,
+            frame,
             pixels: (),
             decode_ms,
             preprocess_ms,
@@ -198,6 +220,7 @@ impl Picture<()> {
             width,
             height,
             format,
+            frame,
             pixels,
             decode_ms,
             preprocess_ms,
@@ -269,10 +292,11 @@ fn load_in(
         ..
     } = header;
     let start = Instant::now();
-    let decoded = match (format, options.decoder) {
-        (Format::Jpeg, Decoder::TurboJpeg) => {
-            jpeg::decode(scratch, bytes, size, options.raw, stop)?
-        }
+    let decoded = match format {
+        Format::Jpeg => jpeg::decode(scratch, bytes, size, options, stop)?,
+        Format::Png => png::decode(scratch, bytes, options.raw, stop)?,
+        Format::Gif => gif::decode(scratch, bytes, options, stop)?,
+        Format::WebP => webp::decode(scratch, bytes, options.raw, stop)?,
         _ => others::decode(scratch, bytes, format, stop)?,
     };
     let decode_ms = milliseconds(start);
@@ -289,7 +313,7 @@ fn load_in(
     let vertical_first = resize::is_vertical_first(upright_width, upright_height, size)
         != orientation.is_transposed();
     resize::resize(scratch, &decoded, pixels, size, vertical_first)
-        .map_err(|error| ImageError::broken(format, error))?;
+        .map_err(|error| ImageError::damaged(format, error))?;
     orientation.apply(pixels, size as usize);
     let preprocess_ms = milliseconds(start);
 
@@ -298,6 +322,7 @@ fn load_in(
         width,
         height,
         format,
+        frame: decoded.frame,
         pixels: (),
         decode_ms,
         preprocess_ms,
