@@ -5,11 +5,13 @@ use wire::ErrorCode;
 
 use super::{Format, MAX_SIDE};
 
+const JPEG_2000: &str = "This is a JPEG 2000 picture, which can't be read here.";
+
 /// Why a picture can't be used. `Display` says what happened and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ImageError {
     /// No picture, or of a kind that is not read.
-    #[error("{what} Send a JPEG, PNG, WebP, GIF, BMP or TIFF picture.")]
+    #[error("{what} Send a JPEG, PNG, WebP, GIF, BMP, TIFF or HEIC picture.")]
     Unsupported { what: String },
     /// Cut off or damaged.
     #[error(
@@ -52,19 +54,33 @@ impl ImageError {
 
     /// For bytes that begin like none of our formats: names what they are, where that is plain.
     pub(super) fn unknown(bytes: &[u8]) -> Self {
-        let brand = bytes.get(4..8).filter(|b| b == b"ftyp");
-        let brand = brand.and(bytes.get(8..12));
-        let what = match (bytes, brand) {
-            ([], _) => "The file is empty.",
-            (_, Some(b"avif" | b"avis")) => "AVIF pictures can't be read here.",
-            (_, Some(b"heic" | b"heix" | b"hevc" | b"heim" | b"mif1" | b"msf1")) => {
-                "HEIC pictures can't be read here; a phone's settings can make it take JPEGs (\"most compatible\")."
+        let brands = super::brands(bytes);
+        let is = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(&brand));
+        let what = match bytes {
+            [] => "The file is empty.",
+            _ if is(&[b"avif", b"avis"]) => "This is an AVIF picture, which can't be read here.",
+            _ if is(&[b"mif1", b"msf1"]) => {
+                "This is a HEIF picture of a kind that can't be read here."
             }
-            (_, Some(_)) => "This is a video, not a picture.",
-            ([b'%', b'P', b'D', b'F', ..], _) => "This is a PDF, not a picture.",
+            _ if is(&[b"jp2 ", b"jpx ", b"jpm "]) => JPEG_2000,
+            _ if !brands.is_empty() => "This is a video, not a picture.",
+            [0, 0, 0, 12, b'j', b'P', ..] | [0xff, 0x4f, 0xff, 0x51, ..] => JPEG_2000,
+            [0, 0, 0, 12, b'J', b'X', b'L', ..] | [0xff, 0x0a, ..] => {
+                "This is a JPEG XL picture, which can't be read here."
+            }
+            [b'8', b'B', b'P', b'S', ..] => "This is a Photoshop file, which can't be read here.",
+            [b'%', b'P', b'D', b'F', ..] => "This is a PDF, not a picture.",
             _ => "This is no picture that can be read here.",
         };
         ImageError::Unsupported { what: what.into() }
+    }
+
+    /// For a camera's raw file.
+    pub(super) fn raw() -> Self {
+        ImageError::Unsupported {
+            what: "This is a camera's raw file: the camera's own program can save it as a picture."
+                .into(),
+        }
     }
 
     /// For what a decoder couldn't make sense of: its own words are for the log, not for whoever sent the picture.

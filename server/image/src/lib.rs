@@ -8,10 +8,13 @@
 //! 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
 mod animation;
+mod bmp;
 mod buffer;
+mod camera;
 mod convert;
 mod error;
 mod gif;
+mod heic;
 mod jpeg;
 mod orient;
 mod others;
@@ -87,10 +90,22 @@ pub enum Format {
     Gif,
     Bmp,
     Tiff,
+    Heic,
 }
 
 impl Format {
-    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
+    /// All that are read.
+    pub const ALL: [Format; 7] = [
+        Format::Jpeg,
+        Format::Png,
+        Format::WebP,
+        Format::Gif,
+        Format::Bmp,
+        Format::Tiff,
+        Format::Heic,
+    ];
+
+    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",
@@ -99,6 +114,7 @@ impl Format {
             Format::Gif => "gif",
             Format::Bmp => "bmp",
             Format::Tiff => "tiff",
+            Format::Heic => "heic",
         }
     }
 
@@ -107,6 +123,12 @@ impl Format {
         // Nothing else begins so; the marker that follows may have stray bytes before it.
         if bytes.starts_with(&[0xff, 0xd8]) {
             return Ok(Format::Jpeg);
+        }
+        if camera::is_raw(bytes) {
+            return Err(ImageError::raw());
+        }
+        if heic::is_of(bytes) {
+            return Ok(Format::Heic);
         }
         use ::image::ImageFormat as F;
         match ::image::guess_format(bytes) {
@@ -118,6 +140,17 @@ impl Format {
             _ => Err(ImageError::unknown(bytes)),
         }
     }
+}
+
+/// The brands of a file made of boxes, as films and HEIC are: its own first, then those that it is compatible with.
+fn brands(bytes: &[u8]) -> &[[u8; 4]] {
+    let Some(&[l0, l1, l2, l3, b'f', b't', b'y', b'p']) = bytes.first_chunk() else {
+        return &[];
+    };
+    let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+    // Between the two stands a version.
+    let brands = &bytes[8..length.clamp(8, bytes.len().min(256).max(8))];
+    brands.as_chunks().0
 }
 
 /// A picture, ready for the model; or with `()` for its pixels what is to be told of it.
@@ -172,15 +205,25 @@ impl Stop {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
-    if format == Format::Jpeg {
-        return guarded(format, || jpeg::probe(bytes, options));
-    }
-    let (width, height) = guarded(format, || match format {
-        Format::Png => png::dimensions(bytes),
-        Format::Gif => gif::dimensions(bytes),
-        Format::WebP => webp::dimensions(bytes),
-        _ => others::dimensions(bytes, format),
+    let header = guarded(format, || {
+        Ok(match format {
+            // Whose limit is on what is decoded, which may be less.
+            Format::Jpeg => return jpeg::probe(bytes, options),
+            Format::Heic => heic::probe(bytes)?,
+            Format::Png => Header::of(format, png::dimensions(bytes)?),
+            Format::Gif => Header::of(format, gif::dimensions(bytes)?),
+            Format::WebP => Header::of(format, webp::dimensions(bytes)?),
+            Format::Bmp => {
+                let file = bmp::with_usual_header(bytes)?;
+                Header::of(format, others::dimensions(&file, format)?)
+            }
+            Format::Tiff => Header::of(format, others::dimensions(bytes, format)?),
+        })
     })?;
+    if format == Format::Jpeg {
+        return Ok(header);
+    }
+    let Header { width, height, .. } = header;
     if width == 0 || height == 0 {
         return Err(ImageError::broken(format, "it has no pixels"));
     }
@@ -192,13 +235,27 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
             max_pixels: options.max_pixels,
         });
     }
-    Ok(Header {
-        width,
-        height,
-        format,
-        memory: pixels * BYTES_PER_PIXEL,
-        work: pixels,
-    })
+    if header.memory > options.max_memory {
+        return Err(ImageError::TooDear {
+            what: format!("This picture of {width} × {height} pixels"),
+            remedy: "Make it smaller".into(),
+        });
+    }
+    Ok(header)
+}
+
+impl Header {
+    /// Of a picture that is decoded in one pass, as it stands and as RGB.
+    fn of(format: Format, (width, height): (u32, u32)) -> Self {
+        let pixels = u64::from(width) * u64::from(height);
+        Header {
+            width,
+            height,
+            format,
+            memory: pixels * BYTES_PER_PIXEL,
+            work: pixels,
+        }
+    }
 }
 
 /// Of memory while a picture is decoded: as decoded, and as RGB.
@@ -296,6 +353,13 @@ fn load_in(
         Format::Jpeg => jpeg::decode(scratch, bytes, size, options, stop)?,
         Format::Png => png::decode(scratch, bytes, options.raw, stop)?,
         Format::Gif => gif::decode(scratch, bytes, options, stop)?,
+        Format::Bmp => {
+            let file = bmp::with_usual_header(bytes)?;
+            let decoded = others::decode(scratch, &file, format, stop)?;
+            bmp::opaque_if_blank(&mut scratch.decoded, &decoded);
+            decoded
+        }
+        Format::Heic => heic::decode(scratch, bytes)?,
         Format::WebP => webp::decode(scratch, bytes, options.raw, stop)?,
         _ => others::decode(scratch, bytes, format, stop)?,
     };
@@ -303,6 +367,8 @@ fn load_in(
 
     let start = Instant::now();
     let orientation = match (options.raw, format) {
+        // Turned by what its container says.
+        (_, Format::Heic) => Orientation::UPRIGHT,
         // Pillow itself turns a TIFF upright while loading it.
         (true, Format::Tiff) | (false, _) => Orientation::read(bytes),
         (true, _) => Orientation::UPRIGHT,
