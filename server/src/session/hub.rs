@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use glimpse_image::Format;
 use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 
 use super::codec::to_hex;
@@ -125,6 +126,10 @@ impl Hub {
             state: status.state,
             model: status.model,
             limits: (*self.shared.limits).clone(),
+            formats: Format::ALL
+                .iter()
+                .map(|format| format.as_str().to_owned())
+                .collect(),
         }))
     }
 
