@@ -1,5 +1,6 @@
 //! JPEG through libjpeg-turbo, straight to RGB.
 
+mod entropy;
 mod markers;
 #[cfg(test)]
 mod tests;
@@ -107,9 +108,13 @@ pub(super) fn decode(
     let markers = Markers::read(bytes)?;
     let file = markers.file(bytes);
     if options.decoder == Decoder::Portable {
-        // It makes gray of what is missing and says nothing.
-        if !markers.has_end {
-            return Err(ImageError::broken(Format::Jpeg, "its end is missing"));
+        let bare = markers.without_zeros(bytes);
+        let judged = bare.as_deref().unwrap_or(&file);
+        if !entropy::is_whole(judged, &markers.components, (markers.width, markers.height)) {
+            return Err(ImageError::broken(
+                Format::Jpeg,
+                "part of its data is missing",
+            ));
         }
         return others::decode(scratch, &file, Format::Jpeg, stop);
     }

@@ -19,7 +19,7 @@ const ZEROS_OF_DATA: usize = 4;
 /// One colour channel as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Component {
-    id: u8,
+    pub id: u8,
     /// Sampling factors: how many blocks of it an MCU is wide and high.
     pub across: u32,
     pub down: u32,
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         Reader {
             bytes,
             at: 2,
-            kept: vec![0..bytes.len().min(2)],
+            kept: Vec::from([0..bytes.len().min(2)]),
             patches: Vec::new(),
             process: None,
             width: 0,
