@@ -22,6 +22,8 @@ mod pixels;
 mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
+#[cfg(test)]
+mod replay;
 mod resize;
 mod scratch;
 #[cfg(test)]
@@ -149,8 +151,8 @@ fn brands(bytes: &[u8]) -> &[[u8; 4]] {
     };
     let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
     // Between the two stands a version.
-    let brands = &bytes[8..length.clamp(8, bytes.len().min(256).max(8))];
-    brands.as_chunks().0
+    let end = length.min(bytes.len()).min(256);
+    bytes.get(8..end).unwrap_or_default().as_chunks().0
 }
 
 /// A picture, ready for the model; or with `()` for its pixels what is to be told of it.
@@ -210,14 +212,26 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
             // Whose limit is on what is decoded, which may be less.
             Format::Jpeg => return jpeg::probe(bytes, options),
             Format::Heic => heic::probe(bytes)?,
-            Format::Png => Header::of(format, png::dimensions(bytes)?),
-            Format::Gif => Header::of(format, gif::dimensions(bytes)?),
-            Format::WebP => Header::of(format, webp::dimensions(bytes)?),
+            Format::Png => png::probe(bytes)?,
+            // The canvas, a frame in colours and in the palette's indices.
+            Format::Gif => Header::of(format, gif::dimensions(bytes)?, 4 + 4 + 1, bytes),
+            // The canvas, a frame, and what is shown of them; or as RGB.
+            Format::WebP => Header::of(format, webp::dimensions(bytes)?, 4 + 4 + 4, bytes),
             Format::Bmp => {
                 let file = bmp::with_usual_header(bytes)?;
-                Header::of(format, others::dimensions(&file, format)?)
+                Header::of(
+                    format,
+                    others::dimensions(&file, format)?,
+                    BYTES_PER_PIXEL,
+                    bytes,
+                )
             }
-            Format::Tiff => Header::of(format, others::dimensions(bytes, format)?),
+            Format::Tiff => Header::of(
+                format,
+                others::dimensions(bytes, format)?,
+                BYTES_PER_PIXEL,
+                bytes,
+            ),
         })
     })?;
     if format == Format::Jpeg {
@@ -245,14 +259,14 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
 }
 
 impl Header {
-    /// Of a picture that is decoded in one pass, as it stands and as RGB.
-    fn of(format: Format, (width, height): (u32, u32)) -> Self {
+    /// Of a picture that is decoded in one pass, with so many bytes of memory to a pixel and a copy of its file.
+    fn of(format: Format, (width, height): (u32, u32), bytes_per_pixel: u64, file: &[u8]) -> Self {
         let pixels = u64::from(width) * u64::from(height);
         Header {
             width,
             height,
             format,
-            memory: pixels * BYTES_PER_PIXEL,
+            memory: pixels * bytes_per_pixel + file.len() as u64,
             work: pixels,
         }
     }

@@ -8,7 +8,7 @@ use ::png::{BitDepth, Decoder, Limits, Transformations};
 
 use super::others::{Decoded, Input};
 use super::scratch::{Scratch, at_least};
-use super::{Format, ImageError, Stop};
+use super::{Format, Header, ImageError, Stop};
 
 #[cfg(test)]
 mod tests;
@@ -40,9 +40,18 @@ struct Region {
     height: u32,
 }
 
-/// Width and height, from the header.
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    Chunks::read(bytes, false).map(|chunks| chunks.size())
+/// Size and memory, from the header.
+pub(super) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
+    let chunks = Chunks::read(bytes, true)?;
+    // As decoded, with alpha, and as RGB; a frame on its canvas is there twice.
+    let depth = if chunks.header[8] == 16 { 8 } else { 4 };
+    let canvas = if chunks.frame.is_some() { 4 } else { 0 };
+    Ok(Header::of(
+        Format::Png,
+        chunks.size(),
+        depth + canvas + 3,
+        bytes,
+    ))
 }
 
 /// Decodes into `scratch.decoded`, in the file's own channels, 8 or 16 bits deep. With `raw` the still picture is taken
