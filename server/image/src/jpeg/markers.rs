@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
         Reader {
             bytes,
             at: 2,
-            kept: Vec::from([0..bytes.len().min(2)]),
+            kept: Vec::new(),
             patches: Vec::new(),
             process: None,
             width: 0,
@@ -155,6 +155,7 @@ impl<'a> Reader<'a> {
     }
 
     fn read(mut self) -> Result<Markers, ImageError> {
+        self.keep(0..self.bytes.len().min(2));
         while let Some((at, marker)) = self.next_marker() {
             match marker {
                 0xd9 => {
