@@ -2,8 +2,15 @@
 
 use super::scratch::at_least;
 
-/// How many frames are looked at for one with anything on it.
-pub(super) const MAX_FRAMES: u32 = 64;
+/// How many frames are looked at for one with anything on it, and how many pixels all of them together may have.
+const MAX_FRAMES: u64 = 64;
+const MAX_PIXELS: u64 = 400_000_000;
+
+/// How many frames of a canvas of that size are looked at for one with anything on it.
+pub(super) fn most_frames((width, height): (u32, u32)) -> u32 {
+    let pixels = u64::from(width) * u64::from(height);
+    (MAX_PIXELS / pixels.max(1)).clamp(1, MAX_FRAMES) as u32
+}
 
 /// Whether a picture of RGBA pixels shows nothing: all is transparent, or all but one pixel of many, which some tools
 /// put there to say where a frame begins.

@@ -5,10 +5,10 @@ use std::num::NonZeroU64;
 use ::gif::{ColorOutput, DecodeOptions, DisposalMethod, Frame, MemoryLimit};
 use ::image::ColorType;
 
-use super::animation::{Canvas, MAX_FRAMES};
+use super::animation::{Canvas, most_frames};
 use super::others::{Decoded, Input};
 use super::scratch::Scratch;
-use super::{Format, ImageError, Options, Stop};
+use super::{Format, ImageError, Stop};
 
 #[cfg(test)]
 mod tests;
@@ -18,18 +18,18 @@ type Decoder<'a> = ::gif::Decoder<Input<'a>>;
 /// Width and height of the canvas: the screen's, or more if the first frame reaches beyond it.
 pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     let stop = Stop::default();
-    let mut decoder = open(bytes, &Options::default(), &stop)?;
+    let mut decoder = open(bytes, (0, 0), &stop)?;
     let screen = (decoder.width(), decoder.height());
     let frame = decoder.next_frame_info().map_err(fault)?;
     let frame = frame.ok_or_else(|| ImageError::broken(Format::Gif, "it has no pixels"))?;
     Ok(grown(screen, frame))
 }
 
-/// Decodes into `scratch.decoded`, with alpha. With `options.raw` the first frame is taken, whatever is on it.
+/// Decodes into `scratch.decoded`, with alpha. With `raw` the first frame is taken, whatever is on it.
 pub(super) fn decode(
     scratch: &mut Scratch,
     bytes: &[u8],
-    options: &Options,
+    raw: bool,
     stop: &Stop,
 ) -> Result<Decoded, ImageError> {
     let (width, height) = dimensions(bytes)?;
@@ -41,12 +41,13 @@ pub(super) fn decode(
         is_gray16: false,
         frame: 0,
     };
-    let most = if options.raw { 1 } else { MAX_FRAMES };
-    if let Some(frame) = compose(scratch, bytes, options, stop, (width, height), most)? {
+    let size = (width, height);
+    let most = if raw { 1 } else { most_frames(size) };
+    if let Some(frame) = compose(scratch, bytes, stop, size, most)? {
         decoded.frame = frame;
     } else if most > 1 {
         // Nothing on any of them.
-        compose(scratch, bytes, options, stop, (width, height), 1)?;
+        compose(scratch, bytes, stop, size, 1)?;
     }
     Ok(decoded)
 }
@@ -55,12 +56,11 @@ pub(super) fn decode(
 fn compose(
     scratch: &mut Scratch,
     bytes: &[u8],
-    options: &Options,
     stop: &Stop,
     size: (u32, u32),
     most: u32,
 ) -> Result<Option<u32>, ImageError> {
-    let mut decoder = open(bytes, options, stop)?;
+    let mut decoder = open(bytes, size, stop)?;
     let mut canvas = Canvas::new(&mut scratch.decoded, size);
     for index in 0..most {
         let frame = match decoder.read_next_frame() {
@@ -84,10 +84,17 @@ fn compose(
     Ok(None)
 }
 
-fn open<'a>(bytes: &'a [u8], options: &Options, stop: &'a Stop) -> Result<Decoder<'a>, ImageError> {
+/// A decoder of frames that are no larger than the canvas, if one is given.
+fn open<'a>(
+    bytes: &'a [u8],
+    (width, height): (u32, u32),
+    stop: &'a Stop,
+) -> Result<Decoder<'a>, ImageError> {
     let mut decoder = DecodeOptions::new();
     decoder.set_color_output(ColorOutput::RGBA);
-    if let Some(most) = NonZeroU64::new(4 * options.max_pixels) {
+    // What isn't a frame is kept too, and is no longer than the file.
+    let most = 4 * u64::from(width) * u64::from(height) + bytes.len() as u64;
+    if let Some(most) = NonZeroU64::new(most) {
         decoder.set_memory_limit(MemoryLimit::Bytes(most));
     }
     decoder.read_info(Input::new(bytes, stop)).map_err(fault)

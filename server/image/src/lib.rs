@@ -366,7 +366,7 @@ fn load_in(
     let decoded = match format {
         Format::Jpeg => jpeg::decode(scratch, bytes, size, options, stop)?,
         Format::Png => png::decode(scratch, bytes, options.raw, stop)?,
-        Format::Gif => gif::decode(scratch, bytes, options, stop)?,
+        Format::Gif => gif::decode(scratch, bytes, options.raw, stop)?,
         Format::Bmp => {
             let file = bmp::with_usual_header(bytes)?;
             let decoded = others::decode(scratch, &file, format, stop)?;

@@ -3,7 +3,7 @@
 use ::image::ColorType;
 use ::image_webp::{DecodingError, WebPDecoder};
 
-use super::animation::{self, MAX_FRAMES};
+use super::animation::{self, most_frames};
 use super::others::{Decoded, Input};
 use super::scratch::{Scratch, at_least};
 use super::{Format, ImageError, Stop};
@@ -42,7 +42,7 @@ pub(super) fn decode(
     let pixels = at_least(&mut scratch.decoded, len);
     let mut shown = 0;
     if decoder.is_animated() && !raw && color == ColorType::Rgba8 {
-        for frame in 0..MAX_FRAMES {
+        for frame in 0..most_frames((width, height)) {
             match decoder.read_frame(pixels) {
                 Ok(_) => {}
                 // Only what is shown has to be whole.

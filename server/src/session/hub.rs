@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use glimpse_image::Format;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use glimpse_image::Format;
 use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 
 use super::codec::to_hex;

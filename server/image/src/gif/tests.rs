@@ -96,6 +96,28 @@ fn the_first_frame_with_anything_on_it_is_taken() {
 }
 
 #[test]
+fn of_large_animations_fewer_frames_are_looked_at() {
+    assert_eq!(most_frames((40, 30)), 64);
+    assert_eq!(most_frames((10_000, 10_000)), 4);
+    assert_eq!(most_frames((65_535, 65_535)), 1);
+}
+
+#[test]
+fn what_is_told_beside_the_frames_costs_nothing() {
+    let plain = file((40, 30), &[frame([0, 0, 40, 30], 0, KEEP)]);
+    // An application's block of 20,000 bytes behind the palette.
+    let at = 13 + PALETTE.len();
+    let mut block = b"\x21\xff\x0bXMP DataXMP".to_vec();
+    for _ in 0..100 {
+        block.push(200);
+        block.extend([b'x'; 200]);
+    }
+    block.push(0);
+    let told = [&plain[..at], &block, &plain[at..]].concat();
+    assert!(read(&told).unwrap().pixels == read(&plain).unwrap().pixels);
+}
+
+#[test]
 fn a_later_frame_may_be_damaged_and_the_shown_one_not() {
     let whole = [0, 0, 40, 30];
     let two = file((40, 30), &[frame(whole, 0, KEEP), frame(whole, 1, KEEP)]);
