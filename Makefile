@@ -47,7 +47,7 @@ audit: ## look the dependencies up in the advisory database (needs github.com)
 bench: server ## measure the server under load
 	$(GLIMPSE) bench $(ARGS)
 
-fuzz: ## fuzz what strangers can send: four times ten minutes
+fuzz: ## fuzz what strangers can send: six times twenty minutes
 	@scripts/fuzz.sh
 
 figures: bench ## measure, and put the figures into docs/figures.md and README.md

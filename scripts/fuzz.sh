@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes what strangers can send, with AddressSanitizer and coverage (libFuzzer, through cargo-fuzz).
-#   scripts/fuzz.sh                    every target for ten minutes
+#   scripts/fuzz.sh                    every target for twenty minutes
 #   scripts/fuzz.sh pictures 60        one target for so many seconds
 # What is found lies in fuzz/artifacts and becomes a test; what was learnt, in fuzz/corpus, is gone on from next time.
 set -euo pipefail
@@ -24,9 +24,9 @@ seeds() {
     esac
 }
 
-for target in ${1:-frames messages pictures tokenizer}; do
-    say "Fuzzing $target for ${2:-600} s"
+for target in ${1:-frames messages pictures png tokenizer webp}; do
+    say "Fuzzing $target for ${2:-1200} s"
     mkdir -p "fuzz/corpus/$target"
     cargo fuzz run "$target" "fuzz/corpus/$target" "$(seeds "$target")" -- \
-        -max_total_time="${2:-600}" -timeout=20 -rss_limit_mb=4096 -max_len=65536 -print_final_stats=1
+        -max_total_time="${2:-1200}" -timeout=10 -rss_limit_mb=2560 -max_len=65536 -print_final_stats=1
 done

@@ -57,7 +57,8 @@ fn server_examples() -> Vec<Value> {
                 "max_new_tokens": 2048, "upload_window": 1048576, "outbox_bytes": 262144, "replay_bytes": 4194304,
                 "resume_seconds": 300.0, "idle_seconds": 60.0, "upload_idle_seconds": 30.0, "request_seconds": 600.0,
                 "stall_seconds": 30.0
-            }
+            },
+            "formats": ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"]
         }),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.4}),
         json!({"type": "upload_accepted", "at": 20.1, "upload": 1, "received": 0}),
@@ -69,6 +70,10 @@ fn server_examples() -> Vec<Value> {
         json!({
             "type": "image_ready", "at": 85.0, "event": 2, "image": "img_5f3a_1", "width": 4032, "height": 3024,
             "format": "jpeg", "timings": {"upload_ms": 40.1, "decode_ms": 18.2, "preprocess_ms": 6.0}
+        }),
+        json!({
+            "type": "image_ready", "at": 85.0, "event": 2, "image": "img_5f3a_2", "width": 320, "height": 240,
+            "format": "gif", "frame": 3, "timings": {"upload_ms": 4.1, "decode_ms": 1.2, "preprocess_ms": 2.0}
         }),
         json!({
             "type": "image_encoded", "at": 160.0, "event": 3, "image": "img_5f3a_1", "tokens": 1602,

@@ -123,6 +123,9 @@ pub struct Welcome {
     pub state: State,
     pub model: Model,
     pub limits: Limits,
+    /// The formats of pictures that are read: jpeg, png, webp, gif, bmp, tiff, heic …
+    #[serde(default)]
+    pub formats: Vec<String>,
 }
 
 /// Why a session could not be resumed.
@@ -239,8 +242,11 @@ pub struct ImageReady {
     /// In pixels, upright.
     pub width: u32,
     pub height: u32,
-    /// jpeg, png, webp, gif, bmp, tiff …
+    /// One of `welcome.formats`.
     pub format: String,
+    /// Which frame of an animation it is, from 0, where the first ones have nothing on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<u32>,
     pub timings: ImageTimings,
     #[serde(default, skip_serializing_if = "is_false")]
     pub cached: bool,

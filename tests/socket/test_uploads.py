@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import time
+import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from PIL import Image
 from watching import metrics, peak, wait_for
 
 PIECE = 64 * 1024
+PICTURES = Path(__file__).parents[1] / "pixels"
 
 
 def test_progress_is_told_and_pieces_interleave(connect, noise):
@@ -40,6 +44,26 @@ def test_formats(connect, scene, format):
     client.upload(1, scene(format=format))
     ready = client.until("image_ready")
     assert (ready["format"], ready["width"], ready["height"]) == (format.lower(), 640, 480)
+
+
+def test_formats_are_told_and_heic_is_one(connect):
+    client = connect()
+    assert client.welcome["formats"] == ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"]
+    client.upload(1, (PICTURES / "heif" / "grid-irot.heic").read_bytes())
+    ready = client.until("image_ready")
+    assert (ready["format"], ready["width"], ready["height"]) == ("heic", 100, 200)
+    assert "frame" not in ready
+
+
+def test_an_animations_frame_with_something_on_it_is_taken(connect):
+    frames = [Image.new("RGBA", (64, 48), colour) for colour in ((0, 0, 0, 0), (0, 0, 0, 0), (250, 0, 0, 255))]
+    frames[1].putpixel((0, 0), (0, 0, 0, 255))
+    out = io.BytesIO()
+    frames[0].save(out, "WEBP", lossless=True, save_all=True, append_images=frames[1:])
+    client = connect()
+    client.upload(1, out.getvalue())
+    ready = client.until("image_ready")
+    assert (ready["format"], ready["frame"]) == ("webp", 2)
 
 
 def test_a_photo_taken_sideways_is_upright(connect):

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn pieces_of_any_size_become_the_file() {
-        let file: Vec<u8> = (0..300_000_u32).map(|i| (i * i >> 7) as u8).collect();
+        let file: Vec<u8> = (0..300_000_u32).map(|i| ((i * i) >> 7) as u8).collect();
         for piece in [1000, 65_536, 70_000, 300_000] {
             let mut buffer = FileBuffer::default();
             for piece in file.chunks(piece) {

@@ -68,12 +68,7 @@ pub(super) fn to_rgb(
             std::mem::swap(&mut scratch.decoded, &mut scratch.between);
         }
         color => {
-            return Err(ImageError::Unsupported {
-                what: format!(
-                    "This kind of {} ({color:?}) can't be read here.",
-                    format.as_str().to_uppercase()
-                ),
-            });
+            return Err(ImageError::unsupported(format, format!("{color:?}")));
         }
     }
     Ok(())

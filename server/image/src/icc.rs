@@ -62,7 +62,7 @@ impl<'a> Found<'a> {
                     .find(|entry| entry.tag == PROFILE)?;
                 tiff.value(&entry).map(|data| Found::Plain(data.into()))
             }
-            Format::Gif | Format::Bmp => None,
+            Format::Gif | Format::Bmp | Format::Heic => None,
         }
     }
 

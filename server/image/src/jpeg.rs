@@ -1,61 +1,187 @@
 //! JPEG through libjpeg-turbo, straight to RGB.
 
+mod entropy;
+mod markers;
+#[cfg(test)]
+mod tests;
+
 use turbojpeg::{
     Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp,
 };
 
+use super::memory;
 use super::others::{self, Decoded};
 use super::scratch::{Scratch, at_least};
-use super::{Format, ImageError, Stop};
+use super::{Decoder, Format, Header, ImageError, Options, Stop};
+use markers::{MAX_SCANS, Markers};
 
-/// A progressive JPEG has some ten scans; a malicious one thousands, each as dear as the first.
-const MAX_SCANS: u32 = 100;
+/// Samples that may be passed over for each pixel that is allowed: what a photo of so many pixels takes in ten passes of
+/// three colours' full size, three times what progressive photos have.
+const PASSES: u64 = 30;
 
-/// Faults that lose no pixel. Everything else that libjpeg-turbo warns of means that part of the picture is missing.
-const HARMLESS: [&str; 4] = [
-    "extraneous bytes before marker",
-    "unknown JFIF revision",
-    "Unknown Adobe color transform",
-    "Invalid SOS parameters for sequential JPEG",
-];
+/// Of memory: a picture as RGB, and what the portable decoder keeps of it.
+const BYTES_PER_PIXEL: u64 = 7;
 
-/// Width and height, from the header.
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    let mut scratch = Scratch::take();
-    let header = read_header(&mut scratch, bytes);
-    scratch.give_back();
-    match header {
-        Ok(header) => Ok((header.width as u32, header.height as u32)),
-        // The other decoder knows a few kinds more; what it refuses too is broken.
-        Err(_) => others::dimensions(bytes, Format::Jpeg),
+/// Powers of two by which libjpeg-turbo makes a picture smaller while it decodes: those with SIMD.
+const SHIFTS: [u32; 4] = [3, 2, 1, 0];
+
+/// Size, memory and work, by the markers; the pixel limit is on what is decoded, which may be an eighth of the sides.
+pub(super) fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
+    let markers = Markers::read(bytes)?;
+    let (width, height) = (markers.width, markers.height);
+    if options.decoder == Decoder::Portable && !is_portable(&markers) {
+        return Err(ImageError::unsupported(
+            Format::Jpeg,
+            "beyond the portable decoder",
+        ));
     }
+    let Some(shift) = least_shift(&markers, options) else {
+        return Err(ImageError::TooLarge {
+            width,
+            height,
+            max_pixels: options.max_pixels,
+        });
+    };
+    let coefficients = if markers.has_scans {
+        2 * markers.samples()
+    } else {
+        0
+    };
+    let (scaled_width, scaled_height) = (scaled(width, shift), scaled(height, shift));
+    let header = Header {
+        width,
+        height,
+        format: Format::Jpeg,
+        memory: scaled_width * scaled_height * BYTES_PER_PIXEL
+            + coefficients
+            + bytes.len() as u64
+            + memory::beside(
+                bytes,
+                Format::Jpeg,
+                scaled_width as u32,
+                scaled_height as u32,
+            ),
+        work: markers.samples_read + u64::from(width) * u64::from(height),
+    };
+    let is_dear = header.work > PASSES.saturating_mul(options.max_pixels);
+    if is_dear || header.memory > options.max_memory {
+        let kind = if markers.has_scans {
+            "progressive "
+        } else {
+            ""
+        };
+        return Err(ImageError::TooDear {
+            what: format!("This {kind}JPEG of {width} × {height} pixels"),
+            remedy: if markers.has_scans {
+                "Save it as a JPEG that isn't progressive, or make it smaller"
+            } else {
+                "Make it smaller"
+            }
+            .into(),
+        });
+    }
+    Ok(header)
 }
 
-/// Decodes into `scratch.decoded` as RGB; where the picture is very large for a model that sees `size` × `size`, and
-/// `raw` does not forbid it, at a half, a quarter or an eighth.
+/// Whether Rust's decoder gets it right. It makes garbage of chroma finer than luma, and of a sequential picture whose
+/// components come in a scan each.
+fn is_portable(markers: &Markers) -> bool {
+    !markers.is_first_coarser()
+        && !markers.is_arithmetic
+        && (markers.is_progressive || !markers.has_scans)
+}
+
+/// The least power of two by which the picture has to be made smaller for the pixel limit.
+fn least_shift(markers: &Markers, options: &Options) -> Option<u32> {
+    let is_whole = options.raw || options.decoder == Decoder::Portable || markers.is_lossless;
+    SHIFTS
+        .into_iter()
+        .rev()
+        .filter(|&shift| shift == 0 || !is_whole)
+        .find(|&shift| {
+            scaled(markers.width, shift) * scaled(markers.height, shift) <= options.max_pixels
+        })
+}
+
+fn scaled(side: u32, shift: u32) -> u64 {
+    u64::from(side.div_ceil(1 << shift))
+}
+
+/// Decodes into `scratch.decoded` as RGB; where the picture is very large for a model that sees `size` × `size`, or for
+/// the pixel limit, and `options.raw` does not forbid it, at a half, a quarter or an eighth.
 pub(super) fn decode(
     scratch: &mut Scratch,
     bytes: &[u8],
     size: u32,
-    raw: bool,
+    options: &Options,
     stop: &Stop,
 ) -> Result<Decoded, ImageError> {
-    let Ok(header) = read_header(scratch, bytes) else {
-        return others::decode(scratch, bytes, Format::Jpeg, stop);
-    };
-    let scale = if raw || header.is_lossless {
-        ScalingFactor::ONE
+    let markers = Markers::read(bytes)?;
+    let file = markers.file(bytes);
+    if options.decoder == Decoder::Portable {
+        let bare = markers.without_zeros(bytes);
+        let judged = bare.as_deref().unwrap_or(&file);
+        if !entropy::is_whole(judged, &markers.components, (markers.width, markers.height)) {
+            return Err(ImageError::broken(
+                Format::Jpeg,
+                "part of its data is missing",
+            ));
+        }
+        return others::decode(scratch, &file, Format::Jpeg, stop);
+    }
+    let fault = |error: turbojpeg::Error| ImageError::damaged(Format::Jpeg, error);
+    let header =
+        with_decompressor(&mut scratch.jpeg, |jpeg| jpeg.read_header(&file)).map_err(fault)?;
+    let least = least_shift(&markers, options).unwrap_or(0);
+    let shift = if options.raw || markers.is_lossless {
+        0
     } else {
-        scale(&header, size as usize)
+        least.max(shift(&markers, size))
     };
+    match decompress(scratch, &file, &header, shift) {
+        Ok(()) => {}
+        // Found behind the last pixel's data, with nothing wrong before it; or between parts of which all are there.
+        Err(error) if is_extraneous(&error, markers.has_end) => {
+            // Zeros decode to something. If they are what is too much, the picture must be whole without them.
+            if let Some(file) = markers.without_zeros(bytes)
+                && let Err(error) = decompress(scratch, &file, &header, shift)
+                && !is_extraneous(&error, false)
+            {
+                return Err(fault(error));
+            }
+        }
+        Err(error) => return Err(fault(error)),
+    }
+    // 1203 pixels at 1/8 are 151, of which the last is only three eighths picture.
+    let extent = |pixels: u32| f64::from(pixels) / f64::from(1 << shift);
+    Ok(Decoded::rgb(
+        scaled(markers.width, shift) as u32,
+        scaled(markers.height, shift) as u32,
+        (extent(markers.width), extent(markers.height)),
+    ))
+}
+
+/// The only warning that doesn't mean that part of the picture is missing: bytes too many before a marker.
+fn is_extraneous(error: &turbojpeg::Error, has_end: bool) -> bool {
+    let what = error.to_string();
+    what.contains("extraneous bytes before marker") && (has_end || what.contains("marker 0xd9"))
+}
+
+/// At a power of two's fraction of the sides, as RGB, into `scratch.decoded`.
+fn decompress(
+    scratch: &mut Scratch,
+    file: &[u8],
+    header: &DecompressHeader,
+    shift: u32,
+) -> turbojpeg::Result<()> {
     let is_cmyk = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
     let format = if is_cmyk {
         PixelFormat::CMYK
     } else {
         PixelFormat::RGB
     };
-    let scaled = header.scaled(scale);
-    let (width, height) = (scaled.width, scaled.height);
+    let scale = ScalingFactor::new(1, 1 << shift);
+    let (width, height) = (scale.scale(header.width), scale.scale(header.height));
     let pitch = width * format.size();
     let pixels = at_least(&mut scratch.decoded, pitch * height);
     let image = Image {
@@ -67,26 +193,12 @@ pub(super) fn decode(
     };
     let result = with_decompressor(&mut scratch.jpeg, |jpeg| {
         jpeg.set_scaling_factor(scale)?;
-        jpeg.decompress(bytes, image)
+        jpeg.decompress(file, image)
     });
-    if let Err(error) = result {
-        let what = error.to_string();
-        // Only the first warning is told: after a harmless one, see to it that the end is there.
-        if !HARMLESS.iter().any(|harmless| what.contains(harmless)) || !has_end(bytes) {
-            let what = what.trim_start_matches("TurboJPEG error: ");
-            return Err(ImageError::broken(Format::Jpeg, what));
-        }
-    }
     if is_cmyk {
         cmyk_to_rgb(&mut scratch.decoded[..pitch * height]);
     }
-    // 1203 pixels at 1/8 are 151, of which the last is only three eighths picture.
-    let extent = |pixels: usize| pixels as f64 * scale.num() as f64 / scale.denom() as f64;
-    Ok(Decoded::rgb(
-        width as u32,
-        height as u32,
-        (extent(header.width), extent(header.height)),
-    ))
+    result
 }
 
 /// A JPEG with halved colour, of RGB pixels without gaps between rows: what this program measures and warms itself with.
@@ -109,10 +221,6 @@ pub fn to_jpeg(
     turbojpeg::compress(image, quality, Subsamp::Sub2x2).map(|file| file.to_vec())
 }
 
-fn read_header(scratch: &mut Scratch, bytes: &[u8]) -> turbojpeg::Result<DecompressHeader> {
-    with_decompressor(&mut scratch.jpeg, |jpeg| jpeg.read_header(bytes))
-}
-
 /// Runs `work` with the kept decompressor, or a new one. It is kept only if nothing went wrong: after a fault
 /// libjpeg-turbo's state is that of a header half read, which would spoil the next picture.
 fn with_decompressor<T>(
@@ -123,7 +231,7 @@ fn with_decompressor<T>(
         Some(jpeg) => jpeg,
         None => {
             let mut jpeg = Decompressor::new()?;
-            jpeg.set_scan_limit(MAX_SCANS)?;
+            jpeg.set_scan_limit(MAX_SCANS as u32)?;
             jpeg
         }
     };
@@ -132,19 +240,15 @@ fn with_decompressor<T>(
     Ok(result)
 }
 
-/// The smallest of 1/8, 1/4, 1/2 (those with SIMD) that leaves at least twice the model's size on either side.
-fn scale(header: &DecompressHeader, size: usize) -> ScalingFactor {
-    [
-        ScalingFactor::ONE_EIGHTH,
-        ScalingFactor::ONE_QUARTER,
-        ScalingFactor::ONE_HALF,
-    ]
-    .into_iter()
-    .find(|&factor| {
-        let scaled = header.scaled(factor);
-        scaled.width >= 2 * size && scaled.height >= 2 * size
-    })
-    .unwrap_or(ScalingFactor::ONE)
+/// The largest power of two that leaves at least twice the model's size on either side.
+fn shift(markers: &Markers, size: u32) -> u32 {
+    let least = u64::from(size) * 2;
+    SHIFTS
+        .into_iter()
+        .find(|&shift| {
+            scaled(markers.width, shift) >= least && scaled(markers.height, shift) >= least
+        })
+        .unwrap_or(0)
 }
 
 /// In place, 4 bytes a pixel to 3, by Pillow's arithmetic. Like Pillow we take every such file for Adobe's, which
@@ -158,22 +262,4 @@ fn cmyk_to_rgb(pixels: &mut [u8]) {
         };
         pixels[pixel * 3..][..3].copy_from_slice(&[shade(c), shade(m), shade(y)]);
     }
-}
-
-/// Whether an end-of-image marker follows the first scan's header (an embedded thumbnail's lies before it).
-pub(super) fn has_end(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some(&[0xff, marker]) = bytes.get(at..at + 2) {
-        if marker == 0xda {
-            return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
-        }
-        // 0xff may be repeated as a filler.
-        at += match bytes.get(at + 2..at + 4) {
-            Some(&[high, low]) if marker != 0xff => {
-                2 + usize::from(u16::from_be_bytes([high, low]))
-            }
-            _ => 1,
-        };
-    }
-    false
 }

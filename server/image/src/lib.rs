@@ -7,23 +7,32 @@
 //! By default three kindnesses that the original lacks: EXIF orientation is applied, transparency goes on white and
 //! colours of other profiles become sRGB (and 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
+mod animation;
+mod bmp;
 mod buffer;
+mod camera;
 mod convert;
 mod error;
+mod gif;
+mod heic;
 mod icc;
 mod jpeg;
 mod memory;
 mod orient;
 mod others;
 mod pixels;
+mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
+#[cfg(test)]
+mod replay;
 mod resize;
 mod scratch;
 #[cfg(test)]
 mod tests;
 mod tiff;
 mod warm;
+mod webp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -57,8 +66,10 @@ pub struct Options {
     /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), no colour profile,
     /// alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
     pub raw: bool,
-    /// The most pixels, width × height as stored in the header.
+    /// The most pixels, width × height, that are decoded.
     pub max_pixels: u64,
+    /// The most memory that decoding one picture may take, in bytes.
+    pub max_memory: u64,
 }
 
 impl Default for Options {
@@ -67,6 +78,7 @@ impl Default for Options {
             decoder: Decoder::TurboJpeg,
             raw: false,
             max_pixels: 100_000_000,
+            max_memory: 1 << 30,
         }
     }
 }
@@ -83,10 +95,22 @@ pub enum Format {
     Gif,
     Bmp,
     Tiff,
+    Heic,
 }
 
 impl Format {
-    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`.
+    /// All that are read.
+    pub const ALL: [Format; 7] = [
+        Format::Jpeg,
+        Format::Png,
+        Format::WebP,
+        Format::Gif,
+        Format::Bmp,
+        Format::Tiff,
+        Format::Heic,
+    ];
+
+    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",
@@ -95,17 +119,27 @@ impl Format {
             Format::Gif => "gif",
             Format::Bmp => "bmp",
             Format::Tiff => "tiff",
+            Format::Heic => "heic",
         }
     }
 
     /// By the first bytes; the file's name and the client's word are not asked.
     fn of(bytes: &[u8]) -> Result<Self, ImageError> {
+        // Nothing else begins so; the marker that follows may have stray bytes before it.
+        if bytes.starts_with(&[0xff, 0xd8]) {
+            return Ok(Format::Jpeg);
+        }
+        if camera::is_raw(bytes) {
+            return Err(ImageError::raw());
+        }
+        if heic::is_of(bytes) {
+            return Ok(Format::Heic);
+        }
         use ::image::ImageFormat as F;
         if let [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] = bytes {
             return Ok(Format::Tiff);
         }
         match ::image::guess_format(bytes) {
-            Ok(F::Jpeg) => Ok(Format::Jpeg),
             Ok(F::Png) => Ok(Format::Png),
             Ok(F::WebP) => Ok(Format::WebP),
             Ok(F::Gif) => Ok(Format::Gif),
@@ -115,6 +149,17 @@ impl Format {
     }
 }
 
+/// The brands of a file made of boxes, as films and HEIC are: its own first, then those that it is compatible with.
+fn brands(bytes: &[u8]) -> &[[u8; 4]] {
+    let Some(&[l0, l1, l2, l3, b'f', b't', b'y', b'p']) = bytes.first_chunk() else {
+        return &[];
+    };
+    let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+    // Between the two stands a version.
+    let end = length.min(bytes.len()).min(256);
+    bytes.get(8..end).unwrap_or_default().as_chunks().0
+}
+
 /// A picture, ready for the model; or with `()` for its pixels what is to be told of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Picture<P = Pixels> {
@@ -122,6 +167,8 @@ pub struct Picture<P = Pixels> {
     pub width: u32,
     pub height: u32,
     pub format: Format,
+    /// Which frame of an animation it is, from 0: the first with anything on it.
+    pub frame: u32,
     pub pixels: P,
     /// From bytes to RGB at (about) full size.
     pub decode_ms: f64,
@@ -138,6 +185,8 @@ pub struct Header {
     pub format: Format,
     /// The most memory that [`load`] takes for it, in bytes, beside the file itself and what it returns.
     pub memory: u64,
+    /// Samples that decoding passes over: pixels, as many times as the file goes over them.
+    pub work: u64,
 }
 
 /// Ends a decode from outside: shared with whoever may want it to end.
@@ -155,7 +204,7 @@ impl Stop {
     }
 }
 
-/// Reads the header alone, as `options.decoder` does it, and judges it: so that what is judged is what will be decoded.
+/// Reads the header alone and judges it, before anything is decoded.
 /// Takes a few MiB at most.
 ///
 /// # Errors
@@ -163,33 +212,57 @@ impl Stop {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
-    // What decoding takes that width and height don't tell.
-    let mut beside = 0;
-    let (width, height) = guarded(format, || match (format, options.decoder) {
-        (Format::Jpeg, Decoder::TurboJpeg) => jpeg::dimensions(bytes),
-        (Format::Tiff, _) => {
-            let header = tiff::probe(bytes)?;
-            beside = header.memory;
-            Ok((header.width, header.height))
-        }
-        _ => others::dimensions(bytes, format),
+    let header = guarded(format, || {
+        let once = |(width, height), beside| Header {
+            width,
+            height,
+            format,
+            memory: memory::decoded(bytes, format, width, height) + beside,
+            work: u64::from(width) * u64::from(height),
+        };
+        Ok(match format {
+            // Whose limit is on what is decoded, which may be less.
+            Format::Jpeg => return jpeg::probe(bytes, options),
+            Format::Heic => heic::probe(bytes)?,
+            Format::Png => once(png::dimensions(bytes)?, 0),
+            Format::Gif => once(gif::dimensions(bytes)?, 0),
+            Format::WebP => once(webp::dimensions(bytes)?, 0),
+            Format::Bmp => {
+                let file = bmp::with_usual_header(bytes)?;
+                once(others::dimensions(&file, format)?, bytes.len() as u64)
+            }
+            Format::Tiff => {
+                let header = tiff::probe(bytes)?;
+                once((header.width, header.height), header.memory)
+            }
+        })
     })?;
+    if format == Format::Jpeg {
+        return Ok(header);
+    }
+    let Header { width, height, .. } = header;
     if width == 0 || height == 0 {
         return Err(ImageError::broken(format, "it has no pixels"));
     }
-    if u64::from(width) * u64::from(height) > options.max_pixels || width.max(height) > MAX_SIDE {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > options.max_pixels || width.max(height) > MAX_SIDE {
         return Err(ImageError::TooLarge {
             width,
             height,
             max_pixels: options.max_pixels,
         });
     }
-    Ok(Header {
-        width,
-        height,
-        format,
-        memory: memory::needed(bytes, format, width, height) + beside,
-    })
+    let header = Header {
+        memory: header.memory + memory::beside(bytes, format, width, height),
+        ..header
+    };
+    if header.memory > options.max_memory {
+        return Err(ImageError::TooDear {
+            what: format!("This picture of {width} × {height} pixels"),
+            remedy: "Make it smaller".into(),
+        });
+    }
+    Ok(header)
 }
 
 impl Picture<()> {
@@ -199,6 +272,7 @@ impl Picture<()> {
             width,
             height,
             format,
+            frame,
             pixels: (),
             decode_ms,
             preprocess_ms,
@@ -207,6 +281,7 @@ impl Picture<()> {
             width,
             height,
             format,
+            frame,
             pixels,
             decode_ms,
             preprocess_ms,
@@ -278,17 +353,26 @@ fn load_in(
         ..
     } = header;
     let start = Instant::now();
-    let decoded = match (format, options.decoder) {
-        (Format::Jpeg, Decoder::TurboJpeg) => {
-            jpeg::decode(scratch, bytes, size, options.raw, stop)?
+    let decoded = match format {
+        Format::Jpeg => jpeg::decode(scratch, bytes, size, options, stop)?,
+        Format::Png => png::decode(scratch, bytes, options.raw, stop)?,
+        Format::Gif => gif::decode(scratch, bytes, options.raw, stop)?,
+        Format::Bmp => {
+            let file = bmp::with_usual_header(bytes)?;
+            let decoded = others::decode(scratch, &file, format, stop)?;
+            bmp::opaque_if_blank(&mut scratch.decoded, &decoded);
+            decoded
         }
-        (Format::Tiff, decoder) => tiff::decode(scratch, bytes, decoder, options.raw, stop)?,
-        _ => others::decode(scratch, bytes, format, stop)?,
+        Format::Tiff => tiff::decode(scratch, bytes, options.decoder, options.raw, stop)?,
+        Format::Heic => heic::decode(scratch, bytes)?,
+        Format::WebP => webp::decode(scratch, bytes, options.raw, stop)?,
     };
     let decode_ms = milliseconds(start);
 
     let start = Instant::now();
     let orientation = match (options.raw, format) {
+        // Turned by what its container says.
+        (_, Format::Heic) => Orientation::UPRIGHT,
         // Pillow itself turns a TIFF upright while loading it.
         (true, Format::Tiff) | (false, _) => Orientation::read(bytes),
         (true, _) => Orientation::UPRIGHT,
@@ -299,7 +383,7 @@ fn load_in(
     let vertical_first = resize::is_vertical_first(upright_width, upright_height, size)
         != orientation.is_transposed();
     resize::resize(scratch, &decoded, pixels, size, vertical_first)
-        .map_err(|error| ImageError::broken(format, error))?;
+        .map_err(|error| ImageError::damaged(format, error))?;
     if !options.raw {
         icc::to_srgb(bytes, format, pixels);
     }
@@ -311,6 +395,7 @@ fn load_in(
         width,
         height,
         format,
+        frame: decoded.frame,
         pixels: (),
         decode_ms,
         preprocess_ms,

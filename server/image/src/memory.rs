@@ -15,32 +15,35 @@ const WEBP_GROUPS: u64 = 2600;
 const WEBP_BLOCK: u64 = 64;
 const WEBP_GROUP: u64 = 20 << 10;
 
-/// The most that [`super::decode`] takes for a picture of `width` × `height` pixels, in bytes, beside the file and the
-/// pixels that it returns. Not for TIFF's strips and JPEG's coefficients, which come on top.
-pub(super) fn needed(file: &[u8], format: Format, width: u32, height: u32) -> u64 {
-    let (width, height) = (u64::from(width), u64::from(height));
-    let pixels = width * height;
-    // What lies between the two passes of the resize: the square at most, where one side grows.
-    let between = pixels
-        .min(MAX_SIZE * width.max(height))
-        .max(MAX_SIZE * MAX_SIZE)
-        * 3;
-    let decoded = match format {
+/// The most that decoding a picture of `width` × `height` pixels takes until it is there as RGB, in bytes, beside the file.
+/// Not for TIFF's strips, which come on top, nor for JPEG and HEIC, whose own headers tell.
+pub(super) fn decoded(file: &[u8], format: Format, width: u32, height: u32) -> u64 {
+    let pixels = u64::from(width) * u64::from(height);
+    match format {
         Format::Tiff => 3 * pixels,
-        // The pixels, and what the portable decoder keeps of them.
-        Format::Jpeg => 7 * pixels,
         Format::Bmp => 4 * pixels,
         // The screen, a frame, and what was there before it.
         Format::Gif => 12 * pixels,
         Format::Png => png(file, pixels) + file.len() as u64,
         Format::WebP => webp(file, pixels) + file.len() as u64,
-    };
+        Format::Jpeg | Format::Heic => 0,
+    }
+}
+
+/// The most that the rest of the way takes for RGB of `width` × `height` pixels, in bytes: the resize and the colours.
+pub(super) fn beside(file: &[u8], format: Format, width: u32, height: u32) -> u64 {
+    let (width, height) = (u64::from(width), u64::from(height));
+    // What lies between the two passes of the resize: the square at most, where one side grows.
+    let between = (width * height)
+        .min(MAX_SIZE * width.max(height))
+        .max(MAX_SIZE * MAX_SIZE)
+        * 3;
     // Its bytes, and its tables.
     let profile = match Found::find(file, format) {
         Some(_) => 2 * icc::MAX_BYTES as u64 + PROFILE,
         None => 0,
     };
-    decoded + between + profile + BESIDE
+    between + profile + BESIDE
 }
 
 fn png(file: &[u8], pixels: u64) -> u64 {

@@ -1,11 +1,11 @@
-//! Every format through the `image` crate: Rust only.
+//! BMP, TIFF and, for the portable decoder, JPEG through the `image` crate: Rust only.
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
 use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::scratch::{Scratch, at_least};
-use super::{Format, ImageError, MAX_SIDE, Stop, jpeg};
+use super::{Format, ImageError, MAX_SIDE, Stop};
 
 /// What lies in `scratch.decoded`.
 pub(super) struct Decoded {
@@ -16,6 +16,8 @@ pub(super) struct Decoded {
     pub color: ColorType,
     /// One gray channel of 16 bits in the file, whatever it was expanded to.
     pub is_gray16: bool,
+    /// Which frame of an animation it is, from 0.
+    pub frame: u32,
 }
 
 impl Decoded {
@@ -26,6 +28,7 @@ impl Decoded {
             extent,
             color: ColorType::Rgb8,
             is_gray16: false,
+            frame: 0,
         }
     }
 }
@@ -61,26 +64,24 @@ pub(super) fn decode(
         extent: (width.into(), height.into()),
         color: decoder.color_type(),
         is_gray16: decoder.original_color_type() == ExtendedColorType::L16,
+        frame: 0,
     };
-    let size = usize::try_from(size).map_err(|error| ImageError::broken(format, error))?;
+    let size = usize::try_from(size).map_err(|error| ImageError::damaged(format, error))?;
     let buffer = at_least(&mut scratch.decoded, size);
     // Some formats can skip pixels: what shows there must not be another user's picture.
     buffer.fill(0);
     decoder.read_image(buffer).map_err(fault)?;
-    if format == Format::Jpeg && !jpeg::has_end(bytes) {
-        return Err(ImageError::broken(format, "its end is missing"));
-    }
     Ok(decoded)
 }
 
 /// A file in memory that can't be read any more once its end was asked for.
-struct Input<'a> {
+pub(super) struct Input<'a> {
     bytes: Cursor<&'a [u8]>,
     stop: &'a Stop,
 }
 
 impl<'a> Input<'a> {
-    fn new(bytes: &'a [u8], stop: &'a Stop) -> Self {
+    pub fn new(bytes: &'a [u8], stop: &'a Stop) -> Self {
         Input {
             bytes: Cursor::new(bytes),
             stop,
@@ -123,12 +124,10 @@ impl Seek for Input<'_> {
 
 fn reader(input: Input<'_>, format: Format) -> ImageReader<Input<'_>> {
     let format = match format {
-        Format::Jpeg => ImageFormat::Jpeg,
-        Format::Png => ImageFormat::Png,
-        Format::WebP => ImageFormat::WebP,
-        Format::Gif => ImageFormat::Gif,
         Format::Bmp => ImageFormat::Bmp,
         Format::Tiff => ImageFormat::Tiff,
+        // The others have decoders of their own.
+        _ => ImageFormat::Jpeg,
     };
     ImageReader::with_format(input, format)
 }

@@ -165,6 +165,7 @@ impl Client {
                 state: State::Loading,
                 model: wire::Model::default(),
                 limits: Limits::default(),
+                formats: Vec::new(),
             },
             last_event: None,
             uploads: 0,

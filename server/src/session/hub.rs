@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use glimpse_image::Format;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
@@ -144,6 +145,10 @@ impl Hub {
             state: status.state,
             model: status.model,
             limits: (*self.shared.limits).clone(),
+            formats: Format::ALL
+                .iter()
+                .map(|format| format.as_str().to_owned())
+                .collect(),
         }))
     }
 

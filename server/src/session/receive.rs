@@ -297,6 +297,7 @@ impl State {
                     width: decoded.width,
                     height: decoded.height,
                     format: decoded.format.as_str().to_owned(),
+                    frame: Some(decoded.frame).filter(|&frame| frame > 0),
                     timings: ImageTimings {
                         upload_ms: picture.upload_ms,
                         decode_ms: decoded.decode_ms,

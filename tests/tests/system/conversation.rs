@@ -79,7 +79,10 @@ impl Client {
             events,
         };
         engine.picture(PictureJob {
-            session,
+            asker: Asker {
+                client: session.into(),
+                session,
+            },
             key: client.picture,
             pixels: Arc::new(picture.pixels),
             events: client.sink.clone(),
@@ -106,6 +109,7 @@ impl Client {
             received: Instant::now(),
             deadline: Instant::now() + PATIENCE,
             events: self.sink.clone(),
+            open: Arc::new(()),
         };
         self.engine.ask(job).unwrap();
         let mut text = String::new();

@@ -38,9 +38,11 @@ fn read(process: &mut Process, file: Vec<u8>, options: &Options) -> Result<Pictu
 }
 
 fn fixtures() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/pixels/fixtures");
-    let files = std::fs::read_dir(folder).unwrap();
-    files
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/pixels");
+    let [usual, heif] =
+        ["fixtures", "heif"].map(|name| std::fs::read_dir(folder.join(name)).unwrap());
+    usual
+        .chain(heif)
         .map(|file| {
             let path = file.unwrap().path();
             (path.display().to_string(), std::fs::read(path).unwrap())

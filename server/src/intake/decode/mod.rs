@@ -421,7 +421,9 @@ mod tests {
         let decoders = decoders(1, 1 << 30, Duration::ZERO);
         // A PNG, which is read piece by piece, so that it can be ended in between.
         let mut file = Vec::new();
-        let pixels: Vec<u8> = (0..4000 * 4000).map(|i: u32| (i * i >> 9) as u8).collect();
+        let pixels: Vec<u8> = (0..4000 * 4000)
+            .map(|i: u32| ((i * i) >> 9) as u8)
+            .collect();
         image::GrayImage::from_raw(4000, 4000, pixels)
             .unwrap()
             .write_to(&mut io::Cursor::new(&mut file), image::ImageFormat::Png)

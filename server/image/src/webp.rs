@@ -1,0 +1,179 @@
+//! WebP: the chunks that pixels need, however the others are; of an animation the first frame with anything on it.
+
+use ::image::ColorType;
+use ::image_webp::{DecodingError, WebPDecoder};
+
+use super::animation::{self, most_frames};
+use super::others::{Decoded, Input};
+use super::scratch::{Scratch, at_least};
+use super::{Format, ImageError, Stop};
+
+#[cfg(test)]
+mod tests;
+
+/// VP8X's flags.
+const ANIMATION: u8 = 0x02;
+const ALPHA: u8 = 0x10;
+
+/// Width and height, from the header.
+pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
+    let file = well_formed(bytes)?;
+    let stop = Stop::default();
+    open(Input::new(&file, &stop)).map(|decoder| decoder.dimensions())
+}
+
+/// Decodes into `scratch.decoded`, as RGB or with alpha. With `raw` an animation's first frame is taken, whatever is on
+/// it.
+pub(super) fn decode(
+    scratch: &mut Scratch,
+    bytes: &[u8],
+    raw: bool,
+    stop: &Stop,
+) -> Result<Decoded, ImageError> {
+    let file = well_formed(bytes)?;
+    let mut decoder = open(Input::new(&file, stop))?;
+    let (width, height) = decoder.dimensions();
+    let color = match decoder.has_alpha() {
+        true => ColorType::Rgba8,
+        false => ColorType::Rgb8,
+    };
+    let len = width as usize * height as usize * usize::from(color.bytes_per_pixel());
+    decoder.set_memory_limit(2 * len + (16 << 20));
+    let pixels = at_least(&mut scratch.decoded, len);
+    let mut shown = 0;
+    if decoder.is_animated() && !raw && color == ColorType::Rgba8 {
+        for frame in 0..most_frames((width, height)) {
+            match decoder.read_frame(pixels) {
+                Ok(_) => {}
+                // Only what is shown has to be whole.
+                Err(error) if frame == 0 => return Err(fault(error)),
+                Err(_) => break,
+            }
+            if !animation::is_empty(pixels.as_chunks().0) {
+                shown = frame;
+                break;
+            }
+        }
+        if shown == 0 {
+            // The first has something on it, or none has.
+            decoder.read_image(pixels).map_err(fault)?;
+        }
+    } else {
+        decoder.read_image(pixels).map_err(fault)?;
+    }
+    Ok(Decoded {
+        width,
+        height,
+        extent: (width.into(), height.into()),
+        color,
+        is_gray16: false,
+        frame: shown,
+    })
+}
+
+fn open(input: Input<'_>) -> Result<WebPDecoder<Input<'_>>, ImageError> {
+    WebPDecoder::new(input).map_err(fault)
+}
+
+fn fault(error: DecodingError) -> ImageError {
+    match error {
+        DecodingError::MemoryLimitExceeded => {
+            broken("it asks for more memory than its size explains")
+        }
+        DecodingError::UnsupportedFeature(_) | DecodingError::VersionNumberInvalid(_) => {
+            ImageError::unsupported(Format::WebP, error)
+        }
+        error => ImageError::damaged(Format::WebP, error),
+    }
+}
+
+/// The file with the chunks that pixels need and a header that promises no others.
+fn well_formed(bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
+    let mut extended = None;
+    let mut kept = Vec::new();
+    let mut at = 12;
+    while let Some(chunk) = Chunk::read(bytes, &mut at) {
+        match &chunk.kind {
+            b"VP8X" if extended.is_none() => extended = chunk.data.first_chunk::<10>().copied(),
+            b"VP8 " | b"VP8L" | b"ALPH" | b"ANIM" | b"ANMF" => kept.push(chunk),
+            _ => {}
+        }
+    }
+    let first = |kind: &[u8; 4]| kept.iter().find(|chunk| chunk.kind == *kind);
+    let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
+    let frame = first(b"ANMF");
+    let (lossy, lossless) = (first(b"VP8 "), first(b"VP8L"));
+    match (extended, frame, lossy, lossless) {
+        (Some(mut header), Some(_), _, _) => {
+            header[0] = ANIMATION | header[0] & ALPHA;
+            write(&mut file, b"VP8X", &header);
+            // The colour behind it, and how often it is shown.
+            let whole = first(b"ANIM")
+                .map(|chunk| chunk.data)
+                .filter(|data| data.len() >= 6);
+            write(&mut file, b"ANIM", whole.map_or(&[0; 6], |data| &data[..6]));
+            for chunk in kept.iter().filter(|chunk| chunk.kind == *b"ANMF") {
+                write(&mut file, b"ANMF", chunk.data);
+            }
+        }
+        (_, None, _, Some(image)) => write(&mut file, b"VP8L", image.data),
+        (Some(mut header), None, Some(image), _) => {
+            let alpha = first(b"ALPH");
+            header[0] = if alpha.is_some() { ALPHA } else { 0 };
+            write(&mut file, b"VP8X", &header);
+            if let Some(alpha) = alpha {
+                write(&mut file, b"ALPH", alpha.data);
+            }
+            write(&mut file, b"VP8 ", image.data);
+        }
+        (None, _, Some(image), _) => write(&mut file, b"VP8 ", image.data),
+        _ => return Err(broken("it has no pixels")),
+    }
+    let size = (file.len() - 8) as u32;
+    file[4..8].copy_from_slice(&size.to_le_bytes());
+    Ok(file)
+}
+
+struct Chunk<'a> {
+    kind: [u8; 4],
+    data: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// The chunk at `at`, which moves on; of one that is cut off what there is.
+    fn read(bytes: &'a [u8], at: &mut usize) -> Option<Self> {
+        let &[k0, k1, k2, k3, l0, l1, l2, l3] = bytes.get(*at..)?.first_chunk()?;
+        let start = *at + 8;
+        let end = start.saturating_add(u32::from_le_bytes([l0, l1, l2, l3]) as usize);
+        // Behind an odd number of bytes comes one that some writers leave out.
+        let is_name = |at: usize| {
+            bytes
+                .get(at..at.saturating_add(4))
+                .is_some_and(|name| name.iter().all(|c| c.is_ascii_alphanumeric() || *c == b' '))
+        };
+        let padded = end.saturating_add(end.wrapping_sub(start) & 1);
+        *at = if is_name(end) && !is_name(padded) {
+            end
+        } else {
+            padded
+        };
+        Some(Chunk {
+            kind: [k0, k1, k2, k3],
+            data: &bytes[start..end.min(bytes.len())],
+        })
+    }
+}
+
+fn write(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+    file.extend(kind);
+    // As long as it was read from a chunk, whose length has 32 bits.
+    file.extend((data.len() as u32).to_le_bytes());
+    file.extend(data);
+    if data.len() % 2 == 1 {
+        file.push(0);
+    }
+}
+
+fn broken(what: &str) -> ImageError {
+    ImageError::broken(Format::WebP, what)
+}
