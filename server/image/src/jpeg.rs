@@ -19,8 +19,9 @@ use markers::{MAX_SCANS, Markers};
 /// three colours' full size, three times what progressive photos have.
 const PASSES: u64 = 30;
 
-/// Of memory: a picture as RGB, and what the portable decoder keeps of it.
-const BYTES_PER_PIXEL: u64 = 7;
+/// Of memory for a pixel: as decoded, with four inks at most; and by the portable decoder, which keeps planes beside.
+const BYTES_PER_PIXEL: u64 = 4;
+const PORTABLE_BYTES_PER_PIXEL: u64 = 7;
 
 /// Powers of two by which libjpeg-turbo makes a picture smaller while it decodes: those with SIMD.
 const SHIFTS: [u32; 4] = [3, 2, 1, 0];
@@ -47,12 +48,16 @@ pub(super) fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageErro
     } else {
         0
     };
+    let bytes_per_pixel = match options.decoder {
+        Decoder::TurboJpeg => BYTES_PER_PIXEL,
+        Decoder::Portable => PORTABLE_BYTES_PER_PIXEL,
+    };
     let (scaled_width, scaled_height) = (scaled(width, shift), scaled(height, shift));
     let header = Header {
         width,
         height,
         format: Format::Jpeg,
-        memory: scaled_width * scaled_height * BYTES_PER_PIXEL
+        memory: scaled_width * scaled_height * bytes_per_pixel
             + coefficients
             + bytes.len() as u64
             + memory::beside(

@@ -281,11 +281,7 @@ impl<'a> Layout<'a> {
             4 => return Err(unsupported("is a mask for another picture")),
             8..=10 => return Err(unsupported("has Lab colours")),
             32803 | 34892 => return Err(unsupported("is a camera's raw file")),
-            other => {
-                return Err(unsupported(&format!(
-                    "has colours of an unknown kind ({other})"
-                )));
-            }
+            _ => return Err(unsupported("has colours of an unknown kind")),
         };
         if samples < color.samples() {
             return Err(broken("it has fewer channels than its colours need"));
