@@ -53,7 +53,7 @@ fn decode_settings(settings: &ServeArgs) -> decode::Settings {
             decoder: decoder.image_decoder.into(),
             raw: false,
             max_pixels: settings.limits.image_pixels,
-            max_memory: settings.limits.decode_memory.0,
+            max_memory: decode::each_of(settings.limits.decode_memory.0),
         },
         in_process: image_process.is_on(),
         decoders: decoders.map_or(cores.clamp(2, 8), usize::from),

@@ -38,7 +38,8 @@ pub(super) fn with_usual_header(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ImageErro
             "compressed as OS/2 alone does",
         ));
     }
-    let mut file = bytes[..FILE].to_vec();
+    let mut file = Vec::with_capacity(bytes.len() + USUAL);
+    file.extend(&bytes[..FILE]);
     let pixels = (pixels + USUAL).saturating_sub(length);
     file[10..14].copy_from_slice(&u32::try_from(pixels).unwrap_or(u32::MAX).to_le_bytes());
     let mut usual = [0; USUAL];

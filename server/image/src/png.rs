@@ -73,6 +73,24 @@ pub(super) fn decode(
     Ok(decoded)
 }
 
+/// Bytes that lie in parts, one after the other.
+struct Parts<'a, I> {
+    part: &'a [u8],
+    rest: I,
+}
+
+impl<'a, I: Iterator<Item = &'a [u8]>> io::Read for Parts<'a, I> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while self.part.is_empty() {
+            match self.rest.next() {
+                Some(part) => self.part = part,
+                None => return Ok(0),
+            }
+        }
+        self.part.read(to)
+    }
+}
+
 impl<'a> Chunks<'a> {
     fn read(bytes: &'a [u8], animated: bool) -> Result<Self, ImageError> {
         let mut chunks = Chunks {
@@ -171,8 +189,12 @@ impl<'a> Chunks<'a> {
         let (width, height) = self.size();
         // The deepest pixels have 8 bytes, and each row of each interlaced pass one before it.
         let most = u64::from(width) * u64::from(height) * 8 + u64::from(height) * 8;
-        let data = self.data.concat();
-        let mut decoder = flate2::read::ZlibDecoder::new(data.as_slice()).take(most + 1);
+        let mut data = self.data.iter().copied();
+        let data = Parts {
+            part: data.next().unwrap_or_default(),
+            rest: data,
+        };
+        let mut decoder = flate2::read::ZlibDecoder::new(data).take(most + 1);
         io::copy(&mut decoder, &mut io::sink()).is_ok_and(|length| length <= most)
     }
 

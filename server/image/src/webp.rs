@@ -100,7 +100,9 @@ fn well_formed(bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
         }
     }
     let first = |kind: &[u8; 4]| kept.iter().find(|chunk| chunk.kind == *kind);
-    let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
+    // Its parts, their padding, and a header that may be new.
+    let mut file = Vec::with_capacity(bytes.len() + 64);
+    file.extend(b"RIFF\0\0\0\0WEBP");
     let frame = first(b"ANMF");
     let (lossy, lossless) = (first(b"VP8 "), first(b"VP8L"));
     match (extended, frame, lossy, lossless) {

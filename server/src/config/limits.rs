@@ -64,7 +64,7 @@ limits! {
     session_memory: Bytes = Bytes(256 * MIB); "Memory for histories, open questions, and messages that are unsent or kept for a resume, of all sessions together; beyond, the key or address that has most of it loses some: sessions without a connection first."
     message_memory: Bytes = Bytes(64 * MIB); "Memory for messages that have begun to come and are not whole, of all connections together; beyond, connections of the key or address that has most of it close."
     picture_memory: Bytes = Bytes(4 * GIB); "Memory for the pixels of kept pictures, of all sessions together; beyond, pictures of the key or address that keeps most go: of sessions without a connection first, then those used longest ago."
-    decode_memory: Bytes = Bytes(GIB); "Memory for decoding pictures, of all sessions together; a picture that takes more alone is refused."
+    decode_memory: Bytes = Bytes(1536 * MIB); "Memory for decoding pictures, of all sessions together; three quarters of it are the most that one key or address has, and so the most of a picture."
     decode_seconds: f64 = 20.0, seconds; "Processor time that decoding one picture may take."
 }
 

@@ -15,6 +15,10 @@ pub enum Breach {
 /// The most bytes that a control frame may have (RFC 6455, 5.5).
 const MAX_CONTROL: u64 = 125;
 
+/// What each fragment of an unfinished message takes beside its bytes, where they are collected: a handle, in a list that
+/// doubles, and the frame's header, which is kept with them.
+const FRAGMENT: u64 = 80;
+
 /// Walks over frames, given in pieces of any size.
 pub struct FrameGuard {
     /// The most bytes of a message, over all its frames.
@@ -27,7 +31,7 @@ pub struct FrameGuard {
     part: Part,
     /// Bytes of the present message in frames before this one; `None` between messages.
     message: Option<u64>,
-    /// Bytes of the present message that have come.
+    /// Bytes that the present message takes so far.
     arrived: u64,
 }
 
@@ -51,7 +55,7 @@ impl FrameGuard {
         }
     }
 
-    /// Bytes that have come of a message that is not whole yet.
+    /// Bytes that a message takes which is not whole yet: those that have come, and what is noted of each frame.
     pub fn pending(&self) -> u64 {
         self.arrived
     }
@@ -94,6 +98,7 @@ impl FrameGuard {
         self.arrived = match self.part {
             Part::Control => self.arrived,
             Part::Last if self.payload == 0 => 0,
+            Part::More if self.payload == 0 => self.arrived + bytes + FRAGMENT,
             Part::More | Part::Last => self.arrived + bytes,
         };
     }

@@ -39,7 +39,7 @@ impl Hub {
         }
     }
 
-    /// A new session and its first connection, with the `welcome` that says so.
+    /// A new session and its first connection, with the `welcome` that says so. [`Hub::make_room`] is due when it stays.
     ///
     /// # Errors
     /// If the system has no randomness.
@@ -64,12 +64,17 @@ impl Hub {
         );
         let connection = session.connect(|id| self.welcome(id, None, None));
         self.sessions.lock().insert(id, session);
+        Ok(connection)
+    }
+
+    /// Ends sessions as long as there are too many. Call it once it is known that a connection's session stays: whoever
+    /// comes back to an earlier one needs no more than that.
+    pub fn make_room(&self) {
         while let Some(one) = self.crowded() {
             if self.expire(&one, Duration::ZERO, Instant::now()) {
                 break;
             }
         }
-        Ok(connection)
     }
 
     /// The session to go, if there are too many: of the client that has most of them, the one left alone longest. Those

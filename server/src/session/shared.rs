@@ -20,6 +20,8 @@ use crate::metrics::{METRICS, RECEIVED};
 use crate::text::Defaults;
 use glimpse_image as image;
 
+/// How long one waits for another who asks clients to give way.
+const RELIEF_PATIENCE: Duration = Duration::from_millis(100);
 /// What a client is told to wait while the model loads.
 const LOADING_RETRY_MS: f64 = 1000.0;
 /// And while the server shuts down: the next one may be up by then.
@@ -114,10 +116,8 @@ impl Shared {
     ///
     /// Call it without any session's lock.
     pub(super) fn relieve(&self, upload: u64) {
-        // One is enough; and what it does leads here again.
-        let Some(_relieving) = self.relieving.try_lock() else {
-            return;
-        };
+        // One after the other, since who comes second may find enough; but nobody waits long for that.
+        let _relieving = self.relieving.try_lock_for(RELIEF_PATIENCE);
         let stalest = self.budget.give_way(upload, |place| place.touched);
         for sender in stalest {
             if let Some(session) = self.room.session(sender.session) {

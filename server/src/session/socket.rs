@@ -12,6 +12,7 @@ use actix_ws::{
 use bytestring::ByteString;
 use futures_util::{FutureExt, Sink};
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
@@ -39,6 +40,9 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 pub const LATE: Duration = Duration::from_secs(1);
 /// How long a client may take, when the server ends, to read what was still to be said.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A message of more bytes takes a while to be read.
+const LONG: usize = 4096;
 
 /// How a connection comes in.
 pub enum Entry {
@@ -160,6 +164,7 @@ impl Socket {
         if let Some(hello) = hello {
             socket.first = false;
             socket.hello(hello);
+            socket.hub.make_room();
         }
         let end = socket.run(status, &mut keys).await;
         tracing::debug!(
@@ -170,7 +175,10 @@ impl Socket {
         match end {
             End::Finished => socket.hub.close(&socket.connection),
             _ if socket.is_locked_out() => socket.hub.close(&socket.connection),
-            _ => socket.connection.detach(),
+            _ => {
+                socket.connection.detach();
+                socket.hub.make_room();
+            }
         }
         let Socket {
             ws,
@@ -243,7 +251,15 @@ impl Socket {
             let end = match step {
                 Step::Room(true) => self.send_one(),
                 Step::Room(false) => Some(End::Lost),
-                Step::Read(message) => self.read(message),
+                Step::Read(message) => {
+                    let is_long = matches!(&message, Some(Ok(AggregatedMessage::Text(text))) if text.len() > LONG);
+                    let end = self.read(message);
+                    if is_long {
+                        // Others on this thread have their turn before the next.
+                        yield_now().await;
+                    }
+                    end
+                }
                 Step::Verdict(Fault::Breach(breach)) => Some(self.judged(breach)),
                 Step::Verdict(Fault::Evicted) => Some(End::Evict),
                 Step::Again => None,
@@ -290,9 +306,14 @@ impl Socket {
                     Ok(ClientMessage::Hello(hello)) if first => self.hello(hello),
                     message => self.connection.text(message, || self.guest.ask()),
                 }
+                if first {
+                    self.hub.make_room();
+                }
             }
             AggregatedMessage::Binary(bytes) => {
-                self.first = false;
+                if std::mem::replace(&mut self.first, false) {
+                    self.hub.make_room();
+                }
                 self.connection.binary(&bytes);
             }
             AggregatedMessage::Ping(bytes) => self.pong = Some(Message::Pong(bytes)),

@@ -34,6 +34,7 @@ struct Open {
 /// # Errors
 /// If standard input is no such socket.
 pub fn run() -> io::Result<()> {
+    stay();
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     // What a decoder panics about is that picture's fault, and its parent is told.
     std::panic::set_hook(Box::new(|_| {}));
@@ -91,6 +92,17 @@ fn decode(open: Open, to: &mut Place) -> Reply {
     // Whoever wants it to end, ends the process.
     let stop = Stop::default();
     Reply::Decoded(decode_into(pixels, &file, header, *size, &options, &stop))
+}
+
+/// Ctrl-C goes to every process of a terminal, and a supervisor's SIGTERM to all of a service: how this one ends is its
+/// parent's to say, who may have answers to finish first.
+fn stay() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: sets a signal's action to none; no handler runs.
+        unsafe {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
 }
 
 /// Gives memory back that was needed for this picture alone, while nobody waits.

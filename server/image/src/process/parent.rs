@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::memory::SharedMemory;
 use super::messages::{Order, Reply, receive, send};
@@ -23,7 +23,7 @@ const KEPT: u64 = 192 << 20;
 /// How often a process that decodes is looked at.
 const GLANCE: Duration = Duration::from_millis(50);
 /// A process may take so many times its processor time by the clock: a machine may be busy, but not stand still.
-const BUSY: u32 = 20;
+const BUSY: u32 = 6;
 
 /// Why there is no picture.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub enum Failure {
     /// It took more processor time than it was given, or next to none came by for very long. The process is gone.
     TooLong,
     /// The process ended: it asked for more memory than it was given, was killed, or its decoder broke.
-    Died(String),
+    Died(Option<ExitStatus>),
     /// What it takes to speak with it could not be had, or it did not make sense.
     Broken(io::Error),
 }
@@ -59,6 +59,8 @@ pub struct Process {
     sandbox: bool,
     /// The address space that it had before its first picture, in bytes.
     bare: u64,
+    /// The most address space that the system lets any process of ours have, if there is a bound.
+    most: Option<u64>,
     /// Where it writes pixels, once it is known how many.
     place: Option<SharedMemory>,
 }
@@ -69,9 +71,9 @@ pub struct Killer(Arc<Mutex<Option<Pid>>>);
 
 impl Killer {
     pub fn kill(&self) {
-        let alive = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alive = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // While it is in there it was not waited for, so that its number is nobody else's.
-        if let Some(pid) = *alive {
+        if let Some(pid) = alive.take() {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -92,7 +94,7 @@ impl Process {
     pub fn start(program: &mut Command) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let mut child = program
+        let child = program
             .env_clear()
             // Where the system's libraries are is the one thing that it must know.
             .envs(std::env::vars_os().filter(|(name, _)| name == "LD_LIBRARY_PATH"))
@@ -104,33 +106,49 @@ impl Process {
         // The command holds the child's end of the socket, whose closing tells of the child's.
         program.stdin(Stdio::null());
         let pid = Pid::from_child(&child);
-        let ready = readable(&socket, START_PATIENCE)?;
-        let reply = if ready { receive(&socket)? } else { None };
-        let Some((Reply::Ready { sandbox }, _)) = reply else {
-            let _ = child.kill();
-            let status = child.wait()?;
-            return Err(io::Error::other(format!(
-                "a decoder process ended before it was ready ({status})"
-            )));
-        };
-        let bare = address_space(pid)?;
-        Ok(Process {
+        // From here on it ends with this, whatever goes wrong.
+        let mut process = Process {
             child,
             socket,
             alive: Arc::new(Mutex::new(Some(pid))),
-            sandbox,
-            bare,
+            sandbox: false,
+            bare: 0,
+            most: getrlimit(Resource::As).maximum,
             place: None,
-        })
+        };
+        let ready = readable(&process.socket, START_PATIENCE)?;
+        let reply = if ready {
+            receive(&process.socket)?
+        } else {
+            None
+        };
+        let Some((Reply::Ready { sandbox }, _)) = reply else {
+            return Err(io::Error::other(match process.died() {
+                Failure::Died(Some(how)) => {
+                    format!("a decoder process ended before it was ready ({how})")
+                }
+                _ => "a decoder process was never ready".into(),
+            }));
+        };
+        process.sandbox = sandbox;
+        process.bare = address_space(pid)?;
+        Ok(process)
     }
 
     pub(super) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// Whether it is fit for another picture: it has given back what the ones before took.
-    pub fn is_fit(&self) -> bool {
-        address_space(self.pid()).is_ok_and(|now| now <= self.bare + KEPT)
+    /// Whether it is fit for another picture: it is there, and has given back what the ones before took.
+    pub fn is_fit(&mut self) -> bool {
+        let is_alive = self.alive.lock().is_ok_and(|alive| alive.is_some());
+        let has_ended = !matches!(self.child.try_wait(), Ok(None));
+        if has_ended {
+            self.gone();
+        }
+        // Of one that is just ending it is 0.
+        let space = address_space(self.pid());
+        is_alive && !has_ended && space.is_ok_and(|now| (1..=self.bare + KEPT).contains(&now))
     }
 
     /// Whether the system lets it do nothing but decode.
@@ -158,7 +176,8 @@ impl Process {
             options: *options,
         };
         let before = address_space(self.pid())?;
-        self.allow(before, length as u64)?;
+        // Some kinds are put in order first, as a copy.
+        self.allow(before, 2 * length as u64)?;
         let until = self.processor_time()? + time;
         send(&self.socket, &order, Some(memory.as_fd()))?;
         match self.reply(until)? {
@@ -207,9 +226,10 @@ impl Process {
 
     /// Lets it have so many bytes of address space beside what it had before.
     fn allow(&self, before: u64, bytes: u64) -> io::Result<()> {
+        let wanted = before.saturating_add(bytes).saturating_add(SLACK);
         let limit = Rlimit {
-            current: Some(before.saturating_add(bytes).saturating_add(SLACK)),
-            maximum: None,
+            current: Some(wanted.min(self.most.unwrap_or(u64::MAX))),
+            maximum: self.most,
         };
         prlimit(Some(self.pid()), Resource::As, limit)?;
         Ok(())
@@ -234,13 +254,12 @@ impl Process {
     }
 
     fn died(&mut self) -> Failure {
+        // It may have closed its side and gone on; one that is ending keeps its own status.
+        let _ = self.child.kill();
         // As long as a killer may find its number, that must be nobody else's.
         self.gone();
         let status = self.child.wait();
-        Failure::Died(match status {
-            Ok(status) => status.to_string(),
-            Err(problem) => problem.to_string(),
-        })
+        Failure::Died(status.ok())
     }
 
     /// From now on its number may be another's.
@@ -295,12 +314,16 @@ fn unexpected(reply: &Reply) -> Failure {
 
 /// Waits until there is something to read, or the other side is gone; false if that takes too long.
 fn readable(socket: &OwnedFd, patience: Duration) -> io::Result<bool> {
-    let timeout = Timespec::try_from(patience).map_err(io::Error::other)?;
-    let mut sockets = [PollFd::new(socket, PollFlags::IN)];
-    match poll(&mut sockets, Some(&timeout)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(problem) => Err(problem.into()),
+    let end = Instant::now() + patience;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut sockets = [PollFd::new(socket, PollFlags::IN)];
+        match poll(&mut sockets, Some(&timeout)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(problem) => return Err(problem.into()),
+        }
     }
 }
 

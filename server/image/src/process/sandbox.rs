@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getpid, set_dumpable_behavior,
-    set_parent_process_death_signal, setrlimit,
+    Resource, Rlimit, Signal, getpid, set_parent_process_death_signal, setrlimit,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -24,7 +23,6 @@ pub fn enter() -> bool {
     };
     // Each is worth having without the others.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, only(0));
     let _ = setrlimit(Resource::Fsize, only(0));
     let _ = setrlimit(Resource::Nofile, only(FILES));

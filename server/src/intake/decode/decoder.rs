@@ -1,5 +1,7 @@
 //! What decodes one picture after the other: a process, or this thread.
 
+#[cfg(target_os = "linux")]
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
@@ -67,12 +69,21 @@ impl Decoder {
         }
     }
 
+    /// Whether it can be given a picture: a process may have ended while it had none.
+    pub fn is_ready(&mut self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Decoder::Process(process) => process.as_mut().is_some_and(Process::is_fit),
+            Decoder::Thread(_) => true,
+        }
+    }
+
     /// Makes it ready for a picture, which it may not be after the last one.
     pub fn renew(&mut self) {
         match self {
             #[cfg(target_os = "linux")]
             Decoder::Process(process) => {
-                if process.as_ref().is_none_or(|process| !process.is_fit()) {
+                if !process.as_mut().is_some_and(Process::is_fit) {
                     *process = None;
                     *process = start()
                         .inspect_err(|problem| tracing::error!(%problem, "no decoder process"))
@@ -141,12 +152,16 @@ fn in_process(
         let problem = match failure {
             Failure::Picture(problem) => fault(problem),
             Failure::TooLong => too_long(task.time),
+            // Not its own doing: the system had no memory left, say.
+            Failure::Died(Some(how)) if how.signal() == Some(libc::SIGKILL) => {
+                unavailable().detail(how.to_string())
+            }
             Failure::Died(how) => JobError::new(
                 ErrorCode::ImageBroken,
                 "This picture can't be decoded: its decoder fails over it, or it asks for more memory than its size explains. \
                  Save it anew with another program, or send another copy of it.",
             )
-            .detail(how),
+            .detail(how.map_or_else(String::new, |how| how.to_string())),
             Failure::Broken(problem) => unavailable().detail(problem.to_string()),
         };
         (problem, over)

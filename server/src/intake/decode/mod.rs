@@ -18,12 +18,14 @@ use crate::engine::JobError;
 use decoder::{Decoder, End, Task};
 use line::{Line, Memory};
 
-pub use line::Name;
+pub use line::{Name, each_of};
 
 /// How often the model's picture size is asked for while it is not known yet.
 const SIZE_PAUSE: Duration = Duration::from_millis(20);
 /// A decode on a thread is ended after so many times its processor time by the clock.
 const BUSY: u32 = 4;
+/// How long after a process could not be started it is tried again.
+const RENEW_PAUSE: Duration = Duration::from_secs(1);
 /// How often threads' decodes are looked at.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -83,8 +85,8 @@ struct State {
 struct Running {
     end: Option<End>,
     cancelled: bool,
-    /// For those on threads.
-    deadline: Instant,
+    /// For those on threads, once they decode.
+    deadline: Option<Instant>,
 }
 
 impl Decoders {
@@ -161,33 +163,44 @@ impl Inner {
         if self.settings.warm_up {
             self.warm_up(&mut decoder);
         }
-        while let Some((number, job)) = self.next(&decoder) {
+        while let Some((number, job)) = self.next(&mut decoder) {
             let Job { mut file, done } = job;
             let result = self.decode(&mut decoder, number, file.file());
             drop(file);
             let mut state = self.state.lock();
             let running = state.running.remove(&number);
-            state.line.end(number);
+            state.line.free(number);
             drop(state);
             self.changed.notify_all();
             let cancelled = running.is_some_and(|running| running.cancelled);
+            // It may take a while, as part of this client's turn.
             done(if cancelled { Err(forgotten()) } else { result });
+            self.state.lock().line.end(number);
+            self.changed.notify_all();
             decoder.renew();
         }
     }
 
     /// Waits for the next picture in turn.
-    fn next(&self, decoder: &Decoder) -> Option<(u64, Job)> {
+    fn next(&self, decoder: &mut Decoder) -> Option<(u64, Job)> {
         let mut state = self.state.lock();
         loop {
             if state.closed {
                 return None;
             }
+            if state.line.load().0 > 0 && !decoder.is_ready() {
+                MutexGuard::unlocked(&mut state, || decoder.renew());
+                if !decoder.is_ready() {
+                    // Others go on; what waits is not taken for nothing.
+                    self.changed.wait_for(&mut state, RENEW_PAUSE);
+                    continue;
+                }
+            }
             if let Some((number, _, job)) = state.line.start() {
                 let running = Running {
                     end: decoder.end(),
                     cancelled: false,
-                    deadline: Instant::now() + self.settings.time * BUSY,
+                    deadline: None,
                 };
                 state.running.insert(number, running);
                 return Some((number, job));
@@ -238,9 +251,9 @@ impl Inner {
                 }
             }
         }
-        // What it waited for is no time of its own.
+        // What it waited for was no time of its own.
         if let Some(running) = state.running.get_mut(&number) {
-            running.deadline = Instant::now() + self.settings.time * BUSY;
+            running.deadline = Some(Instant::now() + self.settings.time * BUSY);
         }
         drop(state);
         // The next in line for memory may find enough too.
@@ -275,7 +288,8 @@ impl Inner {
         let mut state = self.state.lock();
         while !state.closed {
             let now = Instant::now();
-            let late = state.running.values().filter(|r| now >= r.deadline);
+            let late = state.running.values();
+            let late = late.filter(|running| running.deadline.is_some_and(|end| now >= end));
             late.flat_map(|running| &running.end).for_each(End::now);
             match state.running.is_empty() {
                 true => self.changed.wait(&mut state),

@@ -185,7 +185,7 @@ fn nothing_is_taken_while_the_server_drains() {
 fn who_has_most_sessions_loses_one_first() {
     let rig = rig();
     let far = Client::at(std::net::Ipv4Addr::new(192, 0, 2, 1).into());
-    let stranger = rig.hub.open(None, far).unwrap();
+    let stranger = rig.open(None, far);
     stranger.detach();
     std::thread::sleep(Duration::from_millis(2));
     rig.connection.detach();
@@ -203,16 +203,14 @@ fn who_has_most_sessions_loses_one_first() {
     };
     // The stranger is alone for longest, and has one session alone.
     for _ in 0..20 {
-        rig.hub.open(None, local()).unwrap().detach();
+        rig.open(None, local()).detach();
     }
     assert_eq!(rig.hub.count(), (3, 0));
     assert_eq!(resume(&stranger), None);
     assert_eq!(resume(&rig.connection), Some(Reason::Expired));
     // Whoever is there stays, however many they are.
-    let there: Vec<_> = (0..2)
-        .map(|_| rig.hub.open(None, local()).unwrap())
-        .collect();
-    rig.hub.open(None, local()).unwrap();
+    let there: Vec<_> = (0..2).map(|_| rig.open(None, local())).collect();
+    rig.open(None, local());
     assert!(there.iter().all(Connection::is_current));
     assert_eq!(resume(&stranger), Some(Reason::Expired));
 }
@@ -221,7 +219,7 @@ fn who_has_most_sessions_loses_one_first() {
 fn sessions_of_a_key_that_is_gone_end() {
     let rig = rig();
     let (gone, kept) = (KeyId::of("gone"), KeyId::of("kept"));
-    let open = |key| rig.hub.open(Some(key), Client::Key(key)).unwrap();
+    let open = |key| rig.open(Some(key), Client::Key(key));
     let (theirs, others) = (open(gone), open(kept));
     theirs.detach();
     others.detach();
@@ -243,11 +241,11 @@ fn sessions_of_a_key_that_is_gone_end() {
 #[test]
 fn sessions_are_bounded_and_the_loneliest_goes() {
     let rig = rig();
-    let second = rig.hub.open(None, local()).unwrap();
-    let third = rig.hub.open(None, local()).unwrap();
+    let second = rig.open(None, local());
+    let third = rig.open(None, local());
     third.detach();
     second.detach();
-    rig.hub.open(None, local()).unwrap();
+    rig.open(None, local());
     assert_eq!(rig.hub.count().0, 3);
     assert!(matches!(third.next(), Outgoing::Ended));
     assert!(!matches!(second.next(), Outgoing::Ended));

@@ -113,6 +113,13 @@ fn send_bytes(connection: &Connection, upload: u32, bytes: usize) {
 }
 
 impl Rig {
+    /// One more session, which stays.
+    fn open(&self, key: Option<crate::intake::KeyId>, client: Client) -> Connection {
+        let connection = self.hub.open(key, client).unwrap();
+        self.hub.make_room();
+        connection
+    }
+
     fn send(&self, message: Value) {
         self.connection
             .text(codec::decode(&message.to_string()), || Ok(()));

@@ -4,7 +4,7 @@ use super::*;
 
 /// A stranger's session, with its `welcome` read.
 fn strange(rig: &Rig) -> Connection {
-    let connection = rig.hub.open(None, stranger()).unwrap();
+    let connection = rig.open(None, stranger());
     take(&connection);
     connection
 }
