@@ -43,7 +43,7 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
     let cubins = env::var_os("GLIMPSE_CUBINS");
     let ptx = cubins.as_deref().is_some_and(|how| how == "ptx");
     let (flag, name) = match ptx {
-        true => ("-ptx", arch.to_nvcc_arch().replacen("sm_", "compute_", 1)),
+        true => ("-ptx", format!("compute_{}", arch.base())),
         false => ("-cubin", arch.to_nvcc_arch()),
     };
     let kernels: Vec<&PathBuf> = files

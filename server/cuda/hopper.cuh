@@ -51,7 +51,6 @@ __device__ __forceinline__ void copy_box_to_both(const TensorMap &map, void *to,
                  "l"(&map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "h"(static_cast<uint16_t>(3))
                  : "memory");
 }
-
 // Blocks of a cluster: which of them this one is, their meeting, and an arrival at the barrier of one of them.
 __device__ __forceinline__ int cluster_rank() {
     int rank;

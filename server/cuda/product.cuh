@@ -2,8 +2,8 @@
 // silu(x · gateᵀ) · (x · upᵀ). Otherwise what is between the two would be written and read once more.
 //
 // Two blocks, each on a processor of its own, make the tiles of the same 256 weights (or of 128 of the gate, and of the 128 that
-// belong to them) for N rows of x each, and share the weights. Of a block one thread copies, and two warp groups multiply 128
-// weights each with all rows, as weight · xᵀ: so N can be any multiple of eight, and fit the rows there are.
+// belong to them) for N rows of x each, and share the weights. Of a block one thread copies, and two warp groups multiply 128 weights each with all rows, as weight · xᵀ: so N can
+// be any multiple of eight, and fit the rows there are.
 #pragma once
 #include "hopper.cuh"
 

@@ -325,7 +325,7 @@ pub fn stop_measuring(device: &Device) -> Result<()> {
 }
 
 /// cuBLASLt's fast algorithms want rows of 16-byte multiples.
-pub fn regular(dtype: DType, inp: usize, out: usize, addresses: &[Address]) -> bool {
+fn regular(dtype: DType, inp: usize, out: usize, addresses: &[Address]) -> bool {
     matches!(dtype, DType::BF16 | DType::F16)
         && inp.is_multiple_of(8)
         && out.is_multiple_of(8)
@@ -341,21 +341,6 @@ pub struct Plain {
     pub inp: usize,
 }
 
-/// Refuses a product of `x` [rows, in] with `weight` that does not make `columns` columns of `y` [rows, n] from `first` on.
-pub fn fit(y: &Tensor, first: usize, x: &Tensor, weight: Plain, columns: usize) -> Result<()> {
-    let ((rows, inp), (y_rows, n)) = (x.dims2()?, y.dims2()?);
-    if y_rows != rows || inp != weight.inp || first + columns > n {
-        bail!(
-            "a product of {:?} with {}×{} into columns from {first} of {:?}",
-            x.shape(),
-            weight.out,
-            weight.inp,
-            y.shape()
-        )
-    }
-    Ok(())
-}
-
 /// The columns of `y` [rows, n] from `first` on, as many as `weight` has rows: x · weightᵀ + bias, or where `adds` says so
 /// what is there and that. `bias` is all of y's. False, and nothing done, where cuBLASLt has no fast way.
 pub fn columns(
@@ -366,13 +351,21 @@ pub fn columns(
     bias: Option<&Tensor>,
     adds: bool,
 ) -> Result<bool> {
-    fit(y, first, x, weight, weight.out)?;
-    let ((rows, inp), stride) = (x.dims2()?, y.dim(1)?);
+    let ((rows, inp), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
     let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
     let size = dtype.size_in_bytes();
     let from = |address: Address| address + (first * size) as Address;
     let bias_at = bias.map(at).transpose()?.map(|(b, _, _)| from(b));
     let y_at = from(y_at);
+    if y_rows != rows || inp != weight.inp || first + weight.out > stride {
+        bail!(
+            "a product of {:?} with {}×{} into columns from {first} of {:?}",
+            x.shape(),
+            weight.out,
+            weight.inp,
+            y.shape()
+        )
+    }
     if bias.is_some_and(|b| b.dims() != [stride]) {
         bail!("the bias of {stride} columns has another shape")
     }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::super::Then;
-use super::gemm::{Plain, fit, regular};
+use super::gemm::Plain;
 use super::gpu::{Gpu, Hopper, Launch, at, params, type_name};
 use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};
 
@@ -54,15 +54,19 @@ pub fn columns(
     weight: Plain,
     then: Then<'_>,
 ) -> Result<bool> {
-    let of_each = weights_of_a_column(then);
-    let n = weight.out / of_each;
-    fit(y, first, x, weight, n)?;
-    if n * of_each != weight.out {
-        bail!("{} weights for columns of {of_each} each", weight.out)
-    }
-    let ((rows, depth), stride) = (x.dims2()?, y.dim(1)?);
+    let ((rows, depth), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
     let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
-    let name = kernel(then, dtype)?;
+    let of_each = weights_of_a_column(then);
+    let (n, name) = (weight.out / of_each, kernel(then, dtype)?);
+    if y_rows != rows || depth != weight.inp || first + n > stride || n * of_each != weight.out {
+        bail!(
+            "a product of {:?} with {}×{} into columns from {first} of {:?}",
+            x.shape(),
+            weight.out,
+            weight.inp,
+            y.shape()
+        )
+    }
     let from = 2 * first as u64;
     let bias_at = match then {
         Then::Gelu { bias } if bias.dims() != [stride] || bias.dtype() != dtype => {
@@ -72,9 +76,9 @@ pub fn columns(
         Then::Swiglu => 0,
     };
     let y_at = y_at + from;
-    if [weight.dtype, y_type] != [dtype; 2]
-        || !stride.is_multiple_of(8)
-        || !regular(dtype, depth, n, &[x_at, weight.at, y_at])
+    let even = |n: usize| n.is_multiple_of(8);
+    let aligned = [x_at, weight.at, y_at].iter().all(|a| a.is_multiple_of(16));
+    if [weight.dtype, y_type] != [dtype; 2] || ![depth, stride, n].into_iter().all(even) || !aligned
     {
         return Ok(false);
     }
