@@ -21,9 +21,10 @@ def wait_for(condition, seconds: float = PATIENCE):
     return found
 
 
-def metrics(server) -> dict[str, float]:
-    """Every sample of `/metrics`, by its name with its labels."""
-    with urllib.request.urlopen(server.url + "/metrics", timeout=PATIENCE) as answer:
+def metrics(server, key: str | None = None) -> dict[str, float]:
+    """Every sample of `/metrics`, by its name with its labels; `key` is an API key, where one is needed."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with urllib.request.urlopen(urllib.request.Request(server.url + "/metrics", headers=headers), timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 

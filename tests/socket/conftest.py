@@ -182,6 +182,12 @@ def scene_fixture():
     return scene
 
 
+@pytest.fixture
+def photo():
+    """A picture file of its own for each number."""
+    return lambda number: scene(circles=1 + number % 5, size=(640 + number, 480))
+
+
 def noise(size, seed=0) -> bytes:
     """A JPEG that compresses badly, so that its upload takes many frames."""
     image = Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))

@@ -4,38 +4,15 @@ import io
 import os
 import signal
 import struct
-import time
-import urllib.request
 import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageFile
+from decoding import MIB, children, decodes, either, idle, peak_of, slow_jpeg
+from PIL import Image
+from watching import wait_for
 
-MIB = 1 << 20
-# Pillow writes a progressive JPEG from one buffer, which is too small for noise by itself.
-ImageFile.MAXBLOCK = 64 * MIB
 BAD = {"image_unsupported", "image_broken", "image_too_large"}
-
-
-def children(pid: int) -> list[int]:
-    """The server's decoder processes."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return sorted(int(child) for task in tasks for child in task.read_text().split())
-
-
-def peak(pid: int) -> int:
-    """The most bytes that a process ever had resident."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
-
-
-def until(true, seconds: float = 60):
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
-    return found
 
 
 def exif(entries: list[bytes], tail: bytes = b"") -> bytes:
@@ -114,14 +91,6 @@ def wide_tiles() -> bytes:
     return exif(entries, tile)
 
 
-def slow_jpeg(side: int) -> bytes:
-    """A progressive JPEG of noise: as much work as its pixels may be."""
-    noise = Image.frombytes("RGB", (side, side), os.urandom(side * side * 3))
-    out = io.BytesIO()
-    noise.save(out, "JPEG", quality=95, progressive=True, subsampling=0)
-    return out.getvalue()
-
-
 def float_tiff(side: int) -> bytes:
     """A TIFF that says it has side² pixels of four floats, and brings one strip of zeros for it all."""
     data = 8 + 2 + 12 * 11 + 4
@@ -140,30 +109,6 @@ def float_tiff(side: int) -> bytes:
         entry(339, 3, 1, 3),
     ]
     return exif(entries, b"\0" * row)
-
-
-def metrics(server, key: str | None = None) -> str:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with urllib.request.urlopen(urllib.request.Request(f"{server.url}/metrics", headers=headers), timeout=30) as reply:
-        return reply.read().decode()
-
-
-def idle(server) -> bool:
-    text = metrics(server)
-    return all(f'glimpse_decodes{{state="{state}"}} 0' in text for state in ("waiting", "running"))
-
-
-def either(client, *kinds: str) -> dict:
-    """The next message of one of these kinds."""
-    while (message := client.recv(120))["type"] not in kinds:
-        pass
-    return message
-
-
-@pytest.fixture
-def photo(scene):
-    """A file of its own for each number."""
-    return lambda number: scene(circles=1 + number % 5, size=(640 + number, 480))
 
 
 @pytest.fixture
@@ -198,7 +143,7 @@ def test_a_picture_made_to_break_its_decoder_breaks_nothing_else(decoding, conne
     client, other = connect(server.ws), connect(server.ws)
     other.image(1, photo(1))
     client.image(1, photo(2))
-    before = peak(pid)
+    before = peak_of(pid)
     make, is_good = ATTACKS[name]
     file = make()
     client.upload(2, file)
@@ -208,9 +153,9 @@ def test_a_picture_made_to_break_its_decoder_breaks_nothing_else(decoding, conne
     assert (end["type"] == "image_ready") == is_good, end
     assert is_good or end["code"] in BAD, end
     # The file itself, and what looking at another picture takes.
-    assert peak(pid) - before < len(file) + 64 * MIB
-    decoders = until(lambda: len(children(pid)) == 2 and children(pid))
-    assert all(peak(decoder) < 600 * MIB for decoder in decoders)
+    assert peak_of(pid) - before < len(file) + 64 * MIB
+    decoders = wait_for(lambda: len(children(pid)) == 2 and children(pid))
+    assert all(peak_of(decoder) < 600 * MIB for decoder in decoders)
     client.image(3, photo(4))
 
 
@@ -229,8 +174,7 @@ def test_one_client_does_not_hold_up_anothers_picture(decoding, connect, photo, 
     for client in greedy:
         client.until("upload_received", lambda m: m["upload"] == 2)
     modest.image(1, photo(1))
-    now = metrics(server, "modest-key-0123456789")
-    assert 'glimpse_decodes{state="waiting"} 0' not in now, "the greedy one's were done before: nothing was proven"
+    assert decodes(server, "modest-key-0123456789")["waiting"], "the greedy one's were done before: nothing was proven"
     for client in greedy:
         client.close()
 
@@ -247,12 +191,12 @@ def test_forgotten_work_leaves_the_line(decoding, connect, photo):
     for image in images:
         client.send(type="forget", image=image)
         client.until("forgotten", lambda m, i=image: m.get("image") == i)
-    until(lambda: idle(server))
+    wait_for(lambda: idle(server))
     for number in range(4, 8):
         client.upload(number, slow + bytes([number]))
     client.until("upload_received", lambda m: m["upload"] == 7)
     client.close()
-    until(lambda: idle(server))
+    wait_for(lambda: idle(server))
     connect(server.ws).image(1, photo(1))
 
 
@@ -277,7 +221,7 @@ def test_a_decoder_that_dies_is_replaced(decoding, connect, photo, how):
         ends.append(either(client, "image_ready", "error"))
     assert ends[-1]["type"] == "image_ready", ends
     assert all(end.get("code") in (None, "image_broken", "busy") for end in ends), ends
-    until(lambda: len(children(server.process.pid)) == 2)
+    wait_for(lambda: len(children(server.process.pid)) == 2)
 
 
 def test_decoders_end_with_their_server(decoding, connect, photo):
@@ -292,7 +236,7 @@ def test_decoders_end_with_their_server(decoding, connect, photo):
         command = Path(f"/proc/{pid}/cmdline")
         return command.exists() and b"decoder" in command.read_bytes()
 
-    until(lambda: not any(map(is_there, decoders)))
+    wait_for(lambda: not any(map(is_there, decoders)))
 
 
 def test_without_processes_pictures_are_read_as_well(decoding, connect, photo):

@@ -215,12 +215,12 @@ mod tests {
         };
         let (first, last) = (frame(0x01, &[0; 300]), frame(0x80, &[0; 40]));
         assert_eq!(pending(&first[..100]), 100 - 8);
-        assert_eq!(pending(&first[100..]), 300);
+        assert_eq!(pending(&first[100..]), 300 + FRAGMENT);
         // Between its parts.
-        assert_eq!(pending(&frame(0x89, b"ping")), 300);
-        assert_eq!(pending(&last[..10]), 304);
+        assert_eq!(pending(&frame(0x89, b"ping")), 300 + FRAGMENT);
+        assert_eq!(pending(&last[..10]), 304 + FRAGMENT);
         assert_eq!(pending(&last[10..]), 0);
-        assert_eq!(pending(&frame(0x01, b"{")), 1);
+        assert_eq!(pending(&frame(0x01, b"{")), 1 + FRAGMENT);
         assert_eq!(pending(&frame(0x80, b"")), 0);
     }
 

@@ -225,12 +225,13 @@ mod tests {
         // Turns: a, d, b, c.
         assert_eq!(line.ask_memory(numbers[0], 70), Memory::Granted);
         assert_eq!(line.ask_memory(numbers[2], 70), Memory::Wait);
-        assert_eq!(line.ask_memory(numbers[3], 20), Memory::Granted);
+        assert_eq!(line.ask_memory(numbers[3], 5), Memory::Granted);
         assert_eq!(line.ask_memory(numbers[1], 70), Memory::Wait);
         line.free(numbers[0]);
+        // The first client's still has five.
         assert_eq!(line.ask_memory(numbers[2], 70), Memory::Wait);
         assert_eq!(line.ask_memory(numbers[1], 70), Memory::Granted);
-        assert_eq!(line.load().2, 90);
+        assert_eq!(line.load().2, 75);
     }
 
     #[test]
