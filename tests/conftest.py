@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,9 @@ def binary() -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def serve(binary, tmp_path_factory):
-    """`serve(*flags, port=None, **environment)` starts a server in an empty folder, on a free port unless one is given; all
-    are stopped at the end."""
+@contextmanager
+def servers(binary, tmp_path_factory):
+    """A function that starts servers; all are stopped at the end."""
     running: list[Server] = []
 
     def start(*flags: str, port: int | None = None, **environment: str) -> Server:
@@ -104,12 +104,21 @@ def serve(binary, tmp_path_factory):
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def serve(binary, tmp_path_factory):
+    """`serve(*flags, port=None, **environment)` starts a server in an empty folder, on a free port unless one is given; all
+    are stopped at the end of the file: a machine has no memory for those of all tests."""
+    with servers(binary, tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def server(serve) -> Server:
+def server(binary, tmp_path_factory):
     """One server with the demo checkpoint, ready, for every test that changes nothing in it."""
-    server = serve()
-    server.wait_ready()
-    return server
+    with servers(binary, tmp_path_factory) as start:
+        server = start()
+        server.wait_ready()
+        yield server
 
 
 @pytest.fixture(scope="session")

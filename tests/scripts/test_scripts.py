@@ -48,7 +48,7 @@ def machine(tmp_path):
         (Machine.bin / name).symlink_to(shutil.which(name))
     Machine.root.mkdir()
     shutil.copytree(ROOT / "scripts", Machine.root / "scripts")
-    for name in ("Cargo.lock", "Cargo.toml"):
+    for name in ("Cargo.lock", "Cargo.toml", "Trunk.toml"):
         shutil.copy(ROOT / name, Machine.root)
     for name in ("frontend", "shared", "public"):
         (Machine.root / name).mkdir()
@@ -168,16 +168,12 @@ def test_debian_rust_is_for_the_page_alone(machine):
 
 def test_the_page_is_rebuilt_only_when_something_changed(machine):
     machine.add("rustc", f"echo {machine.root}")
-    machine.add("cargo")
-    bundle = machine.root / "target/tool/glimpse-bundle"
-    bundle.parent.mkdir(parents=True)
-    machine.add("bundle", 'mkdir -p "$2"; touch "$2/index.html"')
-    (machine.bin / "bundle").rename(bundle)
+    machine.add("trunk", f"mkdir -p {machine.root}/dist; touch {machine.root}/dist/index.html")
 
     def builds() -> int:
         result = machine.run("scripts/page.sh")
         assert result.returncode == 0, result.stderr
-        return machine.called().count("bundle target/page/wasm32-unknown-unknown/page/glimpse-page.wasm dist ")
+        return machine.called().count("trunk ")
 
     assert builds() == 1
     assert builds() == 1
@@ -185,22 +181,20 @@ def test_the_page_is_rebuilt_only_when_something_changed(machine):
     later = (machine.root / "dist" / "index.html").stat().st_mtime + 5
     os.utime(machine.root / "frontend", (later, later))
     assert builds() == 2
-    # A build that fails says so in the end.
-    machine.add("cargo", "exit 1")
-    os.utime(machine.root / "frontend", (later + 5, later + 5))
-    assert "The page could not be built" in last_sentence(machine.run("scripts/page.sh"))
 
 
-def test_only_wasm_opt_is_installed_for_the_page_where_rust_can_compile_it(machine):
-    for command in ("cargo", "npm"):
-        machine.add(command)
+def test_wasm_bindgen_is_asked_for_in_the_version_the_page_is_compiled_with(machine):
+    locked = re.search(r'name = "wasm-bindgen"\nversion = "([^"]+)"', (ROOT / "Cargo.lock").read_text())[1]
     machine.add("rustc", f"echo {machine.root}")
-    assert machine.run("scripts/setup.sh", "page").returncode == 0
-    assert re.search(r"^npm install .* binaryen@", machine.called(), re.M) and "cargo" not in machine.called()
-    machine.calls.unlink()
+    machine.add("trunk", "echo trunk 0.21.14")
     machine.add("wasm-opt", "echo wasm-opt version 132")
+    machine.add("cargo")
     assert machine.run("scripts/setup.sh", "page").returncode == 0
-    assert "npm" not in machine.called()
+    assert f"cargo install wasm-bindgen-cli --version ={locked} " in machine.called()
+    machine.add("wasm-bindgen", f"echo wasm-bindgen {locked}")
+    machine.calls.unlink()
+    assert machine.run("scripts/setup.sh", "page").returncode == 0
+    assert "cargo install" not in machine.called()
 
 
 def test_figures_go_between_their_marks(machine):

@@ -113,14 +113,17 @@ def float_tiff(side: int) -> bytes:
 
 @pytest.fixture
 def decoding(serve):
-    """`decoding(*flags)` starts a server with two decoders and waits for it."""
+    """`decoding(*flags)` starts a server with two decoders and waits for it; each ends with its test."""
+    started = []
 
     def start(*flags: str):
-        server = serve("--decoders", "2", *flags)
-        server.wait_ready()
-        return server
+        started.append(serve("--decoders", "2", *flags))
+        started[-1].wait_ready()
+        return started[-1]
 
-    return start
+    yield start
+    for server in started:
+        server.stop()
 
 
 # The file, and whether it is a good picture all the same.
