@@ -39,7 +39,7 @@ impl Hub {
         }
     }
 
-    /// A new session and its first connection, with the `welcome` that says so. [`Hub::make_room`] is due when it stays.
+    /// A new session and its first connection, with the `welcome` that says so. It counts once it stays: [`Hub::keep`].
     ///
     /// # Errors
     /// If the system has no randomness.
@@ -67,9 +67,10 @@ impl Hub {
         Ok(connection)
     }
 
-    /// Ends sessions as long as there are too many. Call it once it is known that a connection's session stays: whoever
-    /// comes back to an earlier one needs no more than that.
-    pub fn make_room(&self) {
+    /// Counts a connection's session from now on, and ends sessions as long as there are too many. Call it once it is known
+    /// that the session stays: whoever comes back to an earlier one needs no more than that.
+    pub fn keep(&self, connection: &Connection) {
+        connection.session.keep();
         while let Some(one) = self.crowded() {
             if self.expire(&one, Duration::ZERO, Instant::now()) {
                 break;
@@ -81,15 +82,15 @@ impl Hub {
     /// that somebody is connected to stay.
     fn crowded(&self) -> Option<Arc<Session>> {
         let sessions = self.sessions.lock();
-        if sessions.len() <= self.shared.options.max_sessions {
+        let kept = || sessions.values().filter(|session| session.is_kept());
+        if kept().count() <= self.shared.options.max_sessions {
             return None;
         }
         let mut counts: HashMap<u128, usize> = HashMap::new();
-        for session in sessions.values() {
+        for session in kept() {
             *counts.entry(session.asker.client).or_default() += 1;
         }
-        let alone = sessions
-            .values()
+        let alone = kept()
             .filter_map(|session| Some((session.alone_since()?, session)));
         let first = alone.max_by_key(|(since, session)| {
             let count = counts.get(&session.asker.client).copied();

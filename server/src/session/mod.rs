@@ -59,6 +59,8 @@ pub struct Session {
     stalled: AtomicBool,
     /// Nobody is connected.
     away: Arc<AtomicBool>,
+    /// It stays. Until its client's first message it may be for nothing, since that one may come back to an earlier session.
+    kept: AtomicBool,
 }
 
 /// Whoever takes some of the server's memory for sessions.
@@ -213,10 +215,19 @@ impl Session {
                 shared,
                 stalled: AtomicBool::new(false),
                 away,
+                kept: AtomicBool::new(false),
             }
         });
         room.enter(number, &session);
         session
+    }
+
+    fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
+    }
+
+    fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// How each answer ended, for whoever runs the server: nothing of what was asked, said or shown.

@@ -164,7 +164,7 @@ impl Socket {
         if let Some(hello) = hello {
             socket.first = false;
             socket.hello(hello);
-            socket.hub.make_room();
+            socket.hub.keep(&socket.connection);
         }
         let end = socket.run(status, &mut keys).await;
         tracing::debug!(
@@ -177,7 +177,7 @@ impl Socket {
             _ if socket.is_locked_out() => socket.hub.close(&socket.connection),
             _ => {
                 socket.connection.detach();
-                socket.hub.make_room();
+                socket.hub.keep(&socket.connection);
             }
         }
         let Socket {
@@ -307,12 +307,12 @@ impl Socket {
                     message => self.connection.text(message, || self.guest.ask()),
                 }
                 if first {
-                    self.hub.make_room();
+                    self.hub.keep(&self.connection);
                 }
             }
             AggregatedMessage::Binary(bytes) => {
                 if std::mem::replace(&mut self.first, false) {
-                    self.hub.make_room();
+                    self.hub.keep(&self.connection);
                 }
                 self.connection.binary(&bytes);
             }

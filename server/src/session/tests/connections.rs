@@ -252,6 +252,23 @@ fn sessions_are_bounded_and_the_loneliest_goes() {
 }
 
 #[test]
+fn whoever_may_yet_come_back_to_a_session_costs_no_other() {
+    let rig = rig();
+    let second = rig.open(None, local());
+    second.detach();
+    let third = rig.open(None, local());
+    // The session of a connection that has said nothing yet, when somebody else's comes to stay.
+    let fourth = rig.hub.open(None, local()).unwrap();
+    third.detach();
+    rig.hub.keep(&third);
+    assert_eq!(rig.hub.count().0, 4);
+    assert!(!matches!(second.next(), Outgoing::Ended));
+    rig.hub.keep(&fourth);
+    assert_eq!(rig.hub.count().0, 3);
+    assert!(matches!(second.next(), Outgoing::Ended));
+}
+
+#[test]
 fn only_its_own_connection_closes_a_session() {
     let rig = rig();
     let Ok(taken) = rig.resume(0) else {

@@ -77,6 +77,7 @@ fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) 
     let engine = Engine::stand_in(commands_in, watch);
     let hub = Arc::new(Hub::new(Shared::new(engine, limits, options).unwrap()));
     let connection = hub.open(None, local()).unwrap();
+    hub.keep(&connection);
     let rig = Rig {
         hub,
         commands,
@@ -116,7 +117,7 @@ impl Rig {
     /// One more session, which stays.
     fn open(&self, key: Option<crate::intake::KeyId>, client: Client) -> Connection {
         let connection = self.hub.open(key, client).unwrap();
-        self.hub.make_room();
+        self.hub.keep(&connection);
         connection
     }
 
