@@ -153,6 +153,11 @@ impl Load {
         self.open.lock().all
     }
 
+    /// No question is one too many.
+    pub(crate) fn has_room(&self) -> bool {
+        self.open() <= self.most
+    }
+
     /// A question of this one's; whether another has to give way to it, since the queue is full and another client has more
     /// in it than this one will, or another session of the client that will have most.
     fn enter(&self, asker: Asker) -> Result<bool, JobError> {

@@ -307,8 +307,11 @@ impl Worker {
     }
 
     /// Of the client that has most questions open, and of its session that has, the newest that waits ends; if it can be,
-    /// one that has said nothing yet.
+    /// one that has said nothing yet. None does if enough were answered meanwhile.
     fn give_way(&mut self) {
+        if self.load.has_room() {
+            return;
+        }
         let (mut clients, mut sessions) = (HashMap::new(), HashMap::new());
         let running = self.slots.iter().map(|running| &running.sequence);
         for sequence in self.waiting.iter().chain(running) {

@@ -183,7 +183,11 @@ impl<T> Claim<T> {
 
     /// Holds so many bytes less.
     pub fn shrink(&self, bytes: u64) {
-        self.set(self.bytes().saturating_sub(bytes));
+        let mut table = self.budget.table.lock();
+        if let Some(held) = table.places.get(&self.number) {
+            let (client, left) = (held.client, held.bytes.saturating_sub(bytes));
+            table.count(self.number, client, left);
+        }
     }
 
     pub fn bytes(&self) -> u64 {
