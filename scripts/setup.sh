@@ -10,7 +10,6 @@ cd "$(dirname "$0")/.."
 
 TRUNK=0.21.14
 BINARYEN=132.0.0
-CARGO_DENY=0.20.2
 
 have cargo || die "Rust is missing: install it from https://rustup.rs, then run the same command again."
 
@@ -21,7 +20,8 @@ setup_server() {
 
 setup_page() {
     wasm_setup
-    cargo_tool trunk $TRUNK trunk
+    # Without what it downloads with: all that it runs is here.
+    cargo_tool trunk $TRUNK trunk --no-default-features
     # The version must be the very one that the page is compiled with; unoptimised, it takes too long on the page.
     local bindgen
     bindgen=$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"wasm-bindgen\"" { gsub("\"", "", $3); print $3; exit }' Cargo.lock)
@@ -58,7 +58,6 @@ setup_test() {
         cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
             die "The check needs $component: run 'rustup component add $component', then run the same command again."
     done
-    cargo_tool cargo-deny $CARGO_DENY cargo-deny --no-default-features
     setup_python
 }
 
