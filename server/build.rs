@@ -1,9 +1,4 @@
-//! Lists the files that the binary holds: the demo checkpoint's, and the page's with their compressed forms; compiles the
-//! CUDA kernels where they are wanted.
-
-#[cfg(feature = "cuda")]
-#[path = "build/cuda.rs"]
-mod cuda;
+//! Lists the page's files, which the binary holds, with their compressed forms.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,32 +20,7 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("..");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     println!("cargo::rerun-if-changed=build.rs");
-    #[cfg(feature = "cuda")]
-    cuda::kernels(&root.join("server/cuda"), &out)?;
-    demo(&root.join("models/demo"), &out)?;
     page(&root.join("dist"), &out)
-}
-
-fn demo(folder: &Path, out: &Path) -> io::Result<()> {
-    println!("cargo::rerun-if-changed={}", folder.display());
-    let folder = folder.canonicalize()?;
-    let mut list = String::from("static DEMO_FILES: &[(&str, &[u8])] = &[\n");
-    let mut names: Vec<String> = fs::read_dir(&folder)?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| {
-            [".json", ".model", ".safetensors"]
-                .iter()
-                .any(|end| name.ends_with(end))
-        })
-        .collect();
-    names.sort();
-    for name in names {
-        let path = folder.join(&name);
-        println!("cargo::rerun-if-changed={}", path.display());
-        list += &format!("    ({name:?}, include_bytes!({path:?})),\n");
-    }
-    list += "];\n";
-    fs::write(out.join("demo.rs"), list)
 }
 
 /// Without a page the list is empty, and the server says how to build one.

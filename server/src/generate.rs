@@ -9,17 +9,16 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use wire::FinishReason;
 
-use crate::checkpoint::Checkpoint;
 use crate::config::GenerateArgs;
-use crate::device::Target;
-use crate::glm4v::{Model, Prompt, expand, positions};
-use crate::kernels::{Arena, PAGE, Span};
 use crate::loading::Loading;
-use crate::save::save_tensors;
-use crate::text::{
-    AnswerStream, LogSoftmax, Sampler, SamplingParams, TextError, Tokenizer, prompt,
-};
+use api::SamplingParams;
 use glimpse_image::{self as image, Picture, Pixels};
+use model::checkpoint::Checkpoint;
+use model::device::Target;
+use model::glm4v::{Model, Prompt, expand, positions, transform};
+use model::kernels::{Arena, PAGE, Span};
+use model::save_tensors;
+use model::text::{AnswerStream, LogSoftmax, Sampler, TextError, Tokenizer, prompt};
 
 /// `--json`: all that others need to check an answer against the original.
 #[derive(Serialize)]
@@ -86,7 +85,7 @@ struct Timings {
 /// A sentence for the user.
 pub fn run(args: &GenerateArgs) -> Result<(), String> {
     let started = Instant::now();
-    let checkpoint = Checkpoint::choose(&args.model).map_err(|e| e.to_string())?;
+    let checkpoint = args.model.checkpoint().map_err(|e| e.to_string())?;
     let picture = args
         .image
         .as_deref()
@@ -135,7 +134,7 @@ fn ms(since: Instant) -> f64 {
 
 /// Writes a safetensors file with one tensor, `pixels`, F32 [1, 3, S, S]: what would enter the vision tower.
 fn dump(pixels: &Pixels, path: &Path) -> io::Result<()> {
-    let floats = pixels.to_f32_chw();
+    let floats = transform::to_f32_chw(pixels);
     let bytes: Vec<u8> = floats.iter().flat_map(|f| f.to_le_bytes()).collect();
     let side = pixels.size() as usize;
     let tensor =
@@ -345,9 +344,7 @@ mod tests {
         let tensor = tensors.tensor("pixels").unwrap();
         assert_eq!(tensor.shape(), [1, 3, 24, 24]);
         assert_eq!(tensor.dtype(), Dtype::F32);
-        let floats: Vec<u8> = picture
-            .pixels
-            .to_f32_chw()
+        let floats: Vec<u8> = transform::to_f32_chw(&picture.pixels)
             .iter()
             .flat_map(|f| f.to_le_bytes())
             .collect();

@@ -3,10 +3,11 @@
 use candle_core::DType;
 use serde::Serialize;
 
-use crate::checkpoint::{DEMO, folder, sampling, tokenizer};
-use crate::config::{InspectArgs, Quantize};
-use crate::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, row_bytes, tensors};
-use crate::kernels::{Arena, PAGE};
+use crate::config::InspectArgs;
+use model::Quantize;
+use model::checkpoint::{DEMO, folder, sampling, tokenizer};
+use model::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, row_bytes, tensors};
+use model::kernels::{Arena, PAGE};
 
 #[derive(Serialize)]
 struct Report {

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use glimpse::config::{self, Command};
-use glimpse::device::settle_threads;
 use glimpse::http::Ended;
 use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
+use model::device::settle_threads;
 
 fn main() -> ExitCode {
     settle_memory();

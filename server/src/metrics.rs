@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use engine::Gauges;
 use parking_lot::Mutex;
 use wire::{AnswerTimings, FinishReason, ServerMessage, Usage};
 
@@ -333,26 +334,12 @@ impl Metrics {
     }
 }
 
-/// How a worker stands.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stands {
-    /// Questions.
-    pub waiting: u64,
-    pub running: u64,
-    /// Bytes of the KV cache.
-    pub cache_used: u64,
-    pub cache_size: u64,
-    /// Bytes of the device's own memory, if it has some.
-    pub memory_used: u64,
-    pub memory_size: u64,
-}
-
 /// A worker's or a session's share of this process's gauges, which it takes back when it ends.
 #[derive(Debug, Default)]
-pub struct Share(Stands);
+pub struct Share(Gauges);
 
 impl Share {
-    pub fn change(&mut self, change: impl FnOnce(&mut Stands)) {
+    pub fn change(&mut self, change: impl FnOnce(&mut Gauges)) {
         let old = self.0;
         change(&mut self.0);
         let new = &self.0;
@@ -380,7 +367,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.change(|stands| *stands = Stands::default());
+        self.change(|gauges| *gauges = Gauges::default());
     }
 }
 

@@ -14,14 +14,15 @@ use parking_lot::Mutex;
 use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 
-use crate::checkpoint::folder;
-use crate::config::{Quantize, QuantizeArgs};
-use crate::glm4v::{
+use crate::config::QuantizeArgs;
+use crate::loading::Loading;
+use model::Quantize;
+use model::checkpoint::folder;
+use model::glm4v::{
     Config, Folder, INDEX, QuantizationConfig, Source, TensorSpec, Weights, format_of, row_bytes,
     tensors,
 };
-use crate::loading::Loading;
-use crate::save::save_tensors;
+use model::save_tensors;
 
 /// Files of the folder that are taken over as they are, where there are any.
 const TEXTS: [&str; 3] = [

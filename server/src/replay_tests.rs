@@ -11,7 +11,7 @@ mod tokenizer;
 
 use crate::session::codec;
 use crate::session::frames::FrameGuard;
-use crate::text::Tokenizer;
+use model::text::Tokenizer;
 
 /// Calls `check` with every input, whose file's name is there to read if it panics.
 fn replay(target: &str, check: impl Fn(&[u8])) {

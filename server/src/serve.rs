@@ -4,14 +4,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::checkpoint::Checkpoint;
 use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
-use crate::device::Target;
-use crate::engine::{self, Engine};
 use crate::http::{self, Access, Ended, Proxies, Tls};
 use crate::intake::decode;
 use crate::session::{GuestLimits, Guests, Hub, KeyFile, Options, Shared};
+use crate::watch;
+use engine::Engine;
 use glimpse_image as image;
+use model::device::Target;
 
 /// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
 ///
@@ -20,7 +20,7 @@ use glimpse_image as image;
 pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let checkpoint =
-        Checkpoint::choose(&settings.model).map_err(|problem| invalid(problem.to_string()))?;
+        (settings.model.checkpoint()).map_err(|problem| invalid(problem.to_string()))?;
     checkpoint
         .quantize(settings.model.quantize)
         .map_err(|problem| invalid(problem.to_string()))?;
@@ -35,7 +35,7 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
         move || Ok((checkpoint, target))
     };
     let opens = targets.into_iter().map(each).collect();
-    let engine = Engine::start(engine_settings(settings), opens)?;
+    let engine = Engine::start(engine_settings(settings), opens, watch::observer)?;
     with_engine(settings, engine)
 }
 

@@ -1,5 +1,6 @@
 //! What a client sends.
 
+use api::Sampling;
 use serde::{Deserialize, Serialize};
 
 /// A text frame from a client.
@@ -87,37 +88,6 @@ pub struct Ask {
 pub struct Turn {
     pub question: String,
     pub answer: String,
-}
-
-/// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Sampling {
-    /// 0–2; 0 is greedy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(range(min = 0, max = 2)))]
-    pub temperature: Option<f64>,
-    /// Over 0, at most 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(range(max = 1), extend("exclusiveMinimum" = 0)))]
-    pub top_p: Option<f64>,
-    /// 0 is off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<u64>,
-    /// Over 0, at most 2; 1 is off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(range(max = 2), extend("exclusiveMinimum" = 0)))]
-    pub repetition_penalty: Option<f64>,
-    /// At least 1, at most `limits.max_new_tokens`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(range(min = 1)))]
-    pub max_new_tokens: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// At most 8 strings of at most 64 characters; the answer ends before the first that appears.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(test, schemars(length(max = 8), inner(length(max = 64))))]
-    pub stop: Option<Vec<String>>,
 }
 
 /// Ends a request or an upload: exactly one of the two.

@@ -5,21 +5,21 @@
 
 mod blank;
 pub mod client;
-pub mod error;
 pub mod frame;
 #[cfg(test)]
 mod schemas;
 pub mod server;
 
-pub use blank::is_blank;
-pub use client::{
-    Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Sampling, Turn, Upload,
+pub use api::{
+    AnswerTimings, EncodeTimings, ErrorCode, FinishReason, MAX_INTEGER, Model, Sampling, State,
+    Usage,
 };
-pub use error::ErrorCode;
+pub use blank::is_blank;
+pub use client::{Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Turn, Upload};
 pub use server::{
-    AnswerTimings, Done, EncodeTimings, Error, FinishReason, Forgotten, ImageEncoded, ImageReady,
-    ImageTimings, Limits, Model, Pong, Queued, Reason, ServerEnvelope, ServerMessage, Started,
-    State, Status, Token, UploadAccepted, UploadProgress, UploadReceived, Usage, Welcome,
+    Done, Error, Forgotten, ImageEncoded, ImageReady, ImageTimings, Limits, Pong, Queued, Reason,
+    ServerEnvelope, ServerMessage, Started, Status, Token, UploadAccepted, UploadProgress,
+    UploadReceived, Welcome,
 };
 
 /// The WebSocket subprotocol, and `welcome.protocol`.
@@ -27,9 +27,6 @@ pub const PROTOCOL: &str = "glimpse.v1";
 
 /// The most bytes an identifier may have: `request`, `conversation`, `image`, `session`.
 pub const MAX_ID_BYTES: usize = 128;
-
-/// The largest integer on the wire: what a JSON number holds exactly in every client.
-pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// Close codes of the server's own, beside RFC 6455's.
 pub mod close {

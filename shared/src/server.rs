@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ErrorCode;
+use api::{AnswerTimings, EncodeTimings, ErrorCode, FinishReason, Model, State, Usage};
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,19 +93,6 @@ impl ServerMessage {
     }
 }
 
-/// What the server is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    #[default]
-    Loading,
-    Warming,
-    Ready,
-    Draining,
-    Failed,
-}
-
 /// The first message on every connection; a `hello` is answered by one more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -136,22 +123,6 @@ pub enum Reason {
     Expired,
     Unknown,
     Gap,
-}
-
-/// What answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Model {
-    pub name: String,
-    /// The embedded demo checkpoint: it knows generated scenes, not photographs.
-    pub demo: bool,
-    /// Pictures are seen at `image_size` × `image_size` pixels.
-    pub image_size: u32,
-    /// The model's length in positions; a picture takes 3 of them.
-    pub max_positions: u32,
-    pub device: String,
-    pub dtype: String,
-    pub quantization: String,
 }
 
 /// What a session may do; refused beyond, never clamped.
@@ -273,15 +244,6 @@ pub struct ImageEncoded {
     pub cached: bool,
 }
 
-/// What looking at the picture took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct EncodeTimings {
-    pub queue_ms: f64,
-    pub vision_ms: f64,
-    pub prefill_ms: f64,
-}
-
 /// The question is taken. Sent again when its position falls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -318,58 +280,6 @@ pub struct Done {
     pub finish_reason: FinishReason,
     pub usage: Usage,
     pub timings: AnswerTimings,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum FinishReason {
-    /// The model said that it is done, or a stop string appeared.
-    Stop,
-    /// `max_new_tokens` or the model's length is reached.
-    Length,
-    Cancelled,
-    /// `limits.request_seconds` ran out.
-    Timeout,
-}
-
-impl FinishReason {
-    /// As on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FinishReason::Stop => "stop",
-            FinishReason::Length => "length",
-            FinishReason::Cancelled => "cancelled",
-            FinishReason::Timeout => "timeout",
-        }
-    }
-}
-
-/// How many tokens it took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Usage {
-    /// The picture's vectors included.
-    pub prompt_tokens: u64,
-    pub image_tokens: u64,
-    /// Of `prompt_tokens`, how many came from a cache.
-    pub cached_tokens: u64,
-    /// The stop token included.
-    pub completion_tokens: u64,
-}
-
-/// `image_wait_ms + queue_ms + prefill_ms + decode_ms = total_ms`; `first_token_ms` runs from the receipt of `ask` to
-/// the first piece of text leaving.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct AnswerTimings {
-    pub image_wait_ms: f64,
-    pub queue_ms: f64,
-    pub prefill_ms: f64,
-    pub first_token_ms: f64,
-    pub decode_ms: f64,
-    pub total_ms: f64,
-    pub tokens_per_second: f64,
 }
 
 /// The bytes, pixels and caches of it are freed.

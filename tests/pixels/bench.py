@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From a JPEG's bytes to normalised floats: this project and Pillow + torchvision side by side, round by round, on one core.
 
-    cargo build --release -p glimpse-image --example pixels_bench
+    cargo build --release -p glimpse --example pixels_bench
     .venv/bin/pip install -r tests/pixels/requirements.txt torch torchvision
     .venv/bin/python tests/pixels/bench.py [--size 1120] [--rounds 15]
 
@@ -79,7 +79,7 @@ def main():
     args.add_argument("--rounds", type=int, default=15)
     args = args.parse_args()
     if not BINARY.exists():
-        sys.exit(f"{BINARY} is missing: cargo build --release -p glimpse-image --example pixels_bench")
+        sys.exit(f"{BINARY} is missing: cargo build --release -p glimpse --example pixels_bench")
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core, for the child too
     # Beside other work on the machine the fastest round is the one least disturbed.

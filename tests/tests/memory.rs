@@ -8,7 +8,7 @@ mod support;
 use std::borrow::Cow;
 use std::fs;
 
-use glimpse::glm4v::{Config, tensors};
+use model::glm4v::{Config, tensors};
 use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 use support::{data, glimpse};

@@ -57,7 +57,7 @@ def reference(vocabulary):
 def tokenize(vocabulary, reference, tmp_path_factory):
     """Runs our tokenizer over texts, through the example that prints what it does as JSON."""
     program = TARGET / "release" / "examples" / "tokenize"
-    build = ["cargo", "build", "--locked", "--release", "--package", "glimpse", "--example", "tokenize"]
+    build = ["cargo", "build", "--locked", "--release", "--package", "glimpse-model", "--example", "tokenize"]
     subprocess.run(build, check=True, cwd=ROOT)
     folder = tmp_path_factory.mktemp("published")
     (folder / "tokenizer.model").symlink_to(vocabulary)

@@ -1,7 +1,7 @@
 //! What can be wrong with a picture, in sentences for the person who sent it.
 
+use api::ErrorCode;
 use serde::{Deserialize, Serialize};
-use wire::ErrorCode;
 
 use super::{Format, MAX_SIDE};
 

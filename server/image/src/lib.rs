@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads the header (and enforces the limits there, before anything is allocated), decodes to RGB, resizes to
 //! the model's square and turns it upright. Everything is done in 8 bits, as the original does with Pillow; the step to
-//! normalised floats is [`Pixels::to_f32_chw`], so that a GPU can be sent a quarter of the bytes.
+//! normalised floats is the model's own, so that a GPU can be sent a quarter of the bytes.
 //!
 //! By default three kindnesses that the original lacks: EXIF orientation is applied, transparency goes on white and
 //! colours of other profiles become sRGB (and 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
@@ -20,7 +20,6 @@ mod jpeg;
 mod memory;
 mod orient;
 mod others;
-mod pixels;
 mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
@@ -39,10 +38,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+pub use api::Pixels;
 pub use buffer::FileBuffer;
 pub use error::ImageError;
 pub use jpeg::to_jpeg;
-pub use pixels::{MEAN, Pixels, STD};
 pub use warm::common_picture;
 
 use orient::Orientation;

@@ -291,20 +291,6 @@ fn the_portable_decoder_reads_headers_itself() {
 }
 
 #[test]
-fn floats_are_torchvisions() {
-    let picture = load(&fixture("rgb.png"), 24, &options(true)).unwrap();
-    let floats = picture.pixels.to_f32_chw();
-    assert_eq!(floats.len(), 3 * 24 * 24);
-    for (at, &byte) in picture.pixels.rgb().iter().enumerate() {
-        let (pixel, channel) = (at / 3, at % 3);
-        let expected =
-            (f64::from(byte) / 255.0 - f64::from(MEAN[channel])) / f64::from(STD[channel]);
-        let found = f64::from(floats[channel * 24 * 24 + pixel]);
-        assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
-    }
-}
-
-#[test]
 fn a_used_buffer_shows_nothing_of_the_picture_before() {
     let small = fixture("offset-transparent.gif");
     let first = load(&small, 24, &options(false)).unwrap().pixels;
@@ -368,7 +354,7 @@ fn limits_come_before_decoding() {
         ..Options::default()
     };
     let error = load(&fixture("rgb.png"), 24, &limited).unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageTooLarge);
+    assert_eq!(error.code(), api::ErrorCode::ImageTooLarge);
     let exactly = Options {
         max_pixels: 61 * 47,
         ..limited
@@ -390,7 +376,7 @@ fn limits_come_before_decoding() {
     let at = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
     bytes[at + 5..at + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
     let error = load(&bytes, 24, &Options::default()).unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageTooLarge, "{error}");
+    assert_eq!(error.code(), api::ErrorCode::ImageTooLarge, "{error}");
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -420,7 +406,7 @@ fn what_is_no_picture_is_told_so() {
         (b"8BPS\0\x01", "Photoshop"),
     ] {
         let error = load(bytes, 24, &Options::default()).unwrap_err();
-        assert_eq!(error.code(), wire::ErrorCode::ImageUnsupported);
+        assert_eq!(error.code(), api::ErrorCode::ImageUnsupported);
         let sentence = error.to_string();
         assert!(sentence.contains(word), "{sentence}");
         assert!(sentence.contains("JPEG, PNG"), "{sentence}");
@@ -450,7 +436,7 @@ fn what_is_cut_off_is_broken() {
                 let error = result.map(|_| ()).expect_err(&format!("{name} {part}%"));
                 assert_ne!(
                     error.code(),
-                    wire::ErrorCode::ImageTooLarge,
+                    api::ErrorCode::ImageTooLarge,
                     "{name} {part}%: {error}"
                 );
             }
@@ -458,7 +444,7 @@ fn what_is_cut_off_is_broken() {
     }
     let bytes = fixture("420.jpg");
     let error = load(&bytes[..bytes.len() - 40], 24, &Options::default()).unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageBroken);
+    assert_eq!(error.code(), api::ErrorCode::ImageBroken);
     assert!(
         error
             .to_string()

@@ -13,13 +13,15 @@ use serde::Deserialize;
 
 use super::progress;
 use super::stats::percentile;
-use crate::checkpoint::Checkpoint;
-use crate::config::{BenchArgs, Quantize};
-use crate::device::{Target, settle_threads};
-use crate::glm4v::{Model, expand, positions};
-use crate::kernels::{Arena, PAGE, Span};
-use crate::text::{AnswerStream, Turn, prompt};
+use crate::config::BenchArgs;
+use api::Turn;
 use glimpse_image::{self as image, Pixels};
+use model::Quantize;
+use model::checkpoint::Checkpoint;
+use model::device::{Target, settle_threads};
+use model::glm4v::{Model, expand, positions};
+use model::kernels::{Arena, PAGE, Span};
+use model::text::{AnswerStream, prompt};
 
 /// A line of questions.jsonl: a picture and a conversation about it, whose last question is of that kind.
 #[derive(Deserialize)]
@@ -233,7 +235,7 @@ fn compare(
         .lines()
         .map(serde_json::from_str)
         .collect::<std::result::Result<_, _>>()?;
-    let checkpoint = Checkpoint::choose(&args.model)?;
+    let checkpoint = args.model.checkpoint()?;
     let exact = Target {
         device: Device::Cpu,
         dtype: DType::F32,

@@ -15,7 +15,8 @@ use wire::{AnswerTimings, Done, FinishReason, Queued, ServerMessage, Started, To
 use super::report::Instruments;
 use crate::metrics::{METRICS, Share};
 use crate::session::Spans;
-use crate::text::sampling::{Sampler, SamplingParams};
+use api::SamplingParams;
+use model::text::Sampler;
 
 /// As many as GLM-4V-9B's scores have.
 const VOCABULARY: usize = 151_552;

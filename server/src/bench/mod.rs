@@ -30,10 +30,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::checkpoint;
 use crate::config::{Before, BenchArgs};
 use client::{Client, Failure};
 use load::Kind;
+use model::checkpoint;
 use picture::Pictures;
 use report::{Machine, Overhead, Report};
 use rounds::{Measured, Script, cold_starts, side_by_side, start};

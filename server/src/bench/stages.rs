@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::checkpoint::Checkpoint;
-use crate::config::{BenchArgs, Quantize};
-use crate::device::{Target, device_memory, settle_threads};
-use crate::glm4v::{Config, Model, Part, format_of, row_bytes, tensors};
-use crate::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+use crate::config::BenchArgs;
 use glimpse_image::Pixels;
+use model::Quantize;
+use model::device::{Target, device_memory, settle_threads};
+use model::glm4v::{Config, Model, Part, format_of, row_bytes, tensors};
+use model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
 
 /// Each figure is the median of so many, after some to warm up.
 const ROUNDS: usize = 20;
@@ -66,7 +66,7 @@ pub fn run(args: &BenchArgs) -> Result<(), String> {
         None => Peer::default(),
     };
     settle_threads(args.model.threads.map(usize::from));
-    let checkpoint = Checkpoint::choose(&args.model).map_err(|e| e.to_string())?;
+    let checkpoint = args.model.checkpoint().map_err(|e| e.to_string())?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
     let quantize = args.model.quantize;
     let started = Instant::now();

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Device, ModelArgs, limits};
+use model::device::Choice;
+
+use super::{ModelArgs, limits};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -126,9 +128,6 @@ impl Before {
 impl ModelArgs {
     /// The same settings as arguments of a command line.
     pub fn flags(&self) -> Vec<OsString> {
-        let name = |value: Option<clap::builder::PossibleValue>| {
-            value.map_or_else(String::new, |value| value.get_name().to_owned())
-        };
         let mut flags: Vec<OsString> = Vec::new();
         let mut flag = |flag: &str, value: OsString| flags.extend([flag.into(), value]);
         if let Some(model) = &self.model {
@@ -140,10 +139,10 @@ impl ModelArgs {
         if let Some(config) = &self.config {
             flag("--config", config.into());
         }
-        if self.device != Device::Auto {
+        if self.device != Choice::Auto {
             flag("--device", self.device.to_string().into());
         }
-        flag("--dtype", name(self.dtype.to_possible_value()).into());
+        flag("--dtype", self.dtype.to_string().into());
         if let Some(quantize) = self.quantize {
             flag("--quantize", quantize.to_string().into());
         }

@@ -11,11 +11,16 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use model::checkpoint::{self, Checkpoint};
+use model::device::{Choice, Dtype};
+use model::{LoadError, Quantize};
+
 use crate::http::Network;
+use values::one_of;
 
 pub use bench::{Before, BenchArgs};
 pub use limits::LimitArgs;
-pub use values::{Bytes, Device, Dtype, ImageDecoder, Quantize, Switch};
+pub use values::{Bytes, ImageDecoder, Switch};
 
 /// Answers questions about a picture, on your own hardware.
 #[derive(Debug, Parser)]
@@ -113,17 +118,31 @@ pub struct ModelArgs {
     pub config: Option<PathBuf>,
     /// auto, cpu, cuda:0, cuda:1 …; auto is the GPU that this build can use, or for `serve` all of them, else the CPU.
     #[arg(long, default_value = "auto")]
-    pub device: Device,
+    pub device: Choice,
     /// The numbers to compute with; auto is bf16 on a GPU and f32 on the CPU. f16 is for the CPU alone, which keeps the
     /// weights in it: on a GPU the model's numbers would outgrow it.
-    #[arg(long, value_enum, default_value_t = Dtype::Auto)]
+    #[arg(long, value_parser = one_of::<Dtype, _>(Dtype::NAMES), default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
     /// Keep the weights in 8 or 4 bits [default: as the folder holds them]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<Quantize, _>(Quantize::NAMES))]
     pub quantize: Option<Quantize>,
     /// Threads that compute [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+}
+
+impl ModelArgs {
+    /// What is asked for: a folder, random weights, or the demo.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn checkpoint(&self) -> Result<Checkpoint, LoadError> {
+        match (&self.model, self.random_weights, &self.config) {
+            (Some(path), _, _) => Checkpoint::open(&checkpoint::folder(path)),
+            (None, Some(seed), Some(config)) => Checkpoint::random(config, seed),
+            _ => Checkpoint::open(&checkpoint::DEMO),
+        }
+    }
 }
 
 /// How pictures are read.
@@ -323,7 +342,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// 8 or 4 bits: q8 or q4
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<Quantize, _>(Quantize::NAMES))]
     pub quantize: Quantize,
     /// The folder to write; it must be new or empty
     #[arg(long, value_name = "DIR")]

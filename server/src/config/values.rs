@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// `on` or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,68 +19,14 @@ impl Switch {
     }
 }
 
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// The first GPU that this build can use, else the CPU.
-    Auto,
-    Cpu,
-    Cuda(usize),
-}
-
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Device::Auto),
-            "cpu" => Ok(Device::Cpu),
-            "cuda" => Ok(Device::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Device::Cuda)
-                .ok_or_else(|| "must be auto, cpu or cuda:N".into()),
-        }
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Device::Auto => f.write_str("auto"),
-            Device::Cpu => f.write_str("cpu"),
-            Device::Cuda(number) => write!(f, "cuda:{number}"),
-        }
-    }
-}
-
-/// The numbers to compute with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Dtype {
-    Auto,
-    F32,
-    Bf16,
-    F16,
-}
-
-/// How weights are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Quantize {
-    None,
-    Q8,
-    Q4,
-}
-
-impl fmt::Display for Quantize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Quantize::None => "none",
-            Quantize::Q8 => "q8",
-            Quantize::Q4 => "q4",
-        })
-    }
+/// One of these names, which `T` reads.
+pub fn one_of<T, const N: usize>(
+    names: [&'static str; N],
+) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
 /// What decodes JPEG.
@@ -163,13 +109,5 @@ mod tests {
         for text in ["", "-1", "1.5MiB", "MiB", "99999999999GiB"] {
             assert!(text.parse::<Bytes>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn devices_read_as_they_are_written() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:7"] {
-            assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
-        }
-        assert!("cuda:x".parse::<Device>().is_err());
     }
 }

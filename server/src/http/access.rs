@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 use wire::ErrorCode;
 
 use super::proxy::{Proxies, passed_on};
-use crate::engine::JobError;
 use crate::intake::Client;
 use crate::session::{Guests, Passed, Place};
+use api::Failure;
 
 /// Names that are logged when they are refused; what comes after those is not.
 const MAX_LOGGED: usize = 64;
@@ -52,7 +52,7 @@ pub struct Caller {
     /// Whether the limits of addresses hold.
     pub limited: bool,
     /// There are too many already.
-    pub refusal: Option<JobError>,
+    pub refusal: Option<Failure>,
 }
 
 impl Access {
@@ -306,7 +306,7 @@ pub async fn count<B: MessageBody + 'static>(
     })
 }
 
-fn busy(refusal: &JobError) -> HttpResponse {
+fn busy(refusal: &Failure) -> HttpResponse {
     let status = match refusal.code {
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::engine::JobError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, dev, rt, web};
+use api::Failure;
 use futures_util::Stream;
 use tokio::sync::oneshot;
 use wire::{ErrorCode, PROTOCOL, frame};
@@ -86,7 +86,7 @@ pub async fn open(
 fn entry(request: &HttpRequest, guests: Arc<Guests>, place: Option<Arc<Place>>) -> Entry {
     let caller = request.extensions().get::<Caller>().cloned();
     let Some(caller) = caller else {
-        return Entry::Refused(JobError::new(
+        return Entry::Refused(Failure::new(
             ErrorCode::Internal,
             "The connection has no address: connect over TCP.",
         ));

@@ -13,10 +13,10 @@ use wire::{FinishReason, State, close};
 
 use super::{Access, Ended, Proxies, healthz, metrics, readyz};
 use crate::config::LimitArgs;
-use crate::engine::{Command, Engine, Event, Status};
 use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
 use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
+use engine::{Command, Engine, Event, Status};
 
 fn hub(state: State) -> web::Data<Hub> {
     let (_, status) = watch::channel(Status {

@@ -3,8 +3,6 @@
 mod budget;
 mod client;
 pub mod decode;
-mod fair;
 
 pub use budget::{Budget, Candidate, Claim};
 pub use client::{Client, KeyId};
-pub use fair::{Asker, FairQueue};

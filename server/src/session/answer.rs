@@ -11,8 +11,9 @@ use wire::{
 
 use super::state::{Effect, LookUp, State, error, milliseconds, seconds};
 use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, restore};
-use crate::engine::{AskJob, Event, JobError};
-use crate::text::{Defaults, Turn};
+use api::Failure;
+use api::{Defaults, Turn};
+use engine::{AskJob, Event};
 
 /// What a client is told to wait before it asks again when it has too many questions open.
 const RETRY_MS: f64 = 500.0;
@@ -38,7 +39,7 @@ fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refused> 
 
 impl State {
     /// An `ask` message. `terms` are the checkpoint's sampling settings, or why no question can be taken now.
-    pub fn ask(&mut self, ask: wire::Ask, terms: Result<Defaults, JobError>, now: Instant) {
+    pub fn ask(&mut self, ask: wire::Ask, terms: Result<Defaults, Failure>, now: Instant) {
         match self.requests.enter(&ask) {
             Seen::New => {}
             Seen::Same => return,
@@ -342,7 +343,7 @@ impl State {
     }
 
     /// Hands a question to the engine.
-    fn give(&mut self, number: u64, picture: Option<crate::engine::PictureKey>) {
+    fn give(&mut self, number: u64, picture: Option<engine::PictureKey>) {
         let used = self.clock();
         let Some(ask) = self.asks.get_mut(&number) else {
             return;
@@ -468,7 +469,7 @@ impl State {
     }
 
     /// The engine refused the question at once.
-    pub fn ask_refused(&mut self, number: u64, failure: JobError) {
+    pub fn ask_refused(&mut self, number: u64, failure: Failure) {
         let Some(id) = self.asks.get(&number).map(|ask| ask.conversation.clone()) else {
             return;
         };

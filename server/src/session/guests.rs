@@ -14,8 +14,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use wire::ErrorCode;
 
-use crate::engine::JobError;
 use crate::intake::{Client, KeyId};
+use api::Failure;
 
 /// What is refused beyond; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -441,7 +441,7 @@ impl Guests {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn pass(self: &Arc<Self>, client: Client) -> Result<Passed, JobError> {
+    pub fn pass(self: &Arc<Self>, client: Client) -> Result<Passed, Failure> {
         let mut inner = self.inner.lock();
         let record = inner
             .records
@@ -466,7 +466,7 @@ impl Guests {
         client: Client,
         limited: bool,
         place: Option<Arc<Place>>,
-    ) -> Result<Guest, JobError> {
+    ) -> Result<Guest, Failure> {
         let mut guest = Guest {
             guests: self.clone(),
             place,
@@ -497,7 +497,7 @@ pub struct Place {
     client: Client,
     limited: bool,
     refused: bool,
-    refusal: Mutex<Option<JobError>>,
+    refusal: Mutex<Option<Failure>>,
     /// Under which client it stands among those that no session has.
     seen_as: Mutex<Option<Client>>,
     left: AtomicBool,
@@ -507,7 +507,7 @@ pub struct Place {
 
 impl Place {
     /// Why nothing is served here, if so.
-    pub fn refusal(&self) -> Option<JobError> {
+    pub fn refusal(&self) -> Option<Failure> {
         self.refusal.lock().clone()
     }
 
@@ -618,7 +618,7 @@ impl Guest {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn identify(&mut self, owner: KeyId) -> Result<(), JobError> {
+    pub fn identify(&mut self, owner: KeyId) -> Result<(), Failure> {
         self.client = Client::Key(owner);
         if let Some(limits) = self.guests.limits_of(owner) {
             self.join(self.client, limits, true)?;
@@ -635,7 +635,7 @@ impl Guest {
     }
 
     /// `count`: whether this is one of the client's connections that is not counted yet.
-    fn join(&mut self, who: Client, limits: GuestLimits, count: bool) -> Result<(), JobError> {
+    fn join(&mut self, who: Client, limits: GuestLimits, count: bool) -> Result<(), Failure> {
         let now = Instant::now();
         let mut inner = self.guests.inner.lock();
         let record = inner
@@ -660,7 +660,7 @@ impl Guest {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn ask(&self) -> Result<(), JobError> {
+    pub fn ask(&self) -> Result<(), Failure> {
         let now = Instant::now();
         let mut inner = self.guests.inner.lock();
         for who in &self.who {
@@ -686,23 +686,23 @@ impl Drop for Guest {
     }
 }
 
-fn crowded() -> JobError {
+fn crowded() -> Failure {
     limited(
         "There are too many connections from here: close one, then connect again.",
         Duration::from_secs(5),
     )
 }
 
-fn full() -> JobError {
-    JobError::new(
+fn full() -> Failure {
+    Failure::new(
         ErrorCode::Busy,
         "The server has as many connections as it takes: try again in a moment.",
     )
     .retry_after(5000.0)
 }
 
-fn limited(message: &str, wait: Duration) -> JobError {
-    JobError::new(ErrorCode::RateLimited, message).retry_after((wait.as_secs_f64() * 1e3).ceil())
+fn limited(message: &str, wait: Duration) -> Failure {
+    Failure::new(ErrorCode::RateLimited, message).retry_after((wait.as_secs_f64() * 1e3).ceil())
 }
 
 #[cfg(test)]

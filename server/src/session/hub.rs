@@ -90,8 +90,7 @@ impl Hub {
         for session in kept() {
             *counts.entry(session.asker.client).or_default() += 1;
         }
-        let alone = kept()
-            .filter_map(|session| Some((session.alone_since()?, session)));
+        let alone = kept().filter_map(|session| Some((session.alone_since()?, session)));
         let first = alone.max_by_key(|(since, session)| {
             let count = counts.get(&session.asker.client).copied();
             (count, Reverse(*since))

@@ -33,9 +33,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use wire::{ClientMessage, ServerMessage};
 
-use crate::engine::{Event, EventSink, JobError};
-use crate::intake::{Asker, Claim, Client, KeyId};
+use crate::intake::{Claim, Client, KeyId};
 use crate::metrics::METRICS;
+use api::Asker;
+use api::Failure;
+use engine::{Event, EventSink};
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
@@ -623,7 +625,7 @@ impl Connection {
     pub fn text(
         &self,
         message: Result<ClientMessage, codec::Refusal>,
-        allowed: impl FnOnce() -> Result<(), JobError>,
+        allowed: impl FnOnce() -> Result<(), Failure>,
     ) {
         let now = Instant::now();
         let shared = &self.session.shared;

@@ -3,7 +3,7 @@
 use wire::{EncodeTimings, ErrorCode, ImageReady};
 
 use super::room::Hold;
-use crate::engine::PictureKey;
+use engine::PictureKey;
 
 /// Records of failed and forgotten pictures kept, so that asking for one gets the right answer.
 const MAX_PAST: usize = 256;

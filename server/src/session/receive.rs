@@ -14,7 +14,8 @@ use super::room::Hold;
 use super::state::{Effect, Outcome, State, error};
 use super::talk::{AskStage, PictureName};
 use super::upload::{Announced, Arrived, Piece};
-use crate::engine::{JobError, PictureJob, PictureKey};
+use api::Failure;
+use engine::{PictureJob, PictureKey};
 use glimpse_image::Picture as Decoded;
 
 /// What a client is told to wait before it tries again when there is no room for its upload now.
@@ -278,7 +279,7 @@ impl State {
     }
 
     /// The file was decoded, or can't be.
-    pub fn decoded(&mut self, image: &str, result: Result<(Decoded, Hold), JobError>) {
+    pub fn decoded(&mut self, image: &str, result: Result<(Decoded, Hold), Failure>) {
         let Some(picture) = self.pictures.get_mut(image) else {
             return;
         };
@@ -320,7 +321,7 @@ impl State {
                 self.effects.push_back(Effect::Picture(job));
                 self.advance_all();
             }
-            Err(JobError {
+            Err(Failure {
                 code,
                 message,
                 retry_after_ms,
@@ -358,10 +359,10 @@ impl State {
     }
 
     /// The engine could not look at a picture.
-    pub(super) fn not_encoded(&mut self, key: &PictureKey, failure: JobError) {
+    pub(super) fn not_encoded(&mut self, key: &PictureKey, failure: Failure) {
         if let Some(picture) = self.pictures.by_key(key) {
             let image = picture.id.clone();
-            let JobError {
+            let Failure {
                 code,
                 message,
                 retry_after_ms,

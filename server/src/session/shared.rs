@@ -13,11 +13,13 @@ use super::guard::Messages;
 use super::room::{Hold, Room};
 use super::upload::{Budget, File};
 use super::{Keeper, Session};
-use crate::engine::{Engine, JobError, Status};
 use crate::intake::decode::{self, Decoders, Job, Name};
-use crate::intake::{self, Asker, Candidate};
+use crate::intake::{self, Candidate};
 use crate::metrics::{METRICS, RECEIVED};
-use crate::text::Defaults;
+use api::Asker;
+use api::Defaults;
+use api::Failure;
+use engine::{Engine, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.
@@ -164,25 +166,25 @@ impl Shared {
     }
 
     /// The checkpoint's sampling settings, or why no question can be taken now.
-    pub fn terms(&self) -> Result<Defaults, JobError> {
+    pub fn terms(&self) -> Result<Defaults, Failure> {
         let status = self.status();
         match status.state {
-            ServerState::Draining => Err(JobError::new(
+            ServerState::Draining => Err(Failure::new(
                 ErrorCode::Draining,
                 "The server is shutting down: ask again when it is back.",
             )
             .retry_after(DRAINING_RETRY_MS)),
-            ServerState::Loading => Err(JobError::new(
+            ServerState::Loading => Err(Failure::new(
                 ErrorCode::Loading,
                 "The model is still loading: ask again in a moment.",
             )
             .retry_after(LOADING_RETRY_MS)),
-            ServerState::Failed if status.lost => Err(JobError::new(
+            ServerState::Failed if status.lost => Err(Failure::new(
                 ErrorCode::WorkerFailed,
                 "The device failed and the server has to start anew: ask again when it is back.",
             )
             .retry_after(DRAINING_RETRY_MS)),
-            ServerState::Failed => Err(JobError::new(
+            ServerState::Failed => Err(Failure::new(
                 ErrorCode::WorkerFailed,
                 format!(
                     "The model is not running ({}): whoever runs the server has to look at its log.",
@@ -201,8 +203,8 @@ impl Shared {
             image: image.clone(),
         };
         let (session, room) = (Arc::downgrade(session), self.room.clone());
-        let done = move |decoded: Result<image::Picture, JobError>| {
-            if let Err(JobError {
+        let done = move |decoded: Result<image::Picture, Failure>| {
+            if let Err(Failure {
                 code,
                 detail: Some(detail),
                 ..
@@ -246,11 +248,11 @@ fn keep(
     mut picture: image::Picture,
     asker: Asker,
     room: &Arc<Room>,
-) -> Result<(image::Picture, Hold), JobError> {
+) -> Result<(image::Picture, Hold), Failure> {
     let bytes = picture.pixels.rgb().len() as u64;
     let Some(place) = room.take(bytes, asker.client, ROOM_PATIENCE) else {
         let message = "The server has no memory left for pictures, and all that could go for this one are asked about: send it again in a moment.";
-        return Err(JobError::new(ErrorCode::Busy, message).retry_after(ROOM_RETRY_MS));
+        return Err(Failure::new(ErrorCode::Busy, message).retry_after(ROOM_RETRY_MS));
     };
     picture.pixels = picture.pixels.counted(place.clone());
     Ok((picture, Hold::new(place)))

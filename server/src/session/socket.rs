@@ -21,8 +21,8 @@ use super::guard::{Fault, Verdict};
 use super::shared::{DRAINING_RETRY_MS, StatusWatch};
 use super::state::{error, seconds};
 use super::{Connection, Guest, Hub, Outgoing, Phase, codec};
-use crate::engine::JobError;
 use crate::intake::KeyId;
+use api::Failure;
 
 /// How long a close frame may take to leave, and then the client's to come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub enum Entry {
     /// Its first message must have the key; until then nothing is said.
     NeedsKey(Guest),
     /// Told why, then closed.
-    Refused(JobError),
+    Refused(Failure),
 }
 
 impl Entry {
@@ -65,8 +65,8 @@ impl Entry {
 }
 
 /// What a connection without the right key is told.
-pub fn unauthorized() -> JobError {
-    JobError::new(
+pub fn unauthorized() -> Failure {
+    Failure::new(
         ErrorCode::Unauthorized,
         "This server takes an API key: send it as the token of a hello, or as Authorization: Bearer.",
     )
@@ -82,7 +82,7 @@ enum End {
     /// We close it with this code, for this reason.
     Close(u16, &'static str),
     /// The same, after this one error.
-    Refuse(JobError, u16),
+    Refuse(Failure, u16),
     /// Memory is short, and its client has most of it.
     Evict,
 }
@@ -120,7 +120,7 @@ impl Socket {
         mut keys: watch::Receiver<u64>,
     ) {
         if hub.shared.phase() != Phase::Serving {
-            let error = JobError::new(
+            let error = Failure::new(
                 ErrorCode::Draining,
                 "The server is shutting down: connect again in a moment.",
             )
@@ -139,7 +139,7 @@ impl Socket {
             Err(problem) => {
                 tracing::error!(%problem, "no randomness for a session id");
                 let message = "The server could not make a session: try again.";
-                let end = End::Refuse(JobError::new(ErrorCode::Internal, message), 1011);
+                let end = End::Refuse(Failure::new(ErrorCode::Internal, message), 1011);
                 return leave(ws, &mut stream, end).await;
             }
         };
@@ -522,7 +522,7 @@ fn too_slow() -> End {
 fn locked_out() -> End {
     let message = "The API key is no longer one that this server takes.";
     End::Refuse(
-        JobError::new(ErrorCode::Unauthorized, message),
+        Failure::new(ErrorCode::Unauthorized, message),
         close::UNAUTHORIZED,
     )
 }
@@ -531,9 +531,9 @@ fn draining() -> End {
     End::Close(close::DRAINING, "the server is shutting down")
 }
 
-fn evicted() -> JobError {
+fn evicted() -> Failure {
     let message = "The server has no memory left, and this client takes the most of it: connect again in a moment, and keep less on its way at once.";
-    JobError::new(ErrorCode::Busy, message).retry_after(EVICTED_RETRY_MS)
+    Failure::new(ErrorCode::Busy, message).retry_after(EVICTED_RETRY_MS)
 }
 
 fn taken_over() -> End {

@@ -13,9 +13,9 @@ use super::picture::{Pictures, Stage};
 use super::spans::Spans;
 use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
-use crate::engine::{AskJob, EventSink, PictureJob, PictureKey};
-use crate::intake::Asker;
 use crate::metrics::{METRICS, RECEIVED, Share};
+use api::Asker;
+use engine::{AskJob, EventSink, PictureJob, PictureKey};
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {

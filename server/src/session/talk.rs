@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::time::Instant;
 
-use crate::text::{SamplingParams, Turn};
+use api::{SamplingParams, Turn};
 
 /// Request ids remembered, so that one used again is noticed.
 const MAX_REQUESTS: usize = 16_384;

@@ -10,8 +10,9 @@ use wire::{ErrorCode, Limits, Upload};
 
 use super::codec::parse_sha256;
 use crate::intake::decode::HasFile;
-use crate::intake::{self, Asker, Claim};
+use crate::intake::{self, Claim};
 use crate::metrics::METRICS;
+use api::Asker;
 
 /// Progress is told after so many bytes, or half a small window …
 const PROGRESS_BYTES: u64 = 256 * 1024;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use glimpse::checkpoint::{Checkpoint, folder};
+use model::checkpoint::{Checkpoint, folder};
 use serde_json::Value;
 
 use crate::support;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use glimpse::checkpoint::{Checkpoint, DEMO, folder};
-use glimpse::config::{Device, Dtype};
-use glimpse::device::Target;
-use glimpse::engine::{AskJob, Engine, Event, EventSink, PictureJob, PictureKey, Settings};
-use glimpse::glm4v::Folder;
-use glimpse::intake::Asker;
-use glimpse::text::{Defaults, SamplingParams, Turn};
+use api::Asker;
+use api::{Defaults, SamplingParams, Turn};
+use engine::{AskJob, Engine, Event, EventSink, PictureJob, PictureKey, Settings};
 use glimpse_image as image;
+use model::checkpoint::{Checkpoint, DEMO, folder};
+use model::device::Target;
+use model::device::{Choice, Dtype};
+use model::glm4v::Folder;
 use parking_lot::Mutex;
 use wire::{FinishReason, State, Usage};
 
@@ -45,10 +45,10 @@ struct Answer {
 
 fn start(model: Folder) -> Engine {
     let open = move || {
-        let target = Target::choose(Device::Cpu, Dtype::F32)?;
+        let target = Target::choose(Choice::Cpu, Dtype::F32)?;
         Ok((Arc::new(Checkpoint::open(&model)?), target))
     };
-    let engine = Engine::start(Settings::default(), vec![open]).unwrap();
+    let engine = Engine::start(Settings::default(), vec![open], |_| Box::new(())).unwrap();
     let since = Instant::now();
     while engine.status().borrow().state != State::Ready {
         assert!(since.elapsed() < PATIENCE && engine.status().borrow().error.is_none());

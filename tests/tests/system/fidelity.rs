@@ -1,10 +1,10 @@
 //! The model against the double-precision reference (`tests/reference`), on small checkpoints of odd shapes.
 
 use candle_core::{DType, Device, Tensor};
-use glimpse::config::Quantize;
-use glimpse::glm4v::{Config, Folder, Model, Weights, expand, positions};
-use glimpse::kernels::{Arena, PAGE, Plan, Span};
 use glimpse_image as image;
+use model::Quantize;
+use model::glm4v::{Config, Folder, Model, Weights, expand, positions};
+use model::kernels::{Arena, PAGE, Plan, Span};
 
 use crate::support::{Golden, checkpoints};
 

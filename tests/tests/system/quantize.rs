@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use candle_core::DType;
-use glimpse::checkpoint::{Checkpoint, folder};
-use glimpse::config::Quantize;
-use glimpse::device::Target;
+use model::Quantize;
+use model::checkpoint::{Checkpoint, folder};
+use model::device::Target;
 use serde_json::{Value, json};
 
 use crate::support::{data, glimpse};

@@ -154,7 +154,7 @@ fn runs_are_read() {
     .map(|_| ());
     assert_eq!(
         huffman.unwrap_err().code(),
-        wire::ErrorCode::ImageUnsupported
+        api::ErrorCode::ImageUnsupported
     );
     let cut = file(
         &header(40, HEIGHT as i32, 24, 0),
@@ -163,6 +163,6 @@ fn runs_are_read() {
     );
     assert_eq!(
         read(&cut).map(|_| ()).unwrap_err().code(),
-        wire::ErrorCode::ImageBroken
+        api::ErrorCode::ImageBroken
     );
 }

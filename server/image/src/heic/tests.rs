@@ -61,11 +61,7 @@ fn what_is_cut_off_or_damaged_is_told_so() {
             let error = read(&bytes[..bytes.len() * part / 100])
                 .map(|_| ())
                 .unwrap_err();
-            assert_eq!(
-                error.code(),
-                wire::ErrorCode::ImageBroken,
-                "{name}: {error}"
-            );
+            assert_eq!(error.code(), api::ErrorCode::ImageBroken, "{name}: {error}");
         }
         for at in 12..bytes.len() {
             let mut damaged = bytes.clone();
@@ -91,5 +87,5 @@ fn the_limit_is_on_the_whole_grid() {
     };
     assert!(probe(&bytes, &limited(200 * 100)).is_ok());
     let error = probe(&bytes, &limited(200 * 100 - 1)).unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageTooLarge);
+    assert_eq!(error.code(), api::ErrorCode::ImageTooLarge);
 }

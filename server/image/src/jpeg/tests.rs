@@ -34,7 +34,7 @@ fn assert_broken(bytes: &[u8]) {
         let code = result.as_ref().map_err(ImageError::code);
         assert_eq!(
             code,
-            Err(wire::ErrorCode::ImageBroken),
+            Err(api::ErrorCode::ImageBroken),
             "{decoder:?}: {result:?}"
         );
     }
@@ -178,7 +178,7 @@ fn kinds_that_nothing_decodes_are_named() {
         (bytes[frame + 1], bytes[frame + 4]) = (marker, precision);
         for decoder in [Decoder::TurboJpeg, Decoder::Portable] {
             let error = load(&bytes, 24, &by(decoder)).map(|_| ()).unwrap_err();
-            assert_eq!(error.code(), wire::ErrorCode::ImageUnsupported);
+            assert_eq!(error.code(), api::ErrorCode::ImageUnsupported);
             assert!(error.to_string().contains(word), "{error}");
         }
     }
@@ -192,9 +192,9 @@ fn arithmetic_coding_is_read_by_one_decoder_and_refused_by_the_other() {
     let error = load(&coded, 24, &by(Decoder::Portable))
         .map(|_| ())
         .unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageUnsupported);
+    assert_eq!(error.code(), api::ErrorCode::ImageUnsupported);
     let error = read(&coded[..coded.len() / 2]).map(|_| ()).unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageBroken);
+    assert_eq!(error.code(), api::ErrorCode::ImageBroken);
 }
 
 /// A baseline JPEG whose components come in a scan each: a progressive one's DC scans can't be taken, so it is written
@@ -237,13 +237,13 @@ fn a_scan_for_each_component_gives_its_pixels_or_a_refusal() {
     let error = load(&file, 24, &by(Decoder::Portable))
         .map(|_| ())
         .unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageUnsupported);
+    assert_eq!(error.code(), api::ErrorCode::ImageUnsupported);
     // One scan too few is a missing colour.
     let third = file.len() - 2 - 11;
     let error = read(&[&file[..third], &[0xff, 0xd9]].concat())
         .map(|_| ())
         .unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageBroken);
+    assert_eq!(error.code(), api::ErrorCode::ImageBroken);
 }
 
 /// Rust's decoder gives what libjpeg-turbo gives, or nothing, whatever the sampling.
@@ -359,7 +359,7 @@ fn progressive_pictures_cost_their_coefficients() {
         let Err(error) = crate::probe(file, &options) else {
             continue;
         };
-        assert_eq!(error.code(), wire::ErrorCode::ImageTooLarge);
+        assert_eq!(error.code(), api::ErrorCode::ImageTooLarge);
         assert!(error.to_string().contains("progressive"), "{error}");
     }
 }

@@ -42,7 +42,7 @@ fn assert_twin(bytes: &[u8], twin: &[u8]) {
 #[track_caller]
 fn assert_broken(bytes: &[u8]) {
     let error = read(bytes).map(|_| ()).unwrap_err();
-    assert_eq!(error.code(), wire::ErrorCode::ImageBroken, "{error}");
+    assert_eq!(error.code(), api::ErrorCode::ImageBroken, "{error}");
 }
 
 /// Where a chunk's name is.

@@ -5,11 +5,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
-use glimpse_image::process::{Failure, Killer, Process};
+use glimpse_image::process::{self, Killer, Process};
 use glimpse_image::{FileBuffer, ImageError, Options, Picture, Stop};
 use wire::ErrorCode;
 
-use crate::engine::JobError;
+use api::Failure;
 
 /// What a client is told to wait when a decoder could not be had.
 const RETRY_MS: f64 = 1000.0;
@@ -111,8 +111,8 @@ impl Decoder {
         &mut self,
         file: &mut FileBuffer,
         task: &Task<'_>,
-        grant: impl FnOnce(u64) -> Result<(), JobError>,
-    ) -> Result<Picture, JobError> {
+        grant: impl FnOnce(u64) -> Result<(), Failure>,
+    ) -> Result<Picture, Failure> {
         match self {
             #[cfg(target_os = "linux")]
             Decoder::Process(slot) => {
@@ -145,24 +145,24 @@ fn in_process(
     process: &mut Process,
     file: &mut FileBuffer,
     task: &Task<'_>,
-    grant: impl FnOnce(u64) -> Result<(), JobError>,
-) -> Result<Picture, (JobError, bool)> {
-    let told = |failure: Failure| {
+    grant: impl FnOnce(u64) -> Result<(), Failure>,
+) -> Result<Picture, (Failure, bool)> {
+    let told = |failure: process::Failure| {
         let over = !failure.leaves_it_running();
         let problem = match failure {
-            Failure::Picture(problem) => fault(problem),
-            Failure::TooLong => too_long(task.time),
+            process::Failure::Picture(problem) => fault(problem),
+            process::Failure::TooLong => too_long(task.time),
             // Not its own doing: the system had no memory left, say.
-            Failure::Died(Some(how)) if how.signal() == Some(libc::SIGKILL) => {
+            process::Failure::Died(Some(how)) if how.signal() == Some(libc::SIGKILL) => {
                 unavailable().detail(how.to_string())
             }
-            Failure::Died(how) => JobError::new(
+            process::Failure::Died(how) => Failure::new(
                 ErrorCode::ImageBroken,
                 "This picture can't be decoded: its decoder fails over it, or it asks for more memory than its size explains. \
                  Save it anew with another program, or send another copy of it.",
             )
             .detail(how.map_or_else(String::new, |how| how.to_string())),
-            Failure::Broken(problem) => unavailable().detail(problem.to_string()),
+            process::Failure::Broken(problem) => unavailable().detail(problem.to_string()),
         };
         (problem, over)
     };
@@ -183,12 +183,12 @@ fn start() -> std::io::Result<Process> {
     Process::start(&mut program)
 }
 
-fn fault(problem: ImageError) -> JobError {
-    JobError::new(problem.code(), problem.to_string())
+fn fault(problem: ImageError) -> Failure {
+    Failure::new(problem.code(), problem.to_string())
 }
 
-fn too_long(time: Duration) -> JobError {
-    JobError::new(
+fn too_long(time: Duration) -> Failure {
+    Failure::new(
         ErrorCode::ImageTooLarge,
         format!(
             "This picture takes longer to decode than the {} s that it is given here: make it smaller, or save it anew with another program.",
@@ -198,7 +198,7 @@ fn too_long(time: Duration) -> JobError {
 }
 
 #[cfg(target_os = "linux")]
-fn unavailable() -> JobError {
+fn unavailable() -> Failure {
     let message = "The server could not decode the picture just now: send it again in a moment.";
-    JobError::new(ErrorCode::Busy, message).retry_after(RETRY_MS)
+    Failure::new(ErrorCode::Busy, message).retry_after(RETRY_MS)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::intake::{Asker, FairQueue};
+use api::{Asker, FairQueue};
 
 /// A picture: whose, and which of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]

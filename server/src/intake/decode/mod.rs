@@ -14,7 +14,7 @@ use glimpse_image::{FileBuffer, Options, Picture};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use wire::ErrorCode;
 
-use crate::engine::JobError;
+use api::Failure;
 use decoder::{Decoder, End, Task};
 use line::{Line, Memory};
 
@@ -51,7 +51,7 @@ pub type Size = Box<dyn Fn() -> Option<u32> + Send + Sync>;
 /// A file, and whom to tell; both go once it is decoded.
 pub struct Job {
     pub file: Box<dyn HasFile>,
-    pub done: Box<dyn FnOnce(Result<Picture, JobError>) + Send>,
+    pub done: Box<dyn FnOnce(Result<Picture, Failure>) + Send>,
 }
 
 /// Whatever has a file's bytes, and counts them for as long as it lives.
@@ -214,7 +214,7 @@ impl Inner {
         decoder: &mut Decoder,
         number: u64,
         file: &mut FileBuffer,
-    ) -> Result<Picture, JobError> {
+    ) -> Result<Picture, Failure> {
         // Known as soon as the configuration is read.
         let size = loop {
             if let Some(size) = (self.size)() {
@@ -234,7 +234,7 @@ impl Inner {
     }
 
     /// Waits for memory.
-    fn grant(&self, number: u64, bytes: u64) -> Result<(), JobError> {
+    fn grant(&self, number: u64, bytes: u64) -> Result<(), Failure> {
         let mut state = self.state.lock();
         loop {
             if self.is_over(&state, number) {
@@ -244,7 +244,7 @@ impl Inner {
                 Memory::Granted => break,
                 Memory::Never => {
                     let message = "Decoding this picture takes more memory than this server gives to pictures: make it smaller, or save it with fewer bits a pixel.";
-                    return Err(JobError::new(ErrorCode::ImageTooLarge, message));
+                    return Err(Failure::new(ErrorCode::ImageTooLarge, message));
                 }
                 Memory::Wait => {
                     self.changed.wait(&mut state);
@@ -328,8 +328,8 @@ impl Inner {
 }
 
 /// What a job is told whose picture nobody wants any more.
-fn forgotten() -> JobError {
-    JobError::new(
+fn forgotten() -> Failure {
+    Failure::new(
         ErrorCode::ImageGone,
         "The picture was forgotten: upload it again.",
     )
@@ -340,7 +340,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use super::*;
-    use crate::intake::Asker;
+    use api::Asker;
 
     fn decoders(decoders: usize, memory: u64, time: Duration) -> Decoders {
         let settings = Settings {
@@ -371,7 +371,7 @@ mod tests {
         decoders: &Decoders,
         name: Name,
         file: Vec<u8>,
-    ) -> Receiver<Result<Picture, JobError>> {
+    ) -> Receiver<Result<Picture, Failure>> {
         let (done, result) = channel();
         let job = Job {
             file: Box::new(FileBuffer::of(file)),

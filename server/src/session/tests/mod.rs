@@ -17,8 +17,9 @@ use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 
 use super::*;
 use crate::config::LimitArgs;
-use crate::engine::{AskJob, Command, Engine, JobError, PictureJob, Status};
 use crate::intake::{Client, decode};
+use api::Failure;
+use engine::{AskJob, Command, Engine, PictureJob, Status};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.
@@ -277,6 +278,6 @@ fn answer(job: &AskJob, finish_reason: FinishReason) {
 fn failed(job: &AskJob) {
     job.events.event(Event::Failed {
         request: job.request,
-        error: JobError::new(ErrorCode::WorkerFailed, "broken"),
+        error: Failure::new(ErrorCode::WorkerFailed, "broken"),
     });
 }

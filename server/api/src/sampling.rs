@@ -1,0 +1,182 @@
+//! How the next token is chosen: what a request asks for, and the settings that hold.
+
+use serde::{Deserialize, Serialize};
+
+use crate::MAX_INTEGER;
+
+/// At most this many stop strings …
+pub const MAX_STOPS: usize = 8;
+/// … of at most this many characters.
+pub const MAX_STOP_CHARS: usize = 64;
+
+/// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Sampling {
+    /// 0–2; 0 is greedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemas", schemars(range(min = 0, max = 2)))]
+    pub temperature: Option<f64>,
+    /// Over 0, at most 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemas", schemars(range(max = 1), extend("exclusiveMinimum" = 0)))]
+    pub top_p: Option<f64>,
+    /// 0 is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u64>,
+    /// Over 0, at most 2; 1 is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemas", schemars(range(max = 2), extend("exclusiveMinimum" = 0)))]
+    pub repetition_penalty: Option<f64>,
+    /// At least 1, at most `limits.max_new_tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schemas", schemars(range(min = 1)))]
+    pub max_new_tokens: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// At most 8 strings of at most 64 characters; the answer ends before the first that appears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schemas",
+        schemars(length(max = 8), inner(length(max = 64)))
+    )]
+    pub stop: Option<Vec<String>>,
+}
+
+/// How the next token is chosen: all settings in range.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplingParams {
+    /// 0–2; 0 is greedy.
+    pub temperature: f64,
+    /// Over 0, at most 1; 1 is off.
+    pub top_p: f64,
+    /// 0 is off.
+    pub top_k: u64,
+    /// Over 0, at most 2; 1 is off.
+    pub repetition_penalty: f64,
+    /// At least 1.
+    pub max_new_tokens: u64,
+    /// `None` takes a new one for each answer.
+    pub seed: Option<u64>,
+    /// The answer ends before the first that appears.
+    pub stop: Vec<String>,
+}
+
+/// The checkpoint's own settings: generation_config.json.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Defaults(SamplingParams);
+
+impl Defaults {
+    /// What holds where neither the request nor the checkpoint says anything: greedy, as in transformers, and as many
+    /// tokens as the published demos allow.
+    pub const MAX_NEW_TOKENS: u64 = 1024;
+
+    /// Of a checkpoint that has settings.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is out of range.
+    pub fn new(params: SamplingParams) -> Result<Self, String> {
+        params.check(u64::MAX)?;
+        Ok(Defaults(params))
+    }
+
+    /// What holds where a request leaves everything open.
+    pub fn params(&self) -> &SamplingParams {
+        &self.0
+    }
+
+    /// The settings of a request: its own where it has them, else these.
+    ///
+    /// `max_new_tokens` is the most that the server allows; a default above it becomes it, a request's is refused.
+    ///
+    /// # Errors
+    /// A sentence for the user (`bad_sampling`) that names the setting that is out of range. Nothing is clamped.
+    pub fn with(&self, ask: &Sampling, max_new_tokens: u64) -> Result<SamplingParams, String> {
+        let own = &self.0;
+        let params = SamplingParams {
+            temperature: ask.temperature.unwrap_or(own.temperature),
+            top_p: ask.top_p.unwrap_or(own.top_p),
+            top_k: ask.top_k.unwrap_or(own.top_k),
+            repetition_penalty: ask.repetition_penalty.unwrap_or(own.repetition_penalty),
+            max_new_tokens: ask
+                .max_new_tokens
+                .unwrap_or(own.max_new_tokens.min(max_new_tokens)),
+            seed: ask.seed,
+            stop: ask.stop.clone().unwrap_or_default(),
+        };
+        params.check(max_new_tokens)?;
+        Ok(params)
+    }
+}
+
+impl Default for Defaults {
+    /// Of a checkpoint without generation_config.json.
+    fn default() -> Self {
+        Self(SamplingParams {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            repetition_penalty: 1.0,
+            max_new_tokens: Self::MAX_NEW_TOKENS,
+            seed: None,
+            stop: Vec::new(),
+        })
+    }
+}
+
+impl SamplingParams {
+    fn check(&self, max_new_tokens: u64) -> Result<(), String> {
+        let Self {
+            temperature,
+            top_p,
+            repetition_penalty,
+            ..
+        } = *self;
+        // NaN is in no range.
+        if !(0.0..=2.0).contains(&temperature) {
+            return Err(format!(
+                "temperature must be from 0 (greedy) to 2, not {temperature}."
+            ));
+        }
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(format!(
+                "top_p must be over 0 and at most 1 (off), not {top_p}."
+            ));
+        }
+        if !(repetition_penalty > 0.0 && repetition_penalty <= 2.0) {
+            return Err(format!(
+                "repetition_penalty must be over 0 and at most 2 (1 is off), not {repetition_penalty}."
+            ));
+        }
+        if !(1..=max_new_tokens).contains(&self.max_new_tokens) {
+            let asked = self.max_new_tokens;
+            return Err(format!(
+                "max_new_tokens must be from 1 to {max_new_tokens}, not {asked}."
+            ));
+        }
+        for (name, value) in [("top_k", Some(self.top_k)), ("seed", self.seed)] {
+            if let Some(value) = value.filter(|value| *value > MAX_INTEGER) {
+                return Err(format!(
+                    "{name} must be at most {}, not {value}.",
+                    MAX_INTEGER
+                ));
+            }
+        }
+        if self.stop.len() > MAX_STOPS {
+            let count = self.stop.len();
+            return Err(format!(
+                "stop may have at most {MAX_STOPS} strings, not {count}."
+            ));
+        }
+        if self
+            .stop
+            .iter()
+            .any(|s| s.is_empty() || s.chars().count() > MAX_STOP_CHARS)
+        {
+            return Err(format!(
+                "each stop string must have 1 to {MAX_STOP_CHARS} characters."
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! Faults in the middle of work: each stays with its own job, and the worker goes on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use api::{ErrorCode, FinishReason, State};
+
+use super::tests::{Answer, Client, PATIENCE, start, start_with};
+use super::*;
+
+/// How CUDA's errors read when candle passes them on.
+const OUT_OF_MEMORY: &str = r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#;
+const ILLEGAL_ADDRESS: &str =
+    r#"DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered")"#;
+
+/// The bytes of this word are tokens that nothing else here has.
+const CULPRIT: &str = "☂☂☂☂☂☂☂☂☂☂☂☂";
+
+fn is_culprit(ids: &[u32]) -> bool {
+    ids.windows(3).any(|three| three == [0xe2, 0x98, 0x82])
+}
+
+/// An engine whose worker calls `hook` before each piece of work.
+fn faulty(
+    settings: Settings,
+    hook: impl FnMut(&str, &[u32]) -> candle_core::Result<()> + Send + 'static,
+) -> Engine {
+    start_with(settings, move || faults::install(Box::new(hook)))
+}
+
+/// Two answers to be disturbed, one about a picture; the culprit's, if one is asked; and the two as they must be.
+fn disturbed(engine: &Engine, culprit: bool) -> (Vec<Answer>, Option<Answer>, Vec<Answer>) {
+    let ask = |engine: &Engine, culprit: bool| {
+        let clients: Vec<Client> = (0..3).map(|_| Client::new(engine)).collect();
+        let key = clients[0].show(40);
+        let mut asked = vec![
+            clients[0].ask(Some(key), &[], "what do you see?", 40),
+            clients[1].ask(None, &[], "hello", 60),
+        ];
+        if culprit {
+            asked.push(clients[2].ask(None, &[], CULPRIT, 20));
+        }
+        let answers = clients.iter().zip(asked);
+        answers
+            .map(|(client, request)| client.answer(request))
+            .collect::<Vec<_>>()
+    };
+    let expected = ask(&start(Settings::default()), false);
+    let mut answers = ask(engine, culprit);
+    let culprit = culprit.then(|| answers.pop().unwrap());
+    (answers, culprit, expected)
+}
+
+fn assert_unharmed(answers: &[Answer], expected: &[Answer]) {
+    for (answer, expected) in answers.iter().zip(expected) {
+        assert_eq!(answer.error, None);
+        assert_eq!(answer.ids, expected.ids);
+        assert_eq!(answer.finish, expected.finish);
+    }
+}
+
+/// The worker is there and its queue is empty.
+fn assert_goes_on(engine: &Engine) {
+    let client = Client::new(engine);
+    let key = client.show(99);
+    assert!(!client.encoded());
+    let answer = client.answer(client.ask(Some(key), &[], "and now?", 5));
+    assert_eq!(answer.finish, Some(FinishReason::Length));
+    assert_eq!(engine.open_requests(), 0);
+    assert_eq!(engine.status().borrow().state, State::Ready);
+}
+
+#[test]
+fn a_panic_ends_the_answer_that_causes_it_alone() {
+    let engine = faulty(Settings::default(), |_, ids| {
+        assert!(!is_culprit(ids), "a fault, for the test");
+        Ok(())
+    });
+    let (answers, culprit, expected) = disturbed(&engine, true);
+    let error = culprit.unwrap().error.unwrap();
+    assert_eq!(error.code, ErrorCode::WorkerFailed);
+    assert!(error.retry_after_ms.is_some());
+    assert_unharmed(&answers, &expected);
+    assert_goes_on(&engine);
+}
+
+#[test]
+fn a_panic_that_nobody_causes_ends_no_answer_that_has_company() {
+    let steps = AtomicUsize::new(0);
+    let engine = faulty(Settings::default(), move |work, ids| {
+        // Two answers are between their tokens.
+        let both = work == "answer" && ids.len() == 2;
+        let step = if both {
+            steps.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
+        assert!(step != 10, "a fault, for the test");
+        Ok(())
+    });
+    let (answers, _, expected) = disturbed(&engine, false);
+    assert_unharmed(&answers, &expected);
+    assert_goes_on(&engine);
+}
+
+#[test]
+fn a_panic_over_a_picture_ends_that_picture_alone() {
+    let pictures = AtomicUsize::new(0);
+    let engine = faulty(Settings::default(), move |work, _| {
+        let nth = if work == "picture" {
+            pictures.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
+        // The first picture's beginning.
+        assert!(nth != 0 || work == "answer", "a fault, for the test");
+        Ok(())
+    });
+    let client = Client::new(&engine);
+    let key = client.show(1);
+    let error = loop {
+        if let Event::PictureFailed { error, .. } = client.next() {
+            break error;
+        }
+    };
+    assert_eq!(error.code, ErrorCode::WorkerFailed);
+    let request = client.ask(Some(key), &[], "what is it?", 5);
+    let error = client.answer(request).error.unwrap();
+    assert_eq!(error.code, ErrorCode::ImageGone);
+    let (answers, _, expected) = disturbed(&engine, false);
+    assert_unharmed(&answers, &expected);
+    assert_goes_on(&engine);
+}
+
+#[test]
+fn out_of_memory_ends_the_job_that_needs_it_alone() {
+    let engine = faulty(Settings::default(), |_, ids| {
+        if is_culprit(ids) {
+            candle_core::bail!("{OUT_OF_MEMORY}")
+        }
+        Ok(())
+    });
+    let (answers, culprit, expected) = disturbed(&engine, true);
+    let error = culprit.unwrap().error.unwrap();
+    assert_eq!(error.code, ErrorCode::OutOfMemory);
+    assert!(error.retry_after_ms.unwrap() > 0.0);
+    assert_unharmed(&answers, &expected);
+    assert_goes_on(&engine);
+}
+
+/// Again and again, with the smallest cache: what a failed job held is free again.
+#[test]
+fn out_of_memory_leaks_nothing() {
+    let settings = Settings {
+        cache_bytes: Some(0),
+        max_batch: 1,
+        // So that a picture that fails has a question that waits for it.
+        eager_encode: false,
+        ..Settings::default()
+    };
+    let calls = AtomicUsize::new(0);
+    let engine = faulty(settings, move |_, _| {
+        // Now at a picture's beginning, now in the middle of an answer.
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        if (call.wrapping_mul(2_654_435_761) >> 9).is_multiple_of(5) {
+            candle_core::bail!("{OUT_OF_MEMORY}")
+        }
+        Ok(())
+    });
+    let client = Client::new(&engine);
+    let (mut good, mut failed) = (0, 0);
+    for round in 0..60 {
+        let key = client.show(round);
+        let answer = client.answer(client.ask(Some(key), &[], "what?", 2));
+        match answer.error {
+            None => good += 1,
+            Some(error) => {
+                assert_eq!(error.code, ErrorCode::OutOfMemory);
+                failed += 1;
+            }
+        }
+    }
+    assert!(good > 0 && failed > 0, "{good} {failed}");
+    assert_eq!(engine.open_requests(), 0);
+}
+
+/// Not in the model, but in what is around it: over a token, and over the question itself.
+#[test]
+fn a_panic_beside_the_model_ends_its_request_alone() {
+    let kinds: [fn(&Event) -> bool; 3] = [
+        |event| matches!(event, Event::Token { .. }),
+        |event| matches!(event, Event::Queued { .. }),
+        |event| matches!(event, Event::Started { .. }),
+    ];
+    for kind in kinds {
+        let engine = start(Settings::default());
+        let (struck, other) = (Client::new(&engine), Client::new(&engine));
+        *struck.sink.panics.lock().unwrap() = Some(kind);
+        let asked = (
+            other.ask(None, &[], "hello", 60),
+            struck.ask(None, &[], "hello", 60),
+        );
+        let error = struck.answer(asked.1).error;
+        assert_eq!(other.answer(asked.0).error, None);
+        // What panics while two are served may be retried rather than blamed on one.
+        assert!(error.is_none_or(|error| error.code == ErrorCode::WorkerFailed));
+        assert_goes_on(&engine);
+    }
+}
+
+/// Nothing more can be computed in this process: everything is refused, and the state says why.
+#[test]
+fn a_lost_device_refuses_all_that_is_open_and_all_that_comes() {
+    let engine = faulty(Settings::default(), |_, ids| {
+        if is_culprit(ids) {
+            candle_core::bail!("{ILLEGAL_ADDRESS}")
+        }
+        Ok(())
+    });
+    let clients: Vec<Client> = (0..4).map(|_| Client::new(&engine)).collect();
+    let asked: Vec<u64> = clients
+        .iter()
+        .enumerate()
+        .map(|(i, client)| {
+            let question = if i == 3 { CULPRIT } else { "hello" };
+            client.ask(None, &[], question, 400)
+        })
+        .collect();
+    for (client, request) in clients.iter().zip(asked) {
+        let answer = client.answer(request);
+        assert!(
+            answer.finish == Some(FinishReason::Length)
+                || answer.error.unwrap().code == ErrorCode::WorkerFailed
+        );
+    }
+    let status = engine.status();
+    let since = Instant::now();
+    while !status.borrow().lost {
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(status.borrow().state, State::Failed);
+    assert!(status.borrow().error.as_ref().unwrap().contains("ILLEGAL"));
+    let refused = clients[0].ask_until(None, &[], "and now?", 5, PATIENCE);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::WorkerFailed);
+    assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn only_sticky_errors_lose_the_device() {
+    for (what, lost) in [(OUT_OF_MEMORY, false), (ILLEGAL_ADDRESS, true)] {
+        let fault = guard::Fault::from(candle_core::Error::msg(what));
+        assert_eq!(matches!(fault, guard::Fault::Lost(_)), lost, "{what}");
+    }
+}

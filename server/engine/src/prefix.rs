@@ -1,0 +1,357 @@
+//! The prefix cache: sequences that were computed before, so that nothing is computed twice.
+//!
+//! A sequence is a list of cache entries ([`Entry`]) with the pages that hold them. A new prompt takes over the longest
+//! common prefix: whole pages are shared, the last, partly used one is copied. Least recently used goes first.
+
+use candle_core::Result;
+
+use super::pages::PagePool;
+use super::types::PictureKey;
+use model::glm4v::Entry;
+use model::kernels::{Arena, PAGE};
+
+/// Sequences are only compared within one: a session's conversations about a picture, or about none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Namespace {
+    pub session: u64,
+    pub picture: Option<PictureKey>,
+}
+
+/// Entries with the pages that hold them.
+#[derive(Debug, Default)]
+pub struct Cached {
+    pub entries: Vec<Entry>,
+    pub pages: Vec<u32>,
+}
+
+struct Stored {
+    /// `None`: the beginning of every conversation about the picture, up to the picture's end.
+    session: Option<u64>,
+    /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
+    conversation: Option<u64>,
+    picture: Option<PictureKey>,
+    cached: Cached,
+    last_used: u64,
+}
+
+impl Stored {
+    fn serves(&self, namespace: Namespace) -> bool {
+        self.picture == namespace.picture && self.session.is_none_or(|s| s == namespace.session)
+    }
+}
+
+pub struct PrefixCache {
+    pool: PagePool,
+    stored: Vec<Stored>,
+    clock: u64,
+    /// With the cache off, only pictures are kept.
+    conversations: bool,
+}
+
+impl PrefixCache {
+    pub fn new(pages: usize, conversations: bool) -> Self {
+        PrefixCache {
+            pool: PagePool::new(pages),
+            stored: Vec::new(),
+            clock: 0,
+            conversations,
+        }
+    }
+
+    /// Pages in use, by running sequences or kept ones.
+    pub fn used_pages(&self) -> usize {
+        self.pool.used()
+    }
+
+    /// Starts a sequence with the longest known prefix of `entries`, the last of which is always left to compute.
+    pub fn begin(
+        &mut self,
+        namespace: Namespace,
+        entries: &[Entry],
+        arena: &Arena,
+    ) -> Result<Cached> {
+        let most = entries.len().saturating_sub(1);
+        let common = |stored: &Stored| {
+            let pairs = stored.cached.entries.iter().zip(&entries[..most]);
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        let best = (0..self.stored.len())
+            .filter(|i| self.stored[*i].serves(namespace))
+            .map(|i| (common(&self.stored[i]), i))
+            .max_by_key(|(common, i)| (*common, std::cmp::Reverse(*i)));
+        let Some((common, i)) = best.filter(|(common, _)| *common > 0) else {
+            return Ok(Cached::default());
+        };
+        self.clock += 1;
+        self.stored[i].last_used = self.clock;
+        let (whole, part) = (common / PAGE, common % PAGE);
+        let mut pages = self.stored[i].cached.pages[..whole].to_vec();
+        self.pool.share(&pages);
+        let mut reused = whole * PAGE;
+        if part > 0 {
+            let from = self.stored[i].cached.pages[whole];
+            // Held while a page is found, which may drop the sequence it belongs to.
+            self.pool.share(&[from]);
+            // With no page to be had, the part is computed again.
+            if let Ok(to) = self.take() {
+                pages.push(to);
+                if let Err(e) = arena.copy_page(from, to) {
+                    self.pool.release(&[from]);
+                    self.pool.release(&pages);
+                    return Err(e);
+                }
+                reused = common;
+            }
+            self.pool.release(&[from]);
+        }
+        Ok(Cached {
+            entries: entries[..reused].to_vec(),
+            pages,
+        })
+    }
+
+    /// Makes room for `entries` in all.
+    pub fn grow(&mut self, pages: &mut Vec<u32>, entries: usize) -> Result<()> {
+        while pages.len() * PAGE < entries {
+            pages.push(self.take()?);
+        }
+        Ok(())
+    }
+
+    /// Keeps a sequence that ran, for the next question of its conversation.
+    pub fn keep(&mut self, namespace: Namespace, conversation: u64, cached: Cached) {
+        if !self.conversations {
+            return self.pool.release(&cached.pages);
+        }
+        self.store(Stored {
+            session: Some(namespace.session),
+            conversation: Some(conversation),
+            picture: namespace.picture,
+            cached,
+            last_used: 0,
+        });
+    }
+
+    /// Keeps the beginning of every conversation about a picture.
+    pub fn keep_picture(&mut self, picture: PictureKey, cached: Cached) {
+        self.store(Stored {
+            session: None,
+            conversation: None,
+            picture: Some(picture),
+            cached,
+            last_used: 0,
+        });
+    }
+
+    fn store(&mut self, new: Stored) {
+        self.clock += 1;
+        // What the new sequence begins with needs no place of its own.
+        self.drop_where(|s| {
+            s.session == new.session
+                && s.picture == new.picture
+                && new.cached.entries.starts_with(&s.cached.entries)
+        });
+        self.stored.push(Stored {
+            last_used: self.clock,
+            ..new
+        });
+    }
+
+    /// Whether the picture's beginning is there.
+    pub fn has_picture(&self, picture: PictureKey) -> bool {
+        self.stored
+            .iter()
+            .any(|s| s.session.is_none() && s.picture == Some(picture))
+    }
+
+    /// The picture was needed: it is not the next to go.
+    pub fn touch_picture(&mut self, picture: PictureKey) {
+        self.clock += 1;
+        for stored in self
+            .stored
+            .iter_mut()
+            .filter(|s| s.session.is_none() && s.picture == Some(picture))
+        {
+            stored.last_used = self.clock;
+        }
+    }
+
+    /// Frees the pages of a sequence that ends for good.
+    pub fn release(&mut self, cached: Cached) {
+        self.pool.release(&cached.pages);
+    }
+
+    pub fn forget_picture(&mut self, picture: PictureKey) {
+        self.drop_where(|s| s.picture == Some(picture));
+    }
+
+    /// What the session's own conversations about the picture left.
+    pub fn forget_talk(&mut self, session: u64, picture: PictureKey) {
+        self.drop_where(|s| s.session == Some(session) && s.picture == Some(picture));
+    }
+
+    pub fn forget_conversation(&mut self, conversation: u64) {
+        self.drop_where(|s| s.conversation == Some(conversation));
+    }
+
+    pub fn forget_session(&mut self, session: u64) {
+        self.drop_where(|s| {
+            s.session == Some(session) || s.picture.is_some_and(|p| p.scope == session)
+        });
+    }
+
+    fn drop_where(&mut self, gone: impl Fn(&Stored) -> bool) {
+        let PrefixCache { pool, stored, .. } = self;
+        stored.retain(|s| {
+            let gone = gone(s);
+            if gone {
+                pool.release(&s.cached.pages);
+            }
+            !gone
+        });
+    }
+
+    /// A free page; where none is, the least recently used sequences go until one is.
+    fn take(&mut self) -> Result<u32> {
+        loop {
+            if let Some(page) = self.pool.take() {
+                return Ok(page);
+            }
+            let oldest = (0..self.stored.len()).min_by_key(|i| self.stored[*i].last_used);
+            let Some(oldest) = oldest else {
+                candle_core::bail!("out of memory: every page of the KV cache is in use")
+            };
+            let gone = self.stored.swap_remove(oldest);
+            self.pool.release(&gone.cached.pages);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+    use model::glm4v::IMAGE;
+
+    fn arena(pages: usize) -> Arena {
+        Arena::new(pages, 1, 1, 4, DType::F32, &Device::Cpu).unwrap()
+    }
+
+    const TALK: Namespace = Namespace {
+        session: 1,
+        picture: None,
+    };
+
+    fn run(
+        cache: &mut PrefixCache,
+        namespace: Namespace,
+        entries: &[Entry],
+        arena: &Arena,
+    ) -> usize {
+        let mut cached = cache.begin(namespace, entries, arena).unwrap();
+        let reused = cached.entries.len();
+        cache.grow(&mut cached.pages, entries.len()).unwrap();
+        cached.entries = entries.to_vec();
+        cache.keep(namespace, 1, cached);
+        reused
+    }
+
+    #[test]
+    fn the_longest_common_prefix_is_reused_within_a_namespace_only() {
+        let arena = arena(16);
+        let mut cache = PrefixCache::new(16, true);
+        let first: Vec<Entry> = (0..100).collect();
+        let longer: Vec<Entry> = (0..150).collect();
+        let branch: Vec<Entry> = (0..80).chain(500..600).collect();
+        assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
+        assert_eq!(run(&mut cache, TALK, &longer, &arena), 100);
+        assert_eq!(run(&mut cache, TALK, &branch, &arena), 80);
+        assert_eq!(run(&mut cache, TALK, &branch, &arena), 179); // the last entry is always computed
+        let other = Namespace {
+            session: 2,
+            picture: None,
+        };
+        assert_eq!(run(&mut cache, other, &first, &arena), 0);
+        cache.forget_session(1);
+        assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
+        cache.drop_where(|_| true);
+        assert_eq!(cache.used_pages(), 0);
+    }
+
+    #[test]
+    fn a_forgotten_conversation_leaves_what_others_share_with_it() {
+        let arena = arena(16);
+        let mut cache = PrefixCache::new(16, true);
+        let first: Vec<Entry> = (0..2 * PAGE as Entry + 10).collect();
+        let branch: Vec<Entry> = (0..PAGE as Entry).chain(500..510).collect();
+        run(&mut cache, TALK, &first, &arena);
+        let mut other = cache.begin(TALK, &branch, &arena).unwrap();
+        assert_eq!(other.entries.len(), PAGE);
+        cache.grow(&mut other.pages, branch.len()).unwrap();
+        other.entries = branch.clone();
+        cache.keep(TALK, 2, other);
+        assert_eq!(cache.used_pages(), 4);
+        cache.forget_conversation(1);
+        assert_eq!(cache.used_pages(), 2);
+        assert_eq!(run(&mut cache, TALK, &first, &arena), PAGE);
+        cache.forget_conversation(1);
+        cache.forget_conversation(2);
+        assert_eq!(cache.used_pages(), 0);
+    }
+
+    #[test]
+    fn a_pictures_beginning_serves_every_session_that_may_see_it() {
+        let arena = arena(8);
+        let mut cache = PrefixCache::new(8, false);
+        let key = PictureKey {
+            scope: 7,
+            sha256: [1; 32],
+        };
+        let mut pages = Vec::new();
+        cache.grow(&mut pages, 70).unwrap();
+        cache.keep_picture(
+            key,
+            Cached {
+                entries: vec![IMAGE; 70],
+                pages,
+            },
+        );
+        let namespace = Namespace {
+            session: 7,
+            picture: Some(key),
+        };
+        let entries: Vec<Entry> = std::iter::repeat_n(IMAGE, 70).chain([1, 2]).collect();
+        assert_eq!(run(&mut cache, namespace, &entries, &arena), 70);
+        assert_eq!(cache.used_pages(), 2); // conversations are not kept here
+        let elsewhere = Namespace {
+            session: 7,
+            picture: Some(PictureKey { scope: 8, ..key }),
+        };
+        assert_eq!(run(&mut cache, elsewhere, &entries, &arena), 0);
+        cache.forget_session(7);
+        assert!(!cache.has_picture(key));
+        assert_eq!(cache.used_pages(), 0);
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first_and_running_sequences_stay() {
+        let arena = arena(4);
+        let mut cache = PrefixCache::new(4, true);
+        let talks: Vec<Vec<Entry>> = (0..3)
+            .map(|t| (t * 1000..t * 1000 + 60).collect())
+            .collect();
+        let mut running = cache.begin(TALK, &talks[0], &arena).unwrap();
+        cache.grow(&mut running.pages, 60).unwrap();
+        run(&mut cache, TALK, &talks[1], &arena);
+        run(&mut cache, TALK, &talks[2], &arena);
+        assert_eq!(run(&mut cache, TALK, &talks[1], &arena), 59); // used: now talks[2] is the oldest
+        assert_eq!(cache.used_pages(), 3); // its new copy took the old one's place
+        let mut more = Vec::new();
+        cache.grow(&mut more, PAGE + 1).unwrap();
+        // No page is left for a copy of the part.
+        assert_eq!(run(&mut cache, TALK, &talks[1], &arena), 0);
+        cache.drop_where(|_| true);
+        cache.grow(&mut more, 3 * PAGE).unwrap();
+        assert!(cache.grow(&mut more, 4 * PAGE).is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! Questions become tokens on a thread of their own: a long text must hold up nobody's next token.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock, Weak};
+
+use api::ErrorCode;
+use parking_lot::{Condvar, Mutex};
+
+use super::Command;
+use super::guard::{catch, panicked};
+use super::types::AskJob;
+use api::Failure;
+use api::{Asker, FairQueue};
+use api::{SamplingParams, Turn};
+use model::glm4v::{Config, Prompt, expand, positions};
+use model::text::{Sampler, Tokenizer, prompt};
+
+/// Bytes of text for each of the model's positions, beyond which a conversation is refused unread: no text that is one
+/// takes so few tokens.
+const MOST_BYTES: usize = 32;
+
+/// A question's text, and all that its tokens depend on.
+pub struct Text {
+    asker: Asker,
+    request: u64,
+    history: Vec<Turn>,
+    question: String,
+    has_picture: bool,
+    sampling: SamplingParams,
+    open: Weak<()>,
+}
+
+impl Text {
+    /// Takes the text out of a job.
+    pub fn of(job: &mut AskJob) -> Self {
+        Text {
+            asker: job.asker,
+            request: job.request,
+            history: std::mem::take(&mut job.history),
+            question: std::mem::take(&mut job.question),
+            has_picture: job.picture.is_some(),
+            sampling: job.sampling.clone(),
+            open: Arc::downgrade(&job.open),
+        }
+    }
+}
+
+/// A question as the model takes it.
+pub struct Read {
+    pub prompt: Prompt,
+    /// Tokens that the answer may have: as many as were asked for, cut to what the model's length leaves.
+    pub max_new_tokens: usize,
+    pub sampler: Sampler,
+}
+
+/// What reading takes; known once the checkpoint is open.
+pub struct Language {
+    pub tokenizer: Arc<Tokenizer>,
+    pub config: Config,
+}
+
+impl Language {
+    fn read(&self, text: Text) -> Result<Box<Read>, Failure> {
+        let positions_in_all = self.config.seq_length;
+        let full = |what: String| {
+            Failure::new(
+                ErrorCode::ContextFull,
+                format!("{what}: start a new conversation, or send a shorter history."),
+            )
+        };
+        let turns = text.history.iter();
+        let texts = turns.flat_map(|turn| [&turn.question, &turn.answer]);
+        let bytes: usize = texts.chain([&text.question]).map(String::len).sum();
+        if bytes > MOST_BYTES * positions_in_all {
+            return Err(full(format!(
+                "The conversation has {bytes} bytes, which the model's {positions_in_all} positions can't hold"
+            )));
+        }
+        let ids = prompt(
+            &self.tokenizer,
+            &text.history,
+            &text.question,
+            text.has_picture,
+        );
+        let ids = ids.map_err(|e| Failure::new(ErrorCode::Internal, e.to_string()))?;
+        let sampler = Sampler::new(&text.sampling, &ids);
+        // Without a picture nothing is one, whatever an earlier answer is made of.
+        let prompt = match text.has_picture {
+            true => expand(ids, &self.config),
+            false => Prompt {
+                entries: ids,
+                image_entries: 0,
+            },
+        };
+        let used = positions(&prompt.entries, prompt.entries.len() - 1)[0] as usize + 1;
+        if used >= positions_in_all {
+            return Err(full(format!(
+                "The conversation takes {used} of the model's {positions_in_all} positions, so there is no room for an answer"
+            )));
+        }
+        let asked = usize::try_from(text.sampling.max_new_tokens).unwrap_or(usize::MAX);
+        Ok(Box::new(Read {
+            prompt,
+            max_new_tokens: asked.min(positions_in_all - used),
+            sampler,
+        }))
+    }
+}
+
+/// Reads for a worker, which gets each question back as [`Command::Read`]. Sessions take turns.
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    line: Mutex<Line>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Line {
+    texts: FairQueue<Text>,
+    closed: bool,
+}
+
+impl Line {
+    /// Gives back the memory of what nobody waits for any more.
+    fn drop_ended(&mut self) {
+        self.texts.take_where(|text| text.open.strong_count() == 0);
+    }
+}
+
+impl Reader {
+    /// Starts the thread, which ends with the reader.
+    pub fn start(
+        number: usize,
+        language: Arc<OnceLock<Language>>,
+        commands: Sender<Command>,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let line = shared.clone();
+        std::thread::Builder::new()
+            .name(format!("reader-{number}"))
+            .spawn(move || {
+                while let Some(text) = line.next() {
+                    let request = text.request;
+                    let read = catch(|| match language.get() {
+                        Some(language) => language.read(text),
+                        None => Err(super::not_running()),
+                    });
+                    let read = read.unwrap_or_else(|what| {
+                        tracing::error!(panic = %what, "reading a question panicked");
+                        Err(panicked())
+                    });
+                    if commands.send(Command::Read { request, read }).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Reader { shared })
+    }
+
+    /// Reads it when it is its turn, unless the question is over by then.
+    pub fn read(&self, text: Text) {
+        let mut line = self.shared.line.lock();
+        line.drop_ended();
+        line.texts.push(text.asker, text);
+        drop(line);
+        self.shared.news.notify_one();
+    }
+}
+
+#[cfg(test)]
+impl Reader {
+    /// Texts in line.
+    pub fn waiting(&self) -> usize {
+        self.shared.line.lock().texts.len()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.line.lock().closed = true;
+        self.shared.news.notify_one();
+    }
+}
+
+impl Shared {
+    /// The next text, once there is one; none once the reader is gone.
+    fn next(&self) -> Option<Text> {
+        let mut line = self.line.lock();
+        loop {
+            if line.closed {
+                return None;
+            }
+            line.drop_ended();
+            if let Some(text) = line.texts.pop(|_| true) {
+                return Some(text);
+            }
+            self.news.wait(&mut line);
+        }
+    }
+}

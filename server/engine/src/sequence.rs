@@ -1,0 +1,266 @@
+//! A question on its way to its answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{AnswerTimings, FinishReason, Usage};
+
+use super::prefix::{Cached, Namespace};
+use super::reading::Read;
+use super::types::{AskJob, Event, EventSink, PictureKey};
+use api::Asker;
+use api::Failure;
+use model::glm4v::Entry;
+use model::text::{AnswerStream, Sampler};
+
+/// A question and what has been generated for it. While it waits it holds no slot and no page.
+pub struct Sequence {
+    pub asker: Asker,
+    pub conversation: u64,
+    pub request: u64,
+    pub picture: Option<PictureKey>,
+    pub events: Arc<dyn EventSink>,
+    pub deadline: Instant,
+    /// The prompt's cache entries, once it is read, then the answer's.
+    pub entries: Vec<Entry>,
+    prompt_entries: usize,
+    image_entries: usize,
+    /// Tokens of the answer so far, the stop token included.
+    tokens: usize,
+    max_new_tokens: usize,
+    sampler: Sampler,
+    stream: AnswerStream,
+    /// It ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a step.
+    pub suspect: bool,
+    /// The queue position last told.
+    pub told: Option<Option<usize>>,
+    /// `Usage::cached_tokens`, from the first time that it ran.
+    cached_tokens: Option<usize>,
+    times: Times,
+    /// See [`AskJob::open`].
+    _open: Arc<()>,
+}
+
+struct Times {
+    received: Instant,
+    /// When the picture stopped being what it waits for.
+    picture: Option<Instant>,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    first_text: Option<Instant>,
+}
+
+/// What a new token means.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    Continue,
+    Finished(FinishReason),
+}
+
+impl Sequence {
+    /// A question whose text is still being read.
+    pub fn new(job: AskJob, stream: AnswerStream) -> Self {
+        Sequence {
+            asker: job.asker,
+            conversation: job.conversation,
+            request: job.request,
+            picture: job.picture,
+            suspect: false,
+            events: job.events,
+            deadline: job.deadline,
+            entries: Vec::new(),
+            prompt_entries: 0,
+            image_entries: 0,
+            tokens: 0,
+            max_new_tokens: 0,
+            sampler: Sampler::new(&job.sampling, &[]),
+            stream,
+            told: None,
+            cached_tokens: None,
+            _open: job.open,
+            times: Times {
+                received: job.received,
+                picture: None,
+                started: None,
+                first_token: None,
+                first_text: None,
+            },
+        }
+    }
+
+    /// Its text was read.
+    pub fn read(&mut self, read: Read) {
+        self.prompt_entries = read.prompt.entries.len();
+        self.image_entries = read.prompt.image_entries;
+        self.entries = read.prompt.entries;
+        self.max_new_tokens = read.max_new_tokens;
+        self.sampler = read.sampler;
+    }
+
+    pub fn is_read(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    pub fn namespace(&self) -> Namespace {
+        Namespace {
+            session: self.asker.session,
+            picture: self.picture,
+        }
+    }
+
+    pub fn has_started(&self) -> bool {
+        self.times.started.is_some()
+    }
+
+    /// How long it has had a slot, paused or not.
+    pub fn running_for(&self) -> Option<Duration> {
+        self.times.started.map(|at| at.elapsed())
+    }
+
+    /// There is no picture to wait for.
+    pub fn picture_was_ready(&mut self) {
+        self.times.picture = Some(self.times.received);
+    }
+
+    /// The picture is there: from now on it waits for its turn.
+    pub fn picture_ready(&mut self) {
+        self.times.picture.get_or_insert_with(Instant::now);
+    }
+
+    /// It got a slot, with `cached` entries computed before.
+    pub fn start(&mut self, cached: usize) {
+        if self.times.started.is_none() {
+            self.times.started = Some(Instant::now());
+            self.cached_tokens = Some(cached);
+            self.events.event(Event::Started {
+                request: self.request,
+            });
+        }
+    }
+
+    /// Tells the position in the queue where it is news: `None` while it waits for its picture.
+    pub fn tell_position(&mut self, position: Option<usize>) {
+        let news = match (self.told, position) {
+            (None, _) => true,
+            (Some(None), Some(_)) => true,
+            (Some(Some(old)), Some(new)) => new < old,
+            (Some(_), None) => false,
+        };
+        if news && !self.has_started() {
+            self.told = Some(position);
+            self.events.event(Event::Queued {
+                request: self.request,
+                position,
+            });
+        }
+    }
+
+    /// Chooses the next token from its scores and sends what can be shown of it.
+    pub fn accept(&mut self, logits: &mut [f32], eos: &[u32]) -> Result<Next, Failure> {
+        let token = self
+            .sampler
+            .sample(logits)
+            .map_err(|e| Failure::new(api::ErrorCode::WorkerFailed, e.to_string()))?;
+        self.times.first_token.get_or_insert_with(Instant::now);
+        self.tokens += 1;
+        if eos.contains(&token) {
+            return Ok(Next::Finished(FinishReason::Stop));
+        }
+        self.entries.push(token);
+        let text = self.stream.push(token);
+        self.send(text);
+        if self.stream.is_stopped() {
+            return Ok(Next::Finished(FinishReason::Stop));
+        }
+        if self.tokens >= self.max_new_tokens {
+            return Ok(Next::Finished(FinishReason::Length));
+        }
+        Ok(Next::Continue)
+    }
+
+    fn send(&mut self, text: String) {
+        if !text.is_empty() {
+            self.times.first_text.get_or_insert_with(Instant::now);
+            self.events.event(Event::Token {
+                request: self.request,
+                text,
+            });
+        }
+    }
+
+    /// Ends the answer: sends what was held back, then `Done`.
+    pub fn finish(mut self, reason: FinishReason) {
+        let rest = self.stream.finish();
+        self.send(rest);
+        let answer_ids = self.entries[self.prompt_entries..].to_vec();
+        let usage = Usage {
+            prompt_tokens: self.prompt_entries as u64,
+            image_tokens: self.image_entries as u64,
+            cached_tokens: self.cached_tokens.unwrap_or(0) as u64,
+            completion_tokens: self.tokens as u64,
+        };
+        let timings = self
+            .times
+            .summary(Instant::now(), self.picture.is_some(), self.tokens);
+        self.events.event(Event::Done {
+            request: self.request,
+            finish_reason: reason,
+            usage,
+            timings,
+            answer_ids,
+        });
+    }
+
+    pub fn fail(self, error: Failure) {
+        self.events.event(Event::Failed {
+            request: self.request,
+            error,
+        });
+    }
+}
+
+impl Times {
+    fn summary(&self, now: Instant, has_picture: bool, tokens: usize) -> AnswerTimings {
+        let ms =
+            |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
+        // What never happened took all the time there was before it, or none after.
+        let started = self.started.unwrap_or(now);
+        let picture = match self.picture {
+            Some(at) => at.min(started),
+            None if has_picture => started,
+            None => self.received,
+        };
+        let first = self.first_token.unwrap_or(now);
+        let decode_ms = ms(first, now);
+        AnswerTimings {
+            image_wait_ms: ms(self.received, picture),
+            queue_ms: ms(picture.max(self.received), started),
+            prefill_ms: ms(started, first),
+            first_token_ms: ms(self.received, self.first_text.unwrap_or(first)),
+            decode_ms,
+            total_ms: ms(self.received, now),
+            tokens_per_second: match tokens {
+                0 | 1 => 0.0,
+                n => (n - 1) as f64 / (decode_ms / 1e3).max(1e-9),
+            },
+        }
+    }
+}
+
+/// A sequence in a slot, with the part of its entries that is in the cache.
+pub struct Running {
+    pub sequence: Sequence,
+    pub cached: Cached,
+}
+
+impl Running {
+    /// Entries that the next forward passes must compute; the last one's scores give the next token.
+    pub fn pending(&self) -> &[Entry] {
+        &self.sequence.entries[self.cached.entries.len()..]
+    }
+
+    /// Between tokens, not in its prompt.
+    pub fn is_decoding(&self) -> bool {
+        self.pending().len() == 1 && self.sequence.times.first_token.is_some()
+    }
+}

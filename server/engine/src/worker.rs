@@ -1,0 +1,737 @@
+//! The worker: one thread that owns the model and decides, between tokens, what the device does next.
+//!
+//! Each turn of its loop: read commands, fill the slots from the queue, run one forward pass for all slots, then, while
+//! a picture waits, a slice of looking at it. With nobody decoding the slices follow each other without a break.
+
+mod looking;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use api::{ErrorCode, FinishReason};
+use candle_core::Tensor;
+
+use looking::{Looking, Picture};
+
+use super::guard::{Fault, catch, guarded, lost, panicked};
+use super::observer::{Gauges, Observer};
+use super::pace::Pace;
+use super::prefix::{Cached, PrefixCache};
+use super::reading::Read;
+use super::sequence::{Next, Running, Sequence};
+use super::types::{AskJob, Event, PictureKey};
+use super::{Command, Load, Settings};
+use api::Failure;
+use api::Pixels;
+use api::{Asker, FairQueue};
+use model::device::{device_memory, tell_memory};
+use model::glm4v::{IMAGE, Model, positions};
+use model::kernels::{Arena, Span};
+use model::text::{AnswerStream, Tokenizer, prompt};
+
+pub struct Worker {
+    model: Model,
+    tokenizer: Arc<Tokenizer>,
+    settings: Settings,
+    load: Arc<Load>,
+    arena: Arena,
+    cache: PrefixCache,
+    waiting: FairQueue<Sequence>,
+    slots: Vec<Running>,
+    pictures: HashMap<PictureKey, Picture>,
+    /// Pictures to look at, each with who asked for that.
+    line: FairQueue<(Asker, PictureKey)>,
+    looking: Option<Looking>,
+    /// The ids before a picture's vectors, as every conversation about one begins.
+    opening: Vec<u32>,
+    pace: Pace,
+    draining: bool,
+    /// Panics since the last turn that came to its end.
+    panics: usize,
+    /// When the device was last asked for its memory.
+    memory_told: Option<Instant>,
+    gauges: Gauges,
+    observer: Box<dyn Observer>,
+}
+
+impl Worker {
+    pub fn new(
+        model: Model,
+        tokenizer: Arc<Tokenizer>,
+        settings: Settings,
+        load: Arc<Load>,
+        pages: usize,
+        observer: Box<dyn Observer>,
+    ) -> candle_core::Result<Self> {
+        let ids = prompt(&tokenizer, &[], "", true).map_err(candle_core::Error::msg)?;
+        let at = ids.iter().position(|id| *id == model.config.eoi_token_id);
+        let opening = ids[..at.map_or(0, |at| at + 1)].to_vec();
+        Ok(Worker {
+            arena: model.arena(pages)?,
+            cache: PrefixCache::new(pages, settings.prefix_cache),
+            pace: Pace::default(),
+            waiting: FairQueue::default(),
+            slots: Vec::new(),
+            pictures: HashMap::new(),
+            line: FairQueue::default(),
+            looking: None,
+            opening,
+            model,
+            tokenizer,
+            settings,
+            load,
+            draining: false,
+            panics: 0,
+            memory_told: None,
+            gauges: Gauges::default(),
+            observer,
+        })
+    }
+
+    /// Serves commands until every handle is gone or the engine shuts down.
+    ///
+    /// # Errors
+    /// If the device is lost, what it said: nothing more can be computed, and what is open has to be refused.
+    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), String> {
+        /// How often paused answers are looked at again when nothing else happens.
+        const PAUSED: Duration = Duration::from_millis(20);
+        loop {
+            let busy = !self.slots.is_empty()
+                || self.looking.is_some()
+                || !self.line.is_empty()
+                || self.waiting.iter().any(|s| self.is_ready(s));
+            let command = if busy {
+                commands.try_recv().ok()
+            } else if self.waiting.is_empty() {
+                match commands.recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => return Ok(()),
+                }
+            } else {
+                match commands.recv_timeout(PAUSED) {
+                    Ok(command) => Some(command),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                }
+            };
+            if let Some(command) = command {
+                self.take(command);
+                while let Ok(command) = commands.try_recv() {
+                    self.take(command);
+                }
+            }
+            let fault = match catch(|| self.turn()) {
+                Ok(Ok(())) => None,
+                Ok(Err(fault)) => Some(fault),
+                // Not in work on the model, which is guarded for itself.
+                Err(what) => Some(Fault::Panic(what)),
+            };
+            match fault {
+                None => self.panics = 0,
+                Some(Fault::Job(_)) => {}
+                Some(Fault::Lost(what)) => return Err(what),
+                Some(Fault::Panic(what)) => self.recover(&what)?,
+            }
+            if self.draining && self.slots.is_empty() && self.waiting.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A command, whose panic ends it alone.
+    fn take(&mut self, command: Command) {
+        let (request, mut asker) = match &command {
+            Command::Ask(job) => {
+                let asker = (job.asker, job.events.clone());
+                (Some(job.request), Some(asker))
+            }
+            Command::Read { request, .. } => (Some(*request), None),
+            _ => (None, None),
+        };
+        let Err(what) = catch(|| self.command(command)) else {
+            return;
+        };
+        tracing::error!(panic = %what, "the worker panicked over a command");
+        for sequence in self.waiting.take_where(|s| Some(s.request) == request) {
+            asker = Some((sequence.asker, sequence.events));
+        }
+        if let (Some(request), Some((asker, events))) = (request, asker) {
+            self.load.leave(asker);
+            let error = panicked();
+            let _ = catch(|| events.event(Event::Failed { request, error }));
+        }
+    }
+
+    /// Refuses all that is open, and what still comes: the device is lost.
+    pub fn refuse_all(&mut self, commands: &Receiver<Command>) {
+        self.fail_all(&lost());
+        self.lose_pictures();
+        while let Ok(command) = commands.try_recv() {
+            match command {
+                Command::Ask(job) => {
+                    self.load.leave(job.asker);
+                    let (request, error) = (job.request, lost());
+                    let _ = catch(|| job.events.event(Event::Failed { request, error }));
+                }
+                Command::Forget { done, .. } | Command::ForgetConversation { done, .. } => done(),
+                _ => {}
+            }
+        }
+    }
+
+    fn fail_all(&mut self, error: &Failure) {
+        for Running { sequence, .. } in std::mem::take(&mut self.slots) {
+            let _ = catch(|| self.fail(sequence, error.clone()));
+        }
+        self.fail_waiting(error, |_| true);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Picture(job) => self.picture(job),
+            Command::Ask(job) => self.ask(job),
+            Command::Read { request, read } => self.read(request, read),
+            Command::GiveWay => self.give_way(),
+            Command::Cancel { request } => {
+                self.end_where(FinishReason::Cancelled, |s| s.request == request)
+            }
+            Command::Forget { session, key, done } => {
+                self.drop_picture(key, session);
+                done();
+            }
+            Command::ForgetConversation { conversation, done } => {
+                self.end_where(FinishReason::Cancelled, |s| s.conversation == conversation);
+                self.cache.forget_conversation(conversation);
+                done();
+            }
+            Command::EndSession { session } => {
+                self.end_where(FinishReason::Cancelled, |s| s.asker.session == session);
+                let keys: Vec<_> = self.pictures.keys().copied().collect();
+                for key in keys {
+                    self.drop_picture(key, session);
+                }
+                self.cache.forget_session(session);
+            }
+            Command::Shutdown => self.draining = true,
+        }
+    }
+
+    /// A question whose text is being read: it has its place in the line already.
+    fn ask(&mut self, job: AskJob) {
+        let picture = job.picture;
+        let stream = AnswerStream::new(self.tokenizer.clone(), job.sampling.stop.clone());
+        let mut sequence = Sequence::new(job, stream);
+        if picture.is_some_and(|key| !self.pictures.contains_key(&key)) {
+            return self.fail(sequence, gone());
+        }
+        match picture {
+            Some(key) if !self.cache.has_picture(key) => {
+                sequence.tell_position(None);
+                self.look_at(sequence.asker, key);
+            }
+            _ => sequence.picture_was_ready(),
+        }
+        self.waiting.push(sequence.asker, sequence);
+    }
+
+    /// Its text was read, unless it has ended meanwhile.
+    fn read(&mut self, request: u64, read: Result<Box<Read>, Failure>) {
+        match read {
+            Ok(read) => {
+                let mut line = self.waiting.in_order().into_iter();
+                if let Some(sequence) = line.find(|s| s.request == request) {
+                    sequence.read(*read);
+                }
+                self.tell_positions();
+            }
+            Err(error) => self.fail_waiting(&error, |s| s.request == request),
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Fault> {
+        let now = Instant::now();
+        if self
+            .waiting
+            .iter()
+            .chain(self.slots.iter().map(|r| &r.sequence))
+            .any(|s| s.deadline <= now)
+        {
+            self.end_where(FinishReason::Timeout, |s| s.deadline <= now);
+        }
+        self.yield_slots();
+        self.fill_slots()?;
+        self.tell_positions();
+        if !self.slots.is_empty() {
+            self.forward()?;
+        }
+        self.look()?;
+        self.gauge();
+        Ok(())
+    }
+
+    /// Tells the metrics how it stands.
+    fn gauge(&mut self) {
+        /// How often the driver is asked, which takes longer than everything else here.
+        const PAUSE: Duration = Duration::from_secs(1);
+        let page = self.model.page_bytes() as u64;
+        let (used, size) = (self.cache.used_pages(), self.arena.pages());
+        let due = self.memory_told.is_none_or(|at| at.elapsed() >= PAUSE);
+        if due {
+            self.memory_told = Some(Instant::now());
+        }
+        let memory = due.then(|| device_memory(self.model.device())).flatten();
+        let (waiting, running) = (self.waiting.iter().count(), self.slots.len());
+        let now = &mut self.gauges;
+        now.waiting = waiting as u64;
+        now.running = running as u64;
+        now.cache_used = used as u64 * page;
+        now.cache_size = size as u64 * page;
+        if let Some((free, size)) = memory {
+            now.memory_used = size - free;
+            now.memory_size = size;
+        }
+        self.observer.gauges(*now);
+    }
+
+    /// Ends requests wherever they are, keeping what was computed.
+    fn end_where(&mut self, reason: FinishReason, chosen: impl Fn(&Sequence) -> bool) {
+        for sequence in self.waiting.take_where(&chosen) {
+            self.load.leave(sequence.asker);
+            sequence.finish(reason);
+        }
+        for i in (0..self.slots.len()).rev() {
+            if chosen(&self.slots[i].sequence) {
+                let running = self.slots.remove(i);
+                self.finish(running, reason);
+            }
+        }
+        self.drop_unwanted();
+    }
+
+    /// Of the client that has most questions open, and of its session that has, the newest that waits ends; if it can be,
+    /// one that has said nothing yet. None does if enough were answered meanwhile.
+    fn give_way(&mut self) {
+        if self.load.has_room() {
+            return;
+        }
+        let (mut clients, mut sessions) = (HashMap::new(), HashMap::new());
+        let running = self.slots.iter().map(|running| &running.sequence);
+        for sequence in self.waiting.iter().chain(running) {
+            *clients.entry(sequence.asker.client).or_insert(0) += 1;
+            *sessions.entry(sequence.asker.session).or_insert(0) += 1;
+        }
+        let newest = self.waiting.iter().max_by_key(|s| {
+            let of_client = clients.get(&s.asker.client);
+            let of_session = sessions.get(&s.asker.session);
+            (of_client, of_session, !s.has_started(), s.request)
+        });
+        if let Some(request) = newest.map(|s| s.request) {
+            let error = self.load.gave_way();
+            self.fail_waiting(&error, |s| s.request == request);
+            self.drop_unwanted();
+        }
+    }
+
+    fn finish(&mut self, running: Running, reason: FinishReason) {
+        let sequence = &running.sequence;
+        self.cache
+            .keep(sequence.namespace(), sequence.conversation, running.cached);
+        self.load.leave(sequence.asker);
+        if let Some(took) = running.sequence.running_for() {
+            self.load.answered(took);
+        }
+        running.sequence.finish(reason);
+    }
+
+    fn fail(&mut self, sequence: Sequence, error: Failure) {
+        self.load.leave(sequence.asker);
+        sequence.fail(error);
+    }
+
+    /// Fails requests that wait. One whose telling panics is told nothing; the others are.
+    fn fail_waiting(&mut self, error: &Failure, chosen: impl Fn(&Sequence) -> bool) {
+        for sequence in self.waiting.take_where(chosen) {
+            let _ = catch(|| self.fail(sequence, error.clone()));
+        }
+    }
+
+    /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
+    fn yield_slots(&mut self) {
+        let wanted = self
+            .waiting
+            .iter()
+            .any(|s| self.is_ready(s) && !s.events.away());
+        for i in (0..self.slots.len()).rev() {
+            let events = &self.slots[i].sequence.events;
+            if events.stalled()
+                || (wanted && self.slots.len() == self.settings.max_batch && events.away())
+            {
+                let Running { sequence, cached } = self.slots.remove(i);
+                self.cache
+                    .keep(sequence.namespace(), sequence.conversation, cached);
+                self.waiting.push(sequence.asker, sequence);
+            }
+        }
+    }
+
+    fn is_ready(&self, sequence: &Sequence) -> bool {
+        is_ready(&self.cache, sequence)
+    }
+
+    /// The next that may have a slot. While a suspect waits it is next, and alone.
+    fn next_sequence(&mut self) -> Option<Sequence> {
+        if self.slots.iter().any(|r| r.sequence.suspect) {
+            return None;
+        }
+        let suspects = self
+            .waiting
+            .iter()
+            .any(|s| s.suspect && is_ready(&self.cache, s));
+        if suspects && !self.slots.is_empty() {
+            return None;
+        }
+        let Worker { waiting, cache, .. } = self;
+        let ready = |s: &Sequence| s.suspect == suspects && is_ready(cache, s);
+        waiting
+            .pop(|s| ready(s) && !s.events.away())
+            .or_else(|| waiting.pop(ready))
+    }
+
+    fn fill_slots(&mut self) -> Result<(), Fault> {
+        while self.slots.len() < self.settings.max_batch {
+            let Some(mut sequence) = self.next_sequence() else {
+                break;
+            };
+            sequence.picture_ready();
+            if let Some(key) = sequence.picture {
+                self.cache.touch_picture(key);
+            }
+            let (cache, arena) = (&mut self.cache, &self.arena);
+            let begun = guarded(|| cache.begin(sequence.namespace(), &sequence.entries, arena));
+            match begun {
+                Ok(cached) => match catch(|| sequence.start(cached.entries.len())) {
+                    Ok(()) => self.slots.push(Running { sequence, cached }),
+                    Err(what) => {
+                        tracing::error!(panic = %what, "the worker panicked over a beginning");
+                        self.cache.release(cached);
+                        self.fail(sequence, panicked());
+                    }
+                },
+                Err(Fault::Job(error)) => self.fail(sequence, error),
+                Err(Fault::Panic(what)) => {
+                    self.fail(sequence, panicked());
+                    return Err(Fault::Panic(what));
+                }
+                // Back to the others, who are all refused.
+                Err(fault) => {
+                    self.waiting.push(sequence.asker, sequence);
+                    return Err(fault);
+                }
+            }
+        }
+        if self.slots.len() == self.settings.max_batch {
+            return Ok(());
+        }
+        // A picture whose encoding was dropped to make room is looked at again.
+        let missing: Vec<_> = self
+            .waiting
+            .iter()
+            .filter_map(|s| Some((s.asker, s.picture?)))
+            .filter(|(_, key)| !self.cache.has_picture(*key))
+            .collect();
+        for (asker, key) in missing {
+            self.look_at(asker, key);
+        }
+        Ok(())
+    }
+
+    /// Tells each question how it stands; one whose telling panics ends alone.
+    fn tell_positions(&mut self) {
+        let Worker { waiting, cache, .. } = self;
+        let mut struck = Vec::new();
+        for (ahead, sequence) in waiting.in_order().into_iter().enumerate() {
+            let ready = sequence.picture.is_none_or(|key| cache.has_picture(key));
+            if let Err(what) = catch(|| sequence.tell_position(ready.then_some(ahead))) {
+                tracing::error!(panic = %what, "the worker panicked over a position");
+                struck.push(sequence.request);
+            }
+        }
+        self.fail_waiting(&panicked(), |s| struck.contains(&s.request));
+    }
+
+    /// One forward pass for every slot: a token for those that decode, a piece of the prompt for the others.
+    fn forward(&mut self) -> Result<(), Fault> {
+        let decoding = self.slots.iter().any(Running::is_decoding);
+        let piece = if decoding {
+            self.pace.prompt_rows()
+        } else {
+            (Pace::PREFILL / self.slots.len()).max(1)
+        };
+        let all: Vec<usize> = (0..self.slots.len()).collect();
+        let mut results = Vec::with_capacity(all.len());
+        match self.pass(&all, piece) {
+            Ok(logits) => results.extend(logits.into_iter().map(Ok)),
+            // One of several failed: each alone, so that the fault stays with its own.
+            Err(Fault::Job(_)) if all.len() > 1 => {
+                for i in all {
+                    match self.pass(&[i], piece) {
+                        Ok(mut logits) => results.push(Ok(logits.remove(0))),
+                        Err(Fault::Job(error)) => results.push(Err(error)),
+                        Err(fault) => return Err(fault),
+                    }
+                }
+            }
+            Err(Fault::Job(error)) => results.push(Err(error)),
+            Err(fault) => return Err(fault),
+        }
+        for (i, result) in results.into_iter().enumerate().rev() {
+            let eos = self.model.config.eos_token_id.as_slice();
+            let sequence = &mut self.slots[i].sequence;
+            sequence.suspect = false;
+            let next = match result {
+                Ok(None) => continue,
+                Ok(Some(mut logits)) => {
+                    catch(|| sequence.accept(&mut logits, eos)).unwrap_or_else(|what| {
+                        tracing::error!(panic = %what, "the worker panicked over a token");
+                        Err(panicked())
+                    })
+                }
+                Err(error) => Err(error),
+            };
+            match next {
+                Ok(Next::Continue) => {}
+                Ok(Next::Finished(reason)) => {
+                    let running = self.slots.remove(i);
+                    self.finish(running, reason);
+                }
+                Err(error) => {
+                    let Running { sequence, cached } = self.slots.remove(i);
+                    self.cache.release(cached);
+                    self.fail(sequence, error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the next entries of some slots, at most `piece` each. For each slot, the scores of its next token once
+    /// all its entries are computed.
+    fn pass(&mut self, slots: &[usize], piece: usize) -> Result<Vec<Option<Vec<f32>>>, Fault> {
+        let started = Instant::now();
+        let mut ids = Vec::new();
+        let mut spans = Vec::new();
+        let mut places = Vec::new();
+        for i in slots {
+            let Running { sequence, cached } = &mut self.slots[*i];
+            let start = cached.entries.len();
+            let len = piece.min(sequence.entries.len() - start);
+            let new = &sequence.entries[start..start + len];
+            if new.contains(&IMAGE) {
+                let message = "The picture left the cache while it was needed: ask again.";
+                return Err(Fault::Job(
+                    Failure::new(ErrorCode::Internal, message).retry_after(0.0),
+                ));
+            }
+            ids.extend_from_slice(new);
+            places.extend_from_slice(&positions(&sequence.entries[..start + len], start));
+            self.cache.grow(&mut cached.pages, start + len)?;
+            spans.push(Span {
+                start,
+                len,
+                pages: cached.pages.clone(),
+            });
+        }
+        let last: Vec<usize> = slots
+            .iter()
+            .zip(&spans)
+            .enumerate()
+            .filter(|(_, (i, span))| {
+                span.start + span.len == self.slots[**i].sequence.entries.len()
+            })
+            .map(|(row, _)| row)
+            .collect();
+        let lens: Vec<usize> = spans.iter().map(|s| s.len).collect();
+        let (model, arena) = (&self.model, &self.arena);
+        let logits = guarded(|| {
+            #[cfg(test)]
+            super::faults::strike("answer", &ids)?;
+            model.next(&ids, spans, &places, arena, &last)
+        })?;
+        for (i, len) in slots.iter().zip(&lens) {
+            let Running { sequence, cached } = &mut self.slots[*i];
+            let start = cached.entries.len();
+            cached
+                .entries
+                .extend_from_slice(&sequence.entries[start..start + len]);
+        }
+        let (took, decode) = (started.elapsed(), lens.iter().all(|len| *len == 1));
+        self.pace.forward(took, ids.len(), decode);
+        self.observer.forward(took, slots.len(), decode);
+        let mut results = vec![None; slots.len()];
+        for (row, logits) in last.into_iter().zip(logits) {
+            results[row] = Some(logits);
+        }
+        Ok(results)
+    }
+
+    /// After a panic nothing in the cache is trusted: it starts anew, and what ran is computed again. What ran alone is
+    /// the cause and fails; of several, each runs alone next, so that the cause is found.
+    ///
+    /// # Errors
+    /// If that can't be done: the device's memory is not to be had.
+    fn recover(&mut self, what: &str) -> Result<(), String> {
+        /// Panics in a row that no single job can be blamed for, before everything open is given up.
+        const MOST: usize = 8;
+        tracing::error!(panic = %what, "the worker panicked and starts its cache anew");
+        self.panics += 1;
+        if self.panics > MOST {
+            self.fail_all(&panicked());
+            self.panics = 0;
+        }
+        let running = std::mem::take(&mut self.slots);
+        let alone = running.len() == 1;
+        for mut sequence in running.into_iter().map(|running| running.sequence) {
+            if alone {
+                let _ = catch(|| self.fail(sequence, panicked()));
+            } else {
+                sequence.suspect = true;
+                self.waiting.push(sequence.asker, sequence);
+            }
+        }
+        self.renew_cache().map_err(|e| e.to_string())
+    }
+
+    /// An empty cache. Encoded pictures are looked at again when they are needed, one being looked at at once.
+    fn renew_cache(&mut self) -> candle_core::Result<()> {
+        self.look_anew();
+        let pages = self.arena.pages();
+        self.cache = PrefixCache::new(pages, self.settings.prefix_cache);
+        // The old memory goes before the new is taken: the device has no room for both.
+        self.arena = self.model.arena(1)?;
+        self.arena = self.model.arena(pages)?;
+        Ok(())
+    }
+
+    /// Runs everything once that will be served, so that the first user is as fast as the tenth.
+    pub fn warm_up(&mut self) -> candle_core::Result<()> {
+        let c = &self.model.config;
+        let size = c.vision_config.image_size;
+        let device = self.model.device();
+        self.model.reserve_memory()?;
+        tell_memory(device, "with the KV cache, and reserved");
+        let pixels = Pixels::new(size as u32, vec![128; 3 * size * size]);
+        if device.is_cuda() {
+            // It measures its products at first.
+            look_at(&self.model, &pixels, &mut Pace::default(), false)?;
+        }
+        let vectors = look_at(&self.model, &pixels, &mut self.pace, false)?;
+        tell_memory(device, "after a picture");
+        let rows = vectors.dim(0)?;
+        let mut pages = Vec::new();
+        for _ in 0..self.settings.max_batch {
+            let mut own = Vec::new();
+            self.cache.grow(&mut own, rows + 8)?;
+            pages.push(own);
+        }
+        let span = |start, len, slot: usize| Span {
+            start,
+            len,
+            pages: pages[slot].clone(),
+        };
+        let places: Vec<u32> = (0..rows as u32).collect();
+        // Slices of other work are cut by what is measured here from the first one on; a card measures its products at first.
+        for _ in 0..if device.is_cuda() { 2 } else { 1 } {
+            device.synchronize()?;
+            let started = Instant::now();
+            let spans = vec![span(0, rows, 0)];
+            self.model
+                .forward(vectors.clone(), spans, &places, &self.arena, &[])?;
+            device.synchronize()?;
+            let layers = self.model.decoder.layers();
+            self.pace.prefilled(started.elapsed(), rows, layers, layers);
+        }
+        tell_memory(device, "after its prefill");
+        // A card's products are measured for each size of question.
+        let lens: &[usize] = match device.is_cuda() {
+            true => &[128, 64, 32, 16, 4, 1],
+            false => &[4, 1],
+        };
+        for batch in 1..=self.settings.max_batch {
+            for &len in lens.iter().filter(|len| **len <= rows) {
+                for turn in 0..3 {
+                    let started = Instant::now();
+                    let ids = vec![0; batch * len];
+                    let places: Vec<u32> = (0..batch).flat_map(|_| 0..len as u32).collect();
+                    let spans = (0..batch).map(|slot| span(0, len, slot)).collect();
+                    let all: Vec<usize> = (0..batch).collect();
+                    self.model.next(&ids, spans, &places, &self.arena, &all)?;
+                    if (batch, len, turn) == (1, 1, 2) {
+                        self.pace.forward(started.elapsed(), 1, true);
+                    }
+                }
+                tell_memory(device, &format!("after {batch} × {len} tokens"));
+            }
+        }
+        for pages in pages {
+            self.cache.release(Cached {
+                entries: vec![],
+                pages,
+            });
+        }
+        if device.is_cuda() {
+            // The sizes of products beside somebody who decodes.
+            look_at(&self.model, &pixels, &mut self.pace, true)?;
+        }
+        Ok(())
+    }
+
+    /// From now on nobody waits for anything to be measured.
+    pub fn settle(&self) -> candle_core::Result<()> {
+        #[cfg(feature = "cuda")]
+        if self.model.device().is_cuda() {
+            return model::kernels::cuda::stop_measuring(self.model.device());
+        }
+        Ok(())
+    }
+}
+
+/// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `pace` what each
+/// took.
+fn look_at(
+    model: &Model,
+    pixels: &Pixels,
+    pace: &mut Pace,
+    sliced: bool,
+) -> candle_core::Result<Tensor> {
+    let vision = &model.vision;
+    let mut encoding = vision.start(pixels)?;
+    loop {
+        let (started, kind) = (Instant::now(), encoding.kind());
+        let most = match sliced {
+            true => pace.vision_rows(kind, vision.rows(&encoding)),
+            false => Pace::WHOLE,
+        };
+        let step = vision.step(&mut encoding, most)?;
+        model.device().synchronize()?;
+        pace.vision(kind, started.elapsed(), step.rows);
+        if let Some(vectors) = step.vectors {
+            return Ok(vectors);
+        }
+    }
+}
+
+/// Whether nothing but a slot is missing.
+fn is_ready(cache: &PrefixCache, sequence: &Sequence) -> bool {
+    sequence.is_read()
+        && !sequence.events.stalled()
+        && sequence.picture.is_none_or(|key| cache.has_picture(key))
+}
+
+fn gone() -> Failure {
+    Failure::new(
+        ErrorCode::ImageGone,
+        "The picture was forgotten before the answer: send it again.",
+    )
+}

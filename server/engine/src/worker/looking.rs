@@ -1,0 +1,394 @@
+//! The worker's pictures: who holds them, which is looked at next, and looking at it, slice by slice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::EncodeTimings;
+use candle_core::Tensor;
+
+use super::{Worker, gone};
+use crate::guard::{Fault, catch, guarded, lost, panicked};
+use crate::pace::Pace;
+use crate::prefix::Cached;
+use crate::sequence::Running;
+use crate::types::{Event, EventSink, PictureJob, PictureKey};
+use api::Asker;
+use api::Pixels;
+use model::glm4v::{Encoding, Entry, Pass, expand, positions};
+use model::kernels::{Mark, Span};
+
+/// A picture that some session holds.
+pub(super) struct Picture {
+    pixels: Arc<Pixels>,
+    since: Instant,
+    holders: Vec<Holder>,
+}
+
+/// A session that holds a picture.
+struct Holder {
+    session: u64,
+    events: Arc<dyn EventSink>,
+    /// It waits to hear that the picture is encoded.
+    waits: bool,
+}
+
+/// A picture being looked at.
+pub(super) struct Looking {
+    asker: Asker,
+    key: PictureKey,
+    started: Instant,
+    vision_ms: f64,
+    stage: Stage,
+}
+
+enum Stage {
+    Vision {
+        encoding: Encoding,
+        /// What a card was asked for before the last stage: it is never more than two behind, so that no question has to wait
+        /// for the whole tower.
+        behind: Option<Mark>,
+    },
+    /// The vectors of the whole opening, of which `cached` holds the first entries.
+    Prefill {
+        x: Tensor,
+        entries: Vec<Entry>,
+        cached: Cached,
+        /// What is computed of them now, and how many entries that is.
+        pass: Option<(Pass, usize)>,
+    },
+}
+
+impl Worker {
+    pub(super) fn picture(&mut self, job: PictureJob) {
+        let PictureJob {
+            asker,
+            key,
+            pixels,
+            events,
+        } = job;
+        let picture = self.pictures.entry(key).or_insert_with(|| Picture {
+            pixels,
+            since: Instant::now(),
+            holders: Vec::new(),
+        });
+        let encoded = self.cache.has_picture(key);
+        picture
+            .holders
+            .retain(|holder| holder.session != asker.session);
+        picture.holders.push(Holder {
+            session: asker.session,
+            events: events.clone(),
+            waits: !encoded,
+        });
+        if encoded {
+            let tokens = self.model.config.image_tokens();
+            events.event(Event::Encoded {
+                key,
+                tokens,
+                timings: EncodeTimings::default(),
+                cached: true,
+            });
+            return;
+        }
+        if self.settings.eager_encode {
+            self.look_at(asker, key);
+        }
+    }
+
+    /// Puts a picture in the line, once.
+    pub(super) fn look_at(&mut self, asker: Asker, key: PictureKey) {
+        let looking = self.looking.as_ref().is_some_and(|l| l.key == key);
+        if !looking && !self.line.iter().any(|(_, k)| *k == key) {
+            self.line.push(asker, (asker, key));
+        }
+    }
+
+    /// Pictures that are looked at for questions alone leave with the last that waited for them.
+    pub(super) fn drop_unwanted(&mut self) {
+        if self.settings.eager_encode {
+            return;
+        }
+        let Worker { line, waiting, .. } = self;
+        let unwanted = |key: &PictureKey| !waiting.iter().any(|s| s.picture == Some(*key));
+        line.take_where(|(_, key)| unwanted(key));
+        if self.looking.as_ref().is_some_and(|l| unwanted(&l.key)) {
+            self.stop_looking();
+        }
+    }
+
+    /// Drops a picture for one session; entirely, if no other holds it.
+    pub(super) fn drop_picture(&mut self, key: PictureKey, session: u64) {
+        let Some(picture) = self.pictures.get_mut(&key) else {
+            return;
+        };
+        picture.holders.retain(|holder| holder.session != session);
+        if picture.holders.is_empty() {
+            self.pictures.remove(&key);
+            self.line.take_where(|(_, k)| *k == key);
+            if self.looking.as_ref().is_some_and(|l| l.key == key) {
+                self.stop_looking();
+            }
+            self.cache.forget_picture(key);
+        } else {
+            self.cache.forget_talk(session, key);
+        }
+        self.fail_waiting(&gone(), |s| {
+            s.asker.session == session && s.picture == Some(key)
+        });
+    }
+
+    pub(super) fn stop_looking(&mut self) {
+        if let Some(Looking {
+            stage: Stage::Prefill { cached, .. },
+            ..
+        }) = self.looking.take()
+        {
+            self.cache.release(cached);
+        }
+    }
+
+    /// A slice of looking at a picture: a good half of a decode step while others decode, else a whole stage.
+    pub(super) fn look(&mut self) -> Result<(), Fault> {
+        let decoding = self.slots.iter().any(Running::is_decoding);
+        if self.looking.is_some() {
+            return self.look_on(decoding);
+        }
+        // First those that a question waits for.
+        let Worker { line, waiting, .. } = self;
+        let wanted = |key: &PictureKey| waiting.iter().any(|s| s.picture == Some(*key));
+        let next = line.pop(|(_, key)| wanted(key));
+        match next.or_else(|| line.pop(|_| true)) {
+            Some((asker, key)) => self.begin_looking(asker, key),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_looking(&mut self, asker: Asker, key: PictureKey) -> Result<(), Fault> {
+        let Some(picture) = self.pictures.get(&key) else {
+            // Nobody holds it any more, so that nobody's question can wait for it.
+            self.fail_waiting(&gone(), |s| s.picture == Some(key));
+            return Ok(());
+        };
+        let started = Instant::now();
+        let pixels = picture.pixels.clone();
+        let vision = &self.model.vision;
+        let begun = guarded(|| {
+            #[cfg(test)]
+            crate::faults::strike("picture", &[])?;
+            vision.start(&pixels)
+        });
+        match begun {
+            Ok(encoding) => {
+                self.looking = Some(Looking {
+                    asker,
+                    key,
+                    started,
+                    vision_ms: 0.0,
+                    stage: Stage::Vision {
+                        encoding,
+                        behind: None,
+                    },
+                });
+                Ok(())
+            }
+            Err(fault) => self.looking_failed(key, fault),
+        }
+    }
+
+    fn look_on(&mut self, decoding: bool) -> Result<(), Fault> {
+        let Some(mut looking) = self.looking.take() else {
+            return Ok(());
+        };
+        let started = Instant::now();
+        let key = looking.key;
+        match &mut looking.stage {
+            Stage::Vision { encoding, behind } => {
+                let kind = encoding.kind();
+                let most = if decoding {
+                    self.pace
+                        .vision_rows(kind, self.model.vision.rows(encoding))
+                } else {
+                    Pace::WHOLE
+                };
+                let (model, opening) = (&self.model, &self.opening);
+                let step = guarded(|| {
+                    let step = model.vision.step(encoding, most)?;
+                    let here = Mark::set(model.device())?;
+                    if decoding || step.vectors.is_some() {
+                        here.wait()?;
+                    } else if let Some(before) = behind.replace(here) {
+                        before.wait()?;
+                    }
+                    let Some(vectors) = step.vectors else {
+                        return Ok((step.rows, None));
+                    };
+                    // The tokens before the picture, then its vectors with begin and end.
+                    let before = model.decoder.embed(&opening[..opening.len() - 3])?;
+                    Ok((step.rows, Some(Tensor::cat(&[&before, &vectors], 0)?)))
+                });
+                let (rows, x) = match step {
+                    Ok(done) => done,
+                    Err(fault) => return self.looking_failed(key, fault),
+                };
+                if decoding {
+                    self.pace.vision(kind, started.elapsed(), rows);
+                }
+                if let Some(x) = x {
+                    looking.vision_ms = looking.started.elapsed().as_secs_f64() * 1e3;
+                    looking.stage = Stage::Prefill {
+                        x,
+                        entries: expand(self.opening.clone(), &self.model.config).entries,
+                        cached: Cached::default(),
+                        pass: None,
+                    };
+                }
+                self.looking = Some(looking);
+            }
+            Stage::Prefill {
+                x,
+                entries,
+                cached,
+                pass,
+            } => {
+                let start = cached.entries.len();
+                let left = (entries.len() - start).min(Pace::PREFILL);
+                let (model, arena) = (&self.model, &self.arena);
+                let all = model.decoder.layers();
+                let len = match &pass {
+                    Some((_, len)) => *len,
+                    None if decoding => self.pace.prefill_rows(left, all),
+                    None => left,
+                };
+                let layers = match decoding {
+                    true => self.pace.prefill_layers(len, all),
+                    false => all,
+                };
+                let places = positions(&entries[..start + len], start);
+                let grown = self.cache.grow(&mut cached.pages, start + len);
+                let under_way = pass.take();
+                let before = under_way.as_ref().map_or(0, |(pass, _)| pass.layers());
+                let done = grown.map_err(Fault::from).and_then(|()| {
+                    guarded(|| {
+                        #[cfg(test)]
+                        crate::faults::strike("picture", &[])?;
+                        let under_way = match under_way {
+                            Some((under_way, _)) => under_way,
+                            None => {
+                                let span = Span {
+                                    start,
+                                    len,
+                                    pages: cached.pages.clone(),
+                                };
+                                model.begin(
+                                    x.narrow(0, start, len)?.contiguous()?,
+                                    vec![span],
+                                    &places,
+                                )?
+                            }
+                        };
+                        let (under_way, done) = model.go_on(under_way, layers, arena)?;
+                        model.device().synchronize()?;
+                        Ok((!done).then_some(under_way))
+                    })
+                });
+                let under_way = match done {
+                    Ok(under_way) => under_way,
+                    Err(fault) => {
+                        self.cache.release(std::mem::take(cached));
+                        return self.looking_failed(key, fault);
+                    }
+                };
+                let computed = layers.min(all - before);
+                self.pace.prefilled(started.elapsed(), len, computed, all);
+                if let Some(under_way) = under_way {
+                    *pass = Some((under_way, len));
+                    self.looking = Some(looking);
+                    return Ok(());
+                }
+                cached
+                    .entries
+                    .extend_from_slice(&entries[start..start + len]);
+                if cached.entries.len() < entries.len() {
+                    self.looking = Some(looking);
+                    return Ok(());
+                }
+                let cached = std::mem::take(cached);
+                self.looked(key, cached, looking.started, looking.vision_ms);
+            }
+        }
+        Ok(())
+    }
+
+    fn looked(&mut self, key: PictureKey, cached: Cached, started: Instant, vision_ms: f64) {
+        self.cache.keep_picture(key, cached);
+        let Some(picture) = self.pictures.get_mut(&key) else {
+            return;
+        };
+        let timings = EncodeTimings {
+            queue_ms: (started - picture.since).as_secs_f64() * 1e3,
+            vision_ms,
+            prefill_ms: started.elapsed().as_secs_f64() * 1e3 - vision_ms,
+        };
+        let tokens = self.model.config.image_tokens();
+        for holder in picture.holders.iter_mut().filter(|holder| holder.waits) {
+            holder.waits = false;
+            holder.events.event(Event::Encoded {
+                key,
+                tokens,
+                timings,
+                cached: false,
+            });
+        }
+        for sequence in self.waiting.in_order() {
+            if sequence.picture == Some(key) {
+                sequence.picture_ready();
+            }
+        }
+    }
+
+    /// Ends a picture's encoding and whoever waits for it; a panic in it costs the others their cache, no more.
+    fn looking_failed(&mut self, key: PictureKey, fault: Fault) -> Result<(), Fault> {
+        self.looking = None;
+        let error = match fault {
+            Fault::Job(error) => error,
+            Fault::Lost(_) => return Err(fault),
+            Fault::Panic(what) => {
+                tracing::error!(panic = %what, "the worker panicked over a picture and starts its cache anew");
+                for Running { sequence, .. } in std::mem::take(&mut self.slots) {
+                    self.waiting.push(sequence.asker, sequence);
+                }
+                self.renew_cache().map_err(|e| Fault::Lost(e.to_string()))?;
+                panicked()
+            }
+        };
+        if let Some(picture) = self.pictures.remove(&key) {
+            // Those too that heard of it long ago: it had left the cache and can't be had again.
+            for holder in picture.holders {
+                holder.events.event(Event::PictureFailed {
+                    key,
+                    error: error.clone(),
+                });
+            }
+        }
+        self.fail_waiting(&error, |s| s.picture == Some(key));
+        Ok(())
+    }
+
+    /// What was being looked at is looked at again, first.
+    pub(super) fn look_anew(&mut self) {
+        if let Some(looking) = self.looking.take() {
+            self.line
+                .push_first(looking.asker, (looking.asker, looking.key));
+        }
+    }
+
+    /// Drops all pictures and tells whoever holds one: the device is lost.
+    pub(super) fn lose_pictures(&mut self) {
+        for (key, picture) in std::mem::take(&mut self.pictures) {
+            for holder in picture.holders {
+                let error = lost();
+                let _ = catch(|| holder.events.event(Event::PictureFailed { key, error }));
+            }
+        }
+    }
+}

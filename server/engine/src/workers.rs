@@ -1,0 +1,177 @@
+//! Several workers, one for each device: which session is whose, and what they come to together.
+
+use std::collections::HashMap;
+use std::sync::{Arc, mpsc};
+
+use api::State;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::reading::Reader;
+use super::{Command, Load, Status};
+
+/// The way to a worker.
+pub struct Handle {
+    pub commands: mpsc::Sender<Command>,
+    pub load: Arc<Load>,
+    /// Without one the questions' texts stay with them.
+    pub reader: Option<Reader>,
+}
+
+impl Handle {
+    pub fn new(commands: mpsc::Sender<Command>, load: Arc<Load>, reader: Option<Reader>) -> Self {
+        Handle {
+            commands,
+            load,
+            reader,
+        }
+    }
+
+    pub fn send(&self, command: Command) {
+        // Without a worker (it failed to load, or it ended) nothing can follow.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// All workers. A session's pictures and conversations are in the cache of one of them, its home.
+pub struct Workers {
+    all: Vec<Handle>,
+    /// By session. Empty where there is one worker, which is everyone's home.
+    homes: Mutex<HashMap<u64, usize>>,
+}
+
+impl Workers {
+    pub fn new(all: Vec<Handle>) -> Self {
+        Workers {
+            all,
+            homes: Mutex::default(),
+        }
+    }
+
+    pub fn all(&self) -> &[Handle] {
+        &self.all
+    }
+
+    /// The session's home. A new session gets one here: where the fewest questions are open, then the fewest sessions
+    /// are at home.
+    pub fn home(&self, session: u64) -> Option<&Handle> {
+        if let [only] = &self.all[..] {
+            return Some(only);
+        }
+        let mut homes = self.homes.lock();
+        let home = match homes.get(&session) {
+            Some(home) => *home,
+            None => {
+                let sessions = |i: usize| homes.values().filter(|home| **home == i).count();
+                let home =
+                    (0..self.all.len()).min_by_key(|&i| (self.all[i].load.open(), sessions(i)))?;
+                homes.insert(session, home);
+                home
+            }
+        };
+        self.all.get(home)
+    }
+
+    /// The session's home, if it has one.
+    pub fn known(&self, session: u64) -> Option<&Handle> {
+        match &self.all[..] {
+            [only] => Some(only),
+            all => all.get(*self.homes.lock().get(&session)?),
+        }
+    }
+
+    /// The home that the session had, if any: from now on it has none.
+    pub fn leave(&self, session: u64) -> Option<&Handle> {
+        match &self.all[..] {
+            [only] => Some(only),
+            all => all.get(self.homes.lock().remove(&session)?),
+        }
+    }
+}
+
+/// As many closures as are taken; `done` is called when the last of them was called or dropped, as by a worker that is
+/// gone.
+pub fn once_all(
+    done: impl FnOnce() + Send + 'static,
+) -> impl Iterator<Item = Box<dyn FnOnce() + Send>> {
+    struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if let Some(done) = self.0.get_mut().take() {
+                done();
+            }
+        }
+    }
+    let last = Arc::new(Last(Mutex::new(Some(Box::new(done)))));
+    std::iter::repeat_with(move || {
+        let last = last.clone();
+        Box::new(move || drop(last)) as Box<dyn FnOnce() + Send>
+    })
+}
+
+/// Where a worker tells how it stands. Outside, all workers have one status.
+pub struct Teller {
+    number: usize,
+    statuses: Arc<Statuses>,
+}
+
+struct Statuses {
+    each: Mutex<Vec<Status>>,
+    merged: watch::Sender<Status>,
+}
+
+impl Teller {
+    /// So many, and what they come to.
+    pub fn several(workers: usize) -> (Vec<Self>, watch::Receiver<Status>) {
+        let (merged, status) = watch::channel(Status::default());
+        let statuses = Arc::new(Statuses {
+            each: Mutex::new(vec![Status::default(); workers]),
+            merged,
+        });
+        let teller = |number| Teller {
+            number,
+            statuses: statuses.clone(),
+        };
+        ((0..workers).map(teller).collect(), status)
+    }
+
+    pub fn send_modify(&self, change: impl FnOnce(&mut Status)) {
+        // Held until all are told, so that the last to be told is the last that was.
+        let mut each = self.statuses.each.lock();
+        change(&mut each[self.number]);
+        self.statuses.merged.send_replace(merge(&each));
+    }
+}
+
+/// What several workers come to: the one that is furthest behind, a failed one before all, on all devices.
+pub fn merge(each: &[Status]) -> Status {
+    let rank = |status: &Status| match status.state {
+        State::Failed if status.lost => 0,
+        State::Failed => 1,
+        State::Loading => 2,
+        State::Warming => 3,
+        State::Ready | State::Draining => 4,
+    };
+    // Loading and nothing of it told yet is less than any progress.
+    let progress = |status: &Status| status.progress.unwrap_or(-1.0);
+    let behind = each.iter().min_by(|a, b| {
+        let by_rank = rank(a).cmp(&rank(b));
+        by_rank.then_with(|| progress(a).total_cmp(&progress(b)))
+    });
+    let (Some(first), Some(behind)) = (each.first(), behind) else {
+        return Status::default();
+    };
+    let names: Vec<_> = each
+        .iter()
+        .map(|status| status.model.device.as_str())
+        .filter(|name| !name.is_empty())
+        .collect();
+    Status {
+        model: api::Model {
+            device: names.join(", "),
+            ..first.model.clone()
+        },
+        sampling: first.sampling.clone(),
+        ..behind.clone()
+    }
+}

@@ -1,0 +1,205 @@
+//! A checkpoint, whole: weights, configuration, tokenizer and defaults, from a folder or made up.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+
+use api::Defaults;
+
+use crate::device::{Target, device_memory};
+use crate::glm4v::{Config, Folder, Model, Progress, Weights, memory};
+use crate::text::{Tokenizer, defaults};
+use crate::{LoadError, Quantize};
+
+/// Everything of a checkpoint; the weights are mapped, not yet on a device.
+pub struct Checkpoint {
+    pub name: String,
+    /// It is the embedded demo.
+    pub demo: bool,
+    pub config: Config,
+    pub tokenizer: Arc<Tokenizer>,
+    /// generation_config.json.
+    pub sampling: Defaults,
+    weights: Weights,
+}
+
+#[cfg(feature = "demo")]
+include!(concat!(env!("OUT_DIR"), "/demo.rs"));
+#[cfg(not(feature = "demo"))]
+static DEMO_FILES: &[(&str, &[u8])] = &[];
+
+/// The demo checkpoint, compiled in.
+pub static DEMO: Folder = Folder::Embedded(DEMO_FILES);
+
+/// A checkpoint's folder on disk.
+pub fn folder(path: &Path) -> Folder {
+    Folder::OnDisk(path.to_path_buf())
+}
+
+/// A folder's tokenizer.
+pub fn tokenizer(folder: &Folder) -> Result<Tokenizer, LoadError> {
+    Tokenizer::from_files(
+        &folder.file("tokenizer.model")?,
+        &folder.file("tokenizer_config.json")?,
+    )
+    .map_err(|e| LoadError(e.to_string()))
+}
+
+/// A folder's own settings for sampling.
+pub fn sampling(folder: &Folder) -> Result<Defaults, LoadError> {
+    match folder.optional("generation_config.json")? {
+        Some(bytes) => defaults(&bytes).map_err(|e| LoadError(e.to_string())),
+        None => Ok(Defaults::default()),
+    }
+}
+
+impl Checkpoint {
+    /// Opens a folder in the published format and checks all of it.
+    pub fn open(folder: &Folder) -> Result<Self, LoadError> {
+        let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
+        let tokenizer = tokenizer(folder)?;
+        if tokenizer.vocab_size() > config.padded_vocab_size {
+            return Err(LoadError(format!(
+                "tokenizer.model and tokenizer_config.json have {} tokens where config.json's padded_vocab_size has \
+                 room for {}: check that they belong together",
+                tokenizer.vocab_size(),
+                config.padded_vocab_size
+            )));
+        }
+        let sampling = sampling(folder)?;
+        Ok(Checkpoint {
+            name: folder.name(),
+            demo: matches!(folder, Folder::Embedded(_)),
+            weights: Weights::open(folder, &config)?,
+            tokenizer: Arc::new(tokenizer),
+            sampling,
+            config,
+        })
+    }
+
+    /// Full-size shapes with random weights and a made-up vocabulary: for measuring where there is no checkpoint.
+    pub fn random(config: &Path, seed: u64) -> Result<Self, LoadError> {
+        let json = std::fs::read(config).map_err(|e| {
+            LoadError(format!(
+                "--config {} cannot be read ({e})",
+                config.display()
+            ))
+        })?;
+        let config = Config::parse(&json).map_err(LoadError)?;
+        let (model, settings) = made_up_vocabulary(&config);
+        let tokenizer = Tokenizer::from_files(model.as_bytes(), settings.as_bytes())
+            .map_err(|e| LoadError(e.to_string()))?;
+        Ok(Checkpoint {
+            name: format!("random-{seed}"),
+            demo: false,
+            weights: Weights::Random { seed },
+            tokenizer: Arc::new(tokenizer),
+            sampling: Defaults::default(),
+            config,
+        })
+    }
+
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// How the weights are kept if `asked` is asked for.
+    ///
+    /// # Errors
+    /// The folder holds blocks already, of another kind.
+    pub fn quantize(&self, asked: Option<Quantize>) -> Result<Quantize, LoadError> {
+        match (self.config.stored_quantize(), asked) {
+            (Quantize::None, asked) => Ok(asked.unwrap_or(Quantize::None)),
+            (stored, Some(asked)) if asked != stored => Err(LoadError(format!(
+                "{} holds its weights in {stored}, but --quantize {asked} was asked for: leave --quantize away, or point \
+                 --model at the original folder",
+                self.name
+            ))),
+            (stored, _) => Ok(stored),
+        }
+    }
+
+    /// Whether the device has the memory for it.
+    ///
+    /// # Errors
+    /// It has not: what would fit.
+    pub fn fits(&self, target: &Target, quantize: Option<Quantize>) -> Result<(), LoadError> {
+        let quantize = self.quantize(quantize)?;
+        match device_memory(&target.device) {
+            Some((free, _)) => memory::check(&self.config, quantize, target.dtype, free),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the weights on the device. `progress` hears bytes loaded, as stored, and bytes in all.
+    pub fn load(
+        &self,
+        target: &Target,
+        quantize: Option<Quantize>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Model, LoadError> {
+        let mut progress = |done, total| progress(done, total);
+        self.fits(target, quantize)?;
+        let quantize = self.quantize(quantize)?;
+        Model::load(
+            self.config.clone(),
+            &self.weights,
+            target.dtype,
+            quantize,
+            &target.device,
+            &mut progress,
+        )
+    }
+}
+
+/// The bytes, then made-up words up to the first special token; the special tokens under the published names and in
+/// their published order.
+fn made_up_vocabulary(config: &Config) -> (String, String) {
+    let first_special = config
+        .eos_token_id
+        .as_slice()
+        .iter()
+        .min()
+        .copied()
+        .unwrap_or(256);
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut model = String::new();
+    for rank in 0..first_special {
+        let token = match u8::try_from(rank) {
+            Ok(byte) => encode(&[byte]),
+            Err(_) => encode(format!(" {rank}").as_bytes()),
+        };
+        model.push_str(&format!("{token} {rank}\n"));
+    }
+    const NAMES: [&str; 14] = [
+        "<|endoftext|>",
+        "[MASK]",
+        "[gMASK]",
+        "[sMASK]",
+        "<sop>",
+        "<eop>",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|observation|>",
+        "<|begin_of_image|>",
+        "<|end_of_image|>",
+        "<|begin_of_video|>",
+        "<|end_of_video|>",
+    ];
+    let special: serde_json::Map<String, serde_json::Value> = NAMES
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            (
+                (first_special as usize + i).to_string(),
+                serde_json::json!({ "content": name, "special": true }),
+            )
+        })
+        .collect();
+    (
+        model,
+        serde_json::json!({ "added_tokens_decoder": special }).to_string(),
+    )
+}

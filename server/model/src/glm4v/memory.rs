@@ -1,0 +1,97 @@
+//! How much memory a card must have, told before minutes of loading.
+
+use candle_core::DType;
+
+use super::Config;
+use super::quantized::{format_of, row_bytes};
+use super::tensors::tensors;
+use crate::kernels::{Arena, MOST_PLAIN, PAGE};
+use crate::{LoadError, Quantize};
+
+/// What libraries and kernels take beside the model.
+const BESIDE: u64 = 300 << 20;
+
+/// Bytes of the weights on a card.
+pub fn weight_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
+    let plain = dtype.size_in_bytes();
+    tensors(config)
+        .iter()
+        .map(|spec| match (format_of(spec, quantize), &spec.shape[..]) {
+            (Some(format), [rows, row]) => (rows * row_bytes(format, *row)) as u64,
+            _ => (spec.elements() * plain) as u64,
+        })
+        .sum()
+}
+
+/// Bytes of what looking at a picture takes at once: in the tower, the wide layer of its MLP beside its input, its result,
+/// and what is kept for little things.
+pub fn work_bytes(config: &Config, dtype: DType) -> u64 {
+    let v = &config.vision_config;
+    (v.positions() * (v.intermediate_size + 3 * v.hidden_size) * dtype.size_in_bytes()) as u64
+}
+
+/// Bytes of everything: the weights, the longest conversation, and what looking at a picture takes.
+pub fn least_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
+    let size = dtype.size_in_bytes();
+    let page = Arena::page_bytes(
+        config.num_layers,
+        config.multi_query_group_num,
+        config.kv_channels,
+        dtype,
+    );
+    let pages = (config.max_entries() + config.image_tokens()).div_ceil(PAGE) + 3;
+    // A quantized weight is made plain for a product with many rows, part by part.
+    let plain = match quantize {
+        Quantize::None => 0,
+        _ => MOST_PLAIN.min(2 * config.ffn_hidden_size * config.hidden_size * size),
+    };
+    let beside = work_bytes(config, dtype) + BESIDE;
+    weight_bytes(config, quantize, dtype) + (pages * page + plain) as u64 + beside
+}
+
+/// Refuses what `free` bytes of a card don't hold, and names what they do.
+pub fn check(
+    config: &Config,
+    quantize: Quantize,
+    dtype: DType,
+    free: u64,
+) -> Result<(), LoadError> {
+    let needs = |q| least_bytes(config, q, dtype);
+    if needs(quantize) <= free {
+        return Ok(());
+    }
+    let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let smaller = [(Quantize::Q8, "q8"), (Quantize::Q4, "q4")];
+    let fits = smaller.into_iter().find(|(q, _)| needs(*q) <= free);
+    let instead = match fits {
+        Some((q, name)) => format!("use --quantize {name}, which takes {}", gb(needs(q))),
+        None => "use --device cpu, or a card with more memory".into(),
+    };
+    Err(LoadError(format!(
+        "the model takes {} of the card's memory and {} are free: {instead}",
+        gb(needs(quantize)),
+        gb(free)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_model_is_told_where_it_fits() {
+        let json = include_bytes!("../../../../tests/data/glm-4v-9b.config.json");
+        let config = Config::parse(json).unwrap();
+        let plain = weight_bytes(&config, Quantize::None, DType::BF16);
+        assert_eq!(plain, 2 * 13_906_320_896);
+        let told = |free: u64| {
+            check(&config, Quantize::None, DType::BF16, free).map_err(|e| e.to_string())
+        };
+        assert_eq!(told(40_000_000_000), Ok(()));
+        assert!(told(24_000_000_000).unwrap_err().contains("--quantize q8"));
+        assert!(told(12_000_000_000).unwrap_err().contains("--quantize q4"));
+        assert!(told(6_000_000_000).unwrap_err().contains("--device cpu"));
+        let q4 = least_bytes(&config, Quantize::Q4, DType::BF16);
+        assert!((8_500_000_000..9_800_000_000).contains(&q4), "{q4}");
+    }
+}

@@ -1,0 +1,310 @@
+//! The tensors of a checkpoint: safetensors shards by memory map, or random ones of the same shapes.
+
+use std::collections::HashMap;
+
+use candle_core::DType;
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorInfo};
+
+use super::Config;
+use super::files::{FileBytes, Folder};
+use super::quantized::{format_of, row_bytes};
+use super::source::{At, Random, Source};
+use super::tensors::{IGNORED, TensorSpec, tensors};
+use crate::{LoadError, Quantize};
+
+/// Where the weights come from.
+pub enum Weights {
+    Stored(Vec<Shard>),
+    /// Full-size shapes with no checkpoint.
+    Random {
+        seed: u64,
+    },
+}
+
+/// A mapped safetensors file whose header has been read.
+pub struct Shard {
+    pub name: String,
+    pub(super) bytes: FileBytes,
+    /// Where the tensors' data begins.
+    pub(super) data_at: usize,
+    tensors: HashMap<String, TensorInfo>,
+}
+
+impl Shard {
+    fn open(folder: &Folder, name: &str) -> Result<Self, LoadError> {
+        let bytes = folder.file(name)?;
+        // Checks all: every tensor's bytes lie in the file, one after the other, and are as many as its shape and type
+        // say.
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(name, &bytes, &e))?;
+        let tensors = metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| (name, info.clone()))
+            .collect();
+        Ok(Shard {
+            name: name.into(),
+            data_at: header + 8,
+            bytes,
+            tensors,
+        })
+    }
+}
+
+impl Shard {
+    /// The tensor, if this shard holds it.
+    pub fn source(&self, spec: &TensorSpec) -> Option<Source<'_>> {
+        let info = self.tensors.get(&spec.name)?;
+        Some(Source {
+            shape: spec.shape.clone(),
+            at: At::Stored(self, info),
+        })
+    }
+}
+
+/// Why a shard's header was refused: a file cut short is told by the first tensor that it lacks.
+fn unreadable(name: &str, bytes: &[u8], e: &SafeTensorError) -> LoadError {
+    LoadError(match first_lacking(bytes) {
+        Some((tensor, end)) => format!(
+            "{name} is cut off in the tensor {tensor}: it has {} bytes and needs {end}: download it again",
+            bytes.len()
+        ),
+        None => format!(
+            "{name} is not a valid safetensors file ({e}; it has {} bytes): download it again",
+            bytes.len()
+        ),
+    })
+}
+
+/// The first tensor of a readable header whose bytes end behind the file's, and where they end.
+fn first_lacking(bytes: &[u8]) -> Option<(String, u64)> {
+    let length = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let data_at = length.checked_add(8)?;
+    let header = bytes.get(8..usize::try_from(data_at).ok()?)?;
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    header
+        .into_iter()
+        .filter_map(|(name, info)| {
+            let end = info.get("data_offsets")?.get(1)?.as_u64()?;
+            Some((name, data_at.checked_add(end)?))
+        })
+        .filter(|(_, end)| *end > bytes.len() as u64)
+        .min_by_key(|(_, end)| *end)
+}
+
+/// Which shard holds which tensor.
+pub const INDEX: &str = "model.safetensors.index.json";
+const ONE_FILE: &str = "model.safetensors";
+
+/// Whether there are any weights in the folder, complete or not.
+pub fn holds_weights(folder: &Folder) -> Result<bool, LoadError> {
+    Ok(folder.optional(INDEX)?.is_some() || folder.optional(ONE_FILE)?.is_some())
+}
+
+impl Weights {
+    /// Opens every shard of the folder and compares all it holds with what `config` asks for.
+    pub fn open(folder: &Folder, config: &Config) -> Result<Self, LoadError> {
+        let (shards, problems) = Self::inspect(folder, config)?;
+        match problems.len() {
+            0 => Ok(Weights::Stored(shards)),
+            1 => Err(LoadError(problems.into_iter().next().unwrap_or_default())),
+            n => Err(LoadError(format!(
+                "{} (and {} more: `glimpse inspect --model` lists all)",
+                problems[0],
+                n - 1
+            ))),
+        }
+    }
+
+    /// The shards and everything wrong with them, a sentence each.
+    pub fn inspect(
+        folder: &Folder,
+        config: &Config,
+    ) -> Result<(Vec<Shard>, Vec<String>), LoadError> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: HashMap<String, String>,
+        }
+        let (names, index) = match folder.optional(INDEX)? {
+            Some(bytes) => {
+                let index: Index = serde_json::from_slice(&bytes).map_err(|e| {
+                    LoadError(format!(
+                        "{INDEX} is not a valid index ({e}): download it again"
+                    ))
+                })?;
+                let mut names: Vec<String> = index.weight_map.values().cloned().collect();
+                names.sort();
+                names.dedup();
+                if let Some(bad) = names.iter().find(|n| n.contains(['/', '\\'])) {
+                    return Err(LoadError(format!(
+                        "{INDEX} names the file {bad:?} outside the folder: use the index as published"
+                    )));
+                }
+                (names, Some(index))
+            }
+            // A checkpoint of one file needs no index.
+            None if folder.optional(ONE_FILE)?.is_some() => (vec![ONE_FILE.to_string()], None),
+            None => {
+                let problem = format!(
+                    "{INDEX} is missing from {}, and so is {ONE_FILE}: download the weights with their index",
+                    folder.place()
+                );
+                return Ok((vec![], vec![problem]));
+            }
+        };
+        let mut shards = Vec::new();
+        let mut problems = Vec::new();
+        for name in &names {
+            match Shard::open(folder, name) {
+                Ok(shard) => shards.push(shard),
+                Err(e) => problems.push(e.0),
+            }
+        }
+        let specs = tensors(config);
+        let mut at: HashMap<&str, &Shard> = HashMap::new();
+        for shard in &shards {
+            for name in shard.tensors.keys() {
+                if let Some(other) = at.insert(name, shard) {
+                    problems.push(format!(
+                        "{} and {} both hold the tensor {name}, where one was expected: download both again",
+                        other.name, shard.name
+                    ));
+                }
+            }
+        }
+        for spec in &specs {
+            let told = index.as_ref().and_then(|i| i.weight_map.get(&spec.name));
+            match (at.get(spec.name.as_str()), told) {
+                (Some(shard), told) => {
+                    if let Some(told) = told.filter(|told| **told != shard.name) {
+                        problems.push(format!("{INDEX} says that {} is in {told}, but {} holds it: download the index again", spec.name, shard.name));
+                    }
+                    problems.extend(check(spec, shard, config.stored_quantize()));
+                }
+                (None, Some(told)) if !shards.iter().any(|s| s.name == *told) => {} // the shard's own problem
+                (None, Some(told)) => problems.push(format!("{told} lacks the tensor {} that {INDEX} promises: download it again", spec.name)),
+                (None, None) if shards.len() < names.len() => {} // the missing file's own problem
+                (None, None) => problems.push(format!("the tensor {} of shape {:?} is missing from the checkpoint: download it again, or check that config.json belongs to it", spec.name, spec.shape)),
+            }
+        }
+        let known: std::collections::HashSet<&str> = specs
+            .iter()
+            .map(|s| s.name.as_str())
+            .chain([IGNORED])
+            .collect();
+        let tied = config
+            .tie_word_embeddings
+            .then_some("transformer.output_layer.weight");
+        for shard in &shards {
+            let mut extra: Vec<&String> = shard
+                .tensors
+                .keys()
+                .filter(|n| !known.contains(n.as_str()) && Some(n.as_str()) != tied)
+                .collect();
+            extra.sort();
+            for name in extra {
+                problems.push(format!(
+                    "{} holds a tensor {name} of shape {:?} that GLM-4V has not: check that config.json belongs to these weights",
+                    shard.name, shard.tensors[name].shape
+                ));
+            }
+        }
+        Ok((shards, problems))
+    }
+
+    /// Bytes of all tensors that `config` asks for, as stored; as `dtype` has them where they are made up.
+    pub fn bytes(&self, config: &Config, dtype: DType) -> u64 {
+        tensors(config)
+            .iter()
+            .filter_map(|t| self.find(&t.name, &t.shape))
+            .map(|source| source.bytes(dtype))
+            .sum()
+    }
+
+    /// The files, none where the weights are made up.
+    pub fn shards(&self) -> &[Shard] {
+        match self {
+            Weights::Stored(shards) => shards,
+            Weights::Random { .. } => &[],
+        }
+    }
+
+    /// Bytes on disk of all tensors.
+    pub fn stored_bytes(&self) -> u64 {
+        match self {
+            Weights::Stored(shards) => shards
+                .iter()
+                .flat_map(|s| s.tensors.values())
+                .map(|t| (t.data_offsets.1 - t.data_offsets.0) as u64)
+                .sum(),
+            Weights::Random { .. } => 0,
+        }
+    }
+
+    /// The stored types, for telling.
+    pub fn stored_dtypes(&self) -> Vec<String> {
+        let mut types: Vec<String> = match self {
+            Weights::Stored(shards) => shards
+                .iter()
+                .flat_map(|s| s.tensors.values())
+                .map(|t| format!("{:?}", t.dtype).to_lowercase())
+                .collect(),
+            Weights::Random { .. } => vec![],
+        };
+        types.sort();
+        types.dedup();
+        types
+    }
+
+    /// Where the tensor `transformer.{name}` lies.
+    pub fn source(&self, name: &str, shape: &[usize]) -> Result<Source<'_>, LoadError> {
+        let name = format!("transformer.{name}");
+        self.find(&name, shape).ok_or_else(|| {
+            LoadError(format!(
+                "the tensor {name} is missing from the checkpoint: download it again"
+            ))
+        })
+    }
+
+    fn find(&self, name: &str, shape: &[usize]) -> Option<Source<'_>> {
+        let at = match self {
+            Weights::Random { seed } => At::Random(Random::new(*seed, name)),
+            Weights::Stored(shards) => shards
+                .iter()
+                .find_map(|s| s.tensors.get(name).map(|info| At::Stored(s, info)))?,
+        };
+        let shape = shape.to_vec();
+        Some(Source { shape, at })
+    }
+}
+
+fn misshapen(name: &str, file: &str, expected: &[usize], found: &[usize]) -> String {
+    format!(
+        "{file}: the tensor {name} has the shape {found:?} where config.json asks for {expected:?}: check that config.json belongs to these weights"
+    )
+}
+
+/// What is wrong with a stored tensor; `quantize` is how config.json says that the folder holds weights.
+fn check(spec: &TensorSpec, shard: &Shard, quantize: Quantize) -> Option<String> {
+    let info = shard.tensors.get(&spec.name)?;
+    let (name, file, stored) = (&spec.name, &shard.name, info.dtype);
+    if let Some(format) = format_of(spec, quantize) {
+        let expected = [spec.shape[0], row_bytes(format, spec.shape[1])];
+        return (stored != Dtype::U8 || info.shape != expected).then(|| {
+            format!(
+                "{file}: the tensor {name} is stored as {stored:?} of shape {:?} where config.json's quantization_config \
+                 asks for blocks of {format:?}, U8 of shape {expected:?}: run `glimpse quantize` on the original again",
+                info.shape
+            )
+        });
+    }
+    if info.shape != spec.shape {
+        return Some(misshapen(name, file, &spec.shape, &info.shape));
+    }
+    if !matches!(stored, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        return Some(format!(
+            "{file}: the tensor {name} is stored as {stored:?}; f32, f16 and bf16 are served: use the published weights"
+        ));
+    }
+    None
+}

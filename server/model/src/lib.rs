@@ -1,0 +1,17 @@
+//! Ids and pixels in, scores out: the model, the numbers it computes with, and the text that goes through it.
+//!
+//! Nothing here knows sessions, sockets, an async runtime or a command line.
+
+pub mod checkpoint;
+pub mod device;
+mod error;
+pub mod glm4v;
+mod json;
+pub mod kernels;
+mod quantization;
+mod save;
+pub mod text;
+
+pub use error::LoadError;
+pub use quantization::Quantize;
+pub use save::save_tensors;

@@ -1,0 +1,59 @@
+//! How weights are kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The kinds of blocks that a product's weights are kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantize {
+    /// As the device computes them.
+    None,
+    /// Q8_0: 8.5 bits a weight.
+    Q8,
+    /// Q4_K: 4.5 bits a weight.
+    Q4,
+}
+
+impl Quantize {
+    /// All of them, by name.
+    pub const NAMES: [&'static str; 3] = ["none", "q8", "q4"];
+}
+
+impl fmt::Display for Quantize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Quantize::None => "none",
+            Quantize::Q8 => "q8",
+            Quantize::Q4 => "q4",
+        })
+    }
+}
+
+impl FromStr for Quantize {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "none" => Ok(Quantize::None),
+            "q8" => Ok(Quantize::Q8),
+            "q4" => Ok(Quantize::Q4),
+            _ => Err("must be none, q8 or q4".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_as_they_are_written() {
+        for name in Quantize::NAMES {
+            assert_eq!(name.parse::<Quantize>().unwrap().to_string(), name);
+        }
+        assert!("q5".parse::<Quantize>().is_err());
+    }
+}

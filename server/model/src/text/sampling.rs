@@ -1,0 +1,237 @@
+//! The next token from the logits.
+//!
+//! Penalty, temperature, top-k and top-p in transformers' order and with its rules. Nothing is sorted: top-k finds the
+//! k-th largest logit, and top-p draws from all candidates and draws again, among the more probable ones only, while
+//! the token drawn lies outside the nucleus. That gives exactly the nucleus' distribution (the accepted draw is one
+//! from a set that contains it) in two or three passes over the vocabulary.
+
+use std::f64::consts::LOG2_E;
+use std::hash::{BuildHasher, RandomState};
+
+use api::{Defaults, SamplingParams};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Deserializer};
+
+use super::TextError;
+use super::candidates::{Candidates, scan, top};
+
+/// What transformers takes of a file that says `do_sample` and has no `top_k`.
+const TOP_K: u64 = 50;
+
+/// From the bytes of generation_config.json. `do_sample` false or absent is greedy; an absent setting is off, but for
+/// `top_k`, which is 50 where the file says `do_sample`. `null` is off there too.
+///
+/// # Errors
+/// [`TextError::File`] if it is no JSON object or a setting is out of range.
+pub fn defaults(file: &[u8]) -> Result<Defaults, TextError> {
+    #[derive(Deserialize)]
+    struct Config {
+        #[serde(default)]
+        do_sample: bool,
+        temperature: Option<f64>,
+        top_p: Option<f64>,
+        /// Absent, null, or a number.
+        #[serde(default, deserialize_with = "given")]
+        top_k: Option<Option<u64>>,
+        repetition_penalty: Option<f64>,
+        max_new_tokens: Option<u64>,
+    }
+    /// What stands there, null included.
+    fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+        Option::deserialize(value).map(Some)
+    }
+    let wrong = |problem: String| TextError::file("generation_config.json", problem);
+    let config: Config = crate::json::read(file).map_err(wrong)?;
+    let params = SamplingParams {
+        temperature: if config.do_sample {
+            config.temperature.unwrap_or(1.0)
+        } else {
+            0.0
+        },
+        top_p: config.top_p.unwrap_or(1.0),
+        top_k: match config.top_k {
+            None if config.do_sample => TOP_K,
+            given => given.flatten().unwrap_or(0),
+        },
+        repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
+        max_new_tokens: config.max_new_tokens.unwrap_or(Defaults::MAX_NEW_TOKENS),
+        seed: None,
+        stop: Vec::new(),
+    };
+    Defaults::new(params).map_err(wrong)
+}
+
+/// Chooses the tokens of one answer, with a random stream of its own: the same seed and logits give the same answer,
+/// alone or beside others.
+pub struct Sampler {
+    temperature: f64,
+    top_p: f64,
+    top_k: usize,
+    penalty: f32,
+    rng: StdRng,
+    /// Each id of prompt and answer once, for the penalty; and which ids these are.
+    seen: Vec<u32>,
+    is_seen: Vec<bool>,
+    scratch: Scratch,
+}
+
+/// What a draw works with, kept between tokens.
+#[derive(Default)]
+struct Scratch {
+    maxima: Vec<f32>,
+    /// The candidates' ids that top-k leaves.
+    ids: Vec<u32>,
+    candidates: Candidates,
+}
+
+impl Sampler {
+    /// A sampler for the answer to `prompt`, as token ids.
+    pub fn new(params: &SamplingParams, prompt: &[u32]) -> Self {
+        let mut sampler = Self {
+            temperature: params.temperature,
+            top_p: params.top_p,
+            top_k: usize::try_from(params.top_k).unwrap_or(usize::MAX),
+            penalty: (params.repetition_penalty as f32).max(f32::MIN_POSITIVE),
+            // A fresh `RandomState` has random keys: what it makes of anything is a seed.
+            rng: StdRng::seed_from_u64(
+                params
+                    .seed
+                    .unwrap_or_else(|| RandomState::new().hash_one(0)),
+            ),
+            seen: Vec::new(),
+            is_seen: Vec::new(),
+            scratch: Scratch::default(),
+        };
+        for &id in prompt {
+            sampler.remember(id);
+        }
+        sampler
+    }
+
+    /// The next token. `logits` has one value for each id of the model's table and is changed by the penalty; a
+    /// logit of -∞ rules its token out. Greedy takes the first of the largest.
+    ///
+    /// # Errors
+    /// [`TextError::Logits`] if one is NaN or +∞, or none is left.
+    pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32, TextError> {
+        if self.penalty != 1.0 {
+            for &id in &self.seen {
+                if let Some(logit) = logits.get_mut(id as usize) {
+                    *logit = if *logit < 0.0 {
+                        *logit * self.penalty
+                    } else if logit.is_finite() {
+                        (*logit / self.penalty).min(f32::MAX)
+                    } else {
+                        *logit
+                    };
+                }
+            }
+        }
+        let max = scan(logits, &mut self.scratch.maxima)?;
+        let id = if self.temperature == 0.0 || self.top_k == 1 {
+            logits.iter().position(|&logit| logit == max).unwrap_or(0) as u32
+        } else {
+            self.draw(logits, max)
+        };
+        self.remember(id);
+        Ok(id)
+    }
+
+    fn remember(&mut self, id: u32) {
+        if self.penalty == 1.0 {
+            return;
+        }
+        let index = id as usize;
+        if index >= self.is_seen.len() {
+            self.is_seen.resize(index + 1, false);
+        }
+        if !std::mem::replace(&mut self.is_seen[index], true) {
+            self.seen.push(id);
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32], max: f32) -> u32 {
+        let Scratch {
+            maxima,
+            ids,
+            candidates,
+        } = &mut self.scratch;
+        // A tiny temperature must not make 0 · ∞.
+        let scale = (LOG2_E / self.temperature).min(f64::from(f32::MAX)) as f32;
+        let limited = self.top_k > 0 && self.top_k < logits.len();
+        if limited {
+            top(logits, maxima, self.top_k, ids);
+            let largest: Vec<f32> = ids.iter().map(|&id| logits[id as usize]).collect();
+            candidates.fill(&largest, max, scale);
+        } else {
+            candidates.fill(logits, max, scale);
+        }
+        let nucleus = self.top_p * candidates.total();
+        let drawn = loop {
+            let drawn = candidates.pick(self.rng.random());
+            if self.top_p == 1.0 {
+                break drawn;
+            }
+            // The nucleus: every token before which, the more probable ones first, less than top_p lies.
+            candidates.keep_before(drawn);
+            let before = candidates.total();
+            if before < nucleus || before == 0.0 {
+                break drawn;
+            }
+        };
+        if limited { ids[drawn] } else { drawn as u32 }
+    }
+}
+
+/// The logarithm of the softmax of raw logits: what `--logprobs` shows.
+pub struct LogSoftmax<'a> {
+    logits: &'a [f32],
+    maxima: Vec<f32>,
+    log_sum: f64,
+}
+
+impl<'a> LogSoftmax<'a> {
+    /// Over `logits` as the model gave them, before penalty and temperature.
+    ///
+    /// # Errors
+    /// [`TextError::Logits`] as [`Sampler::sample`].
+    pub fn new(logits: &'a [f32]) -> Result<Self, TextError> {
+        let mut maxima = Vec::new();
+        let max = f64::from(scan(logits, &mut maxima)?);
+        let sum: f64 = logits
+            .iter()
+            .map(|&logit| (f64::from(logit) - max).exp())
+            .sum();
+        Ok(Self {
+            logits,
+            maxima,
+            log_sum: max + sum.ln(),
+        })
+    }
+
+    /// The natural logarithm of the token's probability; `None` for an id beyond the table.
+    pub fn of(&self, id: u32) -> Option<f64> {
+        Some(f64::from(*self.logits.get(id as usize)?) - self.log_sum)
+    }
+
+    /// The `k` most probable tokens, most probable first, of equals the lower id first.
+    pub fn top(&self, k: usize) -> Vec<(u32, f64)> {
+        if k == 0 {
+            return Vec::new();
+        }
+        let mut ids = Vec::new();
+        top(self.logits, &self.maxima, k, &mut ids);
+        let mut top: Vec<_> = ids
+            .into_iter()
+            .filter_map(|id| Some((id, self.of(id)?)))
+            .collect();
+        top.sort_by(|a, b| b.1.total_cmp(&a.1));
+        top.truncate(k);
+        top
+    }
+}
+
+#[cfg(test)]
+#[path = "sampling_tests.rs"]
+mod tests;

@@ -1,0 +1,494 @@
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::text::candidates::{BLOCK, exp2};
+
+const PLAIN: SamplingParams = SamplingParams {
+    temperature: 1.0,
+    top_p: 1.0,
+    top_k: 0,
+    repetition_penalty: 1.0,
+    max_new_tokens: 16,
+    seed: Some(1),
+    stop: Vec::new(),
+};
+
+/// Normally distributed logits.
+fn noise(count: usize, spread: f32, seed: u64) -> Vec<f32> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut uniform = || rng.random::<f32>();
+    let twelve = |_| spread * ((0..12).map(|_| uniform()).sum::<f32>() - 6.0);
+    (0..count).map(twelve).collect()
+}
+
+/// What transformers does, by sorting, in double precision: each id's probability.
+fn by_sorting(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Vec<f64> {
+    let mut scores: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
+    for &id in &history.iter().copied().collect::<HashSet<_>>() {
+        let score = &mut scores[id as usize];
+        *score = if *score < 0.0 {
+            *score * params.repetition_penalty
+        } else {
+            *score / params.repetition_penalty
+        };
+    }
+    scores.iter_mut().for_each(|s| *s /= params.temperature);
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    if params.top_k > 0 && (params.top_k as usize) < order.len() {
+        let least = scores[order[params.top_k as usize - 1]];
+        order.retain(|&id| scores[id] >= least);
+    }
+    let largest = scores[order[0]];
+    let total: f64 = order.iter().map(|&id| (scores[id] - largest).exp()).sum();
+    let mut probabilities = vec![0.0; scores.len()];
+    let mut before = 0.0;
+    for id in order {
+        let probability = (scores[id] - largest).exp() / total;
+        if before < params.top_p {
+            probabilities[id] = probability;
+        }
+        before += probability;
+    }
+    let kept: f64 = probabilities.iter().sum();
+    probabilities.iter().map(|p| p / kept).collect()
+}
+
+/// Draws often and compares with the expected distribution: nothing outside it, everything as often as it says.
+fn assert_distributed(logits: &[f32], params: &SamplingParams, prompt: &[u32]) {
+    const DRAWS: usize = 20_000;
+    let expected = by_sorting(logits, params, prompt);
+    let mut counts = vec![0usize; logits.len()];
+    for seed in 0..DRAWS as u64 {
+        let params = SamplingParams {
+            seed: Some(seed),
+            ..params.clone()
+        };
+        let id = Sampler::new(&params, prompt)
+            .sample(&mut logits.to_vec())
+            .unwrap();
+        counts[id as usize] += 1;
+    }
+    for (id, (&count, &p)) in counts.iter().zip(&expected).enumerate() {
+        let mean = p * DRAWS as f64;
+        // Five standard deviations, and one draw for the very rare.
+        let tolerance = 5.0 * (mean * (1.0 - p)).sqrt() + 1e-9;
+        let tolerance = if p > 0.0 { tolerance.max(3.0) } else { 0.0 };
+        assert!(
+            (count as f64 - mean).abs() <= tolerance,
+            "{params:?}: id {id} came {count} times, not {mean:.1}"
+        );
+    }
+}
+
+#[test]
+fn draws_from_transformers_distribution() {
+    let logits = noise(60, 1.5, 3);
+    let prompt = [4, 4, 9, 17, 30, 59];
+    for temperature in [0.3, 0.8, 2.0] {
+        for top_p in [0.05, 0.5, 0.8, 1.0] {
+            for top_k in [0, 3, 20] {
+                assert_distributed(
+                    &logits,
+                    &SamplingParams {
+                        temperature,
+                        top_p,
+                        top_k,
+                        ..PLAIN
+                    },
+                    &prompt,
+                );
+            }
+        }
+    }
+    for repetition_penalty in [0.5, 1.2, 2.0] {
+        let params = SamplingParams {
+            repetition_penalty,
+            top_p: 0.9,
+            ..PLAIN
+        };
+        assert_distributed(&logits, &params, &prompt);
+    }
+}
+
+#[test]
+fn ties_and_blocks_and_ruled_out_tokens() {
+    // Several blocks, only two ids left: one in the first, one in the last.
+    let mut logits = vec![f32::NEG_INFINITY; 3 * BLOCK + 5];
+    logits[7] = 1.0;
+    logits[3 * BLOCK + 4] = 0.0;
+    assert_distributed(&logits, &PLAIN, &[]);
+    assert_distributed(&logits, &SamplingParams { top_k: 50, ..PLAIN }, &[]);
+    // All alike: of equals the nucleus takes the first; top-k keeps all that equal its last.
+    let flat = vec![0.25; 10];
+    assert_distributed(
+        &flat,
+        &SamplingParams {
+            top_p: 0.35,
+            ..PLAIN
+        },
+        &[],
+    );
+    assert_distributed(&flat, &SamplingParams { top_k: 3, ..PLAIN }, &[]);
+}
+
+#[test]
+fn greedy_takes_the_first_of_the_largest() {
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        seed: None,
+        ..PLAIN
+    };
+    let mut logits = noise(1000, 1.0, 1);
+    logits[300] = 20.0;
+    logits[900] = 20.0;
+    for _ in 0..3 {
+        assert_eq!(
+            Sampler::new(&greedy, &[])
+                .sample(&mut logits.clone())
+                .unwrap(),
+            300
+        );
+    }
+    assert_eq!(
+        Sampler::new(&SamplingParams { top_k: 1, ..PLAIN }, &[])
+            .sample(&mut logits)
+            .unwrap(),
+        300
+    );
+    let mut negative = [-3.0, -1.0, -2.0];
+    assert_eq!(Sampler::new(&greedy, &[]).sample(&mut negative).unwrap(), 1);
+}
+
+#[test]
+fn a_tiny_temperature_is_as_good_as_greedy() {
+    let params = SamplingParams {
+        temperature: 1e-300,
+        ..PLAIN
+    };
+    let mut logits = noise(1000, 1.0, 1);
+    logits[123] = 9.0;
+    assert_eq!(Sampler::new(&params, &[]).sample(&mut logits).unwrap(), 123);
+}
+
+#[test]
+fn the_penalty_counts_each_token_of_prompt_and_answer_once() {
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        repetition_penalty: 2.0,
+        ..PLAIN
+    };
+    let logits = [8.0, 4.5, -1.0, 4.2, -1.5];
+    let mut sampler = Sampler::new(&greedy, &[0, 0, 0, 2, 1_000_000]);
+    let mut changed = logits;
+    assert_eq!(sampler.sample(&mut changed).unwrap(), 1);
+    assert_eq!(changed, [4.0, 4.5, -2.0, 4.2, -1.5]);
+    // Its own token is halved next time.
+    changed = logits;
+    assert_eq!(sampler.sample(&mut changed).unwrap(), 3);
+    assert_eq!(changed, [4.0, 2.25, -2.0, 4.2, -1.5]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_answer_alone_or_beside_others() {
+    let answer = |seed, beside: bool| -> Vec<u32> {
+        let params = SamplingParams {
+            seed,
+            top_p: 0.9,
+            ..PLAIN
+        };
+        let mut own = Sampler::new(&params, &[]);
+        let mut other = Sampler::new(
+            &SamplingParams {
+                seed: Some(99),
+                ..PLAIN
+            },
+            &[],
+        );
+        let step = |step| {
+            if beside {
+                other.sample(&mut noise(700, 2.0, step + 1000)).unwrap();
+            }
+            own.sample(&mut noise(700, 2.0, step)).unwrap()
+        };
+        (0..40).map(step).collect()
+    };
+    assert_eq!(answer(Some(5), false), answer(Some(5), true));
+    assert_ne!(answer(Some(5), false), answer(Some(6), false));
+    assert_ne!(answer(None, false), answer(None, false));
+}
+
+#[test]
+fn unusable_logits_are_an_error() {
+    for params in [
+        PLAIN,
+        SamplingParams {
+            temperature: 0.0,
+            ..PLAIN
+        },
+    ] {
+        let error = |logits: &[f32]| {
+            let result = Sampler::new(&params, &[]).sample(&mut logits.to_vec());
+            result.unwrap_err().to_string()
+        };
+        for at in [0, 17, 39] {
+            let mut logits = noise(40, 1.0, 2);
+            logits[at] = f32::NAN;
+            assert!(error(&logits).contains("NaN"));
+            logits[at] = f32::INFINITY;
+            assert!(error(&logits).contains("infinite"));
+        }
+        assert!(error(&[f32::NEG_INFINITY; 40]).contains("ruled out"));
+        assert!(error(&[]).contains("ruled out"));
+    }
+    assert!(LogSoftmax::new(&[f32::NAN]).is_err());
+}
+
+#[test]
+fn log_softmax_of_the_raw_logits() {
+    let logits = noise(5000, 3.0, 8);
+    let log = LogSoftmax::new(&logits).unwrap();
+    let total: f64 = logits.iter().map(|&l| f64::from(l).exp()).sum();
+    for id in [0, 77, 4999] {
+        let expected = f64::from(logits[id]) - total.ln();
+        assert!((log.of(id as u32).unwrap() - expected).abs() < 1e-9);
+    }
+    assert_eq!(log.of(5000), None);
+    let mut order: Vec<usize> = (0..5000).collect();
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    let top = log.top(20);
+    assert_eq!(
+        top.iter().map(|t| t.0 as usize).collect::<Vec<_>>(),
+        order[..20]
+    );
+    assert_eq!(top[0].1, log.of(top[0].0).unwrap());
+    assert_eq!(log.top(0), []);
+    assert_eq!(log.top(9999).len(), 5000);
+    let ties = LogSoftmax::new(&[1.0, 2.0, 2.0, 2.0]).unwrap().top(2);
+    assert_eq!((ties[0].0, ties[1].0), (1, 2));
+}
+
+#[test]
+fn the_largest_are_the_sorted_ones() {
+    for (count, seed) in [(1, 1), (63, 2), (64, 3), (257, 4), (5000, 5)] {
+        // Rounded, so that there are ties.
+        let logits: Vec<f32> = noise(count, 10.0, seed).iter().map(|l| l.round()).collect();
+        let mut sorted = logits.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let mut maxima = Vec::new();
+        assert_eq!(scan(&logits, &mut maxima).unwrap(), sorted[0]);
+        for k in [1, 2, 50, 70, 79, 1000, 4999, 5000, 9000] {
+            let least = sorted[k.min(count) - 1];
+            let expected: Vec<u32> = (0..count as u32)
+                .filter(|&id| logits[id as usize] >= least)
+                .collect();
+            let mut ids = vec![7];
+            top(&logits, &maxima, k, &mut ids);
+            assert_eq!(ids, expected, "{k} of {count}");
+        }
+    }
+}
+
+#[test]
+fn exp2_is_2_to_the_x() {
+    let mut x = 0.0f32;
+    while x > -126.0 {
+        let exact = f64::from(x).exp2();
+        assert!(
+            (f64::from(exp2(x)) / exact - 1.0).abs() < 4e-7,
+            "{x}: {} {exact}",
+            exp2(x)
+        );
+        x -= 0.000_731;
+    }
+    while x > -127.0 {
+        assert!(
+            (0.0..=f32::MIN_POSITIVE).contains(&exp2(x)),
+            "{x}: {}",
+            exp2(x)
+        );
+        x -= 0.000_731;
+    }
+    assert_eq!([exp2(0.0), exp2(-0.0)], [1.0; 2]);
+    for x in [-127.0, -128.0, -1e30, f32::NEG_INFINITY] {
+        assert_eq!(exp2(x).to_bits(), 0, "{x}");
+    }
+}
+
+fn asked(json: &str) -> api::Sampling {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn defaults_come_from_the_checkpoint() {
+    let file = br#"{"do_sample": true, "temperature": 0.8, "top_p": 0.8, "max_length": 8192,
+        "eos_token_id": [151329, 151336, 151338], "transformers_version": "4.44.0"}"#;
+    let defaults = super::defaults(file).unwrap();
+    let params = defaults.with(&asked("{}"), 4096).unwrap();
+    let published = SamplingParams {
+        temperature: 0.8,
+        top_p: 0.8,
+        top_k: 50,
+        max_new_tokens: 1024,
+        seed: None,
+        ..PLAIN
+    };
+    assert_eq!(params, published);
+    // As transformers has it: 50 where nothing is said and it samples, off where null says so, and a request's own first.
+    for (file, request, top_k) in [
+        (r#"{"do_sample": true}"#, "{}", 50),
+        (r#"{"do_sample": true, "top_k": null}"#, "{}", 0),
+        (r#"{"do_sample": true, "top_k": 0}"#, "{}", 0),
+        (r#"{"do_sample": true, "top_k": 1}"#, "{}", 1),
+        (r#"{"do_sample": true}"#, r#"{"top_k": 0}"#, 0),
+        (r#"{"do_sample": true}"#, r#"{"top_k": 7}"#, 7),
+        (r#"{"do_sample": false}"#, "{}", 0),
+        ("{}", "{}", 0),
+    ] {
+        let defaults = super::defaults(file.as_bytes()).unwrap();
+        let params = defaults.with(&asked(request), 4096).unwrap();
+        assert_eq!(params.top_k, top_k, "{file} with {request}");
+    }
+    assert_eq!(
+        defaults.with(&asked("{}"), 100).unwrap().max_new_tokens,
+        100
+    );
+
+    let own = r#"{"temperature": 0, "top_p": 0.5, "top_k": 7, "repetition_penalty": 1.1, "max_new_tokens": 9,
+        "seed": 3, "stop": ["a", "b"]}"#;
+    let expected = SamplingParams {
+        temperature: 0.0,
+        top_p: 0.5,
+        top_k: 7,
+        repetition_penalty: 1.1,
+        max_new_tokens: 9,
+        seed: Some(3),
+        stop: vec!["a".into(), "b".into()],
+    };
+    assert_eq!(defaults.with(&asked(own), 4096).unwrap(), expected);
+
+    let greedy = super::defaults(br#"{"temperature": 0.8}"#).unwrap();
+    assert_eq!(greedy.with(&asked("{}"), 4096).unwrap().temperature, 0.0);
+    assert_eq!(
+        Defaults::default()
+            .with(&asked("{}"), 4096)
+            .unwrap()
+            .temperature,
+        0.0
+    );
+    for broken in [
+        "",
+        "[]",
+        r#"{"do_sample": true, "temperature": -1}"#,
+        r#"{"top_p": 0}"#,
+        r#"{"top_k": -1}"#,
+    ] {
+        let error = super::defaults(broken.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with("generation_config.json: "), "{error}");
+    }
+}
+
+#[test]
+fn out_of_range_is_refused_by_name() {
+    let refused = |ask: api::Sampling| Defaults::default().with(&ask, 4096).unwrap_err();
+    for (json, name) in [
+        (r#"{"temperature": -0.1}"#, "temperature"),
+        (r#"{"temperature": 2.01}"#, "temperature"),
+        (r#"{"top_p": 0}"#, "top_p"),
+        (r#"{"top_p": 1.0001}"#, "top_p"),
+        (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
+        (r#"{"repetition_penalty": 2.5}"#, "repetition_penalty"),
+        (r#"{"max_new_tokens": 0}"#, "max_new_tokens"),
+        (r#"{"max_new_tokens": 4097}"#, "max_new_tokens"),
+        (r#"{"stop": [""]}"#, "stop"),
+        (r#"{"stop": ["1","2","3","4","5","6","7","8","9"]}"#, "stop"),
+    ] {
+        let sentence = refused(asked(json));
+        assert!(sentence.contains(name), "{json}: {sentence}");
+    }
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        refused(api::Sampling {
+            temperature: Some(value),
+            ..Default::default()
+        });
+        refused(api::Sampling {
+            top_p: Some(value),
+            ..Default::default()
+        });
+        refused(api::Sampling {
+            repetition_penalty: Some(value),
+            ..Default::default()
+        });
+    }
+    let long = |count| api::Sampling {
+        stop: Some(vec!["图".repeat(count)]),
+        ..Default::default()
+    };
+    refused(long(65));
+    // Beyond what every client's numbers hold.
+    refused(asked(r#"{"seed": 9007199254740992}"#));
+    refused(asked(r#"{"top_k": 9007199254740992}"#));
+    for fine in [
+        long(64),
+        asked(
+            r#"{"temperature": 2, "top_p": 1, "repetition_penalty": 2, "max_new_tokens": 4096, "top_k": 0}"#,
+        ),
+        asked(r#"{"seed": 9007199254740991, "top_k": 9007199254740991}"#),
+    ] {
+        Defaults::default().with(&fine, 4096).unwrap();
+    }
+}
+
+/// The published size. The fastest of many, so that a busy machine does not count; optimised builds only.
+/// `glimpse bench` tells how long it takes; here it is held against sorting the same scores, at its best beside the other's.
+#[test]
+fn a_token_takes_a_small_part_of_sorting() {
+    const CANDIDATES: usize = 151_552;
+    let prompt: Vec<u32> = (0..2000).map(|i| i * 71).collect();
+    for (name, top_p, top_k, spread) in [
+        ("top_p, flat", 0.8, 0, 0.1),
+        ("top_p, spread", 0.8, 0, 3.0),
+        ("small top_p, flat", 0.1, 0, 0.1),
+        ("top_k", 1.0, 50, 2.0),
+        ("top_p and top_k", 0.8, 50, 0.1),
+        ("large top_k", 0.8, 1000, 1.0),
+    ] {
+        let logits = noise(CANDIDATES, spread, 4);
+        let params = SamplingParams {
+            temperature: 0.8,
+            top_p,
+            top_k,
+            repetition_penalty: 1.1,
+            ..PLAIN
+        };
+        let mut sampler = Sampler::new(&params, &prompt);
+        let [mut sampled, mut sorted] = [Duration::MAX; 2];
+        for _ in 0..10 {
+            for _ in 0..20 {
+                let mut logits = logits.clone();
+                let start = Instant::now();
+                sampler.sample(&mut logits).unwrap();
+                sampled = sampled.min(start.elapsed());
+            }
+            let start = Instant::now();
+            by_sorting(&logits, &params, &prompt);
+            sorted = sorted.min(start.elapsed());
+        }
+        println!("{name}: {sampled:?}, by sorting {sorted:?}");
+        if !cfg!(debug_assertions) {
+            assert!(8 * sampled < sorted, "{name}: {sampled:?}, {sorted:?}");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_penalty_keeps_scores_finite() {
+    let params = SamplingParams {
+        repetition_penalty: 1e-60,
+        ..PLAIN
+    };
+    let mut sampler = Sampler::new(&params, &[0, 1, 2]);
+    let mut logits = [3.0, 0.0, f32::NEG_INFINITY, 1.0];
+    assert_eq!(sampler.sample(&mut logits).unwrap(), 0);
+}
