@@ -43,12 +43,12 @@ setup() {
     export LIBRARY_PATH=$cuda/lib:$root/stub${LIBRARY_PATH:+:$LIBRARY_PATH}
 }
 
-FLAGS=(--locked --release -p glimpse --no-default-features --features cuda)
+FLAGS=(--locked --release --no-default-features --features cuda)
 
 case ${1:-} in
     build)
         setup
-        cargo build "${FLAGS[@]}" --bin glimpse
+        cargo build "${FLAGS[@]}" -p glimpse --bin glimpse
         mkdir -p "$OUT"
         cp "${CARGO_TARGET_DIR:-target}/release/glimpse" "$OUT/glimpse"
         gzip -9 -kf "$OUT/glimpse"
@@ -56,7 +56,7 @@ case ${1:-} in
         ;;
     tests)
         setup
-        built=$(cargo test "${FLAGS[@]}" --no-run --test gpu --message-format json-render-diagnostics |
+        built=$(cargo test "${FLAGS[@]}" -p glimpse-model --no-run --test gpu --message-format json-render-diagnostics |
             sed -n 's/.*"executable":"\([^"]*gpu[^"]*\)".*/\1/p' | tail -1)
         [ -n "$built" ] || die "The tests did not compile: see above."
         mkdir -p "$OUT"
@@ -67,13 +67,14 @@ case ${1:-} in
         ;;
     lint)
         setup
-        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" --lib --bins --test gpu -- -D warnings
+        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse-model -p glimpse-engine --lib --test gpu -- -D warnings
+        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse --lib --bins -- -D warnings
         ;;
     kernels)
         setup
         arch=${CUDA_COMPUTE_CAP:-90}
         [ "$arch" != 90 ] || arch=90a
-        for file in server/cuda/*.cu; do
+        for file in server/model/cuda/*.cu; do
             case $file in */hopper.cu) [ "$arch" = 90a ] || continue ;; esac
             "${NVCC:-nvcc}" -cubin -O3 -std=c++17 "-arch=sm_$arch" -Xptxas -v -o /dev/null "$file" 2>&1 |
                 awk '/Compiling entry/ { split($0, a, "\x27"); name = a[2] }

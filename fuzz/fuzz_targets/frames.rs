@@ -2,7 +2,7 @@
 
 #[path = "../checks/frames.rs"]
 mod checks;
-#[path = "../../server/src/session/frames.rs"]
+#[path = "../../server/gateway/src/session/frames.rs"]
 mod frames;
 
 use frames::FrameGuard;

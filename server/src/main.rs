@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use gateway::http::Ended;
 use glimpse::config::{self, Command};
-use glimpse::http::Ended;
 use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
 use model::device::settle_threads;
 

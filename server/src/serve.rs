@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
-use crate::http::{self, Access, Ended, Proxies, Tls};
-use crate::intake::decode;
-use crate::session::{GuestLimits, Guests, Hub, KeyFile, Options, Shared};
 use crate::watch;
+use api::{Compute, Status};
 use engine::Engine;
+use gateway::http::{self, Access, Ended, Proxies, Tls};
+use gateway::intake::decode;
+use gateway::session::{GuestLimits, Guests, Hub, KeyFile, Options, Shared};
 use glimpse_image as image;
 use model::device::Target;
+use tokio::sync::watch::Receiver;
 
 /// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
 ///
@@ -36,7 +38,8 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     };
     let opens = targets.into_iter().map(each).collect();
     let engine = Engine::start(engine_settings(settings), opens, watch::observer)?;
-    with_engine(settings, engine)
+    let status = engine.status();
+    with_engine(settings, Arc::new(engine), status)
 }
 
 /// How pictures are decoded. More decoders than cores would only wait for each other; but two at least, so that one client
@@ -89,7 +92,11 @@ fn engine_settings(settings: &ServeArgs) -> engine::Settings {
 ///
 /// # Errors
 /// Those of [`run`].
-pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
+pub fn with_engine(
+    settings: &ServeArgs,
+    engine: Arc<dyn Compute>,
+    status: Receiver<Status>,
+) -> io::Result<Ended> {
     let limits = settings.limits.wire().map_err(invalid)?;
     let patience = Duration::try_from_secs_f64(limits.stall_seconds).unwrap_or_default();
     let access = access(&settings.access).map_err(invalid)?;
@@ -112,7 +119,7 @@ pub fn with_engine(settings: &ServeArgs, engine: Engine) -> io::Result<Ended> {
             .unwrap_or(usize::MAX)
             .saturating_mul(2),
     };
-    let hub = Arc::new(Hub::new(Shared::new(engine, limits, options)?));
+    let hub = Arc::new(Hub::new(Shared::new(engine, status, limits, options)?));
     let options = http::Options {
         listen: settings.listen,
         threads: settings.http_threads.into(),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use engine::{Gauges, Observer};
+use api::{Gauges, Observer};
 
 use crate::loading::Loading;
-use crate::metrics::{METRICS, Share};
+use gateway::metrics::{METRICS, Share};
 
 /// The observer of the worker with this number.
 pub fn observer(worker: usize) -> Box<dyn Observer> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use api::{ErrorCode, FinishReason, State};
+use api::{ErrorCode, Event, FinishReason, State};
 
 use super::tests::{Answer, Client, PATIENCE, start, start_with};
 use super::*;

@@ -9,7 +9,6 @@ mod fault_tests;
 #[cfg(test)]
 mod faults;
 mod guard;
-mod observer;
 mod pace;
 mod pages;
 mod prefix;
@@ -19,7 +18,6 @@ mod reading_tests;
 mod sequence;
 #[cfg(test)]
 mod tests;
-mod types;
 mod worker;
 mod workers;
 #[cfg(test)]
@@ -32,16 +30,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use api::{Asker, ErrorCode, Failure, State};
+use api::{
+    AskJob, Asker, Compute, ErrorCode, Failure, Observer, PictureJob, PictureKey, State, Status,
+};
 use model::checkpoint::Checkpoint;
 use model::device::{Target, tell_memory};
 use model::kernels::PAGE;
 use model::{LoadError, Quantize};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-
-pub use observer::{Gauges, Observer};
-pub use types::{AskJob, Event, EventSink, PictureJob, PictureKey, Status};
 
 use reading::{Language, Read, Reader, Text};
 use workers::{Handle, Teller, Workers, once_all};
@@ -264,11 +261,6 @@ impl Engine {
         }
     }
 
-    /// A number unique in this server: for requests and sessions. Never 0.
-    pub fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
     }
@@ -278,17 +270,26 @@ impl Engine {
         self.workers.all().iter().map(|w| w.load.open()).sum()
     }
 
-    /// Gives the session's worker a picture; with eager encoding it is looked at as soon as the device is free. Giving the same
-    /// key again is cheap and answers `Encoded { cached: true }` if it is still there. While the model loads it waits.
-    pub fn picture(&self, job: PictureJob) {
+    /// Ends the workers once everything accepted before is answered.
+    pub fn shutdown(&self) {
+        for worker in self.workers.all() {
+            worker.send(Command::Shutdown);
+        }
+    }
+}
+
+impl Compute for Engine {
+    fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn picture(&self, job: PictureJob) {
         if let Some(worker) = self.workers.home(job.asker.session) {
             worker.send(Command::Picture(job));
         }
     }
 
-    /// Queues a question. Refused at once when the queue of the session's worker is full and no client has more in it (`busy`,
-    /// with an honest `retry_after_ms`), while loading or failed; otherwise events follow, the first being `Queued`.
-    pub fn ask(&self, mut job: AskJob) -> Result<(), Failure> {
+    fn ask(&self, mut job: AskJob) -> Result<(), Failure> {
         match self.status.borrow().state {
             State::Ready | State::Draining => {}
             State::Loading | State::Warming => {
@@ -322,14 +323,13 @@ impl Engine {
         Ok(())
     }
 
-    pub fn cancel(&self, request: u64) {
+    fn cancel(&self, request: u64) {
         for worker in self.workers.all() {
             worker.send(Command::Cancel { request });
         }
     }
 
-    /// Lets go of a session's picture, then calls `done`.
-    pub fn forget(&self, session: u64, key: PictureKey, done: impl FnOnce() + Send + 'static) {
+    fn forget(&self, session: u64, key: PictureKey, done: Box<dyn FnOnce() + Send>) {
         // Called even where the worker is gone, and the command with it.
         let done = once_all(done).next();
         if let (Some(worker), Some(done)) = (self.workers.known(session), done) {
@@ -337,34 +337,17 @@ impl Engine {
         }
     }
 
-    /// Frees what is kept of a conversation, then calls `done`; its unanswered questions are cancelled before.
-    pub fn forget_conversation(&self, conversation: u64, done: impl FnOnce() + Send + 'static) {
+    fn forget_conversation(&self, conversation: u64, done: Box<dyn FnOnce() + Send>) {
         let workers = self.workers.all();
         for (worker, done) in workers.iter().zip(once_all(done)) {
             worker.send(Command::ForgetConversation { conversation, done });
         }
     }
 
-    pub fn end_session(&self, session: u64) {
+    fn end_session(&self, session: u64) {
         if let Some(worker) = self.workers.leave(session) {
             worker.send(Command::EndSession { session });
         }
-    }
-
-    /// Ends the workers once everything accepted before is answered.
-    pub fn shutdown(&self) {
-        for worker in self.workers.all() {
-            worker.send(Command::Shutdown);
-        }
-    }
-
-    /// A handle whose commands end in `commands` instead of a worker: for testing what talks to the engine.
-    pub fn stand_in(commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> Self {
-        let load = Arc::new(Load::new(&Settings {
-            queue: 1 << 20,
-            ..Settings::default()
-        }));
-        Engine::of(vec![Handle::new(commands, load, None)], status)
     }
 }
 

@@ -6,7 +6,7 @@
 use candle_core::Result;
 
 use super::pages::PagePool;
-use super::types::PictureKey;
+use api::PictureKey;
 use model::glm4v::Entry;
 use model::kernels::{Arena, PAGE};
 

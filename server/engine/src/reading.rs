@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::Command;
 use super::guard::{catch, panicked};
-use super::types::AskJob;
+use api::AskJob;
 use api::Failure;
 use api::{Asker, FairQueue};
 use api::{SamplingParams, Turn};

@@ -1,6 +1,6 @@
 //! Reading questions beside the worker.
 
-use api::{ErrorCode, FinishReason};
+use api::{ErrorCode, Event, FinishReason};
 
 use super::tests::{Client, start, tiny};
 use super::*;

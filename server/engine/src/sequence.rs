@@ -7,9 +7,9 @@ use api::{AnswerTimings, FinishReason, Usage};
 
 use super::prefix::{Cached, Namespace};
 use super::reading::Read;
-use super::types::{AskJob, Event, EventSink, PictureKey};
 use api::Asker;
 use api::Failure;
+use api::{AskJob, Event, EventSink, PictureKey};
 use model::glm4v::Entry;
 use model::text::{AnswerStream, Sampler};
 

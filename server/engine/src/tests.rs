@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use api::{ErrorCode, FinishReason, State, Usage};
+use api::{ErrorCode, Event, EventSink, FinishReason, State, Usage};
 
 use super::*;
 use api::{Asker, Pixels, SamplingParams, Turn};
@@ -366,7 +366,11 @@ fn a_picture_is_looked_at_once_and_forgotten_on_demand() {
     client.show(3);
     assert!(client.encoded());
     let (done, freed) = channel();
-    engine.forget(client.session, key, move || done.send(()).unwrap());
+    engine.forget(
+        client.session,
+        key,
+        Box::new(move || done.send(()).unwrap()),
+    );
     freed.recv_timeout(PATIENCE).unwrap();
     let answer = client.answer(client.ask(Some(key), &[], "what?", 4));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
@@ -388,12 +392,12 @@ fn a_shared_picture_stays_while_anyone_holds_it() {
     let first = one.answer(one.ask(Some(key), &[], "what?", 4));
     assert_eq!(first.error, None);
     let (done, freed) = channel();
-    engine.forget(one.session, key, move || done.send(()).unwrap());
+    engine.forget(one.session, key, Box::new(move || done.send(()).unwrap()));
     freed.recv_timeout(PATIENCE).unwrap();
     let answer = other.answer(other.ask(Some(key), &[], "what?", 4));
     assert_eq!((answer.error, answer.ids), (None, first.ids));
     let (done, freed) = channel();
-    engine.forget(other.session, key, move || done.send(()).unwrap());
+    engine.forget(other.session, key, Box::new(move || done.send(()).unwrap()));
     freed.recv_timeout(PATIENCE).unwrap();
     let answer = other.answer(other.ask(Some(key), &[], "what?", 4));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
@@ -429,7 +433,7 @@ fn a_forgotten_conversation_is_computed_anew() {
     assert!(again.usage.cached_tokens > 0);
     let running = client.ask(None, &[], "what was it again?", 480);
     let (done, freed) = channel();
-    engine.forget_conversation(client.session, move || done.send(()).unwrap());
+    engine.forget_conversation(client.session, Box::new(move || done.send(()).unwrap()));
     freed.recv_timeout(PATIENCE).unwrap();
     assert_eq!(client.answer(running).finish, Some(FinishReason::Cancelled));
     let anew = client.answer(client.ask(None, &[], "what was it again?", 8));

@@ -16,16 +16,16 @@ use candle_core::Tensor;
 use looking::{Looking, Picture};
 
 use super::guard::{Fault, catch, guarded, lost, panicked};
-use super::observer::{Gauges, Observer};
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
 use super::reading::Read;
 use super::sequence::{Next, Running, Sequence};
-use super::types::{AskJob, Event, PictureKey};
 use super::{Command, Load, Settings};
 use api::Failure;
 use api::Pixels;
+use api::{AskJob, Event, PictureKey};
 use api::{Asker, FairQueue};
+use api::{Gauges, Observer};
 use model::device::{device_memory, tell_memory};
 use model::glm4v::{IMAGE, Model, positions};
 use model::kernels::{Arena, Span};

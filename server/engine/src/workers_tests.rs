@@ -162,14 +162,14 @@ fn what_is_forgotten_is_told_once() {
         sha256: [1; 32],
     };
     // Without a home there is nothing to forget.
-    engine.forget(client.session, key, tell());
+    engine.forget(client.session, key, Box::new(tell()));
     assert_eq!(
         (told.swap(0, Ordering::Relaxed), sent(&inboxes)),
         (1, vec![0, 0])
     );
     client.show_as(key, 1);
     assert_eq!(sent(&inboxes), [1, 0]);
-    engine.forget(client.session, key, tell());
+    engine.forget(client.session, key, Box::new(tell()));
     assert_eq!(
         (told.load(Ordering::Relaxed), sent(&inboxes)),
         (0, vec![1, 0])
@@ -177,7 +177,7 @@ fn what_is_forgotten_is_told_once() {
     // The worker dropped the command, and with it what held the picture.
     assert_eq!(told.swap(0, Ordering::Relaxed), 1);
 
-    engine.forget_conversation(7, tell());
+    engine.forget_conversation(7, Box::new(tell()));
     for (before, inbox) in inboxes.iter().enumerate() {
         let Ok(Command::ForgetConversation { conversation, done }) = inbox.try_recv() else {
             panic!("each worker is told");
@@ -192,11 +192,11 @@ fn what_is_forgotten_is_told_once() {
     assert_eq!(told.swap(0, Ordering::Relaxed), 1);
     // A worker that is gone has nothing of it.
     drop(inboxes.pop());
-    engine.forget_conversation(8, tell());
+    engine.forget_conversation(8, Box::new(tell()));
     assert_eq!((told.load(Ordering::Relaxed), sent(&inboxes)), (0, vec![1]));
     assert_eq!(told.swap(0, Ordering::Relaxed), 1);
     drop(inboxes);
-    engine.forget(client.session, key, tell());
+    engine.forget(client.session, key, Box::new(tell()));
     assert_eq!(told.load(Ordering::Relaxed), 1);
 }
 
@@ -208,7 +208,7 @@ fn a_conversation_is_forgotten_by_real_workers() {
         let fresh = client.answer(client.ask(None, &[], "what was it again?", 8));
         assert_eq!(fresh.usage.cached_tokens, 0);
         let (done, freed) = channel();
-        engine.forget_conversation(client.session, move || done.send(()).unwrap());
+        engine.forget_conversation(client.session, Box::new(move || done.send(()).unwrap()));
         freed.recv_timeout(PATIENCE).unwrap();
         let anew = client.answer(client.ask(None, &[], "what was it again?", 8));
         assert_eq!((anew.usage.cached_tokens, anew.ids), (0, fresh.ids));

@@ -9,6 +9,8 @@ pub mod glm4v;
 mod json;
 pub mod kernels;
 mod quantization;
+#[cfg(test)]
+mod replay_tests;
 mod save;
 pub mod text;
 

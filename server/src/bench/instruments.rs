@@ -13,9 +13,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use wire::{AnswerTimings, Done, FinishReason, Queued, ServerMessage, Started, Token, Usage};
 
 use super::report::Instruments;
-use crate::metrics::{METRICS, Share};
-use crate::session::Spans;
 use api::SamplingParams;
+use gateway::metrics::{METRICS, Share};
+use gateway::session::Spans;
 use model::text::Sampler;
 
 /// As many as GLM-4V-9B's scores have.

@@ -15,7 +15,7 @@ use model::checkpoint::{self, Checkpoint};
 use model::device::{Choice, Dtype};
 use model::{LoadError, Quantize};
 
-use crate::http::Network;
+use gateway::http::Network;
 use values::one_of;
 
 pub use bench::{Before, BenchArgs};

@@ -20,9 +20,7 @@ impl Switch {
 }
 
 /// One of these names, which `T` reads.
-pub fn one_of<T, const N: usize>(
-    names: [&'static str; N],
-) -> impl TypedValueParser<Value = T>
+pub fn one_of<T, const N: usize>(names: [&'static str; N]) -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = String> + Clone + Send + Sync + 'static,
 {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use api::Asker;
-use api::{Defaults, SamplingParams, Turn};
-use engine::{AskJob, Engine, Event, EventSink, PictureJob, PictureKey, Settings};
+use api::{
+    AskJob, Asker, Compute, Defaults, Event, EventSink, PictureJob, PictureKey, SamplingParams,
+    Turn,
+};
+use engine::{Engine, Settings};
 use glimpse_image as image;
 use model::checkpoint::{Checkpoint, DEMO, folder};
 use model::device::Target;

@@ -11,9 +11,9 @@ use crate::guard::{Fault, catch, guarded, lost, panicked};
 use crate::pace::Pace;
 use crate::prefix::Cached;
 use crate::sequence::Running;
-use crate::types::{Event, EventSink, PictureJob, PictureKey};
 use api::Asker;
 use api::Pixels;
+use api::{Event, EventSink, PictureJob, PictureKey};
 use model::glm4v::{Encoding, Entry, Pass, expand, positions};
 use model::kernels::{Mark, Span};
 

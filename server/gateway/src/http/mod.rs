@@ -228,7 +228,7 @@ pub async fn serve(
 
 /// Waits until the device is lost, if it ever is.
 async fn lost(hub: &Hub) {
-    let mut status = hub.shared.engine.status();
+    let mut status = hub.shared.engine_status.clone();
     if status.wait_for(|status| status.lost).await.is_err() {
         std::future::pending().await
     }

@@ -19,7 +19,7 @@ use crate::metrics::{METRICS, RECEIVED};
 use api::Asker;
 use api::Defaults;
 use api::Failure;
-use engine::{Engine, Status};
+use api::{Compute, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.
@@ -62,7 +62,9 @@ pub enum Phase {
 
 /// What all sessions share.
 pub struct Shared {
-    pub engine: Engine,
+    pub engine: Arc<dyn Compute>,
+    /// How the engine stands.
+    pub engine_status: watch::Receiver<Status>,
     pub limits: Arc<Limits>,
     pub options: Options,
     /// Memory for files on their way.
@@ -81,8 +83,13 @@ pub struct Shared {
 impl Shared {
     /// # Errors
     /// If the threads or processes for decoding can't be had.
-    pub fn new(engine: Engine, limits: Limits, options: Options) -> std::io::Result<Self> {
-        let status = engine.status();
+    pub fn new(
+        engine: Arc<dyn Compute>,
+        engine_status: watch::Receiver<Status>,
+        limits: Limits,
+        options: Options,
+    ) -> std::io::Result<Self> {
+        let status = engine_status.clone();
         let size = move || {
             let status = status.borrow();
             let size = status.model.image_size;
@@ -92,6 +99,7 @@ impl Shared {
         Ok(Shared {
             decoders,
             engine,
+            engine_status,
             limits: Arc::new(limits),
             budget: Budget::new(options.upload_memory),
             memory: intake::Budget::new(options.session_memory),
@@ -139,7 +147,7 @@ impl Shared {
 
     /// The engine's status, or `draining`.
     pub fn status(&self) -> Status {
-        let mut status = self.engine.status().borrow().clone();
+        let mut status = self.engine_status.borrow().clone();
         if self.phase() != Phase::Serving && status.state != ServerState::Failed {
             status.state = ServerState::Draining;
             status.progress = None;
@@ -149,7 +157,7 @@ impl Shared {
 
     /// Tells when the status may have changed.
     pub fn watch(&self) -> StatusWatch {
-        let mut engine = self.engine.status();
+        let mut engine = self.engine_status.clone();
         engine.mark_unchanged();
         StatusWatch {
             engine,

@@ -15,7 +15,7 @@ use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
 use crate::metrics::{METRICS, RECEIVED, Share};
 use api::Asker;
-use engine::{AskJob, EventSink, PictureJob, PictureKey};
+use api::{AskJob, EventSink, PictureJob, PictureKey};
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {

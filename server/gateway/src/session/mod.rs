@@ -37,7 +37,7 @@ use crate::intake::{Claim, Client, KeyId};
 use crate::metrics::METRICS;
 use api::Asker;
 use api::Failure;
-use engine::{Event, EventSink};
+use api::{Event, EventSink};
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
@@ -375,19 +375,21 @@ impl Session {
             }
             Effect::Forget { key, image } => {
                 let session = Arc::downgrade(self);
-                engine.forget(self.asker.session, key, move || {
+                let done = move || {
                     if let Some(session) = session.upgrade() {
                         session.with(|state| state.freed(&image));
                     }
-                });
+                };
+                engine.forget(self.asker.session, key, Box::new(done));
             }
             Effect::ForgetConversation { number, id } => {
                 let session = Arc::downgrade(self);
-                engine.forget_conversation(number, move || {
+                let done = move || {
                     if let Some(session) = session.upgrade() {
                         session.with(|state| state.conversation_freed(&id));
                     }
-                });
+                };
+                engine.forget_conversation(number, Box::new(done));
             }
         }
     }

@@ -3,7 +3,7 @@
 use wire::{EncodeTimings, ErrorCode, ImageReady};
 
 use super::room::Hold;
-use engine::PictureKey;
+use api::PictureKey;
 
 /// Records of failed and forgotten pictures kept, so that asking for one gets the right answer.
 const MAX_PAST: usize = 256;

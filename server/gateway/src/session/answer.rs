@@ -12,8 +12,8 @@ use wire::{
 use super::state::{Effect, LookUp, State, error, milliseconds, seconds};
 use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, restore};
 use api::Failure;
+use api::{AskJob, Event};
 use api::{Defaults, Turn};
-use engine::{AskJob, Event};
 
 /// What a client is told to wait before it asks again when it has too many questions open.
 const RETRY_MS: f64 = 500.0;
@@ -343,7 +343,7 @@ impl State {
     }
 
     /// Hands a question to the engine.
-    fn give(&mut self, number: u64, picture: Option<engine::PictureKey>) {
+    fn give(&mut self, number: u64, picture: Option<api::PictureKey>) {
         let used = self.clock();
         let Some(ask) = self.asks.get_mut(&number) else {
             return;

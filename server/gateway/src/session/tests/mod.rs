@@ -7,7 +7,7 @@ mod shares;
 
 use std::io::Cursor;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use tokio::sync::watch;
 use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 
 use super::*;
-use crate::config::LimitArgs;
 use crate::intake::{Client, decode};
+use crate::stand_in::{self, Command, stand_in};
 use api::Failure;
-use engine::{AskJob, Command, Engine, PictureJob, Status};
+use api::{AskJob, PictureJob, Status};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.
@@ -47,7 +47,7 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
 }
 
 fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) -> Rig {
-    let (commands_in, commands) = channel();
+    let (engine, commands) = stand_in();
     let (status, watch) = watch::channel(Status {
         state: wire::State::Ready,
         model: wire::Model {
@@ -56,7 +56,7 @@ fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) 
         },
         ..Status::default()
     });
-    let mut limits = LimitArgs::default().wire().unwrap();
+    let mut limits = stand_in::limits();
     change(&mut limits);
     let mut options = Options {
         share_pictures: false,
@@ -75,8 +75,9 @@ fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) 
         max_sessions: 3,
     };
     changed(&mut options);
-    let engine = Engine::stand_in(commands_in, watch);
-    let hub = Arc::new(Hub::new(Shared::new(engine, limits, options).unwrap()));
+    let hub = Arc::new(Hub::new(
+        Shared::new(engine, watch, limits, options).unwrap(),
+    ));
     let connection = hub.open(None, local()).unwrap();
     hub.keep(&connection);
     let rig = Rig {

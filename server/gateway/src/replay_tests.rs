@@ -1,17 +1,14 @@
 //! What the fuzz targets that need this crate's insides begin with, have learnt and have found, without a fuzzer.
 
-#[path = "../../fuzz/checks/frames.rs"]
+#[path = "../../../fuzz/checks/frames.rs"]
 mod frames;
-#[path = "../../fuzz/checks/inputs.rs"]
+#[path = "../../../fuzz/checks/inputs.rs"]
 mod inputs;
-#[path = "../../fuzz/checks/messages.rs"]
+#[path = "../../../fuzz/checks/messages.rs"]
 mod messages;
-#[path = "../../fuzz/checks/tokenizer.rs"]
-mod tokenizer;
 
 use crate::session::codec;
 use crate::session::frames::FrameGuard;
-use model::text::Tokenizer;
 
 /// Calls `check` with every input, whose file's name is there to read if it panics.
 fn replay(target: &str, check: impl Fn(&[u8])) {
@@ -38,9 +35,4 @@ fn frames_are_judged_alike_however_they_are_cut() {
 #[test]
 fn messages_say_the_same_when_they_are_written_and_read_again() {
     replay_text("messages", messages::check);
-}
-
-#[test]
-fn tokens_spell_the_text() {
-    replay_text("tokenizer", tokenizer::check);
 }

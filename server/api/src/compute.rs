@@ -1,9 +1,12 @@
-//! What goes into the engine and what comes out.
+//! What whoever computes is asked for, and what comes of it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::{Asker, Failure, Pixels, SamplingParams, Turn};
+use crate::{
+    AnswerTimings, Asker, Defaults, EncodeTimings, Failure, FinishReason, Model, Pixels,
+    SamplingParams, State, Turn, Usage,
+};
 
 /// Names a picture's encoding. Sessions never share one unless the operator says so (`--share-pictures`), since the
 /// time to the first token would tell one user what another looked at.
@@ -26,11 +29,11 @@ pub struct PictureJob {
 /// A question to answer.
 pub struct AskJob {
     pub asker: Asker,
-    /// Unique in the server too: what [`super::Engine::forget_conversation`] frees.
+    /// Unique in the server too: what [`Compute::forget_conversation`] frees.
     pub conversation: u64,
-    /// Unique in the server ([`super::Engine::next_id`]).
+    /// Unique in the server ([`Compute::next_id`]).
     pub request: u64,
-    /// A picture given to the engine before; `None` is a conversation without one.
+    /// A picture given before; `None` is a conversation without one.
     pub picture: Option<PictureKey>,
     pub history: Vec<Turn>,
     pub question: String,
@@ -59,7 +62,7 @@ pub trait EventSink: Send + Sync {
     }
 }
 
-/// What the engine tells a session.
+/// What whoever computes tells a session.
 #[derive(Debug)]
 pub enum Event {
     /// The picture is in the cache. Once per [`PictureJob`] or, with eager encoding off, at the first question.
@@ -67,7 +70,7 @@ pub enum Event {
         key: PictureKey,
         /// Cache entries that it takes in the decoder.
         tokens: usize,
-        timings: api::EncodeTimings,
+        timings: EncodeTimings,
         /// It was in the cache before.
         cached: bool,
     },
@@ -91,9 +94,9 @@ pub enum Event {
     },
     Done {
         request: u64,
-        finish_reason: api::FinishReason,
-        usage: api::Usage,
-        timings: api::AnswerTimings,
+        finish_reason: FinishReason,
+        usage: Usage,
+        timings: AnswerTimings,
         /// The answer as generated, without the stop token: a later [`Turn`] holds it, so that the cache stays valid.
         answer_ids: Vec<u32>,
     },
@@ -106,15 +109,45 @@ pub enum Event {
 /// How the engine stands.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    pub state: api::State,
+    pub state: State,
     /// 0–1 while loading.
     pub progress: Option<f64>,
     /// Known from the configuration on, so before the weights are loaded.
-    pub model: api::Model,
+    pub model: Model,
     /// The checkpoint's own sampling settings, for what a question leaves open.
-    pub sampling: api::Defaults,
+    pub sampling: Defaults,
     /// Why it failed, when it did.
     pub error: Option<String>,
     /// It failed because the device is lost while serving: a new process may get it back.
     pub lost: bool,
+}
+
+/// Whoever computes. Nothing here blocks.
+pub trait Compute: Send + Sync {
+    /// A number unique in this server: for requests and sessions. Never 0.
+    fn next_id(&self) -> u64;
+
+    /// Gives it a picture; with eager encoding it is looked at as soon as the device is free. Giving the same key again is
+    /// cheap and answers `Encoded { cached: true }` if it is still there. While the model loads it waits.
+    fn picture(&self, job: PictureJob);
+
+    /// Queues a question; events follow, the first being `Queued`.
+    ///
+    /// # Errors
+    /// The queue is full and no client has more in it (`busy`, with an honest `retry_after_ms`), or the model is loading or
+    /// has failed.
+    fn ask(&self, job: AskJob) -> Result<(), Failure>;
+
+    /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
+    fn cancel(&self, request: u64);
+
+    /// Frees what the session has of the picture in the caches, and the picture itself once no session holds it; `done` is
+    /// called when that is freed.
+    fn forget(&self, session: u64, key: PictureKey, done: Box<dyn FnOnce() + Send>);
+
+    /// Frees what is kept of a conversation, then calls `done`; its unanswered questions are cancelled before.
+    fn forget_conversation(&self, conversation: u64, done: Box<dyn FnOnce() + Send>);
+
+    /// Cancels everything of the session and frees its caches.
+    fn end_session(&self, session: u64);
 }

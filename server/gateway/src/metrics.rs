@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use engine::Gauges;
+use api::Gauges;
 use parking_lot::Mutex;
 use wire::{AnswerTimings, FinishReason, ServerMessage, Usage};
 

@@ -1,7 +1,7 @@
 //! What an operator is told, held against every state that a server can be in.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -12,11 +12,11 @@ use tokio_tungstenite::tungstenite::Message;
 use wire::{FinishReason, State, close};
 
 use super::{Access, Ended, Proxies, healthz, metrics, readyz};
-use crate::config::LimitArgs;
 use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
 use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
-use engine::{Command, Engine, Event, Status};
+use crate::stand_in::{Command, limits, stand_in};
+use api::{Compute, Event, Status};
 
 fn hub(state: State) -> web::Data<Hub> {
     let (_, status) = watch::channel(Status {
@@ -27,10 +27,10 @@ fn hub(state: State) -> web::Data<Hub> {
 }
 
 fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
-    hub_with(mpsc::channel().0, status)
+    hub_with(stand_in().0, status)
 }
 
-fn hub_with(commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) -> web::Data<Hub> {
+fn hub_with(engine: Arc<dyn Compute>, status: watch::Receiver<Status>) -> web::Data<Hub> {
     let options = Options {
         share_pictures: false,
         decode: crate::intake::decode::Settings {
@@ -47,9 +47,8 @@ fn hub_with(commands: mpsc::Sender<Command>, status: watch::Receiver<Status>) ->
         message_memory: 1 << 30,
         max_sessions: 1,
     };
-    let limits = LimitArgs::default().wire().unwrap();
-    let engine = Engine::stand_in(commands, status);
-    web::Data::new(Hub::new(Shared::new(engine, limits, options).unwrap()))
+    let shared = Shared::new(engine, status, limits(), options);
+    web::Data::new(Hub::new(shared.unwrap()))
 }
 
 fn options() -> super::Options {
@@ -88,8 +87,8 @@ async fn the_end_does_not_overtake_what_was_said() {
         state: State::Ready,
         ..Status::default()
     });
-    let (commands, inbox) = mpsc::channel();
-    let hub = hub_with(commands, status).into_inner();
+    let (engine, inbox) = stand_in();
+    let hub = hub_with(engine, status).into_inner();
     let (bound, address) = oneshot::channel();
     let serving = actix_web::rt::spawn(super::serve(hub.clone(), options(), |address| {
         bound.send(address).unwrap();
@@ -171,7 +170,7 @@ fn the_dashboard_asks_for_what_there_is() {
     // Told only where there is a GPU.
     METRICS.device_memory_size_bytes.add(1 << 30);
     let families = parse(&metrics::text(&hub(State::Ready))).unwrap();
-    let dashboard = include_str!("../../../docs/grafana.json");
+    let dashboard = include_str!("../../../../docs/grafana.json");
     let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();
     let names: BTreeSet<&str> = dashboard
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
