@@ -57,7 +57,7 @@ watch_memory() {
 start() {
     local name=$1 limit=$2 start=$SECONDS
     shift 2
-    "$bin/glimpse" serve --listen "$address" --log info,glimpse::device=debug "$@" >"$out/$name.log" 2>&1 &
+    "$bin/glimpse" serve --listen "$address" --log info,glimpse_model::device=debug "$@" >"$out/$name.log" 2>&1 &
     server=$!
     for _ in $(seq "$((5 * limit))"); do
         sleep 0.2

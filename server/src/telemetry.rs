@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{LogArgs, LogFormat};
 
 /// Where spans come from. Nothing else is exported: not the log, and nothing of texts and pictures.
-const SPANS: &str = "glimpse::session::spans";
+const SPANS: &str = "glimpse_gateway::session::spans";
 
 /// How long the collector may take for one request, and for the last spans at the end.
 const PATIENCE: Duration = Duration::from_secs(5);

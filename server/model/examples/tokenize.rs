@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use model::text::Tokenizer;
+use glimpse_model::text::Tokenizer;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os()

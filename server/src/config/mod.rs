@@ -85,7 +85,7 @@ pub enum Command {
 pub struct LogArgs {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse::session=debug,info` [default:
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `glimpse_gateway::session=debug,info` [default:
     /// info of a server, else warn]
     #[arg(long, global = true, value_name = "FILTER")]
     pub log: Option<String>,

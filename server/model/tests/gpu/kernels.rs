@@ -4,8 +4,8 @@ use candle_core::cpu::erf::erf_f64;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use glimpse_image::Pixels;
-use model::kernels::cuda::{Blocks, Hopper};
-use model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+use glimpse_model::kernels::cuda::{Blocks, Hopper};
+use glimpse_model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
 
 use super::support::{TYPES, card, close, poison, random, tolerance, values, with_hopper};
 

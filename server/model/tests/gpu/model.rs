@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use glimpse_image::Pixels;
-use model::Quantize;
-use model::glm4v::{Config, Folder, Model, Weights, tensors};
-use model::kernels::{Arena, PAGE, Span};
+use glimpse_model::Quantize;
+use glimpse_model::glm4v::{Config, Folder, Model, Weights, tensors};
+use glimpse_model::kernels::{Arena, PAGE, Span};
 
 use super::support::card;
 

@@ -2,7 +2,7 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
-use model::kernels::cuda::{Blocks, upload};
+use glimpse_model::kernels::cuda::{Blocks, upload};
 
 use super::support::{card, values};
 

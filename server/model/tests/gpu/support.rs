@@ -3,8 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
-use model::device::{Choice, Dtype, Target};
-use model::kernels::cuda::{Hopper, use_hopper};
+use glimpse_model::device::{Choice, Dtype, Target};
+use glimpse_model::kernels::cuda::{Hopper, use_hopper};
 
 /// The card with the type that it computes in by default, or `None` and a word why.
 pub fn card() -> Option<Device> {
