@@ -6,6 +6,7 @@ use api::{ErrorCode, Event, FinishReason, State};
 
 use super::tests::{Answer, Client, PATIENCE, start, start_with};
 use super::*;
+use std::time::{Duration, Instant};
 
 /// How CUDA's errors read when candle passes them on.
 const OUT_OF_MEMORY: &str = r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#;

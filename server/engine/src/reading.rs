@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use api::ErrorCode;
 use parking_lot::{Condvar, Mutex};
 
-use super::Command;
+use super::command::Command;
 use super::guard::{catch, panicked};
+use super::load::not_running;
 use api::AskJob;
 use api::Failure;
 use api::{Asker, FairQueue};
@@ -147,7 +148,7 @@ impl Reader {
                     let request = text.request;
                     let read = catch(|| match language.get() {
                         Some(language) => language.read(text),
-                        None => Err(super::not_running()),
+                        None => Err(not_running()),
                     });
                     let read = read.unwrap_or_else(|what| {
                         tracing::error!(panic = %what, "reading a question panicked");

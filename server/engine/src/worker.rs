@@ -15,12 +15,14 @@ use candle_core::Tensor;
 
 use looking::{Looking, Picture};
 
+use super::command::Command;
 use super::guard::{Fault, catch, guarded, lost, panicked};
+use super::load::Load;
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
 use super::reading::Read;
 use super::sequence::{Next, Running, Sequence};
-use super::{Command, Load, Settings};
+use super::settings::Settings;
 use api::Failure;
 use api::Pixels;
 use api::{AskJob, Event, PictureKey};

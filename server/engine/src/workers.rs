@@ -7,8 +7,10 @@ use api::State;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::command::Command;
+use super::load::Load;
 use super::reading::Reader;
-use super::{Command, Load, Status};
+use api::Status;
 
 /// The way to a worker.
 pub struct Handle {

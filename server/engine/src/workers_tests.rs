@@ -9,6 +9,8 @@ use super::tests::{Client, PATIENCE, start_several, tiny};
 use super::workers::{Handle, Teller, merge};
 use super::*;
 use api::Turn;
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
 
 /// Two real workers, and how many pieces of work each has done.
 fn two() -> (Engine, [Arc<AtomicUsize>; 2]) {

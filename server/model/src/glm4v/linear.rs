@@ -75,7 +75,7 @@ impl Linear {
     fn then(&self, x: &Tensor, then: Then<'_>) -> Result<Tensor> {
         match &self.weight {
             Weight::Dense(weight) => kernels::linear_then(x, weight, then),
-            Weight::Quantized(_) => then.after(self.product(x, None)?),
+            Weight::Quantized(_) => kernels::after(then, self.product(x, None)?),
             #[cfg(feature = "cuda")]
             Weight::Blocks(weight) => weight.linear_then(x, then),
         }

@@ -1,273 +1,20 @@
-//! Attention: the vision tower's (every position sees every other) and the decoder's, over a paged cache.
-//!
-//! The cache is one [`Arena`] of pages. A page holds [`PAGE`] entries of every layer, so that a conversation that
-//! branches off another shares whole pages with it and copies at most one. A forward pass takes a ragged batch: any
-//! number of [`Span`]s, each the new entries of one sequence, prefill and decode side by side.
+//! Attention: the vision tower's (every position sees every other) and the decoder's, over the cache's pages.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape,
-    Tensor, backend::BackendStorage, bail,
+    CpuStorage, CustomOp1, CustomOp2, InplaceOp2, Layout, Result, Shape, Tensor,
+    backend::BackendStorage, bail,
 };
 use rayon::prelude::*;
 
+use super::cache::{Arena, ArenaDims, PAGE};
 use super::cpu;
 #[cfg(feature = "cuda")]
 use super::cuda;
-
-/// Cache entries in a page.
-pub const PAGE: usize = 64;
-
-/// The KV cache's memory, allocated once: `[pages, layers, 2, kv_heads, PAGE, head_size]`, keys before values.
-pub struct Arena {
-    pub(super) data: Tensor,
-    pub(super) dims: ArenaDims,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ArenaDims {
-    pub layers: usize,
-    pub kv_heads: usize,
-    pub head_size: usize,
-}
-
-impl ArenaDims {
-    /// Elements of one head's entries in a page.
-    fn head(&self) -> usize {
-        PAGE * self.head_size
-    }
-
-    fn page(&self) -> usize {
-        self.layers * 2 * self.kv_heads * self.head()
-    }
-
-    /// Where the keys (`value` 0) or values (1) of a head in a page begin.
-    fn offset(&self, page: u32, layer: usize, value: usize, head: usize) -> usize {
-        page as usize * self.page() + ((layer * 2 + value) * self.kv_heads + head) * self.head()
-    }
-}
-
-impl Arena {
-    pub fn new(
-        pages: usize,
-        layers: usize,
-        kv_heads: usize,
-        head_size: usize,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Self> {
-        let shape = (pages, layers * 2, kv_heads, PAGE, head_size);
-        Ok(Arena {
-            // Not zeros: those would be promised by the kernel and taken page by page, so that memory grew with use.
-            data: Tensor::ones(shape, dtype, device)?,
-            dims: ArenaDims {
-                layers,
-                kv_heads,
-                head_size,
-            },
-        })
-    }
-
-    pub fn pages(&self) -> usize {
-        self.data.dims()[0]
-    }
-
-    /// Bytes that a page takes.
-    pub fn page_bytes(layers: usize, kv_heads: usize, head_size: usize, dtype: DType) -> usize {
-        ArenaDims {
-            layers,
-            kv_heads,
-            head_size,
-        }
-        .page()
-            * dtype.size_in_bytes()
-    }
-
-    /// Copies a page, all layers of it.
-    pub fn copy_page(&self, from: u32, to: u32) -> Result<()> {
-        let (pages, page) = (self.pages(), self.dims.page());
-        let (from, to) = (from as usize, to as usize);
-        if from >= pages || to >= pages {
-            bail!("page {from} or {to} is not one of {pages}")
-        }
-        on_card!(
-            self.data,
-            cuda::copy_within(&self.data, from * page, to * page, page)
-        );
-        self.data.inplace_op1(&CopyPage {
-            from: from * page,
-            to: to * page,
-            len: page,
-        })
-    }
-}
-
-/// Copies elements within a tensor. (candle's own copy of a part clones the whole storage first.)
-struct CopyPage {
-    from: usize,
-    to: usize,
-    len: usize,
-}
-
-impl InplaceOp1 for CopyPage {
-    fn name(&self) -> &'static str {
-        "copy-page"
-    }
-
-    fn cpu_fwd(&self, arena: &mut CpuStorage, _: &Layout) -> Result<()> {
-        let CpuStorage::F32(arena) = arena else {
-            bail!(
-                "the CPU's KV cache is f32, found {:?}",
-                cpu::dtype_of(arena)
-            )
-        };
-        arena.copy_within(self.from..self.from + self.len, self.to);
-        Ok(())
-    }
-}
-
-/// The new entries of one sequence in a forward pass.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Span {
-    /// Entries in the cache before these.
-    pub start: usize,
-    /// New entries.
-    pub len: usize,
-    /// The pages of the sequence, enough for `start + len` entries.
-    pub pages: Vec<u32>,
-}
-
-/// The rotary embedding's angles: interleaved pairs over the first `size` dimensions of each head.
-#[derive(Clone, Debug)]
-pub struct Rotary {
-    /// Per pair: base^(−2i/size).
-    inverse_frequencies: Vec<f64>,
-}
-
-impl Rotary {
-    /// `size` rotating dimensions, `base` 10000 · rope_ratio.
-    pub fn new(size: usize, base: f64) -> Self {
-        let inverse_frequencies = (0..size / 2)
-            .map(|i| base.powf(-((2 * i) as f64) / size as f64))
-            .collect();
-        Rotary {
-            inverse_frequencies,
-        }
-    }
-
-    /// Per pair, as the original has them: in f32.
-    pub fn frequencies(&self) -> impl Iterator<Item = f32> {
-        self.inverse_frequencies.iter().map(|f| *f as f32)
-    }
-}
-
-/// Per position and pair: cosine, sine.
-fn angles(frequencies: &[f64], positions: &[u32]) -> Vec<(f32, f32)> {
-    let pairs = frequencies.len();
-    let mut angles = Vec::with_capacity(positions.len() * pairs);
-    let mut last = None;
-    for position in positions {
-        if last == Some(position) {
-            // A picture's vectors share a position.
-            angles.extend_from_within(angles.len() - pairs..);
-            continue;
-        }
-        last = Some(position);
-        // The original multiplies in f32.
-        angles.extend(frequencies.iter().map(|f| {
-            let (sin, cos) = f64::from(*position as f32 * *f as f32).sin_cos();
-            (cos as f32, sin as f32)
-        }));
-    }
-    angles
-}
-
-/// What a forward pass needs to know of its batch, made once and used by every layer.
-#[derive(Clone)]
-pub struct Plan(Arc<PlanInner>);
-
-pub(super) struct PlanInner {
-    pub(super) spans: Vec<Span>,
-    /// Row of the span's first entry in the batch.
-    pub(super) first_rows: Vec<usize>,
-    /// Per new entry.
-    pub(super) positions: Vec<u32>,
-    /// Of the rotary embedding, per pair.
-    pub(super) frequencies: Vec<f64>,
-    rows: usize,
-    pairs: usize,
-    /// [rows, pairs]; made at the first use, since a card makes its own.
-    angles: OnceLock<Vec<(f32, f32)>>,
-    #[cfg(feature = "cuda")]
-    on_card: OnceLock<cuda::DevicePlan>,
-}
-
-impl PlanInner {
-    fn angles(&self) -> &[(f32, f32)] {
-        self.angles
-            .get_or_init(|| angles(&self.frequencies, &self.positions))
-    }
-
-    /// The plan in the card's memory, put there at the first use.
-    #[cfg(feature = "cuda")]
-    pub(super) fn on_card(&self, group: usize, gpu: &cuda::Gpu) -> Result<&cuda::DevicePlan> {
-        if let Some(plan) = self.on_card.get() {
-            return Ok(plan);
-        }
-        let plan = cuda::DevicePlan::new(self, group, gpu)?;
-        Ok(self.on_card.get_or_init(|| plan))
-    }
-}
-
-impl Plan {
-    /// `positions` holds one for each new entry, span after span.
-    pub fn new(spans: Vec<Span>, positions: &[u32], rotary: &Rotary) -> Result<Self> {
-        let mut first_rows = Vec::with_capacity(spans.len());
-        let mut rows = 0;
-        for span in &spans {
-            first_rows.push(rows);
-            rows += span.len;
-            if span.pages.len() * PAGE < span.start + span.len {
-                bail!(
-                    "{} pages do not hold {} entries",
-                    span.pages.len(),
-                    span.start + span.len
-                )
-            }
-        }
-        if rows != positions.len() {
-            bail!("{rows} entries have {} positions", positions.len())
-        }
-        Ok(Plan(Arc::new(PlanInner {
-            first_rows,
-            rows,
-            pairs: rotary.inverse_frequencies.len(),
-            positions: positions.to_vec(),
-            frequencies: rotary.inverse_frequencies.clone(),
-            angles: OnceLock::new(),
-            #[cfg(feature = "cuda")]
-            on_card: OnceLock::new(),
-            spans,
-        })))
-    }
-
-    /// New entries in all.
-    pub fn rows(&self) -> usize {
-        self.0.rows
-    }
-
-    /// The row of each span's last entry.
-    pub fn last_rows(&self) -> Vec<u32> {
-        let plan = &self.0;
-        plan.first_rows
-            .iter()
-            .zip(&plan.spans)
-            .map(|(first, span)| (first + span.len - 1) as u32)
-            .collect()
-    }
-}
+use super::plan::{Plan, PlanInner, Span};
+use super::rotary::rotate;
 
 /// Rotates the keys of the new entries and writes keys and values into the arena.
 ///
@@ -312,15 +59,6 @@ pub fn vision_attention(qkv: &Tensor, heads: usize, rows: Range<usize>) -> Resul
     }
     on_card!(qkv, cuda::vision_attention(qkv, heads, rows));
     qkv.apply_op1_no_bwd(&VisionAttention { heads, rows })
-}
-
-#[inline(always)]
-fn rotate(head: &mut [f32], angles: &[(f32, f32)]) {
-    for (pair, (cos, sin)) in head.chunks_exact_mut(2).zip(angles) {
-        let (a, b) = (pair[0], pair[1]);
-        pair[0] = a * cos - b * sin;
-        pair[1] = b * cos + a * sin;
-    }
 }
 
 struct StoreKv {
@@ -692,6 +430,9 @@ unsafe fn multiply_at(
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device};
+
+    use super::super::rotary::Rotary;
     use super::*;
 
     /// Attention by its definition, in double precision: q, k, v as rows of one head; row i sees `visible(i)` keys.

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
+use super::then::Then;
 use super::{add_bias, bias_gelu, product, swiglu};
 
 /// x · weightᵀ + bias: `x` [rows, in], `weight` [out, in], `bias` [out].
@@ -16,29 +17,18 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(y)
 }
 
-/// What follows a product x · weightᵀ.
-#[derive(Clone, Copy)]
-pub enum Then<'a> {
-    /// gelu(x · weightᵀ + bias).
-    Gelu { bias: &'a Tensor },
-    /// silu(x · gateᵀ) · (x · upᵀ); the weight is the gate's rows, then as many of the other.
-    Swiglu,
-}
-
-impl Then<'_> {
-    /// The same of the product that is there.
-    pub fn after(self, product: Tensor) -> Result<Tensor> {
-        match self {
-            Then::Gelu { bias } => bias_gelu(&product, bias).map(|()| product),
-            Then::Swiglu => swiglu(&product),
-        }
+/// What `then` says of a product that is there.
+pub fn after(then: Then<'_>, product: Tensor) -> Result<Tensor> {
+    match then {
+        Then::Gelu { bias } => bias_gelu(&product, bias).map(|()| product),
+        Then::Swiglu => swiglu(&product),
     }
 }
 
 /// What `then` says of `x` [rows, in] and `weight` [out, in].
 pub fn linear_then(x: &Tensor, weight: &Tensor, then: Then<'_>) -> Result<Tensor> {
     on_card!(x, cuda::linear_then(x, weight, then));
-    then.after(product(x, weight)?)
+    after(then, product(x, weight)?)
 }
 
 /// onto + x · weightᵀ: `onto` [rows, out] may be overwritten.

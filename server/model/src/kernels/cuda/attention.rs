@@ -6,7 +6,8 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::super::attention::{Arena, PAGE, PlanInner};
+use super::super::cache::{Arena, PAGE};
+use super::super::plan::PlanInner;
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
 use super::ring;
 
@@ -77,8 +78,20 @@ pub struct DevicePlan {
 }
 
 impl DevicePlan {
+    /// The plan in the card's memory, put there at the first use.
+    fn of<'a>(plan: &'a PlanInner, group: usize, gpu: &Gpu) -> Result<&'a Self> {
+        if plan.on_card.get().is_none() {
+            let made = DevicePlan::new(plan, group, gpu)?;
+            plan.on_card.get_or_init(|| Box::new(made));
+        }
+        match plan.on_card.get().and_then(|made| made.downcast_ref()) {
+            Some(made) => Ok(made),
+            None => bail!("the plan was made for another kind of card"),
+        }
+    }
+
     /// `group` query heads share a key/value head.
-    pub(in crate::kernels) fn new(plan: &PlanInner, group: usize, gpu: &Gpu) -> Result<Self> {
+    fn new(plan: &PlanInner, group: usize, gpu: &Gpu) -> Result<Self> {
         let (mut spans, mut pages, mut row_spans, mut tiles) = (vec![], vec![], vec![], vec![]);
         let mut most_keys = 0;
         for (i, (span, first)) in plan.spans.iter().zip(&plan.first_rows).enumerate() {
@@ -162,7 +175,7 @@ pub(in crate::kernels) fn store_kv(
     let (rows, width) = qkv.dims2()?;
     let (qkv_at, dtype, gpu) = at(qkv)?;
     check_types(dtype, arena)?;
-    let plan = plan.on_card(heads_of(qkv, arena)?.1, &gpu)?;
+    let plan = DevicePlan::of(plan, heads_of(qkv, arena)?.1, &gpu)?;
     let name = format!("store_kv_{}", type_name(dtype)?);
     // SAFETY: the plan's spans have these rows, and pages of the arena for all their entries.
     unsafe {
@@ -192,7 +205,7 @@ pub(in crate::kernels) fn paged_attention(
     let (qkv_at, dtype, gpu) = at(qkv)?;
     check_types(dtype, arena)?;
     let (size, kv_heads) = (arena.dims.head_size, arena.dims.kv_heads);
-    let plan = plan.on_card(heads / kv_heads, &gpu)?;
+    let plan = DevicePlan::of(plan, heads / kv_heads, &gpu)?;
     let out = unwritten(&gpu, (rows, heads * size), dtype)?;
     let out_at = at(&out)?.0;
     let (cache, addresses) = (CacheAddress::new(arena, layer)?, plan.addresses(&gpu));

@@ -7,9 +7,12 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::super::{MOST_PLAIN, Room, Then};
+use super::super::MOST_PLAIN;
+use super::super::room::Room;
+use super::super::then::Then;
 use super::gemm::{Plain, columns};
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
+use super::ops::after;
 use super::product;
 
 /// `Weight` of formats.cuh.
@@ -433,7 +436,7 @@ impl Blocks {
         let x = &x.contiguous()?;
         match self.product_then(x, then)? {
             Some(y) => Ok(y),
-            None => then.after(self.linear(x, None)?),
+            None => after(then, self.linear(x, None)?),
         }
     }
 

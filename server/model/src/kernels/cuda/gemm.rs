@@ -16,8 +16,9 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
-use super::super::Then;
+use super::super::then::Then;
 use super::gpu::{Address, Gpu, at, unwritten};
+use super::ops::after;
 use super::product;
 
 /// A product's shape and kind: what an algorithm is chosen by.
@@ -432,7 +433,7 @@ pub fn linear_then(x: &Tensor, weight: &Tensor, then: Then<'_>) -> Result<Tensor
             return Ok(y);
         }
     }
-    then.after(linear(x, weight, None)?)
+    after(then, linear(x, weight, None)?)
 }
 
 /// onto + x · weightᵀ, in place of `onto` [rows, out].

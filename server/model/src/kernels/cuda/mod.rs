@@ -1,4 +1,4 @@
-//! The kernels on an NVIDIA card, `server/cuda/*.cu`, and what launches them.
+//! The kernels on an NVIDIA card, `cuda/*.cu`, and what launches them.
 //!
 //! All of it runs on the one stream of candle's device, in order; nothing here waits unless it says so.
 
@@ -13,7 +13,7 @@ mod staging;
 mod step;
 mod tensor_map;
 
-pub(super) use attention::{DevicePlan, paged_attention, store_kv, vision_attention};
+pub(super) use attention::{paged_attention, store_kv, vision_attention};
 pub use blocks::Blocks;
 pub use gemm::{linear, linear_onto, linear_then, stop_measuring};
 pub(super) use gpu::{Event, unwritten};

@@ -4,6 +4,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::result;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
+use super::super::then::Then;
 use super::gpu::{Address, Gpu, Launch, at, params, type_name, unwritten};
 use super::staging::upload;
 
@@ -100,6 +101,14 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// silu(gate) · up: `x` [rows, 2n].
 pub fn swiglu(x: &Tensor) -> Result<Tensor> {
     mapped("swiglu", x, x.dim(1)? / 2)
+}
+
+/// What `then` says of a product that is there.
+pub fn after(then: Then<'_>, product: Tensor) -> Result<Tensor> {
+    match then {
+        Then::Gelu { bias } => bias_gelu(&product, bias).map(|()| product),
+        Then::Swiglu => swiglu(&product),
+    }
 }
 
 /// The rows `ids` of `table`.

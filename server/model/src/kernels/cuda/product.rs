@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::super::Then;
+use super::super::then::Then;
 use super::gemm::Plain;
 use super::gpu::{Gpu, Hopper, Launch, at, params, type_name};
 use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::cuda_backend::cudarc::driver::sys::CUtensorMap;
 use candle_core::{DType, Result, Tensor};
 
-use super::super::attention::{Arena, PAGE};
+use super::super::cache::{Arena, PAGE};
 use super::attention::{ROWS, share_floats};
 use super::gpu::{Launch, at, params, type_name, unwritten};
 use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};

@@ -9,7 +9,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, PinnedHost
 use candle_core::{DType, Error, Result, Tensor, bail};
 use half::bf16;
 
-use super::super::attention::{Arena, PAGE, Span};
+use super::super::cache::{Arena, PAGE};
+use super::super::plan::Span;
 use super::attention::{CacheAddress, PlanAddresses};
 use super::blocks::{Blocks, WeightAddress};
 use super::gpu::{Address, BUILT_FOR, Gpu, Launch, at, params, type_name};

@@ -1,0 +1,35 @@
+//! How the engine works.
+
+use model::Quantize;
+
+/// How each worker of the engine works. Each optimisation has a switch that turns it off, for measuring.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Questions answered in one forward pass.
+    pub max_batch: usize,
+    /// Questions that may wait beyond those.
+    pub queue: usize,
+    /// For the KV cache; by default what is sensible for the device's free memory.
+    pub cache_bytes: Option<u64>,
+    /// Look at a picture as soon as it is there, not at its first question.
+    pub eager_encode: bool,
+    /// Keep what was computed of a conversation for its next question.
+    pub prefix_cache: bool,
+    pub warmup: bool,
+    /// As the checkpoint holds the weights where nothing is asked for.
+    pub quantize: Option<Quantize>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            max_batch: 2,
+            queue: 64,
+            cache_bytes: None,
+            eager_encode: true,
+            prefix_cache: true,
+            warmup: true,
+            quantize: None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A worker's thread: loads the model, warms up, serves until it ends.
+
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::Instant;
+
+use api::{Observer, State};
+use model::LoadError;
+use model::checkpoint::Checkpoint;
+use model::device::{Target, tell_memory};
+use model::kernels::PAGE;
+
+use crate::command::Command;
+use crate::guard;
+use crate::load::Load;
+use crate::reading::Language;
+use crate::settings::Settings;
+use crate::worker::Worker;
+use crate::workers::Teller;
+
+/// A worker's thread, from loading on.
+pub fn work(
+    settings: Settings,
+    load: Arc<Load>,
+    open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    observer: Box<dyn Observer>,
+    language: &OnceLock<Language>,
+    inbox: &mpsc::Receiver<Command>,
+    status: &Teller,
+) {
+    let failed = |error: String| {
+        tracing::error!(%error, "the model could not be served");
+        status.send_modify(|s| {
+            s.state = State::Failed;
+            s.error = Some(error);
+        });
+    };
+    let prepared = guard::catch(|| prepare(settings, load, open, observer, language, status));
+    let mut worker = match prepared {
+        Ok(Ok(worker)) => worker,
+        Ok(Err(error)) => return failed(error.0),
+        Err(panic) => return failed(format!("loading the model panicked ({panic})")),
+    };
+    status.send_modify(|s| {
+        s.state = State::Ready;
+        s.progress = None;
+    });
+    if let Err(lost) = worker.run(inbox) {
+        tracing::error!(error = %lost, "the device is lost");
+        // First, so that nothing new comes while the rest is refused.
+        status.send_modify(|s| {
+            s.state = State::Failed;
+            s.error = Some(lost);
+            s.lost = true;
+        });
+        worker.refuse_all(inbox);
+    }
+}
+
+fn prepare(
+    settings: Settings,
+    load: Arc<Load>,
+    open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    mut observer: Box<dyn Observer>,
+    language: &OnceLock<Language>,
+    status: &Teller,
+) -> Result<Worker, LoadError> {
+    let (checkpoint, target) = open()?;
+    let config = &checkpoint.config;
+    language.get_or_init(|| Language {
+        tokenizer: checkpoint.tokenizer.clone(),
+        config: config.clone(),
+    });
+    let described = api::Model {
+        name: checkpoint.name.clone(),
+        demo: checkpoint.demo,
+        image_size: config.vision_config.image_size as u32,
+        max_positions: config.seq_length as u32,
+        device: target.device_name(),
+        dtype: target.dtype_name(),
+        quantization: checkpoint.quantize(settings.quantize)?.to_string(),
+    };
+    status.send_modify(|s| {
+        s.model = described;
+        s.sampling = checkpoint.sampling.clone();
+    });
+    let since = Instant::now();
+    let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
+        observer.loading(done, total);
+        let progress = done as f64 / total.max(1) as f64;
+        status.send_modify(|s| s.progress = Some(progress));
+    })?;
+    observer.loaded();
+    tracing::info!(
+        bytes = model.weight_bytes(),
+        device = target.device_name(),
+        "loaded {} in {:.1} s",
+        checkpoint.name,
+        since.elapsed().as_secs_f64()
+    );
+    tell_memory(&target.device, "with the weights");
+
+    // Enough for every slot to run a conversation to the model's end beside a picture being looked at; by default four
+    // times that, where it takes no more than a quarter of the free memory.
+    let conversation = model.config.max_entries().div_ceil(PAGE) + 1;
+    let least = settings.max_batch * conversation + model.config.image_tokens().div_ceil(PAGE) + 2;
+    let page_bytes = model.page_bytes() as u64;
+    let pages = match settings.cache_bytes {
+        Some(bytes) => {
+            let pages = usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);
+            if pages < least {
+                tracing::warn!(
+                    asked = bytes,
+                    taken = least as u64 * page_bytes,
+                    "--cache-bytes is too little for --max-batch conversations beside a picture: the least is taken"
+                );
+            }
+            pages.max(least)
+        }
+        None => ((target.free_memory() / 4 / page_bytes) as usize).clamp(least, 4 * least),
+    };
+    tracing::info!(
+        pages,
+        bytes = pages as u64 * page_bytes,
+        whole_conversations = pages / conversation,
+        "memory for the KV cache"
+    );
+    let on_device = |e: candle_core::Error| {
+        LoadError(format!(
+            "the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"
+        ))
+    };
+    let warmup = settings.warmup;
+    let mut worker = Worker::new(
+        model,
+        checkpoint.tokenizer.clone(),
+        settings,
+        load,
+        pages,
+        observer,
+    )
+    .map_err(on_device)?;
+    if warmup {
+        status.send_modify(|s| {
+            s.state = State::Warming;
+            s.progress = None;
+        });
+        worker
+            .warm_up()
+            .map_err(|e| LoadError(format!("the model does not run on this device ({e})")))?;
+    }
+    worker.settle().map_err(on_device)?;
+    Ok(worker)
+}

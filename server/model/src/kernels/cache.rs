@@ -1,0 +1,121 @@
+//! The KV cache's memory.
+//!
+//! A page holds [`PAGE`] entries of every layer, so that a conversation that branches off another shares whole pages with
+//! it and copies at most one.
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
+
+use super::cpu;
+#[cfg(feature = "cuda")]
+use super::cuda;
+
+/// Cache entries in a page.
+pub const PAGE: usize = 64;
+
+/// The KV cache's memory, allocated once: `[pages, layers, 2, kv_heads, PAGE, head_size]`, keys before values.
+pub struct Arena {
+    pub(super) data: Tensor,
+    pub(super) dims: ArenaDims,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ArenaDims {
+    pub layers: usize,
+    pub kv_heads: usize,
+    pub head_size: usize,
+}
+
+impl ArenaDims {
+    /// Elements of one head's entries in a page.
+    fn head(&self) -> usize {
+        PAGE * self.head_size
+    }
+
+    pub(super) fn page(&self) -> usize {
+        self.layers * 2 * self.kv_heads * self.head()
+    }
+
+    /// Where the keys (`value` 0) or values (1) of a head in a page begin.
+    pub(super) fn offset(&self, page: u32, layer: usize, value: usize, head: usize) -> usize {
+        page as usize * self.page() + ((layer * 2 + value) * self.kv_heads + head) * self.head()
+    }
+}
+
+impl Arena {
+    pub fn new(
+        pages: usize,
+        layers: usize,
+        kv_heads: usize,
+        head_size: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let shape = (pages, layers * 2, kv_heads, PAGE, head_size);
+        Ok(Arena {
+            // Not zeros: those would be promised by the kernel and taken page by page, so that memory grew with use.
+            data: Tensor::ones(shape, dtype, device)?,
+            dims: ArenaDims {
+                layers,
+                kv_heads,
+                head_size,
+            },
+        })
+    }
+
+    pub fn pages(&self) -> usize {
+        self.data.dims()[0]
+    }
+
+    /// Bytes that a page takes.
+    pub fn page_bytes(layers: usize, kv_heads: usize, head_size: usize, dtype: DType) -> usize {
+        ArenaDims {
+            layers,
+            kv_heads,
+            head_size,
+        }
+        .page()
+            * dtype.size_in_bytes()
+    }
+
+    /// Copies a page, all layers of it.
+    pub fn copy_page(&self, from: u32, to: u32) -> Result<()> {
+        let (pages, page) = (self.pages(), self.dims.page());
+        let (from, to) = (from as usize, to as usize);
+        if from >= pages || to >= pages {
+            bail!("page {from} or {to} is not one of {pages}")
+        }
+        on_card!(
+            self.data,
+            cuda::copy_within(&self.data, from * page, to * page, page)
+        );
+        self.data.inplace_op1(&CopyPage {
+            from: from * page,
+            to: to * page,
+            len: page,
+        })
+    }
+}
+
+/// Copies elements within a tensor. (candle's own copy of a part clones the whole storage first.)
+struct CopyPage {
+    from: usize,
+    to: usize,
+    len: usize,
+}
+
+impl InplaceOp1 for CopyPage {
+    fn name(&self) -> &'static str {
+        "copy-page"
+    }
+
+    fn cpu_fwd(&self, arena: &mut CpuStorage, _: &Layout) -> Result<()> {
+        let CpuStorage::F32(arena) = arena else {
+            bail!(
+                "the CPU's KV cache is f32, found {:?}",
+                cpu::dtype_of(arena)
+            )
+        };
+        arena.copy_within(self.from..self.from + self.len, self.to);
+        Ok(())
+    }
+}
