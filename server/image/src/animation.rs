@@ -1,6 +1,6 @@
 //! What an animation's frames leave on its canvas, up to the first frame with anything on it.
 
-use super::scratch::at_least;
+use super::slack::at_least;
 
 /// How many frames are looked at for one with anything on it, and how many pixels all of them together may have.
 const MAX_FRAMES: u64 = 64;

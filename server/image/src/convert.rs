@@ -3,7 +3,8 @@
 use ::image::ColorType;
 
 use super::others::Decoded;
-use super::scratch::{Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::at_least;
 use super::{Format, ImageError};
 
 /// Makes `scratch.decoded` RGB. Transparency goes on white; with `raw` it is dropped as Pillow drops it.

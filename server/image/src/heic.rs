@@ -6,7 +6,8 @@ use ::heic_decoder::{DecodedImage, HeifError};
 use ::image::ColorType;
 
 use super::others::Decoded;
-use super::scratch::{Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::at_least;
 use super::{Format, Header, ImageError};
 
 #[cfg(test)]

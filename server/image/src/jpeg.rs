@@ -11,7 +11,8 @@ use turbojpeg::{
 
 use super::memory;
 use super::others::{self, Decoded};
-use super::scratch::{Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::at_least;
 use super::{Decoder, Format, Header, ImageError, Options, Stop};
 use markers::{MAX_SCANS, Markers};
 

@@ -13,13 +13,17 @@ mod buffer;
 mod camera;
 mod convert;
 mod error;
+mod format;
 mod gif;
+mod header;
 mod heic;
 mod icc;
 mod jpeg;
 mod memory;
+mod options;
 mod orient;
 mod others;
+
 mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
@@ -27,6 +31,7 @@ pub mod process;
 mod replay;
 mod resize;
 mod scratch;
+mod slack;
 #[cfg(test)]
 mod tests;
 mod tiff;
@@ -34,172 +39,43 @@ mod warm;
 mod webp;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 pub use api::Pixels;
 pub use buffer::FileBuffer;
 pub use error::ImageError;
+pub use format::Format;
+pub use header::{Header, Picture};
 pub use jpeg::to_jpeg;
+pub use options::{Decoder, MAX_SIDE, Options, Stop};
 pub use warm::common_picture;
 
+use format::brands;
 use orient::Orientation;
 use scratch::Scratch;
-use serde::{Deserialize, Serialize};
 
-/// What decodes JPEG (`--image-decoder`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Decoder {
-    /// libjpeg-turbo: Pillow's own decoder, bit for bit, and the fastest.
-    #[default]
-    TurboJpeg,
-    /// Rust only; may differ from the other by a few steps where chroma is subsampled.
-    Portable,
-}
-
-/// How to read a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
-    pub decoder: Decoder,
-    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), no colour profile,
-    /// alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
-    pub raw: bool,
-    /// The most pixels, width × height, that are decoded.
-    pub max_pixels: u64,
-    /// The most memory that decoding one picture may take, in bytes.
-    pub max_memory: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            decoder: Decoder::TurboJpeg,
-            raw: false,
-            max_pixels: 100_000_000,
-            max_memory: 1 << 30,
-        }
+/// By the first bytes; the file's name and the client's word are not asked.
+fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
+    // Nothing else begins so; the marker that follows may have stray bytes before it.
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        return Ok(Format::Jpeg);
     }
-}
-
-/// The longest side of a picture: JPEG's own limit. It bounds the memory that a picture one pixel wide can ask for.
-pub const MAX_SIDE: u32 = 65_535;
-
-/// The formats that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Format {
-    Jpeg,
-    Png,
-    WebP,
-    Gif,
-    Bmp,
-    Tiff,
-    Heic,
-}
-
-impl Format {
-    /// All that are read.
-    pub const ALL: [Format; 7] = [
-        Format::Jpeg,
-        Format::Png,
-        Format::WebP,
-        Format::Gif,
-        Format::Bmp,
-        Format::Tiff,
-        Format::Heic,
-    ];
-
-    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Format::Jpeg => "jpeg",
-            Format::Png => "png",
-            Format::WebP => "webp",
-            Format::Gif => "gif",
-            Format::Bmp => "bmp",
-            Format::Tiff => "tiff",
-            Format::Heic => "heic",
-        }
+    if camera::is_raw(bytes) {
+        return Err(ImageError::raw());
     }
-
-    /// By the first bytes; the file's name and the client's word are not asked.
-    fn of(bytes: &[u8]) -> Result<Self, ImageError> {
-        // Nothing else begins so; the marker that follows may have stray bytes before it.
-        if bytes.starts_with(&[0xff, 0xd8]) {
-            return Ok(Format::Jpeg);
-        }
-        if camera::is_raw(bytes) {
-            return Err(ImageError::raw());
-        }
-        if heic::is_of(bytes) {
-            return Ok(Format::Heic);
-        }
-        use ::image::ImageFormat as F;
-        if let [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] = bytes {
-            return Ok(Format::Tiff);
-        }
-        match ::image::guess_format(bytes) {
-            Ok(F::Png) => Ok(Format::Png),
-            Ok(F::WebP) => Ok(Format::WebP),
-            Ok(F::Gif) => Ok(Format::Gif),
-            Ok(F::Bmp) => Ok(Format::Bmp),
-            _ => Err(ImageError::unknown(bytes)),
-        }
+    if heic::is_of(bytes) {
+        return Ok(Format::Heic);
     }
-}
-
-/// The brands of a file made of boxes, as films and HEIC are: its own first, then those that it is compatible with.
-fn brands(bytes: &[u8]) -> &[[u8; 4]] {
-    let Some(&[l0, l1, l2, l3, b'f', b't', b'y', b'p']) = bytes.first_chunk() else {
-        return &[];
-    };
-    let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-    // Between the two stands a version.
-    let end = length.min(bytes.len()).min(256);
-    bytes.get(8..end).unwrap_or_default().as_chunks().0
-}
-
-/// A picture, ready for the model; or with `()` for its pixels what is to be told of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Picture<P = Pixels> {
-    /// In pixels, of the original, upright.
-    pub width: u32,
-    pub height: u32,
-    pub format: Format,
-    /// Which frame of an animation it is, from 0: the first with anything on it.
-    pub frame: u32,
-    pub pixels: P,
-    /// From bytes to RGB at (about) full size.
-    pub decode_ms: f64,
-    /// Everything after: conversion to RGB on white, resize, orientation.
-    pub preprocess_ms: f64,
-}
-
-/// What a file's header says, and what decoding it will take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// In pixels, as stored: not upright.
-    pub width: u32,
-    pub height: u32,
-    pub format: Format,
-    /// The most memory that [`load`] takes for it, in bytes, beside the file itself and what it returns.
-    pub memory: u64,
-    /// Samples that decoding passes over: pixels, as many times as the file goes over them.
-    pub work: u64,
-}
-
-/// Ends a decode from outside: shared with whoever may want it to end.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// From now on whatever decodes with this gives up as soon as it reads on.
-    pub fn now(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    use ::image::ImageFormat as F;
+    if let [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] = bytes {
+        return Ok(Format::Tiff);
     }
-
-    pub fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    match ::image::guess_format(bytes) {
+        Ok(F::Png) => Ok(Format::Png),
+        Ok(F::WebP) => Ok(Format::WebP),
+        Ok(F::Gif) => Ok(Format::Gif),
+        Ok(F::Bmp) => Ok(Format::Bmp),
+        _ => Err(ImageError::unknown(bytes)),
     }
 }
 
@@ -210,7 +86,7 @@ impl Stop {
 /// [`ImageError::Unsupported`] for what is no picture, [`ImageError::Broken`] for a header that can't be read,
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
-    let format = Format::of(bytes)?;
+    let format = format_of(bytes)?;
     let header = guarded(format, || {
         let once = |(width, height), beside| Header {
             width,
@@ -262,30 +138,6 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
         });
     }
     Ok(header)
-}
-
-impl Picture<()> {
-    /// With its pixels.
-    pub fn with(self, pixels: Pixels) -> Picture {
-        let Self {
-            width,
-            height,
-            format,
-            frame,
-            pixels: (),
-            decode_ms,
-            preprocess_ms,
-        } = self;
-        Picture {
-            width,
-            height,
-            format,
-            frame,
-            pixels,
-            decode_ms,
-            preprocess_ms,
-        }
-    }
 }
 
 /// Decodes `bytes` and resizes to `size` × `size` with Pillow's antialiased bicubic; the aspect ratio is not kept.

@@ -4,7 +4,8 @@ use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
 use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::scratch::{Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::at_least;
 use super::{Format, ImageError, MAX_SIDE, Stop};
 
 /// What lies in `scratch.decoded`.

@@ -7,7 +7,8 @@ use ::image::ColorType;
 use ::png::{BitDepth, Decoder, Limits, Transformations};
 
 use super::others::{Decoded, Input};
-use super::scratch::{Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::at_least;
 use super::{Format, ImageError, Stop};
 
 #[cfg(test)]

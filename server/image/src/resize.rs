@@ -14,7 +14,8 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeError, ResizeOptions};
 
 use super::others::Decoded;
-use super::scratch::{SLACK, Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::{SLACK, at_least};
 #[cfg(target_arch = "x86_64")]
 pub(super) use vnni::Taps;
 

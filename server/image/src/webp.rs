@@ -5,7 +5,8 @@ use ::image_webp::{DecodingError, WebPDecoder};
 
 use super::animation::{self, most_frames};
 use super::others::{Decoded, Input};
-use super::scratch::{Scratch, at_least};
+use super::scratch::Scratch;
+use super::slack::at_least;
 use super::{Format, ImageError, Stop};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::scratch::SLACK;
+use crate::slack::SLACK;
 
 /// Bits after the point of a weight: 32 less 8 for the pixel and 2 for what a filter may overshoot.
 const BITS: u32 = 32 - 8 - 2;

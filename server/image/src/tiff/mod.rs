@@ -16,7 +16,8 @@ mod unpack;
 use std::io;
 
 use crate::others::Decoded;
-use crate::scratch::{Scratch, at_least};
+use crate::scratch::Scratch;
+use crate::slack::at_least;
 use crate::{Decoder, ImageError, Stop};
 use jpeg::Jpeg;
 use layout::{Color, Layout, Packing, broken};
