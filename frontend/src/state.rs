@@ -10,7 +10,6 @@ use crate::{
     clock::Offset,
     i18n::{Lang, T},
     settings::Settings,
-    view::Open,
 };
 
 /// The connection to the server.
@@ -234,6 +233,13 @@ pub struct Notice {
     pub id: u64,
     pub text: String,
     pub bad: bool,
+}
+
+/// Which dialog is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    Settings,
+    History,
 }
 
 /// Everything the page knows.

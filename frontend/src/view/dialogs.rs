@@ -9,16 +9,9 @@ use crate::{
     actions, history,
     i18n::{Lang, T},
     settings::Scaling,
-    state::App,
+    state::{App, Open},
     store::{self, Kept},
 };
-
-/// Which dialog is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Open {
-    Settings,
-    History,
-}
 
 /// A modal dialog: the browser keeps the focus inside and closes it on Escape.
 #[component]

@@ -10,6 +10,6 @@ mod top;
 
 pub use composer::{Composer, focus_question};
 pub use conversation::Conversation;
-pub use dialogs::{Dialogs, Open};
-pub use picture::PicturePane;
+pub use dialogs::Dialogs;
+pub use picture::{PicturePane, take};
 pub use top::{Notices, TopBar};

@@ -3,22 +3,46 @@
 use leptos::{html::Input, prelude::*};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{Blob, Event, HtmlInputElement, Response};
+use web_sys::{Blob, Event, FileList, HtmlInputElement, Response};
 
 use super::icon::{CAMERA, IMAGE, Icon};
 use crate::{
-    actions, app, dom,
+    actions, dom,
     i18n::{Lang, T},
     state::{App, Picture, PicturePhase},
     upload,
 };
+
+/// Takes the first picture of `files`, as brought by an event at `when`.
+pub fn take(app: App, files: Option<FileList>, when: f64) -> bool {
+    let Some(files) = files.filter(|files| files.length() > 0) else {
+        return false;
+    };
+    let all = (0..files.length()).filter_map(|i| files.get(i));
+    // A file whose kind the browser does not know may well be a picture: the server decides.
+    let mut pictures = all.filter(|f| f.type_().is_empty() || f.type_().starts_with("image/"));
+    let Some(first) = pictures.next() else {
+        app.say(app.text(T::NotAPicture), true);
+        return true;
+    };
+    actions::new_conversation(app);
+    upload::open(app, first, when);
+    if files.length() > 1 {
+        app.say(app.text(T::OnePicture), false);
+    }
+    let fine = window().match_media("(pointer: fine)").ok().flatten();
+    if fine.is_some_and(|m| m.matches()) {
+        super::focus_question();
+    }
+    true
+}
 
 #[component]
 pub fn PicturePane(app: App) -> impl IntoView {
     let input = NodeRef::<Input>::new();
     let changed = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
-        app::take(app, input.files(), event.time_stamp());
+        take(app, input.files(), event.time_stamp());
         // The same file may be chosen again.
         input.set_value("");
     };

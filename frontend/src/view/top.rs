@@ -3,14 +3,11 @@
 use leptos::prelude::*;
 use wire::State;
 
-use super::{
-    dialogs::Open,
-    icon::{CLOCK, Icon, PLUS, SLIDERS},
-};
+use super::icon::{CLOCK, Icon, PLUS, SLIDERS};
 use crate::{
     actions, connection, dom,
     i18n::T,
-    state::{App, Link},
+    state::{App, Link, Open},
 };
 
 #[component]

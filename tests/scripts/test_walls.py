@@ -1,0 +1,78 @@
+"""The walls between the crates, and the check that finds circles between folders."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def links(package, *features):
+    """The packages that a package of ours is linked with, its own name left out."""
+    command = ["cargo", "tree", "--locked", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}", *features]
+    tree = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {line.split()[0] for line in tree.splitlines() if line} - {package}
+
+
+# What each may know of ours: whatever is below it.
+BELOW = {
+    "api": [],
+    "image": ["api", "picture"],
+    "model": ["api"],
+    "engine": ["api", "model"],
+    "gateway": ["api", "image", "picture", "wire"],
+}
+
+
+@pytest.mark.parametrize("crate", BELOW)
+def test_a_crate_knows_only_what_is_below_it(crate):
+    known = {name.removeprefix("glimpse-") for name in links(f"glimpse-{crate}") if name.startswith("glimpse")}
+    assert known == set(BELOW[crate])
+
+
+def test_the_gateway_links_no_model_and_the_model_no_server():
+    gateway, model = links("glimpse-gateway"), links("glimpse-model")
+    assert not [name for name in gateway if name.startswith(("candle", "cuda", "tokenizers"))]
+    assert not [name for name in model if name.startswith(("actix", "tokio", "clap"))]
+    # The names are those of today.
+    assert {"actix-web", "tokio"} <= gateway and {"candle-core", "tokenizers"} <= model
+
+
+def circles(crate):
+    return subprocess.run([sys.executable, ROOT / "scripts/circles.py", crate], capture_output=True, text=True)
+
+
+def write(crate, files):
+    for name, text in files.items():
+        file = crate / "src" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return crate
+
+
+CIRCLE = {
+    "lib.rs": "mod low;\nmod high;\npub use high::Top;\n",
+    "low.rs": "use crate::Top;\npub struct Bottom(Top);\n",
+    "high/mod.rs": "mod inner;\npub use inner::Top;\n",
+    "high/inner.rs": "pub struct Top;\nfn f() { crate::low::g(); }\n",
+}
+
+
+def test_a_circle_between_folders_is_found_through_what_is_handed_on(tmp_path):
+    found = circles(write(tmp_path, CIRCLE))
+    assert found.returncode == 1
+    assert "src/high/inner.rs -> src/low.rs: g" in found.stdout and "src/low.rs -> src/high/inner.rs: Top" in found.stdout
+
+
+@pytest.mark.parametrize("changed", [
+    # In one folder they may.
+    {"lib.rs": "mod low;\nmod inner;\nuse inner::Top;\n", "inner.rs": "pub struct Top;\nfn f() { crate::low::g(); }\n"},
+    # What looks like code, what only tests have.
+    {"high/inner.rs": "pub struct Top; // crate::low::g()\nconst S: &str = \"crate::low::g()\";\n"},
+    {"high/inner.rs": "pub struct Top;\n#[cfg(test)]\nmod tests {\n    use crate::low::g;\n}\n"},
+])
+def test_what_is_no_circle_is_none(tmp_path, changed):
+    found = circles(write(tmp_path, {**CIRCLE, **changed}))
+    assert (found.returncode, found.stdout) == (0, ""), found.stdout
