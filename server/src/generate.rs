@@ -18,7 +18,7 @@ use model::device::Target;
 use model::glm4v::{Model, Prompt, expand, positions, transform};
 use model::kernels::{Arena, PAGE, Span};
 use model::save_tensors;
-use model::text::{AnswerStream, LogSoftmax, Sampler, TextError, Tokenizer, prompt};
+use model::text::{Answer, LogSoftmax, TextError, Tokenizer, prompt};
 
 /// `--json`: all that others need to check an answer against the original.
 #[derive(Serialize)]
@@ -245,46 +245,40 @@ fn answer(
     timings.prefill_ms = ms(prefill);
     timings.first_token_ms = ms(asked);
 
-    let mut sampler = Sampler::new(sampling, &ids);
-    let mut stream = AnswerStream::new(checkpoint.tokenizer.clone(), sampling.stop.clone());
+    let eos = config.eos_token_id.as_slice();
+    let mut answer = Answer::new(checkpoint.tokenizer.clone(), sampling, &ids, eos, most);
     let mut shown = Shown {
         live: !args.json,
         text: String::new(),
     };
-    let (mut tokens, mut generated) = (Vec::new(), 0);
+    let mut tokens = Vec::new();
     let generate = Instant::now();
     let finish_reason = loop {
         // The sampler changes the logits: penalties, temperature.
         let raw = args.json.then(|| logits.clone());
-        let id = match sampler.sample(&mut logits) {
-            Ok(id) => id,
+        let step = match answer.next(&mut logits) {
+            Ok(step) => step,
             Err(e) => return Ok(Err(e.to_string())),
         };
         if let Some(raw) = raw {
-            match Chosen::new(id, &raw, args.logprobs, &checkpoint.tokenizer) {
+            match Chosen::new(step.id, &raw, args.logprobs, &checkpoint.tokenizer) {
                 Ok(chosen) => tokens.push(chosen),
                 Err(e) => return Ok(Err(e.to_string())),
             }
         }
-        generated += 1;
-        if config.eos_token_id.as_slice().contains(&id) {
-            break FinishReason::Stop;
+        shown.show(&step.text);
+        if let Some(reason) = step.end {
+            break reason;
         }
-        shown.show(&stream.push(id));
-        if stream.is_stopped() {
-            break FinishReason::Stop;
-        }
-        if generated >= most {
-            break FinishReason::Length;
-        }
-        let at = generated - 1;
+        let at = answer.tokens() - 1;
         logits = solo.forward(
-            model.decoder.embed(&[id])?,
+            model.decoder.embed(&[step.id])?,
             entries.len() + at,
             &[(used + at) as u32],
         )?;
     };
-    shown.show(&stream.finish());
+    shown.show(&answer.finish());
+    let generated = answer.tokens();
     timings.generate_ms = ms(generate);
     timings.tokens_per_second =
         (generated.max(1) - 1) as f64 / (timings.generate_ms / 1e3).max(1e-9);

@@ -14,7 +14,7 @@ use api::Failure;
 use api::{Asker, FairQueue};
 use api::{SamplingParams, Turn};
 use model::glm4v::{Config, Prompt, expand, positions};
-use model::text::{Sampler, Tokenizer, prompt};
+use model::text::{Answer, Tokenizer, prompt};
 
 /// Bytes of text for each of the model's positions, beyond which a conversation is refused unread: no text that is one
 /// takes so few tokens.
@@ -49,9 +49,8 @@ impl Text {
 /// A question as the model takes it.
 pub struct Read {
     pub prompt: Prompt,
-    /// Tokens that the answer may have: as many as were asked for, cut to what the model's length leaves.
-    pub max_new_tokens: usize,
-    pub sampler: Sampler,
+    /// As many tokens as were asked for, cut to what the model's length leaves.
+    pub answer: Answer,
 }
 
 /// What reading takes; known once the checkpoint is open.
@@ -84,7 +83,7 @@ impl Language {
             text.has_picture,
         );
         let ids = ids.map_err(|e| Failure::new(ErrorCode::Internal, e.to_string()))?;
-        let sampler = Sampler::new(&text.sampling, &ids);
+        let prompt_ids = ids.clone();
         // Without a picture nothing is one, whatever an earlier answer is made of.
         let prompt = match text.has_picture {
             true => expand(ids, &self.config),
@@ -102,8 +101,13 @@ impl Language {
         let asked = usize::try_from(text.sampling.max_new_tokens).unwrap_or(usize::MAX);
         Ok(Box::new(Read {
             prompt,
-            max_new_tokens: asked.min(positions_in_all - used),
-            sampler,
+            answer: Answer::new(
+                self.tokenizer.clone(),
+                &text.sampling,
+                &prompt_ids,
+                self.config.eos_token_id.as_slice(),
+                asked.min(positions_in_all - used),
+            ),
         }))
     }
 }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::{AnswerTimings, FinishReason, Usage};
+use api::{
+    AnswerTimings, AskJob, Asker, ErrorCode, Event, EventSink, Failure, FinishReason, PictureKey,
+    Usage,
+};
 
 use super::prefix::{Cached, Namespace};
 use super::reading::Read;
-use api::Asker;
-use api::Failure;
-use api::{AskJob, Event, EventSink, PictureKey};
 use model::glm4v::Entry;
-use model::text::{AnswerStream, Sampler};
+use model::text::Answer;
 
 /// A question and what has been generated for it. While it waits it holds no slot and no page.
 pub struct Sequence {
@@ -25,11 +25,8 @@ pub struct Sequence {
     pub entries: Vec<Entry>,
     prompt_entries: usize,
     image_entries: usize,
-    /// Tokens of the answer so far, the stop token included.
-    tokens: usize,
-    max_new_tokens: usize,
-    sampler: Sampler,
-    stream: AnswerStream,
+    /// Once its text is read.
+    answer: Option<Answer>,
     /// It ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a step.
     pub suspect: bool,
     /// The queue position last told.
@@ -50,16 +47,9 @@ struct Times {
     first_text: Option<Instant>,
 }
 
-/// What a new token means.
-#[derive(Debug, PartialEq)]
-pub enum Next {
-    Continue,
-    Finished(FinishReason),
-}
-
 impl Sequence {
     /// A question whose text is still being read.
-    pub fn new(job: AskJob, stream: AnswerStream) -> Self {
+    pub fn new(job: AskJob) -> Self {
         Sequence {
             asker: job.asker,
             conversation: job.conversation,
@@ -71,10 +61,7 @@ impl Sequence {
             entries: Vec::new(),
             prompt_entries: 0,
             image_entries: 0,
-            tokens: 0,
-            max_new_tokens: 0,
-            sampler: Sampler::new(&job.sampling, &[]),
-            stream,
+            answer: None,
             told: None,
             cached_tokens: None,
             _open: job.open,
@@ -93,8 +80,7 @@ impl Sequence {
         self.prompt_entries = read.prompt.entries.len();
         self.image_entries = read.prompt.image_entries;
         self.entries = read.prompt.entries;
-        self.max_new_tokens = read.max_new_tokens;
-        self.sampler = read.sampler;
+        self.answer = Some(read.answer);
     }
 
     pub fn is_read(&self) -> bool {
@@ -155,27 +141,19 @@ impl Sequence {
         }
     }
 
-    /// Chooses the next token from its scores and sends what can be shown of it.
-    pub fn accept(&mut self, logits: &mut [f32], eos: &[u32]) -> Result<Next, Failure> {
-        let token = self
-            .sampler
-            .sample(logits)
-            .map_err(|e| Failure::new(api::ErrorCode::WorkerFailed, e.to_string()))?;
+    /// Chooses the next token from its scores and sends what can be shown of it; why it was the last, if it was.
+    pub fn accept(&mut self, logits: &mut [f32]) -> Result<Option<FinishReason>, Failure> {
+        let fault = |what: String| Failure::new(ErrorCode::WorkerFailed, what);
+        let Some(answer) = &mut self.answer else {
+            return Err(fault("a question was answered before it was read".into()));
+        };
+        let step = answer.next(logits).map_err(|e| fault(e.to_string()))?;
         self.times.first_token.get_or_insert_with(Instant::now);
-        self.tokens += 1;
-        if eos.contains(&token) {
-            return Ok(Next::Finished(FinishReason::Stop));
+        if !step.is_eos {
+            self.entries.push(step.id);
         }
-        self.entries.push(token);
-        let text = self.stream.push(token);
-        self.send(text);
-        if self.stream.is_stopped() {
-            return Ok(Next::Finished(FinishReason::Stop));
-        }
-        if self.tokens >= self.max_new_tokens {
-            return Ok(Next::Finished(FinishReason::Length));
-        }
-        Ok(Next::Continue)
+        self.send(step.text);
+        Ok(step.end)
     }
 
     fn send(&mut self, text: String) {
@@ -190,18 +168,19 @@ impl Sequence {
 
     /// Ends the answer: sends what was held back, then `Done`.
     pub fn finish(mut self, reason: FinishReason) {
-        let rest = self.stream.finish();
-        self.send(rest);
+        let rest = self.answer.as_mut().map(Answer::finish);
+        self.send(rest.unwrap_or_default());
+        let tokens = self.answer.as_ref().map_or(0, Answer::tokens);
         let answer_ids = self.entries[self.prompt_entries..].to_vec();
         let usage = Usage {
             prompt_tokens: self.prompt_entries as u64,
             image_tokens: self.image_entries as u64,
             cached_tokens: self.cached_tokens.unwrap_or(0) as u64,
-            completion_tokens: self.tokens as u64,
+            completion_tokens: tokens as u64,
         };
         let timings = self
             .times
-            .summary(Instant::now(), self.picture.is_some(), self.tokens);
+            .summary(Instant::now(), self.picture.is_some(), tokens);
         self.events.event(Event::Done {
             request: self.request,
             finish_reason: reason,

@@ -132,7 +132,7 @@ fn prepare(
     let warmup = settings.warmup;
     let mut worker = Worker::new(
         model,
-        checkpoint.tokenizer.clone(),
+        &checkpoint.tokenizer,
         settings,
         load,
         pages,

@@ -21,7 +21,7 @@ use super::load::Load;
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
 use super::reading::Read;
-use super::sequence::{Next, Running, Sequence};
+use super::sequence::{Running, Sequence};
 use super::settings::Settings;
 use api::Failure;
 use api::Pixels;
@@ -31,11 +31,10 @@ use api::{Gauges, Observer};
 use model::device::{device_memory, tell_memory};
 use model::glm4v::{IMAGE, Model, positions};
 use model::kernels::{Arena, Span};
-use model::text::{AnswerStream, Tokenizer, prompt};
+use model::text::{Tokenizer, prompt};
 
 pub struct Worker {
     model: Model,
-    tokenizer: Arc<Tokenizer>,
     settings: Settings,
     load: Arc<Load>,
     arena: Arena,
@@ -61,13 +60,13 @@ pub struct Worker {
 impl Worker {
     pub fn new(
         model: Model,
-        tokenizer: Arc<Tokenizer>,
+        tokenizer: &Tokenizer,
         settings: Settings,
         load: Arc<Load>,
         pages: usize,
         observer: Box<dyn Observer>,
     ) -> candle_core::Result<Self> {
-        let ids = prompt(&tokenizer, &[], "", true).map_err(candle_core::Error::msg)?;
+        let ids = prompt(tokenizer, &[], "", true).map_err(candle_core::Error::msg)?;
         let at = ids.iter().position(|id| *id == model.config.eoi_token_id);
         let opening = ids[..at.map_or(0, |at| at + 1)].to_vec();
         Ok(Worker {
@@ -81,7 +80,6 @@ impl Worker {
             looking: None,
             opening,
             model,
-            tokenizer,
             settings,
             load,
             draining: false,
@@ -223,8 +221,7 @@ impl Worker {
     /// A question whose text is being read: it has its place in the line already.
     fn ask(&mut self, job: AskJob) {
         let picture = job.picture;
-        let stream = AnswerStream::new(self.tokenizer.clone(), job.sampling.stop.clone());
-        let mut sequence = Sequence::new(job, stream);
+        let mut sequence = Sequence::new(job);
         if picture.is_some_and(|key| !self.pictures.contains_key(&key)) {
             return self.fail(sequence, gone());
         }
@@ -489,13 +486,12 @@ impl Worker {
             Err(fault) => return Err(fault),
         }
         for (i, result) in results.into_iter().enumerate().rev() {
-            let eos = self.model.config.eos_token_id.as_slice();
             let sequence = &mut self.slots[i].sequence;
             sequence.suspect = false;
             let next = match result {
                 Ok(None) => continue,
                 Ok(Some(mut logits)) => {
-                    catch(|| sequence.accept(&mut logits, eos)).unwrap_or_else(|what| {
+                    catch(|| sequence.accept(&mut logits)).unwrap_or_else(|what| {
                         tracing::error!(panic = %what, "the worker panicked over a token");
                         Err(panicked())
                     })
@@ -503,8 +499,8 @@ impl Worker {
                 Err(error) => Err(error),
             };
             match next {
-                Ok(Next::Continue) => {}
-                Ok(Next::Finished(reason)) => {
+                Ok(None) => {}
+                Ok(Some(reason)) => {
                     let running = self.slots.remove(i);
                     self.finish(running, reason);
                 }

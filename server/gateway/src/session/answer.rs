@@ -100,12 +100,16 @@ impl State {
                 ),
             );
         }
-        let sampling = defaults
+        let mut sampling = defaults
             .with(
                 ask.sampling.as_ref().unwrap_or(&wire::Sampling::default()),
                 limits.max_new_tokens,
             )
             .or_else(|problem| refuse(ErrorCode::BadSampling, problem))?;
+        // Settled here, so that whoever goes on with the answer draws as whoever began it would have.
+        sampling
+            .seed
+            .get_or_insert_with(|| (self.setup.next_seed)());
         let named = match (&ask.upload, &ask.image) {
             (Some(upload), _) => Some(PictureName::Upload(*upload)),
             (None, Some(image)) => Some(PictureName::Image(image.clone())),

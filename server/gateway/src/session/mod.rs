@@ -24,6 +24,7 @@ mod tests;
 mod upload;
 
 use std::cmp::Reverse;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -196,6 +197,8 @@ impl Session {
                 limits: shared.limits.clone(),
                 budget: shared.budget.clone(),
                 events: Arc::new(Sink(me.clone())),
+                // A fresh `RandomState` has random keys: what it makes of anything is a seed.
+                next_seed: Box::new(|| RandomState::new().hash_one(0) & wire::MAX_INTEGER),
                 next_number: Box::new(move || engine.next_id()),
             };
             Session {

@@ -65,6 +65,8 @@ pub struct Setup {
     pub budget: Arc<Budget>,
     /// Where the engine's events for this session go.
     pub events: Arc<dyn EventSink>,
+    /// Makes seeds for answers whose questions bring none.
+    pub next_seed: Box<dyn Fn() -> u64 + Send>,
     /// Makes numbers that are unique in the engine, each greater than the one before.
     pub next_number: Box<dyn Fn() -> u64 + Send>,
 }

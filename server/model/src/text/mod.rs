@@ -2,12 +2,14 @@
 //!
 //! Plain functions and small state machines; nothing here knows the model, the queue or a socket.
 
+pub mod answer;
 mod candidates;
 pub mod conversation;
 pub mod sampling;
 pub mod stream;
 pub mod tokenizer;
 
+pub use answer::{Answer, Step};
 pub use conversation::prompt;
 pub use sampling::{LogSoftmax, Sampler, defaults};
 pub use stream::AnswerStream;

@@ -9,7 +9,7 @@ use std::f64::consts::LOG2_E;
 use std::hash::{BuildHasher, RandomState};
 
 use api::{Defaults, SamplingParams};
-use rand::rngs::StdRng;
+use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Deserializer};
 
@@ -69,7 +69,11 @@ pub struct Sampler {
     top_p: f64,
     top_k: usize,
     penalty: f32,
-    rng: StdRng,
+    /// Randomness by counter: the key is the seed, the stream the token's place in the answer. A draw depends on nothing that
+    /// was drawn before.
+    rng: ChaCha8Rng,
+    /// Tokens of the answer so far.
+    position: u64,
     /// Each id of prompt and answer once, for the penalty; and which ids these are.
     seen: Vec<u32>,
     is_seen: Vec<bool>,
@@ -94,11 +98,10 @@ impl Sampler {
             top_k: usize::try_from(params.top_k).unwrap_or(usize::MAX),
             penalty: (params.repetition_penalty as f32).max(f32::MIN_POSITIVE),
             // A fresh `RandomState` has random keys: what it makes of anything is a seed.
-            rng: StdRng::seed_from_u64(
-                params
-                    .seed
-                    .unwrap_or_else(|| RandomState::new().hash_one(0)),
-            ),
+            rng: ChaCha8Rng::from_seed(key(params
+                .seed
+                .unwrap_or_else(|| RandomState::new().hash_one(0)))),
+            position: 0,
             seen: Vec::new(),
             is_seen: Vec::new(),
             scratch: Scratch::default(),
@@ -134,8 +137,14 @@ impl Sampler {
         } else {
             self.draw(logits, max)
         };
-        self.remember(id);
+        self.accept(id);
         Ok(id)
+    }
+
+    /// Takes the next token as chosen.
+    pub fn accept(&mut self, id: u32) {
+        self.remember(id);
+        self.position += 1;
     }
 
     fn remember(&mut self, id: u32) {
@@ -168,6 +177,7 @@ impl Sampler {
             candidates.fill(logits, max, scale);
         }
         let nucleus = self.top_p * candidates.total();
+        self.rng.set_stream(self.position);
         let drawn = loop {
             let drawn = candidates.pick(self.rng.random());
             if self.top_p == 1.0 {
@@ -182,6 +192,13 @@ impl Sampler {
         };
         if limited { ids[drawn] } else { drawn as u32 }
     }
+}
+
+/// ChaCha's key of a seed: its eight bytes, the lowest first, then zeros.
+fn key(seed: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key
 }
 
 /// The logarithm of the softmax of raw logits: what `--logprobs` shows.

@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+
 use super::*;
 use crate::text::candidates::{BLOCK, exp2};
 
@@ -491,4 +493,60 @@ fn the_smallest_penalty_keeps_scores_finite() {
     let mut sampler = Sampler::new(&params, &[0, 1, 2]);
     let mut logits = [3.0, 0.0, f32::NEG_INFINITY, 1.0];
     assert_eq!(sampler.sample(&mut logits).unwrap(), 0);
+}
+
+#[test]
+fn draws_are_those_of_the_seed_and_the_place() {
+    /// By tests/sampling/make_draws.py.
+    #[derive(Deserialize)]
+    struct Case {
+        seed: u64,
+        position: u64,
+        /// Times 2⁵³.
+        draws: Vec<u64>,
+    }
+    let cases: Vec<Case> =
+        serde_json::from_str(include_str!("../../../../tests/sampling/draws.json")).unwrap();
+    for case in cases {
+        let params = SamplingParams {
+            seed: Some(case.seed),
+            ..PLAIN
+        };
+        let mut rng = Sampler::new(&params, &[]).rng;
+        // Whatever was drawn before.
+        let _: [f64; 3] = rng.random();
+        rng.set_stream(case.position);
+        for expected in case.draws {
+            assert_eq!(rng.random::<f64>() * 2f64.powi(53), expected as f64);
+        }
+    }
+}
+
+#[test]
+fn a_sampled_answer_is_the_same_everywhere() {
+    let answer = |params: &SamplingParams| -> Vec<u32> {
+        let mut sampler = Sampler::new(params, &[]);
+        (0..12)
+            .map(|n| sampler.sample(&mut noise(500, 3.0, n)).unwrap())
+            .collect()
+    };
+    let all = SamplingParams {
+        temperature: 1.0,
+        seed: Some(7),
+        ..PLAIN
+    };
+    assert_eq!(
+        answer(&all),
+        [270, 483, 11, 259, 64, 11, 328, 19, 290, 273, 44, 195]
+    );
+    let narrow = SamplingParams {
+        top_p: 0.5,
+        top_k: 30,
+        repetition_penalty: 1.2,
+        ..all
+    };
+    assert_eq!(
+        answer(&narrow),
+        [219, 133, 446, 7, 64, 418, 35, 19, 290, 341, 44, 119]
+    );
 }

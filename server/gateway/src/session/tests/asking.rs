@@ -519,3 +519,19 @@ fn all_questions_end_together() {
         _ => panic!("the engine is told"),
     }
 }
+
+#[test]
+fn every_answer_has_a_seed() {
+    let rig = rig();
+    let seed_of = |request: &str, more: Value| {
+        rig.ask(request, more);
+        let job = rig.asked();
+        answer(&job, FinishReason::Stop);
+        rig.take();
+        job.sampling.seed.unwrap()
+    };
+    assert_eq!(seed_of("a", json!({"sampling": {"seed": 7}})), 7);
+    // Of its own where the question brings none, and small enough for any client.
+    let seeds = ["b", "c"].map(|request| seed_of(request, json!({})));
+    assert!(seeds[0] != seeds[1] && seeds.iter().all(|seed| *seed <= wire::MAX_INTEGER));
+}
