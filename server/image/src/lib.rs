@@ -24,8 +24,6 @@ mod pixels;
 mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
-#[cfg(test)]
-mod replay;
 mod resize;
 mod scratch;
 #[cfg(test)]
