@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 CARGO_FUZZ=0.13.2
-have clang || install_packages clang llvm
+# What clang links for its sanitizers is only recommended by its package.
+have clang || install_packages clang libclang-rt-dev llvm
 cargo_tool cargo-fuzz $CARGO_FUZZ cargo-fuzz
 
 # The sanitizer's flags are for nightly compilers; the stable one has all that they need, and takes them if told to.
