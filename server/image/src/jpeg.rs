@@ -5,6 +5,7 @@ mod markers;
 #[cfg(test)]
 mod tests;
 
+use ::image::ColorType;
 use turbojpeg::{
     Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp,
 };
@@ -159,11 +160,11 @@ pub(super) fn decode(
     }
     // 1203 pixels at 1/8 are 151, of which the last is only three eighths picture.
     let extent = |pixels: u32| f64::from(pixels) / f64::from(1 << shift);
-    Ok(Decoded::rgb(
-        scaled(markers.width, shift) as u32,
-        scaled(markers.height, shift) as u32,
-        (extent(markers.width), extent(markers.height)),
-    ))
+    let side = |pixels: u32| scaled(pixels, shift) as u32;
+    Ok(Decoded {
+        extent: (extent(markers.width), extent(markers.height)),
+        ..Decoded::whole(side(markers.width), side(markers.height), ColorType::Rgb8)
+    })
 }
 
 /// The only warning that doesn't mean that part of the picture is missing: bytes too many before a marker.

@@ -21,12 +21,13 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
-    pub fn rgb(width: u32, height: u32, extent: (f64, f64)) -> Self {
+    /// All of a picture that is no animation.
+    pub fn whole(width: u32, height: u32, color: ColorType) -> Self {
         Self {
             width,
             height,
-            extent,
-            color: ColorType::Rgb8,
+            extent: (width.into(), height.into()),
+            color,
             is_gray16: false,
             frame: 0,
         }
@@ -59,12 +60,8 @@ pub(super) fn decode(
     limits.max_alloc = Some(size.saturating_mul(3).saturating_add(16 << 20));
     decoder.set_limits(limits).map_err(fault)?;
     let decoded = Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color: decoder.color_type(),
         is_gray16: decoder.original_color_type() == ExtendedColorType::L16,
-        frame: 0,
+        ..Decoded::whole(width, height, decoder.color_type())
     };
     let size = usize::try_from(size).map_err(|error| ImageError::damaged(format, error))?;
     let buffer = at_least(&mut scratch.decoded, size);

@@ -40,34 +40,21 @@ pub(super) fn decode(
     let len = width as usize * height as usize * usize::from(color.bytes_per_pixel());
     decoder.set_memory_limit(2 * len + (16 << 20));
     let pixels = at_least(&mut scratch.decoded, len);
-    let mut shown = 0;
-    if decoder.is_animated() && !raw && color == ColorType::Rgba8 {
-        for frame in 0..most_frames((width, height)) {
-            match decoder.read_frame(pixels) {
-                Ok(_) => {}
-                // Only what is shown has to be whole.
-                Err(error) if frame == 0 => return Err(fault(error)),
-                Err(_) => break,
-            }
-            if !animation::is_empty(pixels.as_chunks().0) {
-                shown = frame;
-                break;
-            }
-        }
-        if shown == 0 {
-            // The first has something on it, or none has.
-            decoder.read_image(pixels).map_err(fault)?;
-        }
-    } else {
+    let most = match decoder.is_animated() && !raw && color == ColorType::Rgba8 {
+        true => most_frames((width, height)),
+        false => 0,
+    };
+    let shown = animation::first_shown(most, |_| {
+        decoder.read_frame(pixels)?;
+        Ok(Some(!animation::is_empty(pixels.as_chunks().0)))
+    });
+    let shown = shown.map_err(fault)?;
+    if shown.is_none() {
         decoder.read_image(pixels).map_err(fault)?;
     }
     Ok(Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color,
-        is_gray16: false,
-        frame: shown,
+        frame: shown.unwrap_or(0),
+        ..Decoded::whole(width, height, color)
     })
 }
 
