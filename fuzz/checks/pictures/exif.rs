@@ -196,7 +196,7 @@ impl Exif<'_> {
                 let side = SIDE as u8 - 1;
                 let head = [flags, 0, 0, 0, side, 0, 0, side, 0, 0];
                 let block = chunk(b"EXIF", block, length(block)).repeat(again);
-                let mut parts = vec![&WEBP[12..], &block];
+                let mut parts = [&WEBP[12..], &block];
                 if !self.is_last {
                     parts.reverse();
                 }
