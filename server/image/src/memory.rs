@@ -53,7 +53,12 @@ fn png(file: &[u8], pixels: u64) -> u64 {
     for (name, data) in picture::png_chunks(file) {
         match (&name, data) {
             (b"IHDR", [_, _, _, _, _, _, _, _, depth, color, ..]) => {
-                bytes = u64::from(*depth).div_ceil(8);
+                // Gray may keep its 16 bits.
+                bytes = if *color == 0 {
+                    u64::from(*depth).div_ceil(8)
+                } else {
+                    1
+                };
                 channels = match color {
                     0 => 1,
                     4 => 2,

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
-use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+use ::image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::scratch::{Scratch, at_least};
 use super::{Format, ImageError, MAX_SIDE, Stop};
@@ -14,8 +14,6 @@ pub(super) struct Decoded {
     /// How much of width and height the picture covers: less than all where scaled decoding rounded up.
     pub extent: (f64, f64),
     pub color: ColorType,
-    /// One gray channel of 16 bits in the file, whatever it was expanded to.
-    pub is_gray16: bool,
     /// Which frame of an animation it is, from 0.
     pub frame: u32,
 }
@@ -28,7 +26,6 @@ impl Decoded {
             height,
             extent: (width.into(), height.into()),
             color,
-            is_gray16: false,
             frame: 0,
         }
     }
@@ -59,10 +56,7 @@ pub(super) fn decode(
     // The picture itself, the same again for a decoder's own purposes, and small change.
     limits.max_alloc = Some(size.saturating_mul(3).saturating_add(16 << 20));
     decoder.set_limits(limits).map_err(fault)?;
-    let decoded = Decoded {
-        is_gray16: decoder.original_color_type() == ExtendedColorType::L16,
-        ..Decoded::whole(width, height, decoder.color_type())
-    };
+    let decoded = Decoded::whole(width, height, decoder.color_type());
     let size = usize::try_from(size).map_err(|error| ImageError::damaged(format, error))?;
     let buffer = at_least(&mut scratch.decoded, size);
     // Some formats can skip pixels: what shows there must not be another user's picture.
