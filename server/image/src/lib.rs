@@ -84,6 +84,10 @@ impl Default for Options {
 /// The longest side of a picture: JPEG's own limit. It bounds the memory that a picture one pixel wide can ask for.
 pub const MAX_SIDE: u32 = 65_535;
 
+/// Samples that may be passed over for each pixel that is allowed: what a photo of so many pixels takes in ten passes of
+/// three colours' full size, three times what progressive photos have.
+const PASSES: u64 = 30;
+
 /// The formats that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
@@ -210,7 +214,7 @@ impl Stop {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = Format::of(bytes)?;
-    let header = guarded(format, || {
+    let (mut header, has_passes) = guarded(format, || {
         let once = |(width, height), beside| Header {
             width,
             height,
@@ -218,8 +222,7 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
             memory: memory::decoded(bytes, format, width, height) + beside,
             work: u64::from(width) * u64::from(height),
         };
-        Ok(match format {
-            // Whose limit is on what is decoded, which may be less.
+        let header = match format {
             Format::Jpeg => return jpeg::probe(bytes, options),
             Format::Heic => heic::probe(bytes)?,
             Format::Png => once(png::dimensions(bytes)?, 0),
@@ -233,31 +236,38 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
                 let header = tiff::probe(bytes)?;
                 once((header.width, header.height), header.memory)
             }
-        })
+        };
+        Ok((header, false))
     })?;
-    if format == Format::Jpeg {
-        return Ok(header);
-    }
     let Header { width, height, .. } = header;
-    if width == 0 || height == 0 {
-        return Err(ImageError::broken(format, "it has no pixels"));
+    // JPEG's limit is on what is decoded, which may be less, and so is its memory.
+    if format != Format::Jpeg {
+        if width == 0 || height == 0 {
+            return Err(ImageError::broken(format, "it has no pixels"));
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > options.max_pixels || width.max(height) > MAX_SIDE {
+            return Err(ImageError::TooLarge {
+                width,
+                height,
+                max_pixels: options.max_pixels,
+            });
+        }
+        header.memory += memory::beside(bytes, format, width, height);
     }
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > options.max_pixels || width.max(height) > MAX_SIDE {
-        return Err(ImageError::TooLarge {
-            width,
-            height,
-            max_pixels: options.max_pixels,
-        });
-    }
-    let header = Header {
-        memory: header.memory + memory::beside(bytes, format, width, height),
-        ..header
-    };
-    if header.memory > options.max_memory {
+    let is_dear = header.work > PASSES.saturating_mul(options.max_pixels);
+    if is_dear || header.memory > options.max_memory {
+        let (kind, remedy) = match (format, has_passes) {
+            (Format::Jpeg, true) => (
+                "progressive JPEG",
+                "Save it as a JPEG that isn't progressive, or make it smaller",
+            ),
+            (Format::Jpeg, false) => ("JPEG", "Make it smaller"),
+            _ => ("picture", "Make it smaller"),
+        };
         return Err(ImageError::TooDear {
-            what: format!("This picture of {width} × {height} pixels"),
-            remedy: "Make it smaller".into(),
+            what: format!("This {kind} of {width} × {height} pixels"),
+            remedy: remedy.into(),
         });
     }
     Ok(header)
