@@ -227,7 +227,10 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
             Format::Heic => heic::probe(bytes)?,
             Format::Png => once(png::dimensions(bytes)?, 0),
             Format::Gif => once(gif::dimensions(bytes)?, 0),
-            Format::WebP => once(webp::dimensions(bytes)?, 0),
+            Format::WebP => {
+                let (size, codes) = webp::probe(bytes, options.max_pixels)?;
+                once(size, codes)
+            }
             Format::Bmp => {
                 let file = bmp::with_usual_header(bytes)?;
                 once(others::dimensions(&file, format)?, bytes.len() as u64)
