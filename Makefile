@@ -47,7 +47,7 @@ audit: ## look the dependencies up in the advisory database (needs github.com)
 bench: server ## measure the server under load
 	$(GLIMPSE) bench $(ARGS)
 
-fuzz: ## fuzz what strangers can send: six times twenty minutes
+fuzz: ## fuzz what strangers can send: eight targets, twenty minutes each
 	@scripts/fuzz.sh
 
 figures: bench ## measure, and put the figures into docs/figures.md and README.md

@@ -1,12 +1,9 @@
 #![no_main]
-#![allow(dead_code, unused_imports)]
 
 #[path = "../checks/tokenizer.rs"]
 mod checks;
-#[path = "../../server/src/text/mod.rs"]
-mod text;
 
 use libfuzzer_sys::fuzz_target;
-use text::Tokenizer;
+use glimpse_model::text::Tokenizer;
 
 fuzz_target!(|text: &str| checks::check(text));

@@ -12,6 +12,25 @@ pub(super) fn most_frames((width, height): (u32, u32)) -> u32 {
     (MAX_PIXELS / pixels.max(1)).clamp(1, MAX_FRAMES) as u32
 }
 
+/// The first of at most `most` frames with anything on it, by what `draw` makes of each: whether anything is on it, or
+/// nothing if there is no such frame.
+pub(super) fn first_shown<E>(
+    most: u32,
+    mut draw: impl FnMut(u32) -> Result<Option<bool>, E>,
+) -> Result<Option<u32>, E> {
+    for index in 0..most {
+        match draw(index) {
+            Ok(Some(true)) => return Ok(Some(index)),
+            Ok(Some(false)) => {}
+            Ok(None) => break,
+            // Only what is shown has to be whole.
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(None)
+}
+
 /// Whether a picture of RGBA pixels shows nothing: all is transparent, or all but one pixel of many, which some tools
 /// put there to say where a frame begins.
 pub(super) fn is_empty(pixels: &[[u8; 4]]) -> bool {

@@ -19,15 +19,8 @@ pub(super) fn to_rgb(
         return Ok(());
     }
     let pixels = picture.width as usize * picture.height as usize;
-    // Of 16 bits the upper 8 are taken, as Pillow does; but it clips gray ones.
-    let gray16 = |v: u16| {
-        if raw && picture.is_gray16 {
-            v.min(255) as u8
-        } else {
-            (v >> 8) as u8
-        }
-    };
-    let high = |v: u16| (v >> 8) as u8;
+    // Gray that still has 16 bits, in this machine's order, is what Pillow clips.
+    let clipped = |bytes: [u8; 2]| u16::from_ne_bytes(bytes).min(255) as u8;
     let behind = if raw { None } else { Some(255) };
     let outside = match format {
         // Pillow paints what the first frame leaves bare.
@@ -46,14 +39,8 @@ pub(super) fn to_rgb(
             }),
             None => in_place(buffer, pixels, |[r, g, b, a]| over([r, g, b], a, behind)),
         },
-        ColorType::La16 => in_place(buffer, pixels, |bytes: [u8; 4]| {
-            let [v, a] = wide(&bytes);
-            over([gray16(v); 3], high(a), behind)
-        }),
-        ColorType::Rgb16 => in_place(buffer, pixels, |bytes: [u8; 6]| wide(&bytes).map(high)),
-        ColorType::Rgba16 => in_place(buffer, pixels, |bytes: [u8; 8]| {
-            let [r, g, b, a] = wide(&bytes);
-            over([r, g, b].map(high), high(a), behind)
+        ColorType::La16 => in_place(buffer, pixels, |[first, second, ..]: [u8; 4]| {
+            [clipped([first, second]); 3]
         }),
         color @ (ColorType::L8 | ColorType::La8 | ColorType::L16) => {
             let from = &buffer[..pixels * usize::from(color.bytes_per_pixel())];
@@ -62,9 +49,7 @@ pub(super) fn to_rgb(
             match color {
                 ColorType::L8 => each(from, to, |[v]| [v; 3]),
                 ColorType::La8 => each(from, to, |[v, a]| over([v; 3], a, behind)),
-                _ => each(from, to, |bytes: [u8; 2]| {
-                    [gray16(u16::from_ne_bytes(bytes)); 3]
-                }),
+                _ => each(from, to, |bytes| [clipped(bytes); 3]),
             }
             std::mem::swap(&mut scratch.decoded, &mut scratch.between);
         }
@@ -96,12 +81,6 @@ fn in_place<const N: usize>(buffer: &mut [u8], pixels: usize, pixel: impl Fn([u8
             *to = pixel(*from);
         }
     }
-}
-
-/// Channels of 16 bits, in this machine's byte order as the decoders leave them.
-fn wide<const C: usize>(bytes: &[u8]) -> [u16; C] {
-    let channels = bytes.as_chunks::<2>().0;
-    std::array::from_fn(|channel| u16::from_ne_bytes(channels[channel]))
 }
 
 /// A pixel over a gray, rounded; with none behind, the colour as it stands.

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use ::gif::{ColorOutput, DecodeOptions, DisposalMethod, Frame, MemoryLimit};
 use ::image::ColorType;
 
-use super::animation::{Canvas, most_frames};
+use super::animation::{self, Canvas, most_frames};
 use super::others::{Decoded, Input};
 use super::scratch::Scratch;
 use super::{Format, ImageError, Stop};
@@ -33,14 +33,7 @@ pub(super) fn decode(
     stop: &Stop,
 ) -> Result<Decoded, ImageError> {
     let (width, height) = dimensions(bytes)?;
-    let mut decoded = Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color: ColorType::Rgba8,
-        is_gray16: false,
-        frame: 0,
-    };
+    let mut decoded = Decoded::whole(width, height, ColorType::Rgba8);
     let size = (width, height);
     let most = if raw { 1 } else { most_frames(size) };
     if let Some(frame) = compose(scratch, bytes, stop, size, most)? {
@@ -62,26 +55,23 @@ fn compose(
 ) -> Result<Option<u32>, ImageError> {
     let mut decoder = open(bytes, size, stop)?;
     let mut canvas = Canvas::new(&mut scratch.decoded, size);
-    for index in 0..most {
-        let frame = match decoder.read_next_frame() {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            // Only what is shown has to be whole.
-            Err(error) if index == 0 => return Err(fault(error)),
-            Err(_) => break,
+    animation::first_shown(most, |index| {
+        let Some(frame) = decoder.read_next_frame()? else {
+            return Ok(None);
         };
         let place = [frame.left, frame.top, frame.width, frame.height].map(u32::from);
         canvas.draw(place, frame.buffer.as_chunks().0, index == 0);
         if !canvas.is_empty() {
-            return Ok(Some(index));
+            return Ok(Some(true));
         }
         match frame.dispose {
             DisposalMethod::Background => canvas.clear(place),
             DisposalMethod::Previous => canvas.take_back(place),
             DisposalMethod::Any | DisposalMethod::Keep => canvas.keep(),
         }
-    }
-    Ok(None)
+        Ok(Some(false))
+    })
+    .map_err(fault)
 }
 
 /// A decoder of frames that are no larger than the canvas, if one is given.

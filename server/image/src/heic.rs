@@ -70,14 +70,7 @@ pub(super) fn decode(scratch: &mut Scratch, bytes: &[u8]) -> Result<Decoded, Ima
             ColorType::Rgb8
         }
     };
-    Ok(Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color,
-        is_gray16: false,
-        frame: 0,
-    })
+    Ok(Decoded::whole(width, height, color))
 }
 
 /// RGBA, colours not multiplied by alpha.

@@ -5,6 +5,7 @@ mod markers;
 #[cfg(test)]
 mod tests;
 
+use ::image::ColorType;
 use turbojpeg::{
     Colorspace, DecompressHeader, Decompressor, Image, PixelFormat, ScalingFactor, Subsamp,
 };
@@ -16,10 +17,6 @@ use super::slack::at_least;
 use super::{Decoder, Format, Header, ImageError, Options, Stop};
 use markers::{MAX_SCANS, Markers};
 
-/// Samples that may be passed over for each pixel that is allowed: what a photo of so many pixels takes in ten passes of
-/// three colours' full size, three times what progressive photos have.
-const PASSES: u64 = 30;
-
 /// Of memory for a pixel: as decoded, with four inks at most; and by the portable decoder, which keeps planes beside.
 const BYTES_PER_PIXEL: u64 = 4;
 const PORTABLE_BYTES_PER_PIXEL: u64 = 7;
@@ -27,8 +24,9 @@ const PORTABLE_BYTES_PER_PIXEL: u64 = 7;
 /// Powers of two by which libjpeg-turbo makes a picture smaller while it decodes: those with SIMD.
 const SHIFTS: [u32; 4] = [3, 2, 1, 0];
 
-/// Size, memory and work, by the markers; the pixel limit is on what is decoded, which may be an eighth of the sides.
-pub(super) fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
+/// Size, memory and work, by the markers, and whether the picture comes in several passes; the pixel limit is on what is
+/// decoded, which may be an eighth of the sides.
+pub(super) fn probe(bytes: &[u8], options: &Options) -> Result<(Header, bool), ImageError> {
     let markers = Markers::read(bytes)?;
     let (width, height) = (markers.width, markers.height);
     if options.decoder == Decoder::Portable && !is_portable(&markers) {
@@ -69,24 +67,7 @@ pub(super) fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageErro
             ),
         work: markers.samples_read + u64::from(width) * u64::from(height),
     };
-    let is_dear = header.work > PASSES.saturating_mul(options.max_pixels);
-    if is_dear || header.memory > options.max_memory {
-        let kind = if markers.has_scans {
-            "progressive "
-        } else {
-            ""
-        };
-        return Err(ImageError::TooDear {
-            what: format!("This {kind}JPEG of {width} × {height} pixels"),
-            remedy: if markers.has_scans {
-                "Save it as a JPEG that isn't progressive, or make it smaller"
-            } else {
-                "Make it smaller"
-            }
-            .into(),
-        });
-    }
-    Ok(header)
+    Ok((header, markers.has_scans))
 }
 
 /// Whether Rust's decoder gets it right. It makes garbage of chroma finer than luma, and of a sequential picture whose
@@ -160,11 +141,11 @@ pub(super) fn decode(
     }
     // 1203 pixels at 1/8 are 151, of which the last is only three eighths picture.
     let extent = |pixels: u32| f64::from(pixels) / f64::from(1 << shift);
-    Ok(Decoded::rgb(
-        scaled(markers.width, shift) as u32,
-        scaled(markers.height, shift) as u32,
-        (extent(markers.width), extent(markers.height)),
-    ))
+    let side = |pixels: u32| scaled(pixels, shift) as u32;
+    Ok(Decoded {
+        extent: (extent(markers.width), extent(markers.height)),
+        ..Decoded::whole(side(markers.width), side(markers.height), ColorType::Rgb8)
+    })
 }
 
 /// The only warning that doesn't mean that part of the picture is missing: bytes too many before a marker.

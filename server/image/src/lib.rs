@@ -27,8 +27,6 @@ mod others;
 mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
-#[cfg(test)]
-mod replay;
 mod resize;
 mod scratch;
 mod slack;
@@ -53,6 +51,10 @@ pub use warm::common_picture;
 use format::brands;
 use orient::Orientation;
 use scratch::Scratch;
+
+/// Samples that may be passed over for each pixel that is allowed: what a photo of so many pixels takes in ten passes of
+/// three colours' full size, three times what progressive photos have.
+const PASSES: u64 = 30;
 
 /// By the first bytes; the file's name and the client's word are not asked.
 fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
@@ -87,7 +89,7 @@ fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
 /// [`ImageError::TooLarge`] for more pixels than allowed.
 pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
     let format = format_of(bytes)?;
-    let header = guarded(format, || {
+    let (mut header, has_passes) = guarded(format, || {
         let once = |(width, height), beside| Header {
             width,
             height,
@@ -95,13 +97,15 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
             memory: memory::decoded(bytes, format, width, height) + beside,
             work: u64::from(width) * u64::from(height),
         };
-        Ok(match format {
-            // Whose limit is on what is decoded, which may be less.
+        let header = match format {
             Format::Jpeg => return jpeg::probe(bytes, options),
             Format::Heic => heic::probe(bytes)?,
             Format::Png => once(png::dimensions(bytes)?, 0),
             Format::Gif => once(gif::dimensions(bytes)?, 0),
-            Format::WebP => once(webp::dimensions(bytes)?, 0),
+            Format::WebP => {
+                let (size, codes) = webp::probe(bytes, options.max_pixels)?;
+                once(size, codes)
+            }
             Format::Bmp => {
                 let file = bmp::with_usual_header(bytes)?;
                 once(others::dimensions(&file, format)?, bytes.len() as u64)
@@ -110,31 +114,38 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
                 let header = tiff::probe(bytes)?;
                 once((header.width, header.height), header.memory)
             }
-        })
+        };
+        Ok((header, false))
     })?;
-    if format == Format::Jpeg {
-        return Ok(header);
-    }
     let Header { width, height, .. } = header;
-    if width == 0 || height == 0 {
-        return Err(ImageError::broken(format, "it has no pixels"));
+    // JPEG's limit is on what is decoded, which may be less, and so is its memory.
+    if format != Format::Jpeg {
+        if width == 0 || height == 0 {
+            return Err(ImageError::broken(format, "it has no pixels"));
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > options.max_pixels || width.max(height) > MAX_SIDE {
+            return Err(ImageError::TooLarge {
+                width,
+                height,
+                max_pixels: options.max_pixels,
+            });
+        }
+        header.memory += memory::beside(bytes, format, width, height);
     }
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > options.max_pixels || width.max(height) > MAX_SIDE {
-        return Err(ImageError::TooLarge {
-            width,
-            height,
-            max_pixels: options.max_pixels,
-        });
-    }
-    let header = Header {
-        memory: header.memory + memory::beside(bytes, format, width, height),
-        ..header
-    };
-    if header.memory > options.max_memory {
+    let is_dear = header.work > PASSES.saturating_mul(options.max_pixels);
+    if is_dear || header.memory > options.max_memory {
+        let (kind, remedy) = match (format, has_passes) {
+            (Format::Jpeg, true) => (
+                "progressive JPEG",
+                "Save it as a JPEG that isn't progressive, or make it smaller",
+            ),
+            (Format::Jpeg, false) => ("JPEG", "Make it smaller"),
+            _ => ("picture", "Make it smaller"),
+        };
         return Err(ImageError::TooDear {
-            what: format!("This picture of {width} × {height} pixels"),
-            remedy: "Make it smaller".into(),
+            what: format!("This {kind} of {width} × {height} pixels"),
+            remedy: remedy.into(),
         });
     }
     Ok(header)

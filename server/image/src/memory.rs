@@ -9,14 +9,9 @@ const MAX_SIZE: u64 = 2048;
 const BESIDE: u64 = 4 << 20;
 /// The tables of a colour profile.
 const PROFILE: u64 = 24 << 20;
-/// The most groups of codes that libwebp makes of a picture, of how many pixels one is at least, and what one takes. Files
-/// made to have more end by the limit of the decoder's process.
-const WEBP_GROUPS: u64 = 2600;
-const WEBP_BLOCK: u64 = 64;
-const WEBP_GROUP: u64 = 20 << 10;
 
 /// The most that decoding a picture of `width` × `height` pixels takes until it is there as RGB, in bytes, beside the file.
-/// Not for TIFF's strips, which come on top, nor for JPEG and HEIC, whose own headers tell.
+/// Not for TIFF's strips and WebP's codes, which come on top, nor for JPEG and HEIC, whose own headers tell.
 pub(super) fn decoded(file: &[u8], format: Format, width: u32, height: u32) -> u64 {
     let pixels = u64::from(width) * u64::from(height);
     match format {
@@ -53,7 +48,12 @@ fn png(file: &[u8], pixels: u64) -> u64 {
     for (name, data) in picture::png_chunks(file) {
         match (&name, data) {
             (b"IHDR", [_, _, _, _, _, _, _, _, depth, color, ..]) => {
-                bytes = u64::from(*depth).div_ceil(8);
+                // Gray may keep its 16 bits.
+                bytes = if *color == 0 {
+                    u64::from(*depth).div_ceil(8)
+                } else {
+                    1
+                };
                 channels = match color {
                     0 => 1,
                     4 => 2,
@@ -77,13 +77,12 @@ fn png(file: &[u8], pixels: u64) -> u64 {
 }
 
 fn webp(file: &[u8], pixels: u64) -> u64 {
-    let groups = WEBP_GROUPS.min(pixels / WEBP_BLOCK + 1) * WEBP_GROUP;
     match file.get(12..16) {
         // Planes of brightness and colours, and RGB.
         Some(b"VP8 ") => 5 * pixels,
         // With alpha as decoded, and RGB.
-        Some(b"VP8L") => 8 * pixels + groups,
+        Some(b"VP8L") => 8 * pixels,
         // A canvas, a frame, its planes and its alpha.
-        _ => 13 * pixels + groups,
+        _ => 13 * pixels,
     }
 }

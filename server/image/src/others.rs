@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, Cursor, Read, Seek, SeekFrom};
 
-use ::image::{ColorType, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+use ::image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::scratch::Scratch;
 use super::slack::at_least;
@@ -15,20 +15,18 @@ pub(super) struct Decoded {
     /// How much of width and height the picture covers: less than all where scaled decoding rounded up.
     pub extent: (f64, f64),
     pub color: ColorType,
-    /// One gray channel of 16 bits in the file, whatever it was expanded to.
-    pub is_gray16: bool,
     /// Which frame of an animation it is, from 0.
     pub frame: u32,
 }
 
 impl Decoded {
-    pub fn rgb(width: u32, height: u32, extent: (f64, f64)) -> Self {
+    /// All of a picture that is no animation.
+    pub fn whole(width: u32, height: u32, color: ColorType) -> Self {
         Self {
             width,
             height,
-            extent,
-            color: ColorType::Rgb8,
-            is_gray16: false,
+            extent: (width.into(), height.into()),
+            color,
             frame: 0,
         }
     }
@@ -59,14 +57,7 @@ pub(super) fn decode(
     // The picture itself, the same again for a decoder's own purposes, and small change.
     limits.max_alloc = Some(size.saturating_mul(3).saturating_add(16 << 20));
     decoder.set_limits(limits).map_err(fault)?;
-    let decoded = Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color: decoder.color_type(),
-        is_gray16: decoder.original_color_type() == ExtendedColorType::L16,
-        frame: 0,
-    };
+    let decoded = Decoded::whole(width, height, decoder.color_type());
     let size = usize::try_from(size).map_err(|error| ImageError::damaged(format, error))?;
     let buffer = at_least(&mut scratch.decoded, size);
     // Some formats can skip pixels: what shows there must not be another user's picture.

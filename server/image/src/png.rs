@@ -46,8 +46,8 @@ pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
     Ok(Chunks::read(bytes, true)?.size())
 }
 
-/// Decodes into `scratch.decoded`, in the file's own channels, 8 or 16 bits deep. With `raw` the still picture is taken
-/// even where an animation hides it, as Pillow takes it.
+/// Decodes into `scratch.decoded`, in the file's own channels, 8 bits deep: of 16 the upper ones, as Pillow does it. With
+/// `raw` gray keeps all 16, which Pillow clips, and the still picture is taken even where an animation hides it.
 pub(super) fn decode(
     scratch: &mut Scratch,
     bytes: &[u8],
@@ -55,11 +55,12 @@ pub(super) fn decode(
     stop: &Stop,
 ) -> Result<Decoded, ImageError> {
     let chunks = Chunks::read(bytes, !raw)?;
+    let transformations = chunks.transformations(raw);
     if chunks.is_plain() {
-        return rows(scratch, Input::new(bytes, stop), false);
+        return rows(scratch, Input::new(bytes, stop), transformations);
     }
     let file = chunks.file();
-    let mut decoded = rows(scratch, Input::new(&file, stop), chunks.frame.is_some())?;
+    let mut decoded = rows(scratch, Input::new(&file, stop), transformations)?;
     // Where a chunk's checksum is wrong, that of the compressed data tells whether the data is right; and where that one
     // is wrong alone, the chunks' do.
     if chunks.is_wrong && !chunks.is_apple && !chunks.is_intact() {
@@ -167,6 +168,20 @@ impl<'a> Chunks<'a> {
             u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
         };
         (side(0), side(4))
+    }
+
+    fn transformations(&self, raw: bool) -> Transformations {
+        const GRAY: u8 = 0;
+        let mut transformations = Transformations::EXPAND;
+        if self.frame.is_some() {
+            // It lies on a transparent canvas.
+            transformations |= Transformations::ALPHA;
+        }
+        let [.., color, _, _, _] = self.header;
+        if !raw || color != GRAY {
+            transformations |= Transformations::STRIP_16;
+        }
+        transformations
     }
 
     /// Whether the file can be decoded as it stands.
@@ -285,8 +300,11 @@ fn write(file: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     file.extend(checksum(*kind, data).to_be_bytes());
 }
 
-/// All rows; with `alpha` always with an alpha channel and in 8 bits.
-fn rows(scratch: &mut Scratch, input: Input<'_>, alpha: bool) -> Result<Decoded, ImageError> {
+fn rows(
+    scratch: &mut Scratch,
+    input: Input<'_>,
+    transformations: Transformations,
+) -> Result<Decoded, ImageError> {
     let fault = |error: ::png::DecodingError| match error {
         ::png::DecodingError::LimitsExceeded => {
             broken("it asks for more memory than its size explains")
@@ -301,14 +319,9 @@ fn rows(scratch: &mut Scratch, input: Input<'_>, alpha: bool) -> Result<Decoded,
     decoder.set_limits(Limits { bytes: 64 << 20 });
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_ignore_text_chunk(true);
-    decoder.set_transformations(match alpha {
-        true => Transformations::EXPAND | Transformations::ALPHA | Transformations::STRIP_16,
-        false => Transformations::EXPAND,
-    });
+    decoder.set_transformations(transformations);
     let mut reader = decoder.read_info().map_err(fault)?;
     let (width, height) = reader.info().size();
-    let is_gray16 = reader.info().color_type == ::png::ColorType::Grayscale
-        && reader.info().bit_depth == BitDepth::Sixteen;
     let is_interlaced = reader.info().interlaced;
     let (channels, depth) = reader.output_color_type();
     let color = color(channels, depth)?;
@@ -331,14 +344,7 @@ fn rows(scratch: &mut Scratch, input: Input<'_>, alpha: bool) -> Result<Decoded,
             *value = u16::from_be_bytes(*value).to_ne_bytes();
         }
     }
-    Ok(Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color,
-        is_gray16,
-        frame: 0,
-    })
+    Ok(Decoded::whole(width, height, color))
 }
 
 fn color(channels: ::png::ColorType, depth: BitDepth) -> Result<ColorType, ImageError> {
@@ -350,8 +356,6 @@ fn color(channels: ::png::ColorType, depth: BitDepth) -> Result<ColorType, Image
         (C::Rgba, BitDepth::Eight) => ColorType::Rgba8,
         (C::Grayscale, BitDepth::Sixteen) => ColorType::L16,
         (C::GrayscaleAlpha, BitDepth::Sixteen) => ColorType::La16,
-        (C::Rgb, BitDepth::Sixteen) => ColorType::Rgb16,
-        (C::Rgba, BitDepth::Sixteen) => ColorType::Rgba16,
         other => return Err(ImageError::unsupported(Format::Png, format!("{other:?}"))),
     })
 }

@@ -9,6 +9,7 @@ use super::scratch::Scratch;
 use super::slack::at_least;
 use super::{Format, ImageError, Stop};
 
+mod codes;
 #[cfg(test)]
 mod tests;
 
@@ -16,11 +17,47 @@ mod tests;
 const ANIMATION: u8 = 0x02;
 const ALPHA: u8 = 0x10;
 
-/// Width and height, from the header.
-pub(super) fn dimensions(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
+/// Width and height, from the header, and the memory for the codes of what is lossless in it: for pictures of at most
+/// `max_pixels`, since more are not decoded.
+pub(super) fn probe(bytes: &[u8], max_pixels: u64) -> Result<((u32, u32), u64), ImageError> {
     let file = well_formed(bytes)?;
     let stop = Stop::default();
-    open(Input::new(&file, &stop)).map(|decoder| decoder.dimensions())
+    let (width, height) = open(Input::new(&file, &stop)).map(|decoder| decoder.dimensions())?;
+    let codes = match u64::from(width) * u64::from(height) <= max_pixels {
+        true => codes_of_all(&file, (width, height)),
+        false => 0,
+    };
+    Ok(((width, height), codes))
+}
+
+/// The memory for the codes of a picture or, since these are decoded one after the other, of the worst of its frames.
+fn codes_of_all(file: &[u8], size: (u32, u32)) -> u64 {
+    let of_chunk = |chunk: &Chunk<'_>, size| match (&chunk.kind, chunk.data) {
+        // Behind a byte and the picture's size, which a decoder finds to be the same.
+        (b"VP8L", [_, _, _, _, _, stream @ ..]) => codes::memory(stream, size),
+        // Compressed, not as it is.
+        (b"ALPH", [flags, stream @ ..]) if flags & 3 == 1 => codes::memory(stream, size),
+        _ => 0,
+    };
+    let of_frame = |frame: &Chunk<'_>| {
+        let side = |at: usize| {
+            let bytes = frame.data.get(at..at + 3)?;
+            Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]) + 1)
+        };
+        let (Some(width), Some(height)) = (side(6), side(9)) else {
+            return 0;
+        };
+        // Larger ones are refused.
+        let own = (width.min(size.0), height.min(size.1));
+        let parts = chunks(frame.data, 16);
+        parts.map(|chunk| of_chunk(&chunk, own)).max().unwrap_or(0)
+    };
+    let still = chunks(file, 12).map(|chunk| of_chunk(&chunk, size));
+    let frames = chunks(file, 12)
+        .filter(|chunk| chunk.kind == *b"ANMF")
+        .take(most_frames(size) as usize)
+        .map(|frame| of_frame(&frame));
+    still.chain(frames).max().unwrap_or(0)
 }
 
 /// Decodes into `scratch.decoded`, as RGB or with alpha. With `raw` an animation's first frame is taken, whatever is on
@@ -41,34 +78,21 @@ pub(super) fn decode(
     let len = width as usize * height as usize * usize::from(color.bytes_per_pixel());
     decoder.set_memory_limit(2 * len + (16 << 20));
     let pixels = at_least(&mut scratch.decoded, len);
-    let mut shown = 0;
-    if decoder.is_animated() && !raw && color == ColorType::Rgba8 {
-        for frame in 0..most_frames((width, height)) {
-            match decoder.read_frame(pixels) {
-                Ok(_) => {}
-                // Only what is shown has to be whole.
-                Err(error) if frame == 0 => return Err(fault(error)),
-                Err(_) => break,
-            }
-            if !animation::is_empty(pixels.as_chunks().0) {
-                shown = frame;
-                break;
-            }
-        }
-        if shown == 0 {
-            // The first has something on it, or none has.
-            decoder.read_image(pixels).map_err(fault)?;
-        }
-    } else {
+    let most = match decoder.is_animated() && !raw && color == ColorType::Rgba8 {
+        true => most_frames((width, height)),
+        false => 0,
+    };
+    let shown = animation::first_shown(most, |_| {
+        decoder.read_frame(pixels)?;
+        Ok(Some(!animation::is_empty(pixels.as_chunks().0)))
+    });
+    let shown = shown.map_err(fault)?;
+    if shown.is_none() {
         decoder.read_image(pixels).map_err(fault)?;
     }
     Ok(Decoded {
-        width,
-        height,
-        extent: (width.into(), height.into()),
-        color,
-        is_gray16: false,
-        frame: shown,
+        frame: shown.unwrap_or(0),
+        ..Decoded::whole(width, height, color)
     })
 }
 
@@ -92,8 +116,7 @@ fn fault(error: DecodingError) -> ImageError {
 fn well_formed(bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
     let mut extended = None;
     let mut kept = Vec::new();
-    let mut at = 12;
-    while let Some(chunk) = Chunk::read(bytes, &mut at) {
+    for chunk in chunks(bytes, 12) {
         match &chunk.kind {
             b"VP8X" if extended.is_none() => extended = chunk.data.first_chunk::<10>().copied(),
             b"VP8 " | b"VP8L" | b"ALPH" | b"ANIM" | b"ANMF" => kept.push(chunk),
@@ -135,6 +158,10 @@ fn well_formed(bytes: &[u8]) -> Result<Vec<u8>, ImageError> {
     let size = (file.len() - 8) as u32;
     file[4..8].copy_from_slice(&size.to_le_bytes());
     Ok(file)
+}
+
+fn chunks(bytes: &[u8], mut at: usize) -> impl Iterator<Item = Chunk<'_>> {
+    std::iter::from_fn(move || Chunk::read(bytes, &mut at))
 }
 
 struct Chunk<'a> {

@@ -88,6 +88,62 @@ fn tiff(bits: u16, samples: u16, is_float: bool, is_one_strip: bool) -> Vec<u8> 
     file
 }
 
+/// A lossless WebP with a group of codes for each number that there is, of which it uses the last: literals with codes
+/// for `literals` symbols, and colours with a code each for 256.
+fn webp_of_many_codes(literals: u32) -> Vec<u8> {
+    let (width, height) = (640, 480);
+    let mut bits: Vec<bool> = Vec::new();
+    let mut put = |value: u32, count: u32| bits.extend((0..count).map(|bit| value >> bit & 1 == 1));
+    // The one symbol of a code, which takes no bits.
+    let only = |symbol: u32| [(1, 1), (0, 1), (1, 1), (symbol, 8)];
+    // As many symbols as a power of two says have codes of its length: no bits say so, once that length is all there is.
+    let all = |power: usize, has_more: bool| {
+        const ORDER: [usize; 19] = [
+            17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        ];
+        let count = ORDER.iter().position(|&length| length == power).unwrap() + 1;
+        let mut parts = vec![(0, 1), (count as u32 - 4, 4)];
+        parts.extend((1..=count).map(|at| (u32::from(at == count), 3)));
+        match has_more {
+            true => parts.extend([(1, 1), (5, 3), ((1 << power) - 2, 12)]),
+            false => parts.push((0, 1)),
+        }
+        parts
+    };
+    let mut put_all = |parts: &[(u32, u32)]| parts.iter().for_each(|&(v, n)| put(v, n));
+    // No transforms; a cache of 2048 colours; groups by blocks of 512 × 512, each of which has the last.
+    put_all(&[(0, 1), (1, 1), (11, 4), (1, 1), (7, 3), (0, 1)]);
+    for symbol in [255, 255, 0, 0, 0] {
+        put_all(&only(symbol));
+    }
+    let power = literals.ilog2() as usize;
+    let group = [
+        all(power, true),
+        all(8, false),
+        all(8, false),
+        all(8, false),
+    ]
+    .concat();
+    for _ in 0..1 << 16 {
+        put_all(&group);
+        put_all(&only(0));
+    }
+    let mut data = vec![0x2f];
+    data.extend(u32::to_le_bytes((width - 1) | (height - 1) << 14));
+    let bytes = bits.chunks(8);
+    data.extend(bytes.map(|byte| {
+        byte.iter()
+            .rev()
+            .fold(0, |all, &bit| all << 1 | u8::from(bit))
+    }));
+    // Codes of zeros.
+    data.resize(data.len() + (width * height * 5) as usize, 0);
+    data.resize(data.len().next_multiple_of(2), 0);
+    let length = data.len() as u32;
+    let head = [&b"RIFF"[..], &(length + 12).to_le_bytes(), b"WEBPVP8L"];
+    [&head.concat()[..], &length.to_le_bytes(), &data].concat()
+}
+
 fn pictures() -> Vec<(&'static str, Vec<u8>)> {
     let pixels = (0..WIDTH * HEIGHT).flat_map(|at| {
         let (x, y) = (at % WIDTH, at / WIDTH);
@@ -124,6 +180,7 @@ fn pictures() -> Vec<(&'static str, Vec<u8>)> {
             "lossy WebP with alpha",
             include_bytes!("lossy-alpha.webp").to_vec(),
         ),
+        ("WebP with 65,536 codes", webp_of_many_codes(256)),
         ("animated WebP", include_bytes!("animated.webp").to_vec()),
         (
             "JPEG",
@@ -189,6 +246,17 @@ fn no_picture_takes_more_than_its_header_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A file of two megabytes can ask for gigabytes of tables.
+#[test]
+fn codes_that_take_too_much_are_refused_before_they_are_read() {
+    if std::env::var(CHILD).is_ok() {
+        return;
+    }
+    let file = webp_of_many_codes(2048);
+    let error = probe(&file, &Options::default()).map(drop).unwrap_err();
+    assert_eq!(error.code(), api::ErrorCode::ImageTooLarge, "{error}");
 }
 
 fn measure(order: &str) {

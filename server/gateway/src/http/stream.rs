@@ -28,7 +28,7 @@ const LEAST_RATE: f64 = 1024.0;
 const UNANSWERED: usize = 64 << 10;
 /// The longest time between two looks at how much a client has taken.
 const LOOK: Duration = Duration::from_secs(5);
-/// The same while a connection closes.
+/// The longest time between two such looks while a connection closes.
 const CLOSING_LOOK: Duration = Duration::from_millis(100);
 
 /// Counts and bounds a TCP connection. While no WebSocket has it, it ends with an error

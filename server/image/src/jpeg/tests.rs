@@ -15,7 +15,7 @@ fn by(decoder: Decoder) -> Options {
     }
 }
 
-/// The same pixels as the well-formed picture's.
+/// By either decoder `bytes` gives the pixels of `twin`, which is well formed.
 #[track_caller]
 fn assert_twin(bytes: &[u8], twin: &[u8]) {
     for decoder in [Decoder::TurboJpeg, Decoder::Portable] {

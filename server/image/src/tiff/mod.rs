@@ -15,6 +15,8 @@ mod unpack;
 
 use std::io;
 
+use ::image::ColorType;
+
 use crate::others::Decoded;
 use crate::scratch::Scratch;
 use crate::slack::at_least;
@@ -131,7 +133,7 @@ pub(super) fn decode(
         let to = &mut out[at..][..pixels * 3];
         samples::to_rgb(&layout, color, (&samples, stride), alpha, raw, to);
     })?;
-    Ok(Decoded::rgb(width, height, (width.into(), height.into())))
+    Ok(Decoded::whole(width, height, ColorType::Rgb8))
 }
 
 /// A row of a strip or tile, as far as it is in the picture.

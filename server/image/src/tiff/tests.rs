@@ -169,7 +169,7 @@ fn a_strip_of_jpeg_is_judged_by_its_own_header() {
     }
 }
 
-/// The same strip everywhere is fine as long as it costs no more than different ones would.
+/// One strip may stand for all, as long as it costs no more than different ones would.
 #[test]
 fn equal_strips_may_be_stored_once() {
     let strip = zlib(&[77; 40 * 3]);
