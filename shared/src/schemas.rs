@@ -58,7 +58,7 @@ fn server_examples() -> Vec<Value> {
                 "resume_seconds": 300.0, "idle_seconds": 60.0, "upload_idle_seconds": 30.0, "request_seconds": 600.0,
                 "stall_seconds": 30.0
             },
-            "formats": ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"]
+            "formats": ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"]
         }),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.4}),
         json!({"type": "upload_accepted", "at": 20.1, "upload": 1, "received": 0}),

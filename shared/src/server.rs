@@ -110,7 +110,7 @@ pub struct Welcome {
     pub state: State,
     pub model: Model,
     pub limits: Limits,
-    /// The formats of pictures that are read: jpeg, png, webp, gif, bmp, tiff, heic …
+    /// The formats of pictures that are read: jpeg, png, webp, gif, bmp, tiff, heic, avif …
     #[serde(default)]
     pub formats: Vec<String>,
 }

@@ -46,13 +46,14 @@ def test_formats(connect, scene, format):
     assert (ready["format"], ready["width"], ready["height"]) == (format.lower(), 640, 480)
 
 
-def test_formats_are_told_and_heic_is_one(connect):
+def test_formats_are_told_and_heic_and_avif_are_among_them(connect):
     client = connect()
-    assert client.welcome["formats"] == ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic"]
-    client.upload(1, (PICTURES / "heif" / "grid-irot.heic").read_bytes())
-    ready = client.until("image_ready")
-    assert (ready["format"], ready["width"], ready["height"]) == ("heic", 100, 200)
-    assert "frame" not in ready
+    assert client.welcome["formats"] == ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"]
+    for format in ("heic", "avif"):
+        client.upload(1, (PICTURES / "heif" / f"grid-irot.{format}").read_bytes())
+        ready = client.until("image_ready")
+        assert (ready["format"], ready["width"], ready["height"]) == (format, 100, 200)
+        assert "frame" not in ready
 
 
 def test_an_animations_frame_with_something_on_it_is_taken(connect):

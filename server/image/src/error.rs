@@ -11,7 +11,7 @@ const JPEG_2000: &str = "This is a JPEG 2000 picture, which can't be read here."
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ImageError {
     /// No picture, or of a kind that is not read.
-    #[error("{what} Send a JPEG, PNG, WebP, GIF, BMP, TIFF or HEIC picture.")]
+    #[error("{what} Send a JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture.")]
     Unsupported { what: String },
     /// Cut off or damaged.
     #[error(
@@ -58,7 +58,6 @@ impl ImageError {
         let is = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(&brand));
         let what = match bytes {
             [] => "The file is empty.",
-            _ if is(&[b"avif", b"avis"]) => "This is an AVIF picture, which can't be read here.",
             _ if is(&[b"mif1", b"msf1"]) => {
                 "This is a HEIF picture of a kind that can't be read here."
             }

@@ -12,11 +12,12 @@ pub enum Format {
     Bmp,
     Tiff,
     Heic,
+    Avif,
 }
 
 impl Format {
     /// All that are read.
-    pub const ALL: [Format; 7] = [
+    pub const ALL: [Format; 8] = [
         Format::Jpeg,
         Format::Png,
         Format::WebP,
@@ -24,9 +25,10 @@ impl Format {
         Format::Bmp,
         Format::Tiff,
         Format::Heic,
+        Format::Avif,
     ];
 
-    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`.
+    /// The name on the wire: `jpeg`, `png`, `webp`, `gif`, `bmp`, `tiff`, `heic`, `avif`.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Jpeg => "jpeg",
@@ -36,6 +38,7 @@ impl Format {
             Format::Bmp => "bmp",
             Format::Tiff => "tiff",
             Format::Heic => "heic",
+            Format::Avif => "avif",
         }
     }
 }

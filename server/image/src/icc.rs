@@ -12,6 +12,7 @@ use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout, ParsingOptions, Tra
 use picture::Tiff;
 
 use super::Format;
+use super::heif::{Colors, Heif, Property};
 
 /// Larger profiles are not read.
 pub(super) const MAX_BYTES: usize = 4 << 20;
@@ -62,7 +63,21 @@ impl<'a> Found<'a> {
                     .find(|entry| entry.tag == PROFILE)?;
                 tiff.value(&entry).map(|data| Found::Plain(data.into()))
             }
-            Format::Gif | Format::Bmp | Format::Heic => None,
+            Format::Heic | Format::Avif => {
+                let heif = Heif::read(file).ok()?;
+                // A profile says more than numbers do, where there are both.
+                let mut numbers = None;
+                for property in heif.colors() {
+                    match property {
+                        Property::Profile(profile) => return Some(Found::Plain(profile.into())),
+                        Property::Colors(colors) => numbers = numbers.or(Some(colors)),
+                        _ => {}
+                    }
+                }
+                let profile = wide(numbers?)?.encode().ok()?;
+                Some(Found::Plain(profile.into()))
+            }
+            Format::Gif | Format::Bmp => None,
         }
     }
 
@@ -81,6 +96,25 @@ impl<'a> Found<'a> {
         };
         (bytes.len() <= MAX_BYTES).then_some(bytes)
     }
+}
+
+/// The profile of primaries that are told by their number, where they are wider than sRGB's. Not where white is brighter than a
+/// screen's, nor for curves that pictures don't have.
+fn wide(colors: Colors) -> Option<ColorProfile> {
+    const P3: u16 = 12;
+    const BT2020: u16 = 9;
+    // That of sRGB, those of television, which are shown as it, and one that isn't told.
+    const CURVES: [u16; 6] = [1, 2, 6, 13, 14, 15];
+    let mut profile = match colors.primaries {
+        P3 => ColorProfile::new_display_p3(),
+        BT2020 => ColorProfile::new_bt2020(),
+        _ => return None,
+    };
+    let curve = ColorProfile::new_srgb().red_trc;
+    profile.red_trc = curve.clone();
+    profile.green_trc = curve.clone();
+    profile.blue_trc = curve;
+    CURVES.contains(&colors.transfer).then_some(profile)
 }
 
 /// A JPEG's profile lies in pieces in APP2 segments, each with its number and how many there are.

@@ -8,6 +8,7 @@
 //! colours of other profiles become sRGB (and 16-bit grays keep their tones, which Pillow clips to white). [`Options::raw`] is the original to the letter.
 
 mod animation;
+mod avif;
 mod bmp;
 mod buffer;
 mod camera;
@@ -17,6 +18,7 @@ mod format;
 mod gif;
 mod header;
 mod heic;
+mod heif;
 mod icc;
 mod jpeg;
 mod memory;
@@ -68,6 +70,9 @@ fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
     if heic::is_of(bytes) {
         return Ok(Format::Heic);
     }
+    if avif::is_of(bytes) {
+        return Ok(Format::Avif);
+    }
     use ::image::ImageFormat as F;
     if let [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] = bytes {
         return Ok(Format::Tiff);
@@ -100,6 +105,7 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
         let header = match format {
             Format::Jpeg => return jpeg::probe(bytes, options),
             Format::Heic => heic::probe(bytes)?,
+            Format::Avif => avif::probe(bytes)?,
             Format::Png => once(png::dimensions(bytes)?, 0),
             Format::Gif => once(gif::dimensions(bytes)?, 0),
             Format::WebP => {
@@ -227,6 +233,7 @@ fn load_in(
         }
         Format::Tiff => tiff::decode(scratch, bytes, options.decoder, options.raw, stop)?,
         Format::Heic => heic::decode(scratch, bytes)?,
+        Format::Avif => avif::decode(scratch, bytes)?,
         Format::WebP => webp::decode(scratch, bytes, options.raw, stop)?,
     };
     let decode_ms = milliseconds(start);
@@ -235,6 +242,7 @@ fn load_in(
     let orientation = match (options.raw, format) {
         // Turned by what its container says.
         (_, Format::Heic) => Orientation::UPRIGHT,
+        (false, Format::Avif) => avif::orientation(bytes),
         // Pillow itself turns a TIFF upright while loading it.
         (true, Format::Tiff) | (false, _) => Orientation::read(bytes),
         (true, _) => Orientation::UPRIGHT,

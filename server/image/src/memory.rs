@@ -11,7 +11,7 @@ const BESIDE: u64 = 4 << 20;
 const PROFILE: u64 = 24 << 20;
 
 /// The most that decoding a picture of `width` × `height` pixels takes until it is there as RGB, in bytes, beside the file.
-/// Not for TIFF's strips and WebP's codes, which come on top, nor for JPEG and HEIC, whose own headers tell.
+/// Not for TIFF's strips and WebP's codes, which come on top, nor for JPEG, HEIC and AVIF, whose own headers tell.
 pub(super) fn decoded(file: &[u8], format: Format, width: u32, height: u32) -> u64 {
     let pixels = u64::from(width) * u64::from(height);
     match format {
@@ -21,7 +21,7 @@ pub(super) fn decoded(file: &[u8], format: Format, width: u32, height: u32) -> u
         Format::Gif => 12 * pixels,
         Format::Png => png(file, pixels) + file.len() as u64,
         Format::WebP => webp(file, pixels) + file.len() as u64,
-        Format::Jpeg | Format::Heic => 0,
+        Format::Jpeg | Format::Heic | Format::Avif => 0,
     }
 }
 

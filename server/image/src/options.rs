@@ -19,8 +19,8 @@ pub enum Decoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     pub decoder: Decoder,
-    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no EXIF orientation (but TIFF's own), no colour profile,
-    /// alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
+    /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no orientation (but TIFF's own, and HEIC's), no colour
+    /// profile, alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
     pub raw: bool,
     /// The most pixels, width × height, that are decoded.
     pub max_pixels: u64,

@@ -18,6 +18,38 @@ impl Orientation {
             .map_or(Self::UPRIGHT, Self)
     }
 
+    /// And then a quarter against the clock.
+    pub fn then_turned(self) -> Self {
+        let (is_transposed, right, down) = self.parts();
+        Self::of(!is_transposed, down, !right)
+    }
+
+    /// And then with left and right exchanged, or top and bottom.
+    pub fn then_mirrored(self, is_sideways: bool) -> Self {
+        let (is_transposed, right, down) = self.parts();
+        Self::of(is_transposed, right ^ is_sideways, down ^ !is_sideways)
+    }
+
+    /// Whether it is transposed, then whether left and right change places, and top and bottom.
+    fn parts(self) -> (bool, bool, bool) {
+        let flips = (self.0 - 1) % 4;
+        (
+            self.is_transposed(),
+            matches!(flips, 1 | 2),
+            matches!(flips, 2 | 3),
+        )
+    }
+
+    fn of(is_transposed: bool, sideways: bool, upside_down: bool) -> Self {
+        let flips = match (sideways, upside_down) {
+            (false, false) => 1,
+            (true, false) => 2,
+            (true, true) => 3,
+            (false, true) => 4,
+        };
+        Self(if is_transposed { flips + 4 } else { flips })
+    }
+
     /// Whether rows become columns.
     pub fn is_transposed(self) -> bool {
         self.0 >= 5

@@ -396,8 +396,6 @@ fn what_is_no_picture_is_told_so() {
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
         (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video"),
         (b"\0\0\0\x18ftypqt  \0\0\0\0qt  mif2", "video"),
-        (b"\0\0\0\x18ftypavif\0\0\0\0mif1miaf", "AVIF"),
-        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", "AVIF"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1unif", "HEIF"),
         (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "raw file"),
         (b"II*\0\x10\0\0\0CR\x02\0", "raw file"),

@@ -182,6 +182,13 @@ fn pictures() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("WebP with 65,536 codes", webp_of_many_codes(256)),
         ("animated WebP", include_bytes!("animated.webp").to_vec()),
+        ("AVIF", include_bytes!("plain.avif").to_vec()),
+        ("AVIF with alpha", include_bytes!("alpha.avif").to_vec()),
+        (
+            "AVIF, 10 bits, 4:4:4",
+            include_bytes!("10bit-444.avif").to_vec(),
+        ),
+        ("AVIF, tiles", include_bytes!("grid.avif").to_vec()),
         (
             "JPEG",
             glimpse_image::to_jpeg(rgb.as_bytes(), WIDTH as usize, HEIGHT as usize, 80).unwrap(),

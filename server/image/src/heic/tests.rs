@@ -50,7 +50,7 @@ fn equals_libheif() {
             steps().max()
         );
     }
-    assert_eq!(count, 13);
+    assert_eq!(count, 15);
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! Against what libavif shows of the same files (`tests/pixels/make_heif.py`).
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::*;
+use crate::{Options, Picture, load, probe};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/pixels/heif")
+}
+
+fn file(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(name)).unwrap()
+}
+
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(folder()).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".avif"))
+        .collect()
+}
+
+fn read(bytes: &[u8]) -> Result<Picture, ImageError> {
+    load(bytes, 48, &Options::default())
+}
+
+fn steps(a: &Picture, b: &Picture) -> Vec<u8> {
+    let pairs = a.pixels.rgb().iter().zip(b.pixels.rgb());
+    pairs.map(|(a, b)| a.abs_diff(*b)).collect()
+}
+
+#[test]
+fn equals_libavif() {
+    let names = names();
+    assert_eq!(names.len(), 22);
+    for name in names {
+        let right = read(&file(&format!("{name}.png"))).unwrap();
+        let found = read(&file(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(found.format.as_str(), "avif");
+        assert_eq!(
+            (found.width, found.height),
+            (right.width, right.height),
+            "{name}"
+        );
+        let steps = steps(&found, &right);
+        let mean = steps.iter().copied().map(f64::from).sum::<f64>() / steps.len() as f64;
+        let most = steps.iter().max().unwrap();
+        println!("{name:20} mean {mean:.2}, at most {most}");
+        assert!(mean < 0.8 && *most <= 6, "{name}: mean {mean}, most {most}");
+    }
+}
+
+#[test]
+fn raw_pixels_are_neither_turned_nor_of_another_profile() {
+    let raw = Options {
+        raw: true,
+        ..Options::default()
+    };
+    for name in ["orientation-6.avif", "p3.avif"] {
+        let plain = load(&file("plain.avif"), 48, &raw).unwrap();
+        let found = load(&file(name), 48, &raw).unwrap();
+        assert_eq!((found.width, found.height), (96, 64), "{name}");
+        assert_eq!(found.pixels, plain.pixels, "{name}");
+        assert_ne!(read(&file(name)).unwrap().pixels, plain.pixels, "{name}");
+    }
+}
+
+/// The colours of a grid's tiles go on from one to the next, as within one picture.
+#[test]
+fn no_seam_is_seen() {
+    let options = Options::default();
+    let seen = |name: &str| load(&file(name), 100, &options).unwrap();
+    let (grid, whole) = (seen("grid.avif"), seen("grid.avif.png"));
+    assert!(steps(&grid, &whole).into_iter().all(|step| step <= 4));
+}
+
+#[test]
+fn wide_primaries_told_by_number_are_converted() {
+    let plain = file("plain.avif");
+    let at = plain.windows(4).position(|four| four == b"nclx").unwrap() + 4;
+    let with = |primaries: u8, transfer: u8| {
+        let mut file = plain.clone();
+        (file[at + 1], file[at + 3]) = (primaries, transfer);
+        read(&file).unwrap().pixels
+    };
+    let srgb = with(1, 13);
+    assert_ne!(with(12, 13), srgb);
+    assert_ne!(with(9, 13), with(12, 13));
+    // Brighter than a screen: as it is.
+    assert_eq!(with(9, 16), srgb);
+    assert_eq!(with(9, 18), srgb);
+}
+
+#[test]
+fn what_is_cut_off_or_damaged_is_told_so() {
+    for name in names() {
+        let bytes = file(&name);
+        for length in (0..bytes.len()).step_by(7).skip(6) {
+            let error = read(&bytes[..length]).map(|_| ()).unwrap_err();
+            let code = error.code();
+            assert_eq!(
+                code,
+                api::ErrorCode::ImageBroken,
+                "{name} {length}: {error}"
+            );
+        }
+        for at in 12..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            let options = Options {
+                max_pixels: 1_000_000,
+                ..Options::default()
+            };
+            let _ = load(&damaged, 14, &options);
+        }
+    }
+}
+
+#[test]
+fn the_limit_is_on_the_whole_grid() {
+    let bytes = file("grid.avif");
+    let limited = |max_pixels| Options {
+        max_pixels,
+        ..Options::default()
+    };
+    assert!(probe(&bytes, &limited(200 * 100)).is_ok());
+    let error = probe(&bytes, &limited(200 * 100 - 1)).unwrap_err();
+    assert_eq!(error.code(), api::ErrorCode::ImageTooLarge);
+}
+
+#[test]
+fn films_and_other_kinds_are_unsupported() {
+    let film = b"\0\0\0\x14ftypavis\0\0\0\0avis\0\0\0\x08moov";
+    let mut other = file("plain.avif");
+    let at = other.windows(4).position(|four| four == b"av01").unwrap();
+    other[at..at + 4].copy_from_slice(b"hvc1");
+    for file in [&film[..], &other] {
+        let error = read(file).map(|_| ()).unwrap_err();
+        assert_eq!(error.code(), api::ErrorCode::ImageUnsupported, "{error}");
+    }
+}
+
+/// No test: how long a file takes, `GLIMPSE_AVIF=FILE cargo test --release -p glimpse-image avif -- --nocapture`.
+#[test]
+fn time() {
+    let Some(path) = std::env::var_os("GLIMPSE_AVIF") else {
+        return;
+    };
+    let bytes = std::fs::read(path).unwrap();
+    for _ in 0..5 {
+        let start = Instant::now();
+        let picture = load(&bytes, 1120, &Options::default()).unwrap();
+        println!(
+            "{} × {}: {:?}, of it {:.0} ms decoding",
+            picture.width,
+            picture.height,
+            start.elapsed(),
+            picture.decode_ms
+        );
+    }
+}
