@@ -9,7 +9,7 @@ use super::orient::Orientation;
 use super::others::Decoded;
 use super::scratch::Scratch;
 use super::slack::at_least;
-use super::{Format, Header, ImageError};
+use super::{Format, Header, ImageError, MAX_SIDE};
 
 mod colors;
 mod sequence;
@@ -35,15 +35,28 @@ pub(super) fn is_of(bytes: &[u8]) -> bool {
         .any(|brand| matches!(brand, b"avif" | b"avis"))
 }
 
-/// Size and memory, from the container and the streams' heads.
-pub(super) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
+/// Size and memory, from the container and the streams' heads. What is coded may be more than what is shown: the limit on
+/// pixels is on both.
+pub(super) fn probe(bytes: &[u8], max_pixels: u64) -> Result<Header, ImageError> {
     let still = Still::read(bytes).map_err(fault)?;
-    let pixels = |part: &Part| u64::from(part.width) * u64::from(part.height);
+    let area = |(width, height)| u64::from(width) * u64::from(height);
+    let coded = |part: &Part| area(part.tile) * part.tiles.len() as u64;
     let parts = || {
         [Some(&still.color), still.alpha.as_ref()]
             .into_iter()
             .flatten()
     };
+    for part in parts() {
+        for side @ (width, height) in [part.tile, (part.width, part.height)] {
+            if area(side) > max_pixels || width.max(height) > MAX_SIDE {
+                return Err(ImageError::TooLarge {
+                    width,
+                    height,
+                    max_pixels,
+                });
+            }
+        }
+    }
     let [_, _, width, height] = still.window;
     let channels = if still.alpha.is_some() { 4 } else { 3 };
     // One part after the other.
@@ -56,7 +69,7 @@ pub(super) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
             + channels * u64::from(width) * u64::from(height)
             + bytes.len() as u64
             + TABLES,
-        work: parts().map(pixels).sum(),
+        work: parts().map(coded).sum(),
     })
 }
 
@@ -163,11 +176,13 @@ struct Part {
     tiles: Vec<u32>,
     tile: (u32, u32),
     sequence: Sequence,
+    /// The most frames of a tile: the decoder may keep them all.
+    frames: u64,
 }
 
 impl Part {
     fn read(heif: &Heif, item: u32) -> Result<Self, Fault> {
-        let part = match &heif.kind(item)? {
+        let mut part = match &heif.kind(item)? {
             b"av01" => {
                 let tile @ (width, height) = heif.size(item)?;
                 Part {
@@ -176,7 +191,8 @@ impl Part {
                     columns: 1,
                     tiles: vec![item],
                     tile,
-                    sequence: Sequence::find(&heif.data(item)?)?,
+                    sequence: Sequence::find(&heif.data(item)?)?.0,
+                    frames: 1,
                 }
             }
             b"grid" => {
@@ -199,15 +215,25 @@ impl Part {
                     columns: grid.columns,
                     tiles: grid.tiles,
                     tile,
-                    sequence: Sequence::find(&heif.data(first)?)?,
+                    sequence: Sequence::find(&heif.data(first)?)?.0,
+                    frames: 1,
                 }
             }
             _ => return Err(Fault::Unsupported("another kind of picture")),
         };
+        let mut left = heif.len();
         for &tile in &part.tiles {
             if heif.kind(tile)? != *b"av01" || heif.size(tile)? != part.tile {
                 return Err(Fault::Unsupported("tiles of different kinds"));
             }
+            let data = heif.data(tile)?;
+            let shared = Fault::Unsupported("tiles that share their data");
+            left = left.checked_sub(data.len()).ok_or(shared)?;
+            let (sequence, frames) = Sequence::find(&data)?;
+            if sequence != part.sequence {
+                return Err(Fault::Unsupported("tiles of different kinds"));
+            }
+            part.frames = part.frames.max(frames);
         }
         let (across, down) = part.sequence.chroma.shifts();
         let is_odd = |side: u32, shift: u32| side % (1 << shift) != 0;
@@ -236,7 +262,7 @@ impl Part {
         };
         let [width, height] =
             [self.tile.0, self.tile.1].map(|side| u64::from(side).next_multiple_of(SQUARE));
-        let pictures = if has_grain { 2 } else { 1 };
+        let pictures = self.frames + u64::from(has_grain);
         samples(width, height) * pictures
             + width * height * NOTES
             + samples(self.width.into(), self.height.into())

@@ -19,6 +19,7 @@ use super::orient::Orientation;
 
 /// Most of each in a file; phones write some hundred.
 const MAX_ITEMS: usize = 4096;
+const MAX_TARGETS: usize = 16 * MAX_ITEMS;
 const MAX_PROPERTIES: usize = 4096;
 /// Properties of one item, and pieces that its data lies in.
 const MAX_OF_ITEM: usize = 64;
@@ -192,12 +193,15 @@ impl<'a> Heif<'a> {
 
     fn read_references(&mut self, mut body: Reader<'a>) -> Result<()> {
         let (version, _) = body.version()?;
+        let mut targets = 0;
         while let Some((kind, mut entry)) = body.next_box()? {
-            if self.references.len() == MAX_ITEMS {
+            let count = self.references.len();
+            if count == MAX_ITEMS || targets > MAX_TARGETS {
                 return Err(Fault::Unsupported("too many references"));
             }
             let from = entry.id(version > 0)?;
             let count = entry.u16()?;
+            targets += usize::from(count);
             let to = (0..count).map(|_| entry.id(version > 0));
             self.references
                 .push((kind, from, to.collect::<Result<_>>()?));
@@ -345,6 +349,11 @@ impl<'a> Heif<'a> {
             height,
             tiles,
         })
+    }
+
+    /// Bytes of the whole file.
+    pub fn len(&self) -> usize {
+        self.file.len()
     }
 
     /// The bytes of an item, of all its pieces.

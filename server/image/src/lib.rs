@@ -105,7 +105,7 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
         let header = match format {
             Format::Jpeg => return jpeg::probe(bytes, options),
             Format::Heic => heic::probe(bytes)?,
-            Format::Avif => avif::probe(bytes)?,
+            Format::Avif => avif::probe(bytes, options.max_pixels)?,
             Format::Png => once(png::dimensions(bytes)?, 0),
             Format::Gif => once(gif::dimensions(bytes)?, 0),
             Format::WebP => {

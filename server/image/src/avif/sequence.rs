@@ -41,11 +41,11 @@ pub(super) struct Sequence {
 }
 
 /// Frames of one picture: four layers, and something to spare.
-const MAX_FRAMES: usize = 8;
+const MAX_FRAMES: u64 = 8;
 
 impl Sequence {
-    /// Of the units of a picture's data, which may be several frames on each other but no film.
-    pub fn find(mut data: &[u8]) -> Result<Self, Fault> {
+    /// Of the units of a picture's data, which may be several frames on each other but no film; and how many.
+    pub fn find(mut data: &[u8]) -> Result<(Self, u64), Fault> {
         const SEQUENCE: u8 = 1;
         const FRAME_HEADER: u8 = 3;
         const FRAME: u8 = 6;
@@ -76,7 +76,8 @@ impl Sequence {
                 return Err(Fault::Unsupported("a film as a picture"));
             }
         }
-        found.ok_or(Fault::Damaged("no sequence header"))
+        let found = found.ok_or(Fault::Damaged("no sequence header"))?;
+        Ok((found, frames))
     }
 }
 

@@ -130,6 +130,30 @@ fn the_limit_is_on_the_whole_grid() {
     assert_eq!(error.code(), api::ErrorCode::ImageTooLarge);
 }
 
+/// What is coded counts, however little of it is shown: here all sides are told as large.
+#[test]
+fn the_limit_is_on_what_is_coded() {
+    for (name, side) in [("plain.avif", u32::MAX), ("grid.avif", u32::MAX), ("plain.avif", 60_000)] {
+        let mut bytes = file(name);
+        while let Some(at) = bytes.windows(4).position(|four| four == b"ispe") {
+            bytes[at..at + 4].copy_from_slice(b"free");
+            bytes[at + 8..at + 12].copy_from_slice(&side.to_be_bytes());
+            bytes[at + 12..at + 16].copy_from_slice(&side.to_be_bytes());
+        }
+        while let Some(at) = bytes.windows(4).position(|four| four == b"free") {
+            bytes[at..at + 4].copy_from_slice(b"ispe");
+        }
+        let error = probe(&bytes, &Options::default()).unwrap_err();
+        let code = error.code();
+        let expected = match name {
+            "plain.avif" => api::ErrorCode::ImageTooLarge,
+            // It says itself that it is smaller than its tiles.
+            _ => api::ErrorCode::ImageBroken,
+        };
+        assert_eq!(code, expected, "{name}: {error}");
+    }
+}
+
 #[test]
 fn films_and_other_kinds_are_unsupported() {
     let film = b"\0\0\0\x14ftypavis\0\0\0\0avis\0\0\0\x08moov";
