@@ -236,7 +236,7 @@ impl Part {
             part.frames = part.frames.max(frames);
         }
         let (across, down) = part.sequence.chroma.shifts();
-        let is_odd = |side: u32, shift: u32| side % (1 << shift) != 0;
+        let is_odd = |side: u32, shift: u32| !side.is_multiple_of(1 << shift);
         if part.tiles.len() > 1 && (is_odd(part.tile.0, across) || is_odd(part.tile.1, down)) {
             return Err(Fault::Unsupported("tiles that share their colours"));
         }
