@@ -18,6 +18,11 @@ impl Orientation {
             .map_or(Self::UPRIGHT, Self)
     }
 
+    /// Of a TIFF's first picture, whatever that is.
+    pub fn of_first(tiff: &[u8]) -> Self {
+        picture::orientation_of_block(tiff).map_or(Self::UPRIGHT, Self)
+    }
+
     /// Whether rows become columns.
     pub fn is_transposed(self) -> bool {
         self.0 >= 5
