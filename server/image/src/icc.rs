@@ -59,7 +59,7 @@ impl<'a> Found<'a> {
                 const PROFILE: u16 = 34675;
                 let tiff = Tiff::new(file)?;
                 let entry = tiff
-                    .entries(tiff.first()?)
+                    .entries(tiff.main()?)
                     .find(|entry| entry.tag == PROFILE)?;
                 tiff.value(&entry).map(|data| Found::Plain(data.into()))
             }

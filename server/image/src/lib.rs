@@ -117,7 +117,7 @@ pub fn probe(bytes: &[u8], options: &Options) -> Result<Header, ImageError> {
                 once(others::dimensions(&file, format)?, bytes.len() as u64)
             }
             Format::Tiff => {
-                let header = tiff::probe(bytes)?;
+                let header = tiff::probe(bytes, options.raw)?;
                 once((header.width, header.height), header.memory)
             }
         };
@@ -244,7 +244,8 @@ fn load_in(
         (_, Format::Heic) => Orientation::UPRIGHT,
         (false, Format::Avif) => avif::orientation(bytes),
         // Pillow itself turns a TIFF upright while loading it.
-        (true, Format::Tiff) | (false, _) => Orientation::read(bytes),
+        (true, Format::Tiff) => Orientation::of_first(bytes),
+        (false, _) => Orientation::read(bytes),
         (true, _) => Orientation::UPRIGHT,
     };
     convert::to_rgb(scratch, &decoded, format, bytes, options.raw)?;

@@ -50,6 +50,11 @@ impl Orientation {
         Self(if is_transposed { flips + 4 } else { flips })
     }
 
+    /// Of a TIFF's first picture, whatever that is.
+    pub fn of_first(tiff: &[u8]) -> Self {
+        picture::orientation_of_block(tiff).map_or(Self::UPRIGHT, Self)
+    }
+
     /// Whether rows become columns.
     pub fn is_transposed(self) -> bool {
         self.0 >= 5

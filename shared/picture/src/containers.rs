@@ -1,6 +1,6 @@
 //! Where the EXIF block lies in a JPEG, PNG, WebP or TIFF file.
 
-use super::tiff::orientation_of_block;
+use super::tiff::{orientation_of_block, orientation_of_tiff};
 
 /// The EXIF orientation of a JPEG, PNG, WebP or TIFF file, 1 to 8; `None` where it says none, and for other formats.
 ///
@@ -29,7 +29,7 @@ pub fn orientation(file: &[u8]) -> Option<u8> {
             b'P',
             ..,
         ] => webp_blocks(file).take(MAX_BLOCKS).find_map(of),
-        _ => of(file),
+        _ => orientation_of_tiff(file),
     }
 }
 

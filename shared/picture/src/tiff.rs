@@ -1,8 +1,17 @@
 //! TIFF's directories, which an EXIF block is made of: read in place.
 
+/// The most directories that are looked at for the picture itself.
+const MAX_DIRECTORIES: usize = 16;
+
 /// The most entries of a directory that are looked at; real ones have a few dozen.
 const MAX_ENTRIES: u64 = 4096;
 
+const SUBFILE: u16 = 0x00FE;
+/// Its bits: a smaller copy of another picture, a mask for another one.
+const REDUCED: u64 = 1;
+const MASK: u64 = 4;
+
+const WIDTH: u16 = 0x0100;
 const ORIENTATION: u16 = 0x0112;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
 const THUMBNAIL_LENGTH: u16 = 0x0202;
@@ -63,6 +72,24 @@ impl<'a> Tiff<'a> {
     /// The first directory's offset.
     pub fn first(&self) -> Option<usize> {
         self.offset(if self.big { 8 } else { 4 })
+    }
+
+    /// The offset of the directory with the picture itself. That is the first one; but where it says that it is a smaller
+    /// copy, the first behind it that is a picture and no copy.
+    pub fn main(&self) -> Option<usize> {
+        let first = self.first()?;
+        let find = |at, tag| self.entries(at).find(|entry| entry.tag == tag);
+        let is = |at, kinds| {
+            let kind = find(at, SUBFILE).and_then(|entry| self.unsigned(&entry, 0));
+            kind.unwrap_or(0) & kinds != 0
+        };
+        if !is(first, REDUCED) {
+            return Some(first);
+        }
+        std::iter::successors(self.next(first), |&at| self.next(at))
+            .take(MAX_DIRECTORIES)
+            .find(|&at| !is(at, REDUCED | MASK) && find(at, WIDTH).is_some())
+            .or(Some(first))
     }
 
     /// The entries of the directory at `at`, as far as they lie within the bytes, and 4,096 at most.
@@ -186,11 +213,21 @@ impl<'a> Tiff<'a> {
     }
 }
 
-/// The orientation, 1 to 8, in an EXIF block that may begin with `Exif\0\0`, or in a TIFF file. Of several entries the
-/// first that makes sense counts, as in browsers.
+/// The orientation, 1 to 8, in an EXIF block that may begin with `Exif\0\0`, or of a TIFF file's first picture. Of several
+/// entries the first that makes sense counts, as in browsers.
 pub fn orientation_of_block(block: &[u8]) -> Option<u8> {
     let tiff = Tiff::new(without_prefix(block))?;
-    tiff.entries(tiff.first()?)
+    orientation_in(tiff, tiff.first()?)
+}
+
+/// Of the picture itself in a TIFF file.
+pub(crate) fn orientation_of_tiff(file: &[u8]) -> Option<u8> {
+    let tiff = Tiff::new(file)?;
+    orientation_in(tiff, tiff.main()?)
+}
+
+fn orientation_in(tiff: Tiff<'_>, directory: usize) -> Option<u8> {
+    tiff.entries(directory)
         .filter(|entry| {
             entry.tag == ORIENTATION
                 && entry.count == 1

@@ -133,7 +133,11 @@ fn the_limit_is_on_the_whole_grid() {
 /// What is coded counts, however little of it is shown: here all sides are told as large.
 #[test]
 fn the_limit_is_on_what_is_coded() {
-    for (name, side) in [("plain.avif", u32::MAX), ("grid.avif", u32::MAX), ("plain.avif", 60_000)] {
+    for (name, side) in [
+        ("plain.avif", u32::MAX),
+        ("grid.avif", u32::MAX),
+        ("plain.avif", 60_000),
+    ] {
         let mut bytes = file(name);
         while let Some(at) = bytes.windows(4).position(|four| four == b"ispe") {
             bytes[at..at + 4].copy_from_slice(b"free");

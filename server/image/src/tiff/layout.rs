@@ -1,4 +1,4 @@
-//! What a TIFF's first directory says, judged before anything is decoded.
+//! What a TIFF's directory says, judged before anything is decoded.
 
 use picture::{Entry, Tiff};
 
@@ -143,9 +143,9 @@ struct Tags {
 }
 
 impl Tags {
-    fn read(tiff: Tiff<'_>) -> Option<Self> {
+    fn read(tiff: Tiff<'_>, directory: usize) -> Self {
         let mut tags = Tags::default();
-        for entry in tiff.entries(tiff.first()?) {
+        for entry in tiff.entries(directory) {
             let slot = match entry.tag {
                 256 => &mut tags.width,
                 257 => &mut tags.height,
@@ -181,17 +181,21 @@ impl Tags {
             };
             slot.get_or_insert(entry);
         }
-        Some(tags)
+        tags
     }
 }
 
 impl<'a> Layout<'a> {
+    /// Of the picture itself, or with `raw` of the first one, which Pillow takes even where it is a smaller copy.
+    ///
     /// # Errors
     /// [`ImageError::Broken`] for what contradicts itself or the file, [`ImageError::Unsupported`] for kinds that are
     /// not read, each by its name.
-    pub fn read(file: &'a [u8]) -> Result<Self, ImageError> {
+    pub fn read(file: &'a [u8], raw: bool) -> Result<Self, ImageError> {
         let tiff = Tiff::new(file).ok_or_else(|| broken("its header is missing"))?;
-        let tags = Tags::read(tiff).ok_or_else(|| broken("its directory is missing"))?;
+        let directory = if raw { tiff.first() } else { tiff.main() };
+        let directory = directory.ok_or_else(|| broken("its directory is missing"))?;
+        let tags = Tags::read(tiff, directory);
         let number = |entry: Option<Entry>, or: u64| {
             entry.map_or(Some(or), |entry| tiff.unsigned(&entry, 0))
         };

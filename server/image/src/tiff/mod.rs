@@ -1,4 +1,4 @@
-//! TIFF: the first picture of a file, strip by strip and row by row to RGB.
+//! TIFF: the first picture of a file that is no smaller copy of another, strip by strip and row by row to RGB.
 //!
 //! The container is read here, the packings by crates, because what a file of strips may cost has to be known from
 //! its directory: each strip or tile gives as many rows as the picture needs of it and no more, none of its bytes are
@@ -37,8 +37,8 @@ pub(super) struct Header {
 
 /// # Errors
 /// [`ImageError`] for directories that contradict themselves and for kinds that are not read.
-pub(super) fn probe(bytes: &[u8]) -> Result<Header, ImageError> {
-    let layout = Layout::read(bytes)?;
+pub(super) fn probe(bytes: &[u8], raw: bool) -> Result<Header, ImageError> {
+    let layout = Layout::read(bytes, raw)?;
     let (width, height) = (layout.width, layout.height);
     let memory = if width > 0 && height > 0 {
         memory(&layout)
@@ -89,7 +89,7 @@ pub(super) fn decode(
     raw: bool,
     stop: &Stop,
 ) -> Result<Decoded, ImageError> {
-    let layout = Layout::read(bytes)?;
+    let layout = Layout::read(bytes, raw)?;
     let (width, height) = (layout.width, layout.height);
     let mut depth = Depth::new(&layout, raw, 255.0);
     let count = layout.chunk_samples();

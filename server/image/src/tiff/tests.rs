@@ -155,7 +155,7 @@ fn a_strip_of_jpeg_is_judged_by_its_own_header() {
         .with(273, 4, &vec![at; strips as usize])
         .with(279, 4, &vec![large.len() as u32; strips as usize])
         .file();
-    let layout = super::Layout::read(&file).unwrap();
+    let layout = super::Layout::read(&file, false).unwrap();
     let mut jpeg = super::jpeg::Jpeg::new(&layout, Decoder::TurboJpeg);
     let error = jpeg.decode(&layout, &large, 1).unwrap_err();
     assert!(error.to_string().contains("another size"), "{error}");
@@ -208,7 +208,7 @@ fn what_unpacks_to_nothing_is_not_read_to_its_end() {
             .file()
     };
     let file = file(60_000);
-    let layout = super::Layout::read(&file).unwrap();
+    let layout = super::Layout::read(&file, false).unwrap();
     assert!(layout.chunk(0, 7, 0, 1).unwrap().len() <= 8192);
     assert!(matches!(
         rgb(&file, &Options::default()),
@@ -286,6 +286,61 @@ fn directories_that_lie_are_refused() {
         let error = rgb(&maker.with(tag, kind, &[value]).file(), &Options::default());
         let error = error.expect_err(&format!("{tag}: {value}")).to_string();
         assert!(error.ends_with('.') && error.contains("TIFF"), "{error}");
+    }
+}
+
+/// As cameras and scanners write them whose first directory is for a list of pictures.
+#[test]
+fn smaller_copies_are_passed_over() {
+    let picture = |kind: u32, side: u32, value: u8, before: &[u8]| {
+        let mut maker = Maker::new(side, side)
+            .with(254, 4, &[kind])
+            .with(258, 3, &[8])
+            .with(262, 3, &[1])
+            .with(274, 3, &[if side > 8 { 6 } else { 1 }]);
+        // What comes before it lies where it did, for its offsets.
+        maker.data.extend(before.iter().skip(8));
+        let at = maker.add(&vec![value; (side * side) as usize]);
+        maker
+            .with(273, 4, &[at])
+            .with(279, 4, &[side * side])
+            .file()
+    };
+    let followed = |first: &[u8], kind: u32| {
+        let mut both = picture(kind, 16, 200, first);
+        // The header leads to the one before, and that one to the last.
+        let last = both[4..8].to_vec();
+        both[4..8].copy_from_slice(&first[4..8]);
+        both[first.len() - 4..first.len()].copy_from_slice(&last);
+        both
+    };
+    let (small, large) = ([7; 32 * 32 * 3], [200; 32 * 32 * 3]);
+    for (first, second, expected, side) in [
+        (1, 0, large, 16),
+        (0, 0, small, 8),
+        // Nothing but copies, a mask, and a second page.
+        (1, 1, small, 8),
+        (1, 4, small, 8),
+        (2, 2, small, 8),
+        (1, 2, large, 16),
+    ] {
+        let first = picture(first, 8, 7, &[]);
+        let file = followed(&first, second);
+        let found = load(&file, 32, &Options::default()).unwrap();
+        assert_eq!(found.pixels.rgb(), expected, "{second}");
+        assert_eq!(found.width, side);
+        let is_turned = picture::orientation(&file) == Some(6);
+        assert_eq!(is_turned, side == 16);
+        let raw = Options {
+            raw: true,
+            ..Options::default()
+        };
+        assert_eq!(rgb(&file, &raw).unwrap(), small);
+        // Whose last directory leads back to the first.
+        let mut circle = file.clone();
+        let end = circle.len() - 4;
+        circle[end..].copy_from_slice(&file[4..8]);
+        assert_eq!(rgb(&circle, &Options::default()).unwrap(), expected);
     }
 }
 
@@ -379,7 +434,7 @@ fn scans_with_their_tables_apart_are_read() {
     let file = maker.clone().with(279, 4, &[length]).file();
     // What lies behind it is not copied for each strip, whatever its length says.
     let endless = maker.with(279, 4, &[1 << 20]).file();
-    let layout = super::Layout::read(&endless).unwrap();
+    let layout = super::Layout::read(&endless, false).unwrap();
     assert!(layout.chunk(0, 0, 0, 47).unwrap().len() < 1 << 16);
     let options = Options::default();
     assert_eq!(rgb(&file, &options).unwrap(), rgb(&jpeg, &options).unwrap());

@@ -282,3 +282,58 @@ impl Reader<'_> {
         Some(((2 + (symbol & 1)) << bits) + self.bits(bits)? + 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fixture;
+
+    /// The stream of a still picture, and its size.
+    fn stream(file: &[u8]) -> (Vec<u8>, (u32, u32)) {
+        let (_, data) = picture::webp_chunks(file)
+            .find(|(name, _)| name == b"VP8L")
+            .unwrap();
+        let bits = u32::from_le_bytes(*data[1..].first_chunk().unwrap());
+        let size = ((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1);
+        (data[5..].to_vec(), size)
+    }
+
+    #[test]
+    fn near_pixels_have_all_numbers() {
+        assert_eq!(NEAR.len(), 120);
+        assert_eq!(NEAR[..4], [(0, 1), (1, 0), (1, 1), (-1, 1)]);
+        assert_eq!(NEAR[119], (8, 7));
+    }
+
+    #[test]
+    fn real_files_are_read_up_to_their_pixels() {
+        for name in ["lossless.webp", "alpha-lossless.webp"] {
+            let (stream, size) = stream(&fixture(name));
+            let mut reader = Reader {
+                stream: &stream,
+                at: 0,
+                memory: 0,
+            };
+            assert!(reader.read(size).is_some(), "{name}");
+            assert!(reader.at < 8 * stream.len(), "{name}");
+            assert!((GROUP..1 << 20).contains(&reader.memory), "{name}");
+        }
+    }
+
+    /// Less of a file never takes more, and damage only ends the reading.
+    #[test]
+    fn what_is_cut_off_or_strange_is_survived() {
+        let (stream, size) = stream(&fixture("lossless.webp"));
+        let whole = memory(&stream, size);
+        for end in 0..stream.len().min(600) {
+            assert!(memory(&stream[..end], size) <= whole);
+        }
+        for at in 0..stream.len().min(300) {
+            for flip in [1, 0x10, 0xff] {
+                let mut damaged = stream.clone();
+                damaged[at] ^= flip;
+                memory(&damaged, size);
+            }
+        }
+    }
+}
