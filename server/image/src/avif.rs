@@ -109,7 +109,6 @@ pub(super) fn decode(scratch: &mut Scratch, bytes: &[u8]) -> Result<Decoded, Ima
         height,
         extent: (width.into(), height.into()),
         color,
-        is_gray16: false,
         frame: 0,
     })
 }

@@ -3,7 +3,7 @@
 use candle_core::cpu::erf::erf_f64;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
-use glimpse_image::Pixels;
+use glimpse_model::glm4v::transform;
 use glimpse_model::kernels::cuda::{Blocks, Hopper};
 use glimpse_model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
 
@@ -449,7 +449,7 @@ fn patches_are_cut_by_their_definition() {
     let Some(device) = card() else { return };
     let (size, patch) = (42, 14);
     let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i * 37 % 251) as u8).collect();
-    let of = Pixels::values();
+    let of = transform::values();
     let grid = size / patch;
     let exact: Vec<f32> = (0..bytes.len())
         .map(|i| {

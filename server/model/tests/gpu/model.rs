@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use api::Pixels;
 use candle_core::{DType, Device, Tensor};
-use glimpse_image::Pixels;
 use glimpse_model::Quantize;
 use glimpse_model::glm4v::{Config, Folder, Model, Weights, tensors};
 use glimpse_model::kernels::{Arena, PAGE, Span};
@@ -15,7 +15,7 @@ type Files = &'static [(&'static str, &'static [u8])];
 
 macro_rules! folder {
     ($folder:literal: $($file:literal),*) => {
-        &[$(($file, include_bytes!(concat!("../../../tests/data/checkpoints/", $folder, "/", $file)))),*]
+        &[$(($file, include_bytes!(concat!("../../../../tests/data/checkpoints/", $folder, "/", $file)))),*]
     };
 }
 
