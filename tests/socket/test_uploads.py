@@ -49,8 +49,8 @@ def test_formats(connect, scene, format):
 def test_formats_are_told_and_heic_and_avif_are_among_them(connect):
     client = connect()
     assert client.welcome["formats"] == ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"]
-    for format in ("heic", "avif"):
-        client.upload(1, (PICTURES / "heif" / f"grid-irot.{format}").read_bytes())
+    for number, format in enumerate(("heic", "avif"), 1):
+        client.upload(number, (PICTURES / "heif" / f"grid-irot.{format}").read_bytes())
         ready = client.until("image_ready")
         assert (ready["format"], ready["width"], ready["height"]) == (format, 100, 200)
         assert "frame" not in ready
