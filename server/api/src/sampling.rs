@@ -80,11 +80,6 @@ impl Defaults {
         Ok(Defaults(params))
     }
 
-    /// What holds where a request leaves everything open.
-    pub fn params(&self) -> &SamplingParams {
-        &self.0
-    }
-
     /// The settings of a request: its own where it has them, else these.
     ///
     /// `max_new_tokens` is the most that the server allows; a default above it becomes it, a request's is refused.

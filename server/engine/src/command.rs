@@ -26,7 +26,7 @@ pub enum Command {
         key: PictureKey,
         done: Box<dyn FnOnce() + Send>,
     },
-    /// The same for a conversation: what of it still waits or runs is cancelled.
+    /// Frees what is kept of a conversation; what of it still waits or runs is cancelled. `done` is called when that is freed.
     ForgetConversation {
         conversation: u64,
         done: Box<dyn FnOnce() + Send>,

@@ -2,9 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use api::ErrorCode;
-
-use api::Failure;
+use api::{ErrorCode, Failure};
 
 /// Why a piece of work on the model did not come to its end.
 pub enum Fault {

@@ -3,16 +3,12 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 
-use api::ErrorCode;
+use api::{AskJob, Asker, ErrorCode, Failure, FairQueue, SamplingParams, Turn};
 use parking_lot::{Condvar, Mutex};
 
 use super::command::Command;
 use super::guard::{catch, panicked};
 use super::load::not_running;
-use api::AskJob;
-use api::Failure;
-use api::{Asker, FairQueue};
-use api::{SamplingParams, Turn};
 use model::glm4v::{Config, Prompt, expand, positions};
 use model::text::{Answer, Tokenizer, prompt};
 

@@ -1,10 +1,9 @@
 //! Reading questions beside the worker.
 
-use api::{ErrorCode, Event, FinishReason};
+use api::{ErrorCode, Event, FinishReason, Turn};
 
 use super::tests::{Client, start, tiny};
 use super::*;
-use api::Turn;
 
 /// As much text as is read at all.
 fn longest() -> String {

@@ -6,10 +6,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use api::{ErrorCode, Event, EventSink, FinishReason, State, Usage};
+use api::{
+    Asker, ErrorCode, Event, EventSink, FinishReason, Pixels, SamplingParams, State, Turn, Usage,
+};
 
 use super::*;
-use api::{Asker, Pixels, SamplingParams, Turn};
 use glimpse_image as image;
 use model::device::{Choice, Dtype};
 

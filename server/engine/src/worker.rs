@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use api::{ErrorCode, FinishReason};
+use api::{
+    AskJob, Asker, ErrorCode, Event, Failure, FairQueue, FinishReason, Gauges, Observer,
+    PictureKey, Pixels,
+};
 use candle_core::Tensor;
 
 use looking::{Looking, Picture};
@@ -23,11 +26,6 @@ use super::prefix::{Cached, PrefixCache};
 use super::reading::Read;
 use super::sequence::{Running, Sequence};
 use super::settings::Settings;
-use api::Failure;
-use api::Pixels;
-use api::{AskJob, Event, PictureKey};
-use api::{Asker, FairQueue};
-use api::{Gauges, Observer};
 use model::device::{device_memory, tell_memory};
 use model::glm4v::{IMAGE, Model, positions};
 use model::kernels::{Arena, Span};

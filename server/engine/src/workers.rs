@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 
-use api::State;
+use api::{State, Status};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::command::Command;
 use super::load::Load;
 use super::reading::Reader;
-use api::Status;
 
 /// The way to a worker.
 pub struct Handle {

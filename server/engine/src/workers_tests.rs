@@ -3,12 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use api::{ErrorCode, State};
+use api::{ErrorCode, State, Turn};
 
 use super::tests::{Client, PATIENCE, start_several, tiny};
 use super::workers::{Handle, Teller, merge};
 use super::*;
-use api::Turn;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,7 @@
 use ::image::ColorType;
 use re_rav1d::dav1d::{Decoder, Error, Picture, PixelLayout, PlanarImageComponent, Settings};
 
+use super::convert;
 use super::heif::{Fault, Heif, Property};
 use super::orient::Orientation;
 use super::others::Decoded;
@@ -101,7 +102,7 @@ pub(super) fn decode(scratch: &mut Scratch, bytes: &[u8]) -> Result<Decoded, Ima
         let canvas = alpha.decode(&still.heif, &mut scratch.between)?;
         canvas.to_alpha(window, pixels);
         if still.is_multiplied {
-            divide_by_alpha(pixels);
+            convert::divide_by_alpha(pixels);
         }
     }
     Ok(Decoded {
@@ -111,15 +112,6 @@ pub(super) fn decode(scratch: &mut Scratch, bytes: &[u8]) -> Result<Decoded, Ima
         color,
         frame: 0,
     })
-}
-
-fn divide_by_alpha(rgba: &mut [u8]) {
-    for [r, g, b, alpha] in rgba.as_chunks_mut::<4>().0 {
-        let whole = u32::from(*alpha).max(1);
-        for color in [r, g, b] {
-            *color = ((u32::from(*color) * 255 + whole / 2) / whole).min(255) as u8;
-        }
-    }
 }
 
 /// The picture that a file shows.
@@ -181,18 +173,10 @@ struct Part {
 
 impl Part {
     fn read(heif: &Heif, item: u32) -> Result<Self, Fault> {
-        let mut part = match &heif.kind(item)? {
+        let (width, height, columns, tile, tiles) = match &heif.kind(item)? {
             b"av01" => {
                 let tile @ (width, height) = heif.size(item)?;
-                Part {
-                    width,
-                    height,
-                    columns: 1,
-                    tiles: vec![item],
-                    tile,
-                    sequence: Sequence::find(&heif.data(item)?)?.0,
-                    frames: 1,
-                }
+                (width, height, 1, tile, vec![item])
             }
             b"grid" => {
                 let grid = heif.grid(item)?;
@@ -208,32 +192,33 @@ impl Part {
                 {
                     return Err(Fault::Damaged("a grid that its tiles don't fill"));
                 }
-                Part {
-                    width: grid.width,
-                    height: grid.height,
-                    columns: grid.columns,
-                    tiles: grid.tiles,
-                    tile,
-                    sequence: Sequence::find(&heif.data(first)?)?.0,
-                    frames: 1,
-                }
+                (grid.width, grid.height, grid.columns, tile, grid.tiles)
             }
             _ => return Err(Fault::Unsupported("another kind of picture")),
         };
-        let mut left = heif.len();
-        for &tile in &part.tiles {
-            if heif.kind(tile)? != *b"av01" || heif.size(tile)? != part.tile {
+        let (mut found, mut frames, mut left) = (None, 1, heif.len());
+        for &one in &tiles {
+            if heif.kind(one)? != *b"av01" || heif.size(one)? != tile {
                 return Err(Fault::Unsupported("tiles of different kinds"));
             }
-            let data = heif.data(tile)?;
+            let data = heif.data(one)?;
             let shared = Fault::Unsupported("tiles that share their data");
             left = left.checked_sub(data.len()).ok_or(shared)?;
-            let (sequence, frames) = Sequence::find(&data)?;
-            if sequence != part.sequence {
+            let (sequence, count) = Sequence::find(&data)?;
+            if *found.get_or_insert(sequence) != sequence {
                 return Err(Fault::Unsupported("tiles of different kinds"));
             }
-            part.frames = part.frames.max(frames);
+            frames = count.max(frames);
         }
+        let part = Part {
+            width,
+            height,
+            columns,
+            tiles,
+            tile,
+            sequence: found.ok_or(Fault::Damaged("no tiles"))?,
+            frames,
+        };
         let (across, down) = part.sequence.chroma.shifts();
         let is_odd = |side: u32, shift: u32| !side.is_multiple_of(1 << shift);
         if part.tiles.len() > 1 && (is_odd(part.tile.0, across) || is_odd(part.tile.1, down)) {

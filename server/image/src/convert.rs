@@ -139,3 +139,13 @@ fn gif_backdrop(file: &[u8]) -> Option<[u8; 3]> {
         }
     }
 }
+
+/// Undoes that the colours of RGBA were multiplied by alpha.
+pub(super) fn divide_by_alpha(rgba: &mut [u8]) {
+    for [r, g, b, alpha] in rgba.as_chunks_mut::<4>().0 {
+        let whole = u32::from(*alpha).max(1);
+        for color in [r, g, b] {
+            *color = ((u32::from(*color) * 255 + whole / 2) / whole).min(255) as u8;
+        }
+    }
+}

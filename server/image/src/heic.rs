@@ -5,6 +5,7 @@ use std::cell::Cell;
 use ::heic_decoder::{DecodedImage, HeifError};
 use ::image::ColorType;
 
+use super::convert;
 use super::others::Decoded;
 use super::scratch::Scratch;
 use super::slack::at_least;
@@ -77,12 +78,7 @@ pub(super) fn decode(scratch: &mut Scratch, bytes: &[u8]) -> Result<Decoded, Ima
 fn with_alpha(picture: &DecodedImage) -> Result<Vec<u8>, ImageError> {
     let mut image = picture.to_rgba8().map_err(fault)?;
     if image.premultiplied {
-        for [r, g, b, alpha] in image.data.as_chunks_mut::<4>().0 {
-            let whole = u32::from(*alpha).max(1);
-            for color in [r, g, b] {
-                *color = ((u32::from(*color) * 255 + whole / 2) / whole).min(255) as u8;
-            }
-        }
+        convert::divide_by_alpha(&mut image.data);
     }
     Ok(image.data)
 }

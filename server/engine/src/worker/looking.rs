@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::EncodeTimings;
+use api::{Asker, EncodeTimings, Event, EventSink, PictureJob, PictureKey, Pixels};
 use candle_core::Tensor;
 
 use super::{Worker, gone};
@@ -11,9 +11,6 @@ use crate::guard::{Fault, catch, guarded, lost, panicked};
 use crate::pace::Pace;
 use crate::prefix::Cached;
 use crate::sequence::Running;
-use api::Asker;
-use api::Pixels;
-use api::{Event, EventSink, PictureJob, PictureKey};
 use model::glm4v::{Encoding, Entry, Pass, expand, positions};
 use model::kernels::{Mark, Span};
 

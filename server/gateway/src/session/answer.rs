@@ -11,9 +11,7 @@ use wire::{
 
 use super::state::{Effect, LookUp, State, error, milliseconds, seconds};
 use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, restore};
-use api::Failure;
-use api::{AskJob, Event};
-use api::{Defaults, Turn};
+use api::{AskJob, Defaults, Event, Failure, Turn};
 
 /// What a client is told to wait before it asks again when it has too many questions open.
 const RETRY_MS: f64 = 500.0;

@@ -36,9 +36,7 @@ use wire::{ClientMessage, ServerMessage};
 
 use crate::intake::{Claim, Client, KeyId};
 use crate::metrics::METRICS;
-use api::Asker;
-use api::Failure;
-use api::{Event, EventSink};
+use api::{Asker, Event, EventSink, Failure};
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
@@ -294,7 +292,7 @@ impl Session {
         self.with_as(None, change)
     }
 
-    /// The same, but only while the connection of that `generation` has the session.
+    /// [`Self::with`], but only while the connection of that `generation` has the session.
     fn with_as<R>(
         self: &Arc<Self>,
         generation: Option<u64>,
@@ -402,7 +400,7 @@ impl Session {
         self.attach(&mut self.inner.lock(), welcome)
     }
 
-    /// The same, and what came after `last_event` follows.
+    /// Makes a new connection the session's, for whom what came after `last_event` follows.
     fn resume(
         self: &Arc<Self>,
         last_event: u64,
@@ -533,7 +531,7 @@ impl Session {
         over
     }
 
-    /// The same, but only if the connection of that `generation` still has it; whether it did.
+    /// Ends the session if the connection of that `generation` still has it; whether it did.
     fn end_as(self: &Arc<Self>, generation: u64) -> bool {
         let inner = self.inner.lock();
         let mine = inner.generation == generation;

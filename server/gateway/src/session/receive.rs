@@ -14,8 +14,7 @@ use super::room::Hold;
 use super::state::{Effect, Outcome, State, error};
 use super::talk::{AskStage, PictureName};
 use super::upload::{Announced, Arrived, Piece};
-use api::Failure;
-use api::{PictureJob, PictureKey};
+use api::{Failure, PictureJob, PictureKey};
 use glimpse_image::Picture as Decoded;
 
 /// What a client is told to wait before it tries again when there is no room for its upload now.

@@ -16,10 +16,7 @@ use super::{Keeper, Session};
 use crate::intake::decode::{self, Decoders, Job, Name};
 use crate::intake::{self, Candidate};
 use crate::metrics::{METRICS, RECEIVED};
-use api::Asker;
-use api::Defaults;
-use api::Failure;
-use api::{Compute, Status};
+use api::{Asker, Compute, Defaults, Failure, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.

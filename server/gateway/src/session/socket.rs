@@ -81,7 +81,7 @@ enum End {
     Finished,
     /// We close it with this code, for this reason.
     Close(u16, &'static str),
-    /// The same, after this one error.
+    /// We close it with this code, after this one error.
     Refuse(Failure, u16),
     /// Memory is short, and its client has most of it.
     Evict,

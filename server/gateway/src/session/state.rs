@@ -14,8 +14,7 @@ use super::spans::Spans;
 use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
 use crate::metrics::{METRICS, RECEIVED, Share};
-use api::Asker;
-use api::{AskJob, EventSink, PictureJob, PictureKey};
+use api::{AskJob, Asker, EventSink, PictureJob, PictureKey};
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
@@ -38,7 +37,7 @@ pub enum Effect {
         key: PictureKey,
         image: String,
     },
-    /// The same of a conversation, then tell [`State::conversation_freed`].
+    /// Free what the engine holds of a conversation, then tell [`State::conversation_freed`].
     ForgetConversation {
         number: u64,
         id: String,

@@ -18,8 +18,7 @@ use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 use super::*;
 use crate::intake::{Client, decode};
 use crate::stand_in::{self, Command, stand_in};
-use api::Failure;
-use api::{AskJob, PictureJob, Status};
+use api::{AskJob, Failure, PictureJob, Status};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.
