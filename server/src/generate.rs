@@ -100,10 +100,13 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
         return Err("the question is empty: give --prompt some text".into());
     }
     let sampling = sampling(args, &checkpoint)?;
+    let quantize = checkpoint
+        .quantize(args.model.quantize)
+        .map_err(|e| e.to_string())?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
     let mut loading = Loading::new("loading");
     let model = checkpoint
-        .load(&target, args.model.quantize, &mut |done, total| {
+        .load(&target, quantize, &mut |done, total| {
             loading.at(done, total)
         })
         .map_err(|e| e.to_string())?;
@@ -172,9 +175,11 @@ fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingPara
         seed: args.seed,
         stop: None,
     };
-    checkpoint
-        .sampling
-        .with(&asked, checkpoint.config.seq_length as u64)
+    checkpoint.sampling.with(
+        &asked,
+        checkpoint.config.seq_length as u64,
+        api::random_seed(),
+    )
 }
 
 /// One sequence alone on the device.

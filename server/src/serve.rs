@@ -1,19 +1,20 @@
 //! `glimpse serve`: puts the settings, the engine, the sessions and the routes together.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
-use crate::watch;
-use api::{Compute, Status};
+use crate::watch::observer;
+use api::{Compute, Report, Status};
 use engine::Engine;
 use gateway::http::{self, Access, Ended, Proxies, Tls};
 use gateway::intake::decode;
 use gateway::session::{GuestLimits, Guests, Hub, KeyFile, Options, Shared};
 use glimpse_image as image;
+use model::Quantize;
 use model::device::Target;
-use tokio::sync::watch::Receiver;
+use tokio::sync::watch;
 
 /// Serves until SIGTERM or Ctrl-C, or until the device is lost. It listens at once, while the model loads.
 ///
@@ -23,11 +24,10 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let checkpoint =
         (settings.model.checkpoint()).map_err(|problem| invalid(problem.to_string()))?;
-    checkpoint
+    let quantize = checkpoint
         .quantize(settings.model.quantize)
         .map_err(|problem| invalid(problem.to_string()))?;
     let (device, dtype) = (settings.model.device, settings.model.dtype);
-    let quantize = settings.model.quantize;
     let targets = Target::choose_all(device, dtype, |target| checkpoint.fits(target, quantize))
         .map_err(|problem| invalid(problem.to_string()))?;
     let checkpoint = Arc::new(checkpoint);
@@ -37,9 +37,11 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
         move || Ok((checkpoint, target))
     };
     let opens = targets.into_iter().map(each).collect();
-    let engine = Engine::start(engine_settings(settings), opens, watch::observer)?;
+    let (reports, inbox) = mpsc::channel();
+    let engine = engine_settings(settings, quantize);
+    let engine = Engine::start(engine, opens, reports, observer)?;
     let status = engine.status();
-    with_engine(settings, Arc::new(engine), status)
+    with_engine(settings, Arc::new(engine), status, inbox)
 }
 
 /// How pictures are decoded. More decoders than cores would only wait for each other; but two at least, so that one client
@@ -67,7 +69,7 @@ fn decode_settings(settings: &ServeArgs) -> decode::Settings {
     }
 }
 
-fn engine_settings(settings: &ServeArgs) -> engine::Settings {
+fn engine_settings(settings: &ServeArgs, quantize: Quantize) -> engine::Settings {
     let EngineArgs {
         eager_encode,
         prefix_cache,
@@ -84,7 +86,7 @@ fn engine_settings(settings: &ServeArgs) -> engine::Settings {
         eager_encode: eager_encode.is_on(),
         prefix_cache: prefix_cache.is_on(),
         warmup: warmup.is_on(),
-        quantize: settings.model.quantize,
+        quantize,
     }
 }
 
@@ -95,7 +97,8 @@ fn engine_settings(settings: &ServeArgs) -> engine::Settings {
 pub fn with_engine(
     settings: &ServeArgs,
     engine: Arc<dyn Compute>,
-    status: Receiver<Status>,
+    status: watch::Receiver<Status>,
+    reports: mpsc::Receiver<Report>,
 ) -> io::Result<Ended> {
     let limits = settings.limits.wire().map_err(invalid)?;
     let patience = Duration::try_from_secs_f64(limits.stall_seconds).unwrap_or_default();
@@ -119,7 +122,9 @@ pub fn with_engine(
             .unwrap_or(usize::MAX)
             .saturating_mul(2),
     };
-    let hub = Arc::new(Hub::new(Shared::new(engine, status, limits, options)?));
+    let hub = Arc::new(Hub::new(Shared::new(
+        engine, status, reports, limits, options,
+    )?));
     let options = http::Options {
         listen: settings.listen,
         threads: settings.http_threads.into(),

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::SessionId;
+
 /// Whose something in line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Asker {
     /// Whoever shares are for, as a number: an API key, or an address.
     pub client: u128,
-    pub session: u64,
+    pub session: SessionId,
 }
 
 /// What waits. Each client in turn gets one, and of a client each session in turn; within a session it goes by order
@@ -20,7 +22,7 @@ pub struct FairQueue<T> {
     len: usize,
 }
 
-type Sessions<T> = VecDeque<(u64, VecDeque<T>)>;
+type Sessions<T> = VecDeque<(SessionId, VecDeque<T>)>;
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
@@ -151,7 +153,8 @@ fn in_turn<T>(mut lines: Vec<impl Iterator<Item = T>>) -> Vec<T> {
 mod tests {
     use super::*;
 
-    fn asker(client: u128, session: u64) -> Asker {
+    fn asker(client: u128, session: u128) -> Asker {
+        let session = SessionId::new(session);
         Asker { client, session }
     }
 
@@ -166,7 +169,7 @@ mod tests {
             (3, "c1"),
             (2, "b2"),
         ] {
-            queue.push(asker(session.into(), session), item);
+            queue.push(asker(session, session), item);
         }
         let order: Vec<&str> = queue.in_order().into_iter().map(|s| *s).collect();
         assert_eq!(order, ["a1", "b1", "c1", "a2", "b2", "a3"]);

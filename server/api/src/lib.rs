@@ -1,23 +1,52 @@
 //! What crosses between whoever asks and whoever computes, as plain data that could cross a wire.
 //!
-//! Nothing here computes, waits or listens; everything else may use it, and it uses nothing of the project.
+//! Nothing here computes, waits or listens; everything else may use it, and it uses nothing of the project. Without the
+//! feature `compute` it is what the socket's messages are made of, small enough for a browser.
 
 pub mod answer;
+#[cfg(feature = "compute")]
+pub mod command;
+#[cfg(feature = "compute")]
 pub mod compute;
+#[cfg(feature = "compute")]
+pub mod encoding;
+#[cfg(feature = "compute")]
+pub mod event;
 pub mod failure;
+#[cfg(feature = "compute")]
 pub mod fair;
+#[cfg(feature = "compute")]
+pub mod health;
+#[cfg(feature = "compute")]
+pub mod id;
+#[cfg(feature = "compute")]
 pub mod observer;
+#[cfg(feature = "compute")]
 pub mod pixels;
 pub mod sampling;
 pub mod status;
 pub mod turn;
 
 pub use answer::{AnswerTimings, EncodeTimings, FinishReason, Usage};
-pub use compute::{AskJob, Compute, Event, EventSink, PictureJob, PictureKey, Status};
+#[cfg(feature = "compute")]
+pub use command::{Ask, Command, Picture, PictureKey, Presence, Shown};
+#[cfg(feature = "compute")]
+pub use compute::{Compute, Status};
+#[cfg(feature = "compute")]
+pub use event::{Event, Freed, Report};
 pub use failure::{ErrorCode, Failure};
+#[cfg(feature = "compute")]
 pub use fair::{Asker, FairQueue};
+#[cfg(feature = "compute")]
+pub use health::Health;
+#[cfg(feature = "compute")]
+pub use id::{ConversationId, RequestId, SessionId};
+#[cfg(feature = "compute")]
 pub use observer::{Gauges, Observer};
+#[cfg(feature = "compute")]
 pub use pixels::Pixels;
+#[cfg(feature = "compute")]
+pub use sampling::random_seed;
 pub use sampling::{Defaults, Sampling, SamplingParams};
 pub use status::{Model, State};
 pub use turn::Turn;

@@ -1,45 +1,59 @@
 //! The square of pixels that a model sees.
 
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
-/// A square of 8-bit RGB, [S, S, 3] with channels last, upright.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A square of 8-bit RGB, [S, S, 3] with channels last, upright. Clones share the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Pixels {
     size: u32,
-    data: Vec<u8>,
-    counted: Counted,
+    data: Bytes,
 }
 
-/// Whatever counts the memory, for as long as it lives. It makes no difference to what the pixels are.
-#[derive(Clone, Default)]
-struct Counted(Option<Arc<dyn Any + Send + Sync>>);
+/// As many bytes as somebody says there are.
+#[derive(Deserialize)]
+struct Unchecked {
+    size: u32,
+    data: Bytes,
+}
 
-impl PartialEq for Counted {
-    fn eq(&self, _: &Self) -> bool {
-        true
+impl TryFrom<Unchecked> for Pixels {
+    type Error = String;
+
+    fn try_from(Unchecked { size, data }: Unchecked) -> Result<Self, String> {
+        // In wide numbers, since anybody may have written them.
+        match u64::from(size) * u64::from(size) * 3 == data.len() as u64 {
+            true => Ok(Pixels { size, data }),
+            false => Err(format!(
+                "{} bytes are no {size} × {size} pixels",
+                data.len()
+            )),
+        }
     }
 }
 
-impl Eq for Counted {}
+/// Bytes, and what counts their memory for as long as they live.
+struct Counted {
+    data: Bytes,
+    _by: Arc<dyn Any + Send + Sync>,
+}
 
-impl fmt::Debug for Counted {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(if self.0.is_some() { "yes" } else { "no" })
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 
 impl Pixels {
     /// `data` is `size` × `size` × 3 bytes.
-    pub fn new(size: u32, data: Vec<u8>) -> Self {
+    pub fn new(size: u32, data: impl Into<Bytes>) -> Self {
+        let data = data.into();
         assert_eq!(data.len(), Self::bytes(size));
-        let counted = Counted::default();
-        Self {
-            size,
-            data,
-            counted,
-        }
+        Self { size, data }
     }
 
     /// How many bytes a square of `size` × `size` has.
@@ -47,10 +61,13 @@ impl Pixels {
         size as usize * size as usize * 3
     }
 
-    /// Keeps `by` until the pixels are freed.
-    pub fn counted(mut self, by: Arc<dyn Any + Send + Sync>) -> Self {
-        self.counted = Counted(Some(by));
-        self
+    /// Keeps `by` until the bytes are freed.
+    pub fn counted(self, by: Arc<dyn Any + Send + Sync>) -> Self {
+        let data = Bytes::from_owner(Counted {
+            data: self.data,
+            _by: by,
+        });
+        Self { data, ..self }
     }
 
     /// S: the side, in pixels.

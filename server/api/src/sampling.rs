@@ -56,8 +56,8 @@ pub struct SamplingParams {
     pub repetition_penalty: f64,
     /// At least 1.
     pub max_new_tokens: u64,
-    /// `None` takes a new one for each answer.
-    pub seed: Option<u64>,
+    /// The same one draws the same.
+    pub seed: u64,
     /// The answer ends before the first that appears.
     pub stop: Vec<String>,
 }
@@ -80,13 +80,18 @@ impl Defaults {
         Ok(Defaults(params))
     }
 
-    /// The settings of a request: its own where it has them, else these.
+    /// The settings of a request: its own where it has them, else these; and where it has no seed, `seed`.
     ///
     /// `max_new_tokens` is the most that the server allows; a default above it becomes it, a request's is refused.
     ///
     /// # Errors
     /// A sentence for the user (`bad_sampling`) that names the setting that is out of range. Nothing is clamped.
-    pub fn with(&self, ask: &Sampling, max_new_tokens: u64) -> Result<SamplingParams, String> {
+    pub fn with(
+        &self,
+        ask: &Sampling,
+        max_new_tokens: u64,
+        seed: u64,
+    ) -> Result<SamplingParams, String> {
         let own = &self.0;
         let params = SamplingParams {
             temperature: ask.temperature.unwrap_or(own.temperature),
@@ -96,7 +101,7 @@ impl Defaults {
             max_new_tokens: ask
                 .max_new_tokens
                 .unwrap_or(own.max_new_tokens.min(max_new_tokens)),
-            seed: ask.seed,
+            seed: ask.seed.unwrap_or(seed),
             stop: ask.stop.clone().unwrap_or_default(),
         };
         params.check(max_new_tokens)?;
@@ -113,10 +118,16 @@ impl Default for Defaults {
             top_k: 0,
             repetition_penalty: 1.0,
             max_new_tokens: Self::MAX_NEW_TOKENS,
-            seed: None,
+            seed: 0,
             stop: Vec::new(),
         })
     }
+}
+
+/// A seed for an answer whose question brings none.
+#[cfg(feature = "compute")]
+pub fn random_seed() -> u64 {
+    rand::random::<u64>() & MAX_INTEGER
 }
 
 impl SamplingParams {
@@ -149,8 +160,8 @@ impl SamplingParams {
                 "max_new_tokens must be from 1 to {max_new_tokens}, not {asked}."
             ));
         }
-        for (name, value) in [("top_k", Some(self.top_k)), ("seed", self.seed)] {
-            if let Some(value) = value.filter(|value| *value > MAX_INTEGER) {
+        for (name, value) in [("top_k", self.top_k), ("seed", self.seed)] {
+            if value > MAX_INTEGER {
                 return Err(format!(
                     "{name} must be at most {}, not {value}.",
                     MAX_INTEGER

@@ -1,40 +1,82 @@
 //! What a worker is told.
 
-use api::{AskJob, Failure, PictureJob, PictureKey};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::{Ask, ConversationId, Failure, Picture, PictureKey, Presence, RequestId, SessionId};
 
 use crate::reading::Read;
+use crate::reports::{Freeing, Ticket};
 
 /// What the handle sends to a worker.
 pub enum Command {
-    Picture(PictureJob),
-    Ask(AskJob),
+    Picture(Picture),
+    Ask(Box<Question>),
     /// A question's text was read.
     Read {
-        request: u64,
+        request: RequestId,
+        attempt: u32,
         read: Result<Box<Read>, Failure>,
     },
     /// There is a question too many, of somebody who has fewer than another: the newest of whoever has most ends with `busy`.
     GiveWay,
+    /// An answer may tell so much more.
+    Credit {
+        request: RequestId,
+        events: u32,
+    },
+    Presence {
+        session: SessionId,
+        presence: Presence,
+    },
     /// Ends a request wherever it is; it answers with `Done { Cancelled }`.
     Cancel {
-        request: u64,
+        request: RequestId,
     },
-    /// Frees what the session has of the picture in the caches, and the picture itself once no session holds it;
-    /// `done` is called when that is freed.
+    /// Frees what the session has of the picture in the caches, and the picture itself once no session holds it.
     Forget {
-        session: u64,
         key: PictureKey,
-        done: Box<dyn FnOnce() + Send>,
+        freeing: Freeing,
     },
-    /// Frees what is kept of a conversation; what of it still waits or runs is cancelled. `done` is called when that is freed.
+    /// Frees what is kept of a conversation; what of it still waits or runs is cancelled.
     ForgetConversation {
-        conversation: u64,
-        done: Box<dyn FnOnce() + Send>,
+        conversation: ConversationId,
+        freeing: Freeing,
     },
     /// Cancels everything of the session and frees its caches.
     EndSession {
-        session: u64,
+        session: SessionId,
+        /// Of all workers together.
+        freeing: Arc<Freeing>,
     },
     /// Ends the worker when everything accepted before is answered.
     Shutdown,
+}
+
+/// A question on its way to a worker.
+pub struct Question {
+    pub ask: Ask,
+    pub ticket: Ticket,
+    /// When the client's question was read.
+    pub received: Instant,
+    /// When the answer must be over.
+    pub deadline: Instant,
+    /// Lives as long as the question is open: what still waits to be read for one that is over is dropped.
+    pub open: Arc<()>,
+}
+
+impl Question {
+    pub fn new(ask: Ask, ticket: Ticket) -> Self {
+        /// No answer takes longer; and later moments may not exist.
+        const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+        let time = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or(LONGEST);
+        let now = Instant::now();
+        Question {
+            received: now.checked_sub(time(ask.waited_ms)).unwrap_or(now),
+            deadline: now + time(ask.left_ms.max(0.0)).min(LONGEST),
+            open: Arc::new(()),
+            ticket,
+            ask,
+        }
+    }
 }

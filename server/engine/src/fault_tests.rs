@@ -4,14 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::{ErrorCode, Event, FinishReason, State};
 
-use super::tests::{Answer, Client, PATIENCE, start, start_with};
+use super::tests::{Answer, Client, PATIENCE, Served, start, start_with};
 use super::*;
+use model::device::DeviceFault;
 use std::time::{Duration, Instant};
-
-/// How CUDA's errors read when candle passes them on.
-const OUT_OF_MEMORY: &str = r#"DriverError(CUDA_ERROR_OUT_OF_MEMORY, "out of memory")"#;
-const ILLEGAL_ADDRESS: &str =
-    r#"DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered")"#;
 
 /// The bytes of this word are tokens that nothing else here has.
 const CULPRIT: &str = "☂☂☂☂☂☂☂☂☂☂☂☂";
@@ -24,13 +20,13 @@ fn is_culprit(ids: &[u32]) -> bool {
 fn faulty(
     settings: Settings,
     hook: impl FnMut(&str, &[u32]) -> candle_core::Result<()> + Send + 'static,
-) -> Engine {
+) -> Served {
     start_with(settings, move || faults::install(Box::new(hook)))
 }
 
 /// Two answers to be disturbed, one about a picture; the culprit's, if one is asked; and the two as they must be.
-fn disturbed(engine: &Engine, culprit: bool) -> (Vec<Answer>, Option<Answer>, Vec<Answer>) {
-    let ask = |engine: &Engine, culprit: bool| {
+fn disturbed(engine: &Served, culprit: bool) -> (Vec<Answer>, Option<Answer>, Vec<Answer>) {
+    let ask = |engine: &Served, culprit: bool| {
         let clients: Vec<Client> = (0..3).map(|_| Client::new(engine)).collect();
         let key = clients[0].show(40);
         let mut asked = vec![
@@ -60,7 +56,7 @@ fn assert_unharmed(answers: &[Answer], expected: &[Answer]) {
 }
 
 /// The worker is there and its queue is empty.
-fn assert_goes_on(engine: &Engine) {
+fn assert_goes_on(engine: &Served) {
     let client = Client::new(engine);
     let key = client.show(99);
     assert!(!client.encoded());
@@ -119,8 +115,8 @@ fn a_panic_over_a_picture_ends_that_picture_alone() {
     let client = Client::new(&engine);
     let key = client.show(1);
     let error = loop {
-        if let Event::PictureFailed { error, .. } = client.next() {
-            break error;
+        if let Event::PictureFailed { failure, .. } = client.next() {
+            break failure;
         }
     };
     assert_eq!(error.code, ErrorCode::WorkerFailed);
@@ -136,7 +132,7 @@ fn a_panic_over_a_picture_ends_that_picture_alone() {
 fn out_of_memory_ends_the_job_that_needs_it_alone() {
     let engine = faulty(Settings::default(), |_, ids| {
         if is_culprit(ids) {
-            candle_core::bail!("{OUT_OF_MEMORY}")
+            return Err(DeviceFault::OutOfMemory.into());
         }
         Ok(())
     });
@@ -163,7 +159,7 @@ fn out_of_memory_leaks_nothing() {
         // Now at a picture's beginning, now in the middle of an answer.
         let call = calls.fetch_add(1, Ordering::Relaxed);
         if (call.wrapping_mul(2_654_435_761) >> 9).is_multiple_of(5) {
-            candle_core::bail!("{OUT_OF_MEMORY}")
+            return Err(DeviceFault::OutOfMemory.into());
         }
         Ok(())
     });
@@ -184,41 +180,17 @@ fn out_of_memory_leaks_nothing() {
     assert_eq!(engine.open_requests(), 0);
 }
 
-/// Not in the model, but in what is around it: over a token, and over the question itself.
-#[test]
-fn a_panic_beside_the_model_ends_its_request_alone() {
-    let kinds: [fn(&Event) -> bool; 3] = [
-        |event| matches!(event, Event::Token { .. }),
-        |event| matches!(event, Event::Queued { .. }),
-        |event| matches!(event, Event::Started { .. }),
-    ];
-    for kind in kinds {
-        let engine = start(Settings::default());
-        let (struck, other) = (Client::new(&engine), Client::new(&engine));
-        *struck.sink.panics.lock().unwrap() = Some(kind);
-        let asked = (
-            other.ask(None, &[], "hello", 60),
-            struck.ask(None, &[], "hello", 60),
-        );
-        let error = struck.answer(asked.1).error;
-        assert_eq!(other.answer(asked.0).error, None);
-        // What panics while two are served may be retried rather than blamed on one.
-        assert!(error.is_none_or(|error| error.code == ErrorCode::WorkerFailed));
-        assert_goes_on(&engine);
-    }
-}
-
 /// Nothing more can be computed in this process: everything is refused, and the state says why.
 #[test]
 fn a_lost_device_refuses_all_that_is_open_and_all_that_comes() {
     let engine = faulty(Settings::default(), |_, ids| {
         if is_culprit(ids) {
-            candle_core::bail!("{ILLEGAL_ADDRESS}")
+            return Err(DeviceFault::Lost.into());
         }
         Ok(())
     });
     let clients: Vec<Client> = (0..4).map(|_| Client::new(&engine)).collect();
-    let asked: Vec<u64> = clients
+    let asked: Vec<_> = clients
         .iter()
         .enumerate()
         .map(|(i, client)| {
@@ -240,16 +212,23 @@ fn a_lost_device_refuses_all_that_is_open_and_all_that_comes() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(status.borrow().state, State::Failed);
-    assert!(status.borrow().error.as_ref().unwrap().contains("ILLEGAL"));
-    let refused = clients[0].ask_until(None, &[], "and now?", 5, PATIENCE);
-    assert_eq!(refused.unwrap_err().code, ErrorCode::WorkerFailed);
+    assert!(status.borrow().error.as_ref().unwrap().contains("lost"));
+    let refused = clients[0].refused(clients[0].ask(None, &[], "and now?", 5));
+    assert_eq!(refused.code, ErrorCode::WorkerFailed);
+    // What is to be freed is, since nothing is left.
+    clients[0].forget(clients[0].key(1));
+    clients[0].end();
+    clients[0].freed(api::Freed::Session);
     assert_eq!(engine.open_requests(), 0);
 }
 
+/// Every page is used by what runs: that one answer ends, and says so.
 #[test]
-fn only_sticky_errors_lose_the_device() {
-    for (what, lost) in [(OUT_OF_MEMORY, false), (ILLEGAL_ADDRESS, true)] {
-        let fault = guard::Fault::from(candle_core::Error::msg(what));
-        assert_eq!(matches!(fault, guard::Fault::Lost(_)), lost, "{what}");
-    }
+fn a_full_cache_is_told_as_memory_that_is_missing() {
+    let fault = guard::Fault::from(prefix::CacheFull);
+    let guard::Fault::Job(failure) = fault else {
+        panic!("it ends a job");
+    };
+    assert_eq!(failure.code, ErrorCode::OutOfMemory);
+    assert!(failure.retry_after_ms.is_some() && failure.detail.is_some());
 }

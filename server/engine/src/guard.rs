@@ -3,6 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use api::{ErrorCode, Failure};
+use model::device::DeviceFault;
+
+use crate::prefix::CacheFull;
 
 /// Why a piece of work on the model did not come to its end.
 pub enum Fault {
@@ -17,11 +20,17 @@ pub enum Fault {
 impl From<candle_core::Error> for Fault {
     fn from(error: candle_core::Error) -> Self {
         let what = error.to_string();
-        if is_lost(&what) {
-            Fault::Lost(what)
-        } else {
-            Fault::Job(job_error(&what))
+        match DeviceFault::of(&error) {
+            Some(DeviceFault::Lost) => Fault::Lost(what),
+            Some(DeviceFault::OutOfMemory) => Fault::Job(out_of_memory(what)),
+            None => Fault::Job(failed(what)),
         }
+    }
+}
+
+impl From<CacheFull> for Fault {
+    fn from(full: CacheFull) -> Self {
+        Fault::Job(out_of_memory(full.to_string()))
     }
 }
 
@@ -29,7 +38,6 @@ impl From<candle_core::Error> for Fault {
 pub fn guarded<T>(work: impl FnOnce() -> candle_core::Result<T>) -> Result<T, Fault> {
     match catch(work) {
         Ok(result) => result.map_err(Fault::from),
-        Err(what) if is_lost(&what) => Err(Fault::Lost(what)),
         Err(what) => Err(Fault::Panic(what)),
     }
 }
@@ -45,38 +53,18 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Whether CUDA has said that the process's context is spoilt. After any of these every later call fails alike, and
-/// the driver gives the process no other context (CUDA Runtime API, "error handling": sticky errors).
-fn is_lost(what: &str) -> bool {
-    const STICKY: [&str; 10] = [
-        "CUDA_ERROR_ILLEGAL_ADDRESS",
-        "CUDA_ERROR_LAUNCH_FAILED",
-        "CUDA_ERROR_LAUNCH_TIMEOUT",
-        "CUDA_ERROR_ILLEGAL_INSTRUCTION",
-        "CUDA_ERROR_MISALIGNED_ADDRESS",
-        "CUDA_ERROR_INVALID_PC",
-        "CUDA_ERROR_HARDWARE_STACK_ERROR",
-        "CUDA_ERROR_ASSERT",
-        "CUDA_ERROR_ECC_UNCORRECTABLE",
-        "CUDA_ERROR_CONTEXT_IS_DESTROYED",
-    ];
-    STICKY.iter().any(|code| what.contains(code))
+fn out_of_memory(what: String) -> Failure {
+    let message = "The device has no memory left for this: try again when others are done, or serve with a smaller --cache-bytes.";
+    Failure::new(ErrorCode::OutOfMemory, message)
+        .retry_after(1000.0)
+        .detail(what)
 }
 
-fn job_error(what: &str) -> Failure {
-    let lower = what.to_lowercase();
-    if lower.contains("out of memory") || lower.contains("out_of_memory") {
-        let message = "The device has no memory left for this: try again when others are done, or serve with a smaller --cache-bytes.";
-        return Failure::new(ErrorCode::OutOfMemory, message)
-            .retry_after(1000.0)
-            .detail(what);
-    }
-    Failure::new(
-        ErrorCode::WorkerFailed,
-        "The worker failed in the middle of this; it goes on with the next. Try again.",
-    )
-    .retry_after(0.0)
-    .detail(what)
+fn failed(what: String) -> Failure {
+    let message = "The worker failed in the middle of this; it goes on with the next. Try again.";
+    Failure::new(ErrorCode::WorkerFailed, message)
+        .retry_after(0.0)
+        .detail(what)
 }
 
 /// For the job whose work panicked.

@@ -17,6 +17,7 @@ mod prefix;
 mod reading;
 #[cfg(test)]
 mod reading_tests;
+mod reports;
 mod sequence;
 mod settings;
 mod start;
@@ -27,10 +28,12 @@ mod workers;
 #[cfg(test)]
 mod workers_tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
-use api::{AskJob, Compute, ErrorCode, Failure, Observer, PictureJob, PictureKey, State, Status};
+use api::{
+    Ask, Compute, ErrorCode, Event, Failure, Freed, Observer, Report, SessionId, State, Status,
+};
 use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::Target;
@@ -38,11 +41,12 @@ use tokio::sync::watch;
 
 pub use settings::Settings;
 
-use command::Command;
-use load::{Load, not_running};
+use command::{Command, Question};
+use load::{Entered, Load, not_running};
 use reading::{Reader, Text};
+use reports::{Freeing, Reports, Ticket};
 use start::work;
-use workers::{Handle, Teller, Workers, once_all};
+use workers::{Handle, Teller, Workers};
 
 /// A handle to the workers: cheap to clone, never blocks.
 #[derive(Clone)]
@@ -50,19 +54,21 @@ pub struct Engine {
     workers: Arc<Workers>,
     /// Of all workers together.
     status: watch::Receiver<Status>,
-    ids: Arc<AtomicU64>,
+    reports: Reports,
 }
 
 impl Engine {
     /// Starts a worker for each of `opens`, which loads the checkpoint onto its device, warms up, and then serves.
-    /// `status` tells how far they are; a load that fails ends in [`State::Failed`] with the reason. `observe` makes each
-    /// worker's observer, by the worker's number.
+    /// `status` tells how far they are; a load that fails ends in [`State::Failed`] with the reason. What comes of commands
+    /// goes to `reports`. `observe` makes each worker's observer, by the worker's number.
     pub fn start(
         settings: Settings,
         opens: Vec<impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static>,
+        reports: Sender<Report>,
         observe: impl Fn(usize) -> Box<dyn Observer>,
     ) -> std::io::Result<Self> {
-        let (tellers, status) = Teller::several(opens.len());
+        let reports = Reports::new(reports);
+        let (tellers, status) = Teller::several(opens.len(), &reports);
         let mut workers = Vec::with_capacity(opens.len());
         for (number, (open, teller)) in opens.into_iter().zip(tellers).enumerate() {
             let (commands, inbox) = mpsc::channel();
@@ -75,14 +81,14 @@ impl Engine {
                 .name(format!("worker-{number}"))
                 .spawn(move || work(settings, load, open, observer, &language, &inbox, &teller))?;
         }
-        Ok(Engine::of(workers, status))
+        Ok(Engine::of(workers, status, reports))
     }
 
-    fn of(workers: Vec<Handle>, status: watch::Receiver<Status>) -> Self {
+    fn of(workers: Vec<Handle>, status: watch::Receiver<Status>, reports: Reports) -> Self {
         Engine {
             workers: Arc::new(Workers::new(workers)),
             status,
-            ids: Arc::new(AtomicU64::new(1)),
+            reports,
         }
     }
 
@@ -101,44 +107,40 @@ impl Engine {
             worker.send(Command::Shutdown);
         }
     }
-}
 
-impl Compute for Engine {
-    fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn picture(&self, job: PictureJob) {
-        if let Some(worker) = self.workers.home(job.asker.session) {
-            worker.send(Command::Picture(job));
+    fn ask(&self, ask: Ask) {
+        let (session, request, attempt) = (ask.asker.session, ask.request, ask.attempt);
+        if let Err(failure) = self.try_ask(ask) {
+            let failed = Event::Failed {
+                request,
+                attempt,
+                failure,
+            };
+            self.reports.tell(session, failed);
         }
     }
 
-    fn ask(&self, mut job: AskJob) -> Result<(), Failure> {
+    fn try_ask(&self, ask: Ask) -> Result<(), Failure> {
         match self.status.borrow().state {
             State::Ready | State::Draining => {}
-            State::Loading | State::Warming => {
-                return Err(Failure::new(
-                    ErrorCode::Loading,
-                    "The model is still loading: ask again when the state is ready.",
-                )
-                .retry_after(1000.0));
-            }
+            State::Loading | State::Warming => return Err(loading()),
             State::Failed => return Err(not_running()),
         }
-        let worker = self
-            .workers
-            .home(job.asker.session)
-            .ok_or_else(not_running)?;
-        let asker = job.asker;
-        let full = worker.load.enter(asker)?;
+        if ask.pictures.len() > 1 {
+            return Err(too_many_pictures());
+        }
+        let home = self.workers.home(ask.asker.session);
+        let worker = home.ok_or_else(not_running)?;
+        let entered = worker.load.enter(&ask)?;
+        if entered == Entered::Open {
+            return Ok(());
+        }
+        let ticket = Ticket::new(self.reports.clone(), worker.load.clone(), &ask);
+        let mut question = Box::new(Question::new(ask, ticket));
         let reader = worker.reader.as_ref();
-        let reading = reader.map(|reader| (reader, Text::of(&mut job)));
-        worker.commands.send(Command::Ask(job)).map_err(|_| {
-            worker.load.leave(asker);
-            not_running()
-        })?;
-        if full {
+        let reading = reader.map(|reader| (reader, Text::of(&mut question)));
+        worker.send(Command::Ask(question));
+        if entered == Entered::ForAnother {
             worker.send(Command::GiveWay);
         }
         // Behind the question, so that it is there when its text was read.
@@ -148,30 +150,74 @@ impl Compute for Engine {
         Ok(())
     }
 
-    fn cancel(&self, request: u64) {
-        for worker in self.workers.all() {
-            worker.send(Command::Cancel { request });
+    /// Tells a session what is freed, once this is dropped.
+    fn freeing(&self, session: SessionId, freed: Freed) -> Freeing {
+        Freeing {
+            reports: self.reports.clone(),
+            session,
+            freed,
         }
     }
+}
 
-    fn forget(&self, session: u64, key: PictureKey, done: Box<dyn FnOnce() + Send>) {
-        // Called even where the worker is gone, and the command with it.
-        let done = once_all(done).next();
-        if let (Some(worker), Some(done)) = (self.workers.known(session), done) {
-            worker.send(Command::Forget { session, key, done });
+impl Compute for Engine {
+    fn command(&self, command: api::Command) {
+        use api::Command as C;
+        let session = command.session();
+        let (worker, command) = match command {
+            C::Ask(ask) => return self.ask(*ask),
+            C::Picture(picture) => (self.workers.home(session), Command::Picture(picture)),
+            // Any worker may be the session's home later.
+            C::Presence { presence, .. } => {
+                for worker in self.workers.all() {
+                    worker.send(Command::Presence { session, presence });
+                }
+                return;
+            }
+            C::Credit {
+                request, events, ..
+            } => {
+                let credit = Command::Credit { request, events };
+                (self.workers.known(session), credit)
+            }
+            C::Cancel { request, .. } => (self.workers.known(session), Command::Cancel { request }),
+            C::Forget { picture: key, .. } => {
+                let freeing = self.freeing(session, Freed::Picture(key));
+                let forget = Command::Forget { key, freeing };
+                (self.workers.known(session), forget)
+            }
+            C::ForgetConversation { conversation, .. } => {
+                let forget = Command::ForgetConversation {
+                    conversation,
+                    freeing: self.freeing(session, Freed::Conversation(conversation)),
+                };
+                (self.workers.known(session), forget)
+            }
+            // Each has heard whether it is here. It is told once all have let it go.
+            C::EndSession { .. } => {
+                self.workers.leave(session);
+                let freeing = Arc::new(self.freeing(session, Freed::Session));
+                for worker in self.workers.all() {
+                    let freeing = freeing.clone();
+                    worker.send(Command::EndSession { session, freeing });
+                }
+                return;
+            }
+        };
+        // A session that no worker knows has nothing there: what would be freed is.
+        if let Some(worker) = worker {
+            worker.send(command);
         }
     }
+}
 
-    fn forget_conversation(&self, conversation: u64, done: Box<dyn FnOnce() + Send>) {
-        let workers = self.workers.all();
-        for (worker, done) in workers.iter().zip(once_all(done)) {
-            worker.send(Command::ForgetConversation { conversation, done });
-        }
-    }
+fn loading() -> Failure {
+    let message = "The model is still loading: ask again when the state is ready.";
+    Failure::new(ErrorCode::Loading, message).retry_after(1000.0)
+}
 
-    fn end_session(&self, session: u64) {
-        if let Some(worker) = self.workers.leave(session) {
-            worker.send(Command::EndSession { session });
-        }
-    }
+fn too_many_pictures() -> Failure {
+    let message =
+        "This model looks at one picture in a conversation: ask about each in one of its own.";
+    Failure::new(ErrorCode::BadMessage, message)
 }

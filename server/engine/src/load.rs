@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api::{Asker, ErrorCode, Failure};
+use api::{Ask, Asker, ErrorCode, Failure, RequestId, SessionId};
 use parking_lot::Mutex;
 
 use crate::settings::Settings;
@@ -23,7 +23,22 @@ pub struct Load {
 struct Open {
     all: usize,
     /// By client, and of each by session.
-    clients: HashMap<u128, (usize, HashMap<u64, usize>)>,
+    clients: HashMap<u128, (usize, HashMap<SessionId, usize>)>,
+    /// The attempt at each.
+    attempts: HashMap<RequestId, u32>,
+}
+
+/// How a question comes in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entered {
+    New,
+    /// Another has to give way to it, since the queue is full and another client has more in it than this one will, or
+    /// another session of the client that will have most.
+    ForAnother,
+    /// In the place of an earlier attempt.
+    Again,
+    /// This attempt, or a later one, is open: there is nothing to do.
+    Open,
 }
 
 impl Load {
@@ -45,10 +60,22 @@ impl Load {
         self.open() <= self.most
     }
 
-    /// A question of this one's; whether another has to give way to it, since the queue is full and another client has more
-    /// in it than this one will, or another session of the client that will have most.
-    pub fn enter(&self, asker: Asker) -> Result<bool, Failure> {
+    /// A question wants to come in.
+    ///
+    /// # Errors
+    /// `busy`: the queue is full, and nobody has more in it.
+    pub fn enter(&self, ask: &Ask) -> Result<Entered, Failure> {
+        let asker = ask.asker;
         let mut open = self.open.lock();
+        if let Some(attempt) = open.attempts.get_mut(&ask.request) {
+            let is_later = ask.attempt > *attempt;
+            *attempt = ask.attempt.max(*attempt);
+            return Ok(if is_later {
+                Entered::Again
+            } else {
+                Entered::Open
+            });
+        }
         let full = open.all >= self.most;
         if full {
             let most = open.clients.values().map(|(all, _)| *all).max();
@@ -71,7 +98,12 @@ impl Load {
         let (all, sessions) = open.clients.entry(asker.client).or_default();
         *all += 1;
         *sessions.entry(asker.session).or_default() += 1;
-        Ok(full)
+        open.attempts.insert(ask.request, ask.attempt);
+        Ok(if full {
+            Entered::ForAnother
+        } else {
+            Entered::New
+        })
     }
 
     /// Why a question has no place among the `open` ones, and when it may.
@@ -91,8 +123,13 @@ impl Load {
         )
     }
 
-    pub fn leave(&self, asker: Asker) {
+    /// An attempt is over. One that was replaced has left its place to the one that came.
+    pub fn leave(&self, asker: Asker, request: RequestId, attempt: u32) {
         let mut open = self.open.lock();
+        match open.attempts.entry(request) {
+            Entry::Occupied(now) if *now.get() == attempt => now.remove(),
+            _ => return,
+        };
         // Never below none: a count gone wrong must not refuse everyone for ever.
         open.all = open.all.saturating_sub(1);
         let Entry::Occupied(mut own) = open.clients.entry(asker.client) else {

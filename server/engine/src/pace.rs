@@ -72,6 +72,11 @@ impl Pace {
         }
     }
 
+    /// One decode step, in milliseconds; 0 before the first.
+    pub fn token_ms(&self) -> f64 {
+        self.decode.0.map_or(0.0, |step| step.as_secs_f64() * 1e3)
+    }
+
     /// How many of a vision tower's stage's `rows` are computed together, in slices of one size that take a good half of a
     /// decode step at most: a card knows best how to multiply sizes that it had before.
     pub fn vision_rows(&self, kind: usize, rows: usize) -> usize {

@@ -3,17 +3,26 @@
 //! A sequence is a list of cache entries ([`Entry`]) with the pages that hold them. A new prompt takes over the longest
 //! common prefix: whole pages are shared, the last, partly used one is copied. Least recently used goes first.
 
-use candle_core::Result;
-
+use super::guard::Fault;
 use super::pages::PagePool;
-use api::PictureKey;
+use api::{ConversationId, PictureKey, SessionId};
 use model::glm4v::Entry;
 use model::kernels::{Arena, PAGE};
+
+/// Every page of the cache is in use by what runs.
+#[derive(Debug)]
+pub struct CacheFull;
+
+impl std::fmt::Display for CacheFull {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("every page of the KV cache is in use")
+    }
+}
 
 /// Sequences are only compared within one: a session's conversations about a picture, or about none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Namespace {
-    pub session: u64,
+    pub session: SessionId,
     pub picture: Option<PictureKey>,
 }
 
@@ -26,9 +35,9 @@ pub struct Cached {
 
 struct Stored {
     /// `None`: the beginning of every conversation about the picture, up to the picture's end.
-    session: Option<u64>,
+    session: Option<SessionId>,
     /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
-    conversation: Option<u64>,
+    conversation: Option<ConversationId>,
     picture: Option<PictureKey>,
     cached: Cached,
     last_used: u64,
@@ -69,7 +78,7 @@ impl PrefixCache {
         namespace: Namespace,
         entries: &[Entry],
         arena: &Arena,
-    ) -> Result<Cached> {
+    ) -> Result<Cached, Fault> {
         let most = entries.len().saturating_sub(1);
         let common = |stored: &Stored| {
             let pairs = stored.cached.entries.iter().zip(&entries[..most]);
@@ -98,7 +107,7 @@ impl PrefixCache {
                 if let Err(e) = arena.copy_page(from, to) {
                     self.pool.release(&[from]);
                     self.pool.release(&pages);
-                    return Err(e);
+                    return Err(e.into());
                 }
                 reused = common;
             }
@@ -111,7 +120,7 @@ impl PrefixCache {
     }
 
     /// Makes room for `entries` in all.
-    pub fn grow(&mut self, pages: &mut Vec<u32>, entries: usize) -> Result<()> {
+    pub fn grow(&mut self, pages: &mut Vec<u32>, entries: usize) -> Result<(), CacheFull> {
         while pages.len() * PAGE < entries {
             pages.push(self.take()?);
         }
@@ -119,7 +128,7 @@ impl PrefixCache {
     }
 
     /// Keeps a sequence that ran, for the next question of its conversation.
-    pub fn keep(&mut self, namespace: Namespace, conversation: u64, cached: Cached) {
+    pub fn keep(&mut self, namespace: Namespace, conversation: ConversationId, cached: Cached) {
         if !self.conversations {
             return self.pool.release(&cached.pages);
         }
@@ -186,17 +195,17 @@ impl PrefixCache {
     }
 
     /// What the session's own conversations about the picture left.
-    pub fn forget_talk(&mut self, session: u64, picture: PictureKey) {
+    pub fn forget_talk(&mut self, session: SessionId, picture: PictureKey) {
         self.drop_where(|s| s.session == Some(session) && s.picture == Some(picture));
     }
 
-    pub fn forget_conversation(&mut self, conversation: u64) {
+    pub fn forget_conversation(&mut self, conversation: ConversationId) {
         self.drop_where(|s| s.conversation == Some(conversation));
     }
 
-    pub fn forget_session(&mut self, session: u64) {
+    pub fn forget_session(&mut self, session: SessionId) {
         self.drop_where(|s| {
-            s.session == Some(session) || s.picture.is_some_and(|p| p.scope == session)
+            s.session == Some(session) || s.picture.is_some_and(|p| p.session == Some(session))
         });
     }
 
@@ -212,15 +221,13 @@ impl PrefixCache {
     }
 
     /// A free page; where none is, the least recently used sequences go until one is.
-    fn take(&mut self) -> Result<u32> {
+    fn take(&mut self) -> Result<u32, CacheFull> {
         loop {
             if let Some(page) = self.pool.take() {
                 return Ok(page);
             }
             let oldest = (0..self.stored.len()).min_by_key(|i| self.stored[*i].last_used);
-            let Some(oldest) = oldest else {
-                candle_core::bail!("out of memory: every page of the KV cache is in use")
-            };
+            let oldest = oldest.ok_or(CacheFull)?;
             let gone = self.stored.swap_remove(oldest);
             self.pool.release(&gone.cached.pages);
         }
@@ -237,8 +244,10 @@ mod tests {
         Arena::new(pages, 1, 1, 4, DType::F32, &Device::Cpu).unwrap()
     }
 
+    const SESSION: SessionId = SessionId::new(7);
+
     const TALK: Namespace = Namespace {
-        session: 1,
+        session: SessionId::new(1),
         picture: None,
     };
 
@@ -248,11 +257,11 @@ mod tests {
         entries: &[Entry],
         arena: &Arena,
     ) -> usize {
-        let mut cached = cache.begin(namespace, entries, arena).unwrap();
+        let mut cached = cache.begin(namespace, entries, arena).ok().unwrap();
         let reused = cached.entries.len();
         cache.grow(&mut cached.pages, entries.len()).unwrap();
         cached.entries = entries.to_vec();
-        cache.keep(namespace, 1, cached);
+        cache.keep(namespace, ConversationId::new(1), cached);
         reused
     }
 
@@ -268,11 +277,11 @@ mod tests {
         assert_eq!(run(&mut cache, TALK, &branch, &arena), 80);
         assert_eq!(run(&mut cache, TALK, &branch, &arena), 179); // the last entry is always computed
         let other = Namespace {
-            session: 2,
+            session: SessionId::new(2),
             picture: None,
         };
         assert_eq!(run(&mut cache, other, &first, &arena), 0);
-        cache.forget_session(1);
+        cache.forget_session(SessionId::new(1));
         assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
         cache.drop_where(|_| true);
         assert_eq!(cache.used_pages(), 0);
@@ -285,17 +294,17 @@ mod tests {
         let first: Vec<Entry> = (0..2 * PAGE as Entry + 10).collect();
         let branch: Vec<Entry> = (0..PAGE as Entry).chain(500..510).collect();
         run(&mut cache, TALK, &first, &arena);
-        let mut other = cache.begin(TALK, &branch, &arena).unwrap();
+        let mut other = cache.begin(TALK, &branch, &arena).ok().unwrap();
         assert_eq!(other.entries.len(), PAGE);
         cache.grow(&mut other.pages, branch.len()).unwrap();
         other.entries = branch.clone();
-        cache.keep(TALK, 2, other);
+        cache.keep(TALK, ConversationId::new(2), other);
         assert_eq!(cache.used_pages(), 4);
-        cache.forget_conversation(1);
+        cache.forget_conversation(ConversationId::new(1));
         assert_eq!(cache.used_pages(), 2);
         assert_eq!(run(&mut cache, TALK, &first, &arena), PAGE);
-        cache.forget_conversation(1);
-        cache.forget_conversation(2);
+        cache.forget_conversation(ConversationId::new(1));
+        cache.forget_conversation(ConversationId::new(2));
         assert_eq!(cache.used_pages(), 0);
     }
 
@@ -304,7 +313,7 @@ mod tests {
         let arena = arena(8);
         let mut cache = PrefixCache::new(8, false);
         let key = PictureKey {
-            scope: 7,
+            session: Some(SESSION),
             sha256: [1; 32],
         };
         let mut pages = Vec::new();
@@ -317,18 +326,21 @@ mod tests {
             },
         );
         let namespace = Namespace {
-            session: 7,
+            session: SESSION,
             picture: Some(key),
         };
         let entries: Vec<Entry> = std::iter::repeat_n(IMAGE, 70).chain([1, 2]).collect();
         assert_eq!(run(&mut cache, namespace, &entries, &arena), 70);
         assert_eq!(cache.used_pages(), 2); // conversations are not kept here
         let elsewhere = Namespace {
-            session: 7,
-            picture: Some(PictureKey { scope: 8, ..key }),
+            session: SESSION,
+            picture: Some(PictureKey {
+                session: Some(SessionId::new(8)),
+                ..key
+            }),
         };
         assert_eq!(run(&mut cache, elsewhere, &entries, &arena), 0);
-        cache.forget_session(7);
+        cache.forget_session(SESSION);
         assert!(!cache.has_picture(key));
         assert_eq!(cache.used_pages(), 0);
     }
@@ -340,7 +352,7 @@ mod tests {
         let talks: Vec<Vec<Entry>> = (0..3)
             .map(|t| (t * 1000..t * 1000 + 60).collect())
             .collect();
-        let mut running = cache.begin(TALK, &talks[0], &arena).unwrap();
+        let mut running = cache.begin(TALK, &talks[0], &arena).ok().unwrap();
         cache.grow(&mut running.pages, 60).unwrap();
         run(&mut cache, TALK, &talks[1], &arena);
         run(&mut cache, TALK, &talks[2], &arena);

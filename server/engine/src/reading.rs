@@ -3,10 +3,10 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 
-use api::{AskJob, Asker, ErrorCode, Failure, FairQueue, SamplingParams, Turn};
+use api::{Asker, ErrorCode, Failure, FairQueue, FinishReason, RequestId, SamplingParams, Turn};
 use parking_lot::{Condvar, Mutex};
 
-use super::command::Command;
+use super::command::{Command, Question};
 use super::guard::{catch, panicked};
 use super::load::not_running;
 use model::glm4v::{Config, Prompt, expand, positions};
@@ -19,25 +19,30 @@ const MOST_BYTES: usize = 32;
 /// A question's text, and all that its tokens depend on.
 pub struct Text {
     asker: Asker,
-    request: u64,
+    request: RequestId,
+    attempt: u32,
     history: Vec<Turn>,
     question: String,
     has_picture: bool,
     sampling: SamplingParams,
+    so_far: Vec<u32>,
     open: Weak<()>,
 }
 
 impl Text {
-    /// Takes the text out of a job.
-    pub fn of(job: &mut AskJob) -> Self {
+    /// Takes the text out of a question.
+    pub fn of(question: &mut Question) -> Self {
+        let Question { ask, open, .. } = question;
         Text {
-            asker: job.asker,
-            request: job.request,
-            history: std::mem::take(&mut job.history),
-            question: std::mem::take(&mut job.question),
-            has_picture: job.picture.is_some(),
-            sampling: job.sampling.clone(),
-            open: Arc::downgrade(&job.open),
+            asker: ask.asker,
+            request: ask.request,
+            attempt: ask.attempt,
+            history: std::mem::take(&mut ask.history),
+            question: std::mem::take(&mut ask.question),
+            has_picture: !ask.pictures.is_empty(),
+            sampling: ask.sampling.clone(),
+            so_far: std::mem::take(&mut ask.so_far),
+            open: Arc::downgrade(open),
         }
     }
 }
@@ -47,6 +52,10 @@ pub struct Read {
     pub prompt: Prompt,
     /// As many tokens as were asked for, cut to what the model's length leaves.
     pub answer: Answer,
+    /// The answer's ids so far.
+    pub so_far: Vec<u32>,
+    /// Why nothing follows them, if so.
+    pub end: Option<FinishReason>,
 }
 
 /// What reading takes; known once the checkpoint is open.
@@ -95,15 +104,19 @@ impl Language {
             )));
         }
         let asked = usize::try_from(text.sampling.max_new_tokens).unwrap_or(usize::MAX);
+        let mut answer = Answer::new(
+            self.tokenizer.clone(),
+            &text.sampling,
+            &prompt_ids,
+            self.config.eos_token_id.as_slice(),
+            asked.min(positions_in_all - used),
+        );
+        let (_, end) = answer.replay(&text.so_far);
         Ok(Box::new(Read {
             prompt,
-            answer: Answer::new(
-                self.tokenizer.clone(),
-                &text.sampling,
-                &prompt_ids,
-                self.config.eos_token_id.as_slice(),
-                asked.min(positions_in_all - used),
-            ),
+            answer,
+            so_far: text.so_far,
+            end,
         }))
     }
 }
@@ -145,7 +158,7 @@ impl Reader {
             .name(format!("reader-{number}"))
             .spawn(move || {
                 while let Some(text) = line.next() {
-                    let request = text.request;
+                    let (request, attempt) = (text.request, text.attempt);
                     let read = catch(|| match language.get() {
                         Some(language) => language.read(text),
                         None => Err(not_running()),
@@ -154,7 +167,12 @@ impl Reader {
                         tracing::error!(panic = %what, "reading a question panicked");
                         Err(panicked())
                     });
-                    if commands.send(Command::Read { request, read }).is_err() {
+                    let read = Command::Read {
+                        request,
+                        attempt,
+                        read,
+                    };
+                    if commands.send(read).is_err() {
                         return;
                     }
                 }

@@ -15,18 +15,18 @@ fn longest() -> String {
 fn a_long_text_holds_up_nobody() {
     let engine = start(Settings::default());
     // Both are heard through one channel: the order is the engine's, whenever this thread gets a core.
-    let (mut long, short) = (Client::new(&engine), Client::new(&engine));
-    long.sink = short.sink.clone();
+    let (long, short) = (Client::new(&engine), Client::new(&engine));
+    short.hears(&long);
     short.ask(None, &[], "a", 20);
-    while !matches!(short.next(), Event::Token { .. }) {}
+    while !matches!(short.next(), Event::Tokens { .. }) {}
     for _ in 0..24 {
         long.ask(None, &[], &longest(), 1);
     }
     let (mut read, mut read_before_the_answer) = (0, None);
     while read < 24 || read_before_the_answer.is_none() {
         match short.next() {
-            Event::Failed { error, .. } => {
-                assert_eq!(error.code, ErrorCode::ContextFull);
+            Event::Failed { failure, .. } => {
+                assert_eq!(failure.code, ErrorCode::ContextFull);
                 read += 1;
             }
             Event::Done { .. } => read_before_the_answer = Some(read),
@@ -43,7 +43,7 @@ fn a_question_ends_while_it_is_read() {
     let engine = start(Settings::default());
     let client = Client::new(&engine);
     let texts = [0, 1].map(|_| client.ask(None, &[], &longest(), 1));
-    engine.cancel(texts[1]);
+    client.cancel(texts[1]);
     let answer = client.answer(texts[1]);
     assert_eq!(answer.finish, Some(FinishReason::Cancelled));
     assert_eq!(answer.usage, api::Usage::default());
@@ -59,7 +59,7 @@ fn the_texts_of_questions_that_are_over_are_not_kept() {
     let client = Client::new(&engine);
     let texts = [(); 24].map(|()| client.ask(None, &[], &longest(), 1));
     for text in texts {
-        engine.cancel(text);
+        client.cancel(text);
     }
     for text in texts {
         client.answer(text);

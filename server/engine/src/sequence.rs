@@ -4,22 +4,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{
-    AnswerTimings, AskJob, Asker, ErrorCode, Event, EventSink, Failure, FinishReason, PictureKey,
-    Usage,
+    AnswerTimings, Asker, ConversationId, ErrorCode, Event, Failure, FinishReason, PictureKey,
+    RequestId, Usage,
 };
 
+use super::command::Question;
 use super::prefix::{Cached, Namespace};
 use super::reading::Read;
+use super::reports::Ticket;
 use model::glm4v::Entry;
 use model::text::Answer;
 
 /// A question and what has been generated for it. While it waits it holds no slot and no page.
 pub struct Sequence {
     pub asker: Asker,
-    pub conversation: u64,
-    pub request: u64,
+    pub conversation: ConversationId,
+    pub request: RequestId,
+    pub attempt: u32,
     pub picture: Option<PictureKey>,
-    pub events: Arc<dyn EventSink>,
+    /// Its place in the order of arrival.
+    pub order: u64,
     pub deadline: Instant,
     /// The prompt's cache entries, once it is read, then the answer's.
     pub entries: Vec<Entry>,
@@ -27,14 +31,17 @@ pub struct Sequence {
     image_entries: usize,
     /// Once its text is read.
     answer: Option<Answer>,
+    /// How many [`Event::Tokens`] it may still tell.
+    credit: u32,
     /// It ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a step.
     pub suspect: bool,
     /// The queue position last told.
-    pub told: Option<Option<usize>>,
+    told: Option<Option<u64>>,
     /// `Usage::cached_tokens`, from the first time that it ran.
     cached_tokens: Option<usize>,
     times: Times,
-    /// See [`AskJob::open`].
+    ticket: Ticket,
+    /// See [`Question::open`].
     _open: Arc<()>,
 }
 
@@ -49,38 +56,50 @@ struct Times {
 
 impl Sequence {
     /// A question whose text is still being read.
-    pub fn new(job: AskJob) -> Self {
+    pub fn new(question: Question, order: u64) -> Self {
+        let Question {
+            ask,
+            ticket,
+            received,
+            deadline,
+            open,
+        } = question;
         Sequence {
-            asker: job.asker,
-            conversation: job.conversation,
-            request: job.request,
-            picture: job.picture,
-            suspect: false,
-            events: job.events,
-            deadline: job.deadline,
+            asker: ask.asker,
+            conversation: ask.conversation,
+            request: ask.request,
+            attempt: ask.attempt,
+            picture: ask.pictures.first().map(|shown| shown.key),
+            order,
+            deadline,
             entries: Vec::new(),
             prompt_entries: 0,
             image_entries: 0,
             answer: None,
+            credit: ask.credit,
+            suspect: false,
             told: None,
             cached_tokens: None,
-            _open: job.open,
             times: Times {
-                received: job.received,
+                received,
                 picture: None,
                 started: None,
                 first_token: None,
                 first_text: None,
             },
+            ticket,
+            _open: open,
         }
     }
 
-    /// Its text was read.
-    pub fn read(&mut self, read: Read) {
+    /// Its text was read; why nothing is left to do, if so.
+    pub fn read(&mut self, read: Read) -> Option<FinishReason> {
         self.prompt_entries = read.prompt.entries.len();
         self.image_entries = read.prompt.image_entries;
         self.entries = read.prompt.entries;
+        self.entries.extend(read.so_far);
         self.answer = Some(read.answer);
+        read.end
     }
 
     pub fn is_read(&self) -> bool {
@@ -92,6 +111,16 @@ impl Sequence {
             session: self.asker.session,
             picture: self.picture,
         }
+    }
+
+    /// Whoever asked can take no more for now.
+    pub fn is_paused(&self) -> bool {
+        self.credit == 0
+    }
+
+    /// So much more can be taken.
+    pub fn grant(&mut self, events: u32) {
+        self.credit = self.credit.saturating_add(events);
     }
 
     pub fn has_started(&self) -> bool {
@@ -118,14 +147,15 @@ impl Sequence {
         if self.times.started.is_none() {
             self.times.started = Some(Instant::now());
             self.cached_tokens = Some(cached);
-            self.events.event(Event::Started {
+            self.ticket.tell(Event::Started {
                 request: self.request,
+                attempt: self.attempt,
             });
         }
     }
 
     /// Tells the position in the queue where it is news: `None` while it waits for its picture.
-    pub fn tell_position(&mut self, position: Option<usize>) {
+    pub fn tell_position(&mut self, position: Option<u64>) {
         let news = match (self.told, position) {
             (None, _) => true,
             (Some(None), Some(_)) => true,
@@ -134,8 +164,9 @@ impl Sequence {
         };
         if news && !self.has_started() {
             self.told = Some(position);
-            self.events.event(Event::Queued {
+            self.ticket.tell(Event::Queued {
                 request: self.request,
+                attempt: self.attempt,
                 position,
             });
         }
@@ -149,29 +180,44 @@ impl Sequence {
         };
         let step = answer.next(logits).map_err(|e| fault(e.to_string()))?;
         self.times.first_token.get_or_insert_with(Instant::now);
-        if !step.is_eos {
-            self.entries.push(step.id);
-        }
-        self.send(step.text);
+        let ids = match step.is_eos {
+            true => Vec::new(),
+            false => vec![step.id],
+        };
+        self.go_on(ids, step.text);
         Ok(step.end)
     }
 
-    fn send(&mut self, text: String) {
+    /// Tells more of the answer, if it is more.
+    fn go_on(&mut self, ids: Vec<u32>, text: String) {
+        if ids.is_empty() && text.is_empty() {
+            return;
+        }
         if !text.is_empty() {
             self.times.first_text.get_or_insert_with(Instant::now);
-            self.events.event(Event::Token {
-                request: self.request,
-                text,
-            });
         }
+        let first = self.answered().len() as u64;
+        self.entries.extend_from_slice(&ids);
+        self.credit = self.credit.saturating_sub(1);
+        self.ticket.tell(Event::Tokens {
+            request: self.request,
+            attempt: self.attempt,
+            first,
+            ids,
+            text,
+        });
     }
 
-    /// Ends the answer: sends what was held back, then `Done`.
+    /// The answer's ids so far.
+    fn answered(&self) -> &[Entry] {
+        &self.entries[self.prompt_entries..]
+    }
+
+    /// Ends the answer: tells what was held back, then `Done`.
     pub fn finish(mut self, reason: FinishReason) {
         let rest = self.answer.as_mut().map(Answer::finish);
-        self.send(rest.unwrap_or_default());
+        self.go_on(Vec::new(), rest.unwrap_or_default());
         let tokens = self.answer.as_ref().map_or(0, Answer::tokens);
-        let answer_ids = self.entries[self.prompt_entries..].to_vec();
         let usage = Usage {
             prompt_tokens: self.prompt_entries as u64,
             image_tokens: self.image_entries as u64,
@@ -181,20 +227,22 @@ impl Sequence {
         let timings = self
             .times
             .summary(Instant::now(), self.picture.is_some(), tokens);
-        self.events.event(Event::Done {
+        self.ticket.end(Event::Done {
             request: self.request,
+            attempt: self.attempt,
             finish_reason: reason,
             usage,
             timings,
-            answer_ids,
         });
     }
 
-    pub fn fail(self, error: Failure) {
-        self.events.event(Event::Failed {
-            request: self.request,
-            error,
-        });
+    pub fn fail(self, failure: Failure) {
+        self.ticket.fail(failure);
+    }
+
+    /// A later attempt takes its place.
+    pub fn replaced(self) {
+        self.ticket.replaced();
     }
 }
 

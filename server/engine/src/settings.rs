@@ -16,8 +16,8 @@ pub struct Settings {
     /// Keep what was computed of a conversation for its next question.
     pub prefix_cache: bool,
     pub warmup: bool,
-    /// As the checkpoint holds the weights where nothing is asked for.
-    pub quantize: Option<Quantize>,
+    /// How the weights are kept.
+    pub quantize: Quantize,
 }
 
 impl Default for Settings {
@@ -29,7 +29,7 @@ impl Default for Settings {
             eager_encode: true,
             prefix_cache: true,
             warmup: true,
-            quantize: None,
+            quantize: Quantize::None,
         }
     }
 }

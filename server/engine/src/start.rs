@@ -44,7 +44,7 @@ pub fn work(
         s.state = State::Ready;
         s.progress = None;
     });
-    if let Err(lost) = worker.run(inbox) {
+    if let Err(lost) = worker.run(inbox, status) {
         tracing::error!(error = %lost, "the device is lost");
         // First, so that nothing new comes while the rest is refused.
         status.send_modify(|s| {
@@ -52,7 +52,7 @@ pub fn work(
             s.error = Some(lost);
             s.lost = true;
         });
-        worker.refuse_all(inbox);
+        worker.refuse_all();
     }
 }
 
@@ -77,12 +77,14 @@ fn prepare(
         max_positions: config.seq_length as u32,
         device: target.device_name(),
         dtype: target.dtype_name(),
-        quantization: checkpoint.quantize(settings.quantize)?.to_string(),
+        quantization: settings.quantize.to_string(),
     };
     status.send_modify(|s| {
         s.model = described;
         s.sampling = checkpoint.sampling.clone();
     });
+    let fingerprint = checkpoint.fingerprint(&target, settings.quantize);
+    status.health(|health| health.model = fingerprint);
     let since = Instant::now();
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
         observer.loading(done, total);
@@ -135,6 +137,7 @@ fn prepare(
         &checkpoint.tokenizer,
         settings,
         load,
+        status.reports().clone(),
         pages,
         observer,
     )

@@ -1,14 +1,18 @@
 //! The engine with a real worker, on a tiny model with random weights: no socket, no card.
 
+use std::collections::HashMap;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use api::{
-    Asker, ErrorCode, Event, EventSink, FinishReason, Pixels, SamplingParams, State, Turn, Usage,
+    Asker, Command, ConversationId, ErrorCode, Event, FinishReason, Freed, Health, Picture,
+    PictureKey, Pixels, Presence, RequestId, SamplingParams, Shown, State, Turn, Usage, encoding,
 };
+use parking_lot::Mutex;
 
 use super::*;
 use glimpse_image as image;
@@ -16,12 +20,12 @@ use model::device::{Choice, Dtype};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
-pub(super) fn start(settings: Settings) -> Engine {
+pub(super) fn start(settings: Settings) -> Served {
     start_with(settings, || {})
 }
 
 /// The same; `prepare` is called on the worker's thread.
-pub(super) fn start_with(settings: Settings, prepare: impl FnOnce() + Send + 'static) -> Engine {
+pub(super) fn start_with(settings: Settings, prepare: impl FnOnce() + Send + 'static) -> Served {
     start_several(settings, vec![prepare])
 }
 
@@ -29,20 +33,72 @@ pub(super) fn start_with(settings: Settings, prepare: impl FnOnce() + Send + 'st
 pub(super) fn start_several(
     settings: Settings,
     prepares: Vec<impl FnOnce() + Send + 'static>,
-) -> Engine {
+) -> Served {
     let opens = prepares.into_iter().map(|prepare| {
         move || {
             prepare();
             tiny()
         }
     });
-    let engine = Engine::start(settings, opens.collect(), |_| Box::new(())).unwrap();
+    let served = Served::new(|reports| {
+        Engine::start(settings, opens.collect(), reports, |_| Box::new(())).unwrap()
+    });
     let since = Instant::now();
-    while engine.status().borrow().state != State::Ready {
-        assert!(since.elapsed() < PATIENCE && engine.status().borrow().error.is_none());
+    while served.status().borrow().state != State::Ready {
+        assert!(since.elapsed() < PATIENCE && served.status().borrow().error.is_none());
         std::thread::sleep(Duration::from_millis(1));
     }
-    engine
+    served
+}
+
+/// An engine, and whoever hears what it tells. All that passes between them is bytes on the way.
+#[derive(Clone)]
+pub(super) struct Served {
+    engine: Engine,
+    sessions: Arc<Mutex<HashMap<SessionId, Sender<Event>>>>,
+    health: Arc<Mutex<Vec<Health>>>,
+}
+
+impl Deref for Served {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// As it is after a network.
+fn carried<T: serde::Serialize + serde::de::DeserializeOwned>(message: &T) -> T {
+    encoding::decode(&encoding::encode(message).unwrap()).unwrap()
+}
+
+impl Served {
+    pub fn new(engine: impl FnOnce(Sender<Report>) -> Engine) -> Self {
+        let (reports, inbox) = channel();
+        let served = Served {
+            engine: engine(reports),
+            sessions: Arc::default(),
+            health: Arc::default(),
+        };
+        let (sessions, health) = (served.sessions.clone(), served.health.clone());
+        std::thread::spawn(move || {
+            for report in inbox {
+                match carried(&report) {
+                    Report::Session { session, event } => {
+                        if let Some(session) = sessions.lock().get(&session) {
+                            let _ = session.send(event);
+                        }
+                    }
+                    Report::Health(now) => health.lock().push(now),
+                }
+            }
+        });
+        served
+    }
+
+    pub fn send(&self, command: Command) {
+        self.engine.command(carried(&command));
+    }
 }
 
 /// A tiny model, on the CPU.
@@ -58,40 +114,13 @@ pub(super) fn tiny() -> Result<(Arc<Checkpoint>, Target), LoadError> {
 /// A session: it hears its events through a channel.
 pub(super) struct Client {
     pub client: u128,
-    pub session: u64,
-    engine: Engine,
-    pub sink: Arc<Sink>,
+    pub session: SessionId,
+    /// Its one conversation.
+    pub conversation: ConversationId,
+    engine: Served,
     events: Receiver<Event>,
-}
-
-/// Whether an event is of a kind.
-type Kind = fn(&Event) -> bool;
-
-pub(super) struct Sink {
-    events: Mutex<Sender<Event>>,
-    stalled: AtomicBool,
-    away: AtomicBool,
-    /// The next event of this kind panics.
-    pub panics: Mutex<Option<Kind>>,
-}
-
-impl EventSink for Sink {
-    fn event(&self, event: Event) {
-        let struck = {
-            let mut panics = self.panics.lock().unwrap();
-            panics.is_some_and(|kind| kind(&event)) && panics.take().is_some()
-        };
-        assert!(!struck, "a fault, for the test");
-        let _ = self.events.lock().unwrap().send(event);
-    }
-
-    fn stalled(&self) -> bool {
-        self.stalled.load(Ordering::Relaxed)
-    }
-
-    fn away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
-    }
+    /// What each of its questions may tell at first.
+    pub credit: u32,
 }
 
 /// What came of a question.
@@ -99,30 +128,44 @@ impl EventSink for Sink {
 pub(super) struct Answer {
     pub text: String,
     pub ids: Vec<u32>,
+    /// Tokens before the first that was told.
+    pub first: Option<u64>,
     pub usage: Usage,
     timings: api::AnswerTimings,
-    positions: Vec<Option<usize>>,
+    positions: Vec<Option<u64>>,
     pub finish: Option<FinishReason>,
     pub error: Option<Failure>,
 }
 
 impl Client {
-    pub fn new(engine: &Engine) -> Self {
+    pub fn new(engine: &Served) -> Self {
         let (sender, events) = channel();
-        let sink = Sink {
-            events: Mutex::new(sender),
-            stalled: false.into(),
-            away: false.into(),
-            panics: Mutex::new(None),
-        };
-        let session = engine.next_id();
+        let session = SessionId::random();
+        engine.sessions.lock().insert(session, sender);
         Client {
-            client: session.into(),
+            client: rand::random(),
             session,
+            conversation: ConversationId::random(),
             engine: engine.clone(),
-            sink: Arc::new(sink),
             events,
+            credit: u32::MAX,
         }
+    }
+
+    /// From now on it hears what another session is told, too.
+    pub fn hears(&self, other: &Client) {
+        let mut sessions = self.engine.sessions.lock();
+        let own = sessions[&self.session].clone();
+        sessions.insert(other.session, own);
+    }
+
+    /// Goes on as another session of the same client's, heard in the same place.
+    fn as_another_session(&mut self) {
+        let session = SessionId::random();
+        let mut sessions = self.engine.sessions.lock();
+        let own = sessions[&self.session].clone();
+        sessions.insert(session, own);
+        self.session = session;
     }
 
     fn asker(&self) -> Asker {
@@ -132,23 +175,26 @@ impl Client {
         }
     }
 
+    pub fn key(&self, shade: u8) -> PictureKey {
+        PictureKey {
+            session: Some(self.session),
+            sha256: [shade; 32],
+        }
+    }
+
     /// A picture of one shade.
     pub fn show(&self, shade: u8) -> PictureKey {
-        let key = PictureKey {
-            scope: self.session,
-            sha256: [shade; 32],
-        };
+        let key = self.key(shade);
         self.show_as(key, shade);
         key
     }
 
     pub fn show_as(&self, key: PictureKey, shade: u8) {
-        self.engine.picture(PictureJob {
+        self.engine.send(Command::Picture(Picture {
             asker: self.asker(),
             key,
             pixels: picture(shade),
-            events: self.sink.clone(),
-        });
+        }));
     }
 
     pub fn encoded(&self) -> bool {
@@ -171,89 +217,174 @@ impl Client {
         history: &[Turn],
         question: &str,
         tokens: u64,
-    ) -> u64 {
-        self.ask_until(picture, history, question, tokens, PATIENCE)
-            .unwrap()
+    ) -> RequestId {
+        let request = RequestId::random();
+        self.engine.send(Command::Ask(Box::new(Ask {
+            pictures: picture.into_iter().map(shown).collect(),
+            history: history.to_vec(),
+            ..self.question(request, question, tokens)
+        })));
+        request
     }
 
-    pub fn ask_until(
-        &self,
-        picture: Option<PictureKey>,
-        history: &[Turn],
-        question: &str,
-        tokens: u64,
-        deadline: Duration,
-    ) -> Result<u64, Failure> {
-        let request = self.engine.next_id();
-        self.engine.ask(AskJob {
+    /// What is asked without a picture or a history.
+    pub fn question(&self, request: RequestId, question: &str, tokens: u64) -> Ask {
+        Ask {
             asker: self.asker(),
-            conversation: self.session,
+            conversation: self.conversation,
             request,
-            picture,
-            history: history.to_vec(),
+            attempt: 0,
+            pictures: Vec::new(),
+            history: Vec::new(),
             question: question.into(),
             sampling: SamplingParams {
                 max_new_tokens: tokens,
                 ..greedy()
             },
-            received: Instant::now(),
-            deadline: Instant::now() + deadline,
-            events: self.sink.clone(),
-            open: Arc::new(()),
-        })?;
-        Ok(request)
+            so_far: Vec::new(),
+            credit: self.credit,
+            waited_ms: 0.0,
+            left_ms: PATIENCE.as_secs_f64() * 1e3,
+        }
+    }
+
+    pub fn grant(&self, request: RequestId, events: u32) {
+        let session = self.session;
+        self.engine.send(Command::Credit {
+            session,
+            request,
+            events,
+        });
+    }
+
+    pub fn cancel(&self, request: RequestId) {
+        let session = self.session;
+        self.engine.send(Command::Cancel { session, request });
+    }
+
+    pub fn end(&self) {
+        let session = self.session;
+        self.engine.send(Command::EndSession { session });
+    }
+
+    pub fn is(&self, presence: Presence) {
+        let session = self.session;
+        self.engine.send(Command::Presence { session, presence });
+    }
+
+    /// Waits until that is freed.
+    pub fn forget(&self, picture: PictureKey) {
+        let session = self.session;
+        self.engine.send(Command::Forget { session, picture });
+        self.freed(Freed::Picture(picture));
+    }
+
+    /// Waits until its conversation is freed; what it hears meanwhile.
+    pub fn forget_conversation(&self) -> Vec<Event> {
+        let (session, conversation) = (self.session, self.conversation);
+        self.engine.send(Command::ForgetConversation {
+            session,
+            conversation,
+        });
+        self.freed(Freed::Conversation(conversation))
+    }
+
+    pub fn freed(&self, what: Freed) -> Vec<Event> {
+        let mut before = Vec::new();
+        loop {
+            match self.next() {
+                Event::Freed(freed) if freed == what => return before,
+                event => before.push(event),
+            }
+        }
     }
 
     /// Waits for the end of `request`; events of others are passed over.
-    pub fn answer(&self, request: u64) -> Answer {
+    pub fn answer(&self, request: RequestId) -> Answer {
         let mut answer = Answer::default();
         loop {
-            match self.next() {
-                Event::Token { request: r, text } if r == request => answer.text += &text,
-                Event::Queued {
-                    request: r,
-                    position,
-                } if r == request => answer.positions.push(position),
-                Event::Done {
-                    request: r,
-                    finish_reason,
-                    usage,
-                    timings,
-                    answer_ids,
-                } if r == request => {
-                    answer.finish = Some(finish_reason);
-                    answer.usage = usage;
-                    answer.timings = timings;
-                    answer.ids = answer_ids;
-                    return answer;
-                }
-                Event::Failed { request: r, error } if r == request => {
-                    answer.error = Some(error);
-                    return answer;
-                }
-                _ => {}
+            if answer.take(self.next(), request) {
+                return answer;
             }
         }
+    }
+
+    /// Why the question is refused.
+    pub fn refused(&self, request: RequestId) -> Failure {
+        self.answer(request).error.expect("it was answered")
+    }
+}
+
+impl Answer {
+    /// What is told of `request`; whether that is its end.
+    pub fn take(&mut self, event: Event, request: RequestId) -> bool {
+        match event {
+            Event::Tokens {
+                request: r,
+                first,
+                ids,
+                text,
+                ..
+            } if r == request => {
+                self.first.get_or_insert(first);
+                assert_eq!(first, self.first.unwrap_or(0) + self.ids.len() as u64);
+                self.ids.extend(ids);
+                self.text += &text;
+            }
+            Event::Queued {
+                request: r,
+                position,
+                ..
+            } if r == request => self.positions.push(position),
+            Event::Done {
+                request: r,
+                finish_reason,
+                usage,
+                timings,
+                ..
+            } if r == request => {
+                self.finish = Some(finish_reason);
+                self.usage = usage;
+                self.timings = timings;
+                return true;
+            }
+            Event::Failed {
+                request: r,
+                failure,
+                ..
+            } if r == request => {
+                self.error = Some(failure);
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+pub(super) fn shown(key: PictureKey) -> Shown {
+    Shown {
+        key,
+        shape: (224, 224),
+        turn: 0,
     }
 }
 
 fn greedy() -> SamplingParams {
     api::Defaults::default()
-        .with(&api::Sampling::default(), 1 << 20)
+        .with(&api::Sampling::default(), 1 << 20, 0)
         .unwrap()
 }
 
-fn picture(shade: u8) -> Arc<Pixels> {
+fn picture(shade: u8) -> Pixels {
     // A 1×1 BMP of 24 bits.
     let mut bmp =
         b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0".to_vec();
     bmp.resize(54, 0);
     bmp.extend([shade, shade / 2, 255 - shade, 0]);
-    Arc::new(
-        image::load(&bmp, 224, &image::Options::default())
-            .unwrap()
-            .pixels,
-    )
+    image::load(&bmp, 224, &image::Options::default())
+        .unwrap()
+        .pixels
 }
 
 /// The same questions one at a time, two at a time, sliced and reused give the same answers.
@@ -287,7 +418,7 @@ fn answers_do_not_depend_on_company() {
     );
     let engine = start(Settings::default());
     let clients: Vec<Client> = questions.iter().map(|_| Client::new(&engine)).collect();
-    let asked: Vec<u64> = clients
+    let asked: Vec<RequestId> = clients
         .iter()
         .zip(questions)
         .map(|(client, question)| client.ask(Some(client.show(10)), &[], question, 40))
@@ -366,13 +497,7 @@ fn a_picture_is_looked_at_once_and_forgotten_on_demand() {
     assert!(!client.encoded());
     client.show(3);
     assert!(client.encoded());
-    let (done, freed) = channel();
-    engine.forget(
-        client.session,
-        key,
-        Box::new(move || done.send(()).unwrap()),
-    );
-    freed.recv_timeout(PATIENCE).unwrap();
+    client.forget(key);
     let answer = client.answer(client.ask(Some(key), &[], "what?", 4));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
 }
@@ -383,7 +508,7 @@ fn a_shared_picture_stays_while_anyone_holds_it() {
     let engine = start(Settings::default());
     let (one, other) = (Client::new(&engine), Client::new(&engine));
     let key = PictureKey {
-        scope: 0,
+        session: None,
         sha256: [9; 32],
     };
     one.show_as(key, 9);
@@ -392,14 +517,10 @@ fn a_shared_picture_stays_while_anyone_holds_it() {
     assert!(other.encoded());
     let first = one.answer(one.ask(Some(key), &[], "what?", 4));
     assert_eq!(first.error, None);
-    let (done, freed) = channel();
-    engine.forget(one.session, key, Box::new(move || done.send(()).unwrap()));
-    freed.recv_timeout(PATIENCE).unwrap();
+    one.forget(key);
     let answer = other.answer(other.ask(Some(key), &[], "what?", 4));
     assert_eq!((answer.error, answer.ids), (None, first.ids));
-    let (done, freed) = channel();
-    engine.forget(other.session, key, Box::new(move || done.send(()).unwrap()));
-    freed.recv_timeout(PATIENCE).unwrap();
+    other.forget(key);
     let answer = other.answer(other.ask(Some(key), &[], "what?", 4));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ImageGone);
 }
@@ -423,7 +544,6 @@ fn megabytes_of_history_are_refused_unread() {
     );
 }
 
-/// Each client here has one conversation, which bears its session's number.
 #[test]
 fn a_forgotten_conversation_is_computed_anew() {
     let engine = start(Settings::default());
@@ -433,10 +553,11 @@ fn a_forgotten_conversation_is_computed_anew() {
     let again = client.answer(client.ask(None, &[], "what was it again?", 8));
     assert!(again.usage.cached_tokens > 0);
     let running = client.ask(None, &[], "what was it again?", 480);
-    let (done, freed) = channel();
-    engine.forget_conversation(client.session, Box::new(move || done.send(()).unwrap()));
-    freed.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(client.answer(running).finish, Some(FinishReason::Cancelled));
+    let mut cancelled = Answer::default();
+    for event in client.forget_conversation() {
+        cancelled.take(event, running);
+    }
+    assert_eq!(cancelled.finish, Some(FinishReason::Cancelled));
     let anew = client.answer(client.ask(None, &[], "what was it again?", 8));
     assert_eq!((anew.usage.cached_tokens, anew.ids), (0, first.ids));
 }
@@ -467,10 +588,12 @@ fn a_question_ends_where_it_must() {
     let answer = client.answer(client.ask(None, &[turn], "more", 10));
     assert_eq!(answer.error.unwrap().code, ErrorCode::ContextFull);
 
-    let request = client
-        .ask_until(None, &[], "late", 400, Duration::ZERO)
-        .unwrap();
-    assert_eq!(client.answer(request).finish, Some(FinishReason::Timeout));
+    let late = RequestId::random();
+    engine.send(Command::Ask(Box::new(Ask {
+        left_ms: 0.0,
+        ..client.question(late, "late", 400)
+    })));
+    assert_eq!(client.answer(late).finish, Some(FinishReason::Timeout));
     assert_eq!(engine.open_requests(), 0);
 }
 
@@ -483,9 +606,9 @@ fn cancelling_ends_waiting_and_running_questions() {
     let client = Client::new(&engine);
     let running = client.ask(None, &[], "run", 480);
     let waiting = client.ask(None, &[], "wait", 480);
-    while !matches!(client.next(), Event::Token { .. }) {}
-    engine.cancel(waiting);
-    engine.cancel(running);
+    while !matches!(client.next(), Event::Tokens { .. }) {}
+    client.cancel(waiting);
+    client.cancel(running);
     let mut ended = 0;
     while ended < 2 {
         match client.next() {
@@ -493,13 +616,15 @@ fn cancelling_ends_waiting_and_running_questions() {
                 assert_eq!(finish_reason, FinishReason::Cancelled);
                 ended += 1;
             }
-            Event::Started { request } => assert_ne!(request, waiting),
+            Event::Started { request, .. } => assert_ne!(request, waiting),
             _ => {}
         }
     }
     let gone = Client::new(&engine);
     gone.ask(None, &[], "run", 480);
-    engine.end_session(gone.session);
+    gone.end();
+    // The last that is told of it.
+    gone.freed(Freed::Session);
     let next = client.answer(client.ask(None, &[], "next", 3));
     assert_eq!(next.finish, Some(FinishReason::Length));
     assert_eq!(engine.open_requests(), 0);
@@ -515,28 +640,28 @@ fn whoever_has_nothing_in_line_finds_a_place() {
     });
     let (mut greedy, small) = (Client::new(&engine), Client::new(&engine));
     // None of its answers ends meanwhile.
-    greedy.sink.stalled.store(true, Ordering::Relaxed);
+    greedy.credit = 0;
     let mut asked = vec![
         greedy.ask(None, &[], "more", 5),
         greedy.ask(None, &[], "more", 5),
         greedy.ask(None, &[], "more", 5),
     ];
-    let refused = greedy.ask_until(None, &[], "more", 5, PATIENCE);
-    assert_eq!(refused.unwrap_err().code, ErrorCode::Busy);
+    let refused = greedy.refused(greedy.ask(None, &[], "more", 5));
+    assert_eq!(refused.code, ErrorCode::Busy);
     // Another session makes it no other client, but among its own it has a share.
-    greedy.session = engine.next_id();
+    greedy.as_another_session();
     asked.push(greedy.ask(None, &[], "more", 5));
     let gave_way = greedy.answer(asked.remove(2)).error.unwrap();
     assert_eq!(gave_way.code, ErrorCode::Busy);
-    let refused = greedy.ask_until(None, &[], "more", 5, PATIENCE);
-    assert_eq!(refused.unwrap_err().code, ErrorCode::Busy);
+    let refused = greedy.refused(greedy.ask(None, &[], "more", 5));
+    assert_eq!(refused.code, ErrorCode::Busy);
     let answer = small.answer(small.ask(None, &[], "one", 5));
     assert_eq!(answer.finish, Some(FinishReason::Length));
     let gave_way = greedy.answer(asked.remove(1)).error.unwrap();
     assert_eq!(gave_way.code, ErrorCode::Busy);
     assert!(gave_way.retry_after_ms.unwrap() > 0.0);
-    greedy.sink.stalled.store(false, Ordering::Relaxed);
     for request in asked {
+        greedy.grant(request, 100);
         assert!(greedy.answer(request).finish.is_some());
     }
     assert_eq!(engine.open_requests(), 0);
@@ -560,17 +685,9 @@ fn pictures_are_looked_at_by_turns() {
     for shade in 0..8 {
         many.show(shade);
     }
-    // Told to the same client, so that the order is seen.
-    let key = PictureKey {
-        scope: other.session,
-        sha256: [100; 32],
-    };
-    engine.picture(PictureJob {
-        asker: other.asker(),
-        key,
-        pixels: picture(100),
-        events: many.sink.clone(),
-    });
+    // Heard in the same place, so that the order is seen.
+    many.hears(&other);
+    let key = other.show(100);
     go.send(()).unwrap();
     let order: Vec<PictureKey> = (0..9)
         .map(|_| {
@@ -612,11 +729,11 @@ fn a_picture_that_nobody_asks_about_any_more_is_not_looked_at() {
     let client = Client::new(&engine);
     let first = client.ask(None, &[], "first", 3);
     while !matches!(client.next(), Event::Started { .. }) {}
-    let asked: Vec<u64> = (0..4)
+    let asked: Vec<RequestId> = (0..4)
         .map(|shade| client.ask(Some(client.show(shade)), &[], "what?", 3))
         .collect();
     for request in &asked {
-        engine.cancel(*request);
+        client.cancel(*request);
     }
     go.send(()).unwrap();
     for request in asked {
@@ -634,19 +751,31 @@ fn a_full_queue_refuses_at_once_and_says_how_long_to_wait() {
         queue: 2,
         ..Settings::default()
     });
-    let client = Client::new(&engine);
+    let mut client = Client::new(&engine);
     // None ends before the queue is seen to be full.
-    client.sink.stalled.store(true, Ordering::Relaxed);
-    let asked: Vec<u64> = (0..3).map(|_| client.ask(None, &[], "q", 200)).collect();
-    let refused = client
-        .ask_until(None, &[], "one too many", 5, PATIENCE)
-        .unwrap_err();
+    client.credit = 0;
+    let asked: Vec<RequestId> = (0..3).map(|_| client.ask(None, &[], "q", 200)).collect();
+    let refused = client.ask(None, &[], "one too many", 5);
+    // What is told of the others before is for later.
+    let mut last = Answer::default();
+    let mut told = Answer::default();
+    while !told.take(
+        {
+            let event = client.next();
+            last.take(event.clone(), asked[2]);
+            event
+        },
+        refused,
+    ) {}
+    let refused = told.error.unwrap();
     assert_eq!(refused.code, ErrorCode::Busy);
     assert!(refused.retry_after_ms.unwrap() > 0.0);
-    client.sink.stalled.store(false, Ordering::Relaxed);
-    let last = client.answer(asked[2]);
+    for request in &asked {
+        client.grant(*request, 1000);
+    }
+    while !last.take(client.next(), asked[2]) {}
     // Positions only fall, down to the next in line.
-    let told: Vec<usize> = last.positions.into_iter().flatten().collect();
+    let told: Vec<u64> = last.positions.into_iter().flatten().collect();
     assert!(told.windows(2).all(|w| w[0] > w[1]), "{told:?}");
     assert_eq!(told.last(), Some(&0));
     client.ask(None, &[], "now there is room", 5);
@@ -662,18 +791,211 @@ fn an_unread_answer_pauses_and_goes_on_where_it_was() {
         let client = Client::new(&engine);
         client.answer(client.ask(None, &[], "long", 300))
     };
-    let (slow, other) = (Client::new(&engine), Client::new(&engine));
+    let (mut slow, other) = (Client::new(&engine), Client::new(&engine));
+    slow.credit = 3;
     let request = slow.ask(None, &[], "long", 300);
-    while !matches!(slow.next(), Event::Token { .. }) {}
-    slow.sink.stalled.store(true, Ordering::Relaxed);
+    let mut answer = Answer::default();
+    while answer.ids.len() < 3 {
+        assert!(!answer.take(slow.next(), request));
+    }
     // Its slot is free for others meanwhile.
     assert_eq!(
         other.answer(other.ask(None, &[], "short", 5)).finish,
         Some(FinishReason::Length)
     );
-    slow.sink.stalled.store(false, Ordering::Relaxed);
-    let answer = slow.answer(request);
+    // Not one more was told.
+    assert!(slow.events.try_recv().is_err());
+    for granted in [1, 10] {
+        slow.grant(request, granted);
+        let before = answer.ids.len();
+        while answer.ids.len() < before + granted as usize {
+            assert!(!answer.take(slow.next(), request));
+        }
+    }
+    slow.grant(request, 1000);
+    while !answer.take(slow.next(), request) {}
     assert_eq!(answer.ids, expected.ids);
+}
+
+/// A session without a connection has its slot for as long as nobody else wants it.
+#[test]
+fn who_is_away_gives_way() {
+    let engine = start(Settings {
+        max_batch: 1,
+        ..Settings::default()
+    });
+    let (away, here) = (Client::new(&engine), Client::new(&engine));
+    // Heard in one place, so that the order is seen.
+    here.hears(&away);
+    away.is(Presence::Away);
+    let first = away.ask(None, &[], "long", 400);
+    while !matches!(here.next(), Event::Tokens { .. }) {}
+    let (queued, short) = (away.ask(None, &[], "x", 5), here.ask(None, &[], "short", 5));
+    let mut ends = Vec::new();
+    while ends.len() < 3 {
+        if let Event::Done { request, .. } = here.next() {
+            ends.push(request);
+        }
+    }
+    assert_eq!(ends[0], short);
+    assert!(ends.contains(&first) && ends.contains(&queued));
+    // Back, it has its turn as everybody has.
+    away.is(Presence::Here);
+    let back = away.ask(None, &[], "short", 5);
+    let other = here.ask(None, &[], "short", 400);
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        if let Event::Done { request, .. } = here.next() {
+            ends.push(request);
+        }
+    }
+    assert_eq!(ends, [back, other]);
+}
+
+/// Wherever an answer was cut, another attempt goes on behind it, exactly as it would have gone on.
+#[test]
+fn an_answer_goes_on_from_any_cut() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let key = client.show(50);
+    let sampled = |request, so_far: Vec<u32>, attempt| {
+        let ask = client.question(request, "what is it?", 24);
+        engine.send(Command::Ask(Box::new(Ask {
+            pictures: vec![shown(key)],
+            attempt,
+            sampling: SamplingParams {
+                temperature: 1.5,
+                repetition_penalty: 1.2,
+                seed: 99,
+                ..ask.sampling.clone()
+            },
+            so_far,
+            ..ask
+        })));
+    };
+    let whole = RequestId::random();
+    sampled(whole, vec![], 0);
+    let whole = client.answer(whole);
+    for cut in 0..=whole.ids.len() {
+        let request = RequestId::random();
+        sampled(request, whole.ids[..cut].to_vec(), 1);
+        let rest = client.answer(request);
+        assert_eq!(rest.error, None);
+        assert_eq!(rest.ids, whole.ids[cut..], "cut at {cut}");
+        assert_eq!(rest.first.unwrap_or(cut as u64), cut as u64);
+        assert!(whole.text.ends_with(&rest.text), "cut at {cut}");
+        assert_eq!(rest.finish, whole.finish);
+        let tokens = |answer: &Answer| answer.usage.completion_tokens;
+        assert_eq!(tokens(&rest), tokens(&whole));
+    }
+    assert_eq!(engine.open_requests(), 0);
+}
+
+/// Messages may come twice.
+#[test]
+fn a_question_that_comes_again_changes_nothing() {
+    let engine = start(Settings {
+        max_batch: 1,
+        queue: 0,
+        ..Settings::default()
+    });
+    let mut client = Client::new(&engine);
+    client.credit = 2;
+    let request = RequestId::random();
+    let ask = |attempt| {
+        engine.send(Command::Ask(Box::new(Ask {
+            attempt,
+            ..client.question(request, "what?", 8)
+        })));
+    };
+    ask(1);
+    let mut before = Answer::default();
+    while before.ids.len() < 2 {
+        assert!(!before.take(client.next(), request));
+    }
+    // The queue is full, with this one.
+    ask(1);
+    ask(0);
+    assert_eq!(engine.open_requests(), 1);
+    // A later attempt begins anew, and takes the place of the one that paused.
+    ask(2);
+    client.grant(request, 100);
+    let mut ends = 0;
+    let answer = loop {
+        let mut answer = Answer::default();
+        let event = client.next();
+        if let Event::Started { attempt, .. } = event {
+            assert_eq!(attempt, 2);
+            while !answer.take(client.next(), request) {}
+            ends += 1;
+            break answer;
+        }
+    };
+    assert_eq!((ends, answer.finish), (1, Some(FinishReason::Length)));
+    assert_eq!(answer.ids[..2], before.ids);
+    assert_eq!(engine.open_requests(), 0);
+    client.forget(client.key(1));
+    assert!(client.events.try_recv().is_err(), "nothing more is told");
+}
+
+#[test]
+fn more_pictures_than_the_model_takes_are_refused() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    let pictures = [1, 2].map(|shade| shown(client.show(shade)));
+    let request = RequestId::random();
+    engine.send(Command::Ask(Box::new(Ask {
+        pictures: pictures.into(),
+        ..client.question(request, "which?", 5)
+    })));
+    assert_eq!(client.refused(request).code, ErrorCode::BadMessage);
+    assert_eq!(engine.open_requests(), 0);
+}
+
+/// Whatever a message says about time, it is one.
+#[test]
+fn times_that_make_no_sense_are_survived() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    for time in [f64::NAN, f64::INFINITY, f64::MAX, -1.0] {
+        let request = RequestId::random();
+        engine.send(Command::Ask(Box::new(Ask {
+            waited_ms: time,
+            left_ms: time,
+            ..client.question(request, "hello", 3)
+        })));
+        assert!(client.answer(request).finish.is_some(), "{time}");
+    }
+}
+
+#[test]
+fn health_is_told_each_second() {
+    let engine = start(Settings::default());
+    let client = Client::new(&engine);
+    client.answer(client.ask(None, &[], "hello", 3));
+    let since = Instant::now();
+    let ready = loop {
+        let ready: Vec<Health> = engine.health.lock().clone();
+        let ready: Vec<_> = ready.into_iter().filter(|h| h.turn > 0).collect();
+        if ready.len() > 2 {
+            break ready;
+        }
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let states: Vec<State> = engine.health.lock().iter().map(|h| h.state).collect();
+    let before: Vec<_> = states.iter().take_while(|s| **s != State::Ready).collect();
+    assert_eq!(before.last(), Some(&&State::Warming));
+    let [one, .., other] = &ready[..] else {
+        unreachable!()
+    };
+    assert!(other.turn > one.turn && other.token_ms > 0.0);
+    assert!(other.pages > 0 && other.used_pages > 0 && other.open == 0);
+    // The same weights have the same name.
+    assert!(other.model.len() == 32 && one.model == other.model);
+    let again = start(Settings::default());
+    let model = |served: &Served| served.health.lock().last().unwrap().model.clone();
+    assert_eq!(model(&again), other.model);
 }
 
 #[test]
@@ -701,7 +1023,7 @@ fn nobody_waits_for_a_free_slot() {
     });
     let clients: Vec<Client> = (0..6).map(|_| Client::new(&engine)).collect();
     let idle = least(20, || {
-        let asked: Vec<u64> = clients.iter().map(|c| c.ask(None, &[], "a", 3)).collect();
+        let asked: Vec<RequestId> = clients.iter().map(|c| c.ask(None, &[], "a", 3)).collect();
         let answers = clients.iter().zip(asked).map(|(c, r)| c.answer(r).timings);
         let timings: Vec<_> = answers.collect();
         let running = |t: &api::AnswerTimings| t.prefill_ms + t.decode_ms;

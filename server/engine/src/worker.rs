@@ -5,27 +5,29 @@
 
 mod looking;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use api::{
-    AskJob, Asker, ErrorCode, Event, Failure, FairQueue, FinishReason, Gauges, Observer,
-    PictureKey, Pixels,
+    Asker, ErrorCode, Failure, FairQueue, FinishReason, Gauges, Observer, PictureKey, Pixels,
+    Presence, RequestId, SessionId,
 };
 use candle_core::Tensor;
 
 use looking::{Looking, Picture};
 
-use super::command::Command;
+use super::command::{Command, Question};
 use super::guard::{Fault, catch, guarded, lost, panicked};
 use super::load::Load;
 use super::pace::Pace;
 use super::prefix::{Cached, PrefixCache};
 use super::reading::Read;
+use super::reports::Reports;
 use super::sequence::{Running, Sequence};
 use super::settings::Settings;
+use super::workers::Teller;
 use model::device::{device_memory, tell_memory};
 use model::glm4v::{IMAGE, Model, positions};
 use model::kernels::{Arena, Span};
@@ -35,10 +37,15 @@ pub struct Worker {
     model: Model,
     settings: Settings,
     load: Arc<Load>,
+    reports: Reports,
     arena: Arena,
     cache: PrefixCache,
     waiting: FairQueue<Sequence>,
     slots: Vec<Running>,
+    /// Questions so far, for their order.
+    arrivals: u64,
+    /// Sessions of which nobody is connected.
+    away: HashSet<SessionId>,
     pictures: HashMap<PictureKey, Picture>,
     /// Pictures to look at, each with who asked for that.
     line: FairQueue<(Asker, PictureKey)>,
@@ -49,8 +56,10 @@ pub struct Worker {
     draining: bool,
     /// Panics since the last turn that came to its end.
     panics: usize,
-    /// When the device was last asked for its memory.
-    memory_told: Option<Instant>,
+    /// Turns of the loop so far.
+    turns: u64,
+    /// When health is told next, and the device asked for its memory.
+    due: Instant,
     gauges: Gauges,
     observer: Box<dyn Observer>,
 }
@@ -61,6 +70,7 @@ impl Worker {
         tokenizer: &Tokenizer,
         settings: Settings,
         load: Arc<Load>,
+        reports: Reports,
         pages: usize,
         observer: Box<dyn Observer>,
     ) -> candle_core::Result<Self> {
@@ -73,6 +83,8 @@ impl Worker {
             pace: Pace::default(),
             waiting: FairQueue::default(),
             slots: Vec::new(),
+            arrivals: 0,
+            away: HashSet::new(),
             pictures: HashMap::new(),
             line: FairQueue::default(),
             looking: None,
@@ -80,9 +92,11 @@ impl Worker {
             model,
             settings,
             load,
+            reports,
             draining: false,
             panics: 0,
-            memory_told: None,
+            turns: 0,
+            due: Instant::now(),
             gauges: Gauges::default(),
             observer,
         })
@@ -92,27 +106,19 @@ impl Worker {
     ///
     /// # Errors
     /// If the device is lost, what it said: nothing more can be computed, and what is open has to be refused.
-    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<(), String> {
-        /// How often paused answers are looked at again when nothing else happens.
-        const PAUSED: Duration = Duration::from_millis(20);
+    pub fn run(&mut self, commands: &Receiver<Command>, status: &Teller) -> Result<(), String> {
         loop {
             let busy = !self.slots.is_empty()
                 || self.looking.is_some()
                 || !self.line.is_empty()
                 || self.waiting.iter().any(|s| self.is_ready(s));
-            let command = if busy {
-                commands.try_recv().ok()
-            } else if self.waiting.is_empty() {
-                match commands.recv() {
-                    Ok(command) => Some(command),
-                    Err(_) => return Ok(()),
-                }
-            } else {
-                match commands.recv_timeout(PAUSED) {
+            let command = match busy {
+                true => commands.try_recv().ok(),
+                false => match commands.recv_timeout(self.rest()) {
                     Ok(command) => Some(command),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                }
+                },
             };
             if let Some(command) = command {
                 self.take(command);
@@ -120,6 +126,7 @@ impl Worker {
                     self.take(command);
                 }
             }
+            self.turns += 1;
             let fault = match catch(|| self.turn()) {
                 Ok(Ok(())) => None,
                 Ok(Err(fault)) => Some(fault),
@@ -132,96 +139,119 @@ impl Worker {
                 Some(Fault::Lost(what)) => return Err(what),
                 Some(Fault::Panic(what)) => self.recover(&what)?,
             }
+            if self.due <= Instant::now() {
+                self.report(status);
+            }
             if self.draining && self.slots.is_empty() && self.waiting.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    /// A command, whose panic ends it alone.
-    fn take(&mut self, command: Command) {
-        let (request, mut asker) = match &command {
-            Command::Ask(job) => {
-                let asker = (job.asker, job.events.clone());
-                (Some(job.request), Some(asker))
-            }
-            Command::Read { request, .. } => (Some(*request), None),
-            _ => (None, None),
-        };
-        let Err(what) = catch(|| self.command(command)) else {
-            return;
-        };
-        tracing::error!(panic = %what, "the worker panicked over a command");
-        for sequence in self.waiting.take_where(|s| Some(s.request) == request) {
-            asker = Some((sequence.asker, sequence.events));
+    /// How long nothing has to be done, as long as no command comes.
+    fn rest(&self) -> Duration {
+        let deadlines = self.waiting.iter().map(|s| s.deadline);
+        let next = deadlines.chain([self.due]).min().unwrap_or(self.due);
+        next.saturating_duration_since(Instant::now())
+    }
+
+    /// Tells how it stands, each second.
+    fn report(&mut self, status: &Teller) {
+        const PAUSE: Duration = Duration::from_secs(1);
+        self.due = Instant::now() + PAUSE;
+        // The driver takes longer to tell than everything else here.
+        if let Some((free, size)) = device_memory(self.model.device()) {
+            self.gauges.memory_used = size - free;
+            self.gauges.memory_size = size;
         }
-        if let (Some(request), Some((asker, events))) = (request, asker) {
-            self.load.leave(asker);
-            let error = panicked();
-            let _ = catch(|| events.event(Event::Failed { request, error }));
+        self.gauge();
+        status.health(|health| {
+            health.open = self.load.open() as u64;
+            health.pages = self.arena.pages() as u64;
+            health.used_pages = self.cache.used_pages() as u64;
+            health.turn = self.turns;
+            health.token_ms = self.pace.token_ms();
+        });
+    }
+
+    /// A command, whose panic ends it alone: what it was about ends with it.
+    fn take(&mut self, command: Command) {
+        if let Err(what) = catch(|| self.command(command)) {
+            tracing::error!(panic = %what, "the worker panicked over a command");
         }
     }
 
-    /// Refuses all that is open, and what still comes: the device is lost.
-    pub fn refuse_all(&mut self, commands: &Receiver<Command>) {
+    /// Refuses all that is open: the device is lost.
+    pub fn refuse_all(&mut self) {
         self.fail_all(&lost());
         self.lose_pictures();
-        while let Ok(command) = commands.try_recv() {
-            match command {
-                Command::Ask(job) => {
-                    self.load.leave(job.asker);
-                    let (request, error) = (job.request, lost());
-                    let _ = catch(|| job.events.event(Event::Failed { request, error }));
-                }
-                Command::Forget { done, .. } | Command::ForgetConversation { done, .. } => done(),
-                _ => {}
-            }
-        }
     }
 
     fn fail_all(&mut self, error: &Failure) {
         for Running { sequence, .. } in std::mem::take(&mut self.slots) {
-            let _ = catch(|| self.fail(sequence, error.clone()));
+            sequence.fail(error.clone());
         }
         self.fail_waiting(error, |_| true);
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Picture(job) => self.picture(job),
-            Command::Ask(job) => self.ask(job),
-            Command::Read { request, read } => self.read(request, read),
+            Command::Picture(picture) => self.picture(picture),
+            Command::Ask(question) => self.ask(*question),
+            Command::Read {
+                request,
+                attempt,
+                read,
+            } => self.read(read, |s| (s.request, s.attempt) == (request, attempt)),
             Command::GiveWay => self.give_way(),
+            Command::Credit { request, events } => {
+                let Worker { waiting, slots, .. } = self;
+                let running = slots.iter_mut().map(|running| &mut running.sequence);
+                let all = waiting.in_order().into_iter().chain(running);
+                for sequence in all.filter(|s| s.request == request) {
+                    sequence.grant(events);
+                }
+            }
+            Command::Presence { session, presence } => {
+                match presence {
+                    Presence::Here => self.away.remove(&session),
+                    Presence::Away => self.away.insert(session),
+                };
+            }
             Command::Cancel { request } => {
                 self.end_where(FinishReason::Cancelled, |s| s.request == request)
             }
-            Command::Forget { session, key, done } => {
-                self.drop_picture(key, session);
-                done();
-            }
-            Command::ForgetConversation { conversation, done } => {
+            Command::Forget { key, freeing } => self.drop_picture(key, freeing.session),
+            Command::ForgetConversation {
+                conversation,
+                freeing,
+            } => {
                 self.end_where(FinishReason::Cancelled, |s| s.conversation == conversation);
                 self.cache.forget_conversation(conversation);
-                done();
+                drop(freeing);
             }
-            Command::EndSession { session } => {
+            Command::EndSession { session, freeing } => {
                 self.end_where(FinishReason::Cancelled, |s| s.asker.session == session);
                 let keys: Vec<_> = self.pictures.keys().copied().collect();
                 for key in keys {
                     self.drop_picture(key, session);
                 }
                 self.cache.forget_session(session);
+                self.away.remove(&session);
+                drop(freeing);
             }
             Command::Shutdown => self.draining = true,
         }
     }
 
     /// A question whose text is being read: it has its place in the line already.
-    fn ask(&mut self, job: AskJob) {
-        let picture = job.picture;
-        let mut sequence = Sequence::new(job);
+    fn ask(&mut self, question: Question) {
+        self.drop_earlier(question.ask.request);
+        self.arrivals += 1;
+        let mut sequence = Sequence::new(question, self.arrivals);
+        let picture = sequence.picture;
         if picture.is_some_and(|key| !self.pictures.contains_key(&key)) {
-            return self.fail(sequence, gone());
+            return sequence.fail(gone());
         }
         match picture {
             Some(key) if !self.cache.has_picture(key) => {
@@ -233,18 +263,34 @@ impl Worker {
         self.waiting.push(sequence.asker, sequence);
     }
 
-    /// Its text was read, unless it has ended meanwhile.
-    fn read(&mut self, request: u64, read: Result<Box<Read>, Failure>) {
-        match read {
-            Ok(read) => {
-                let mut line = self.waiting.in_order().into_iter();
-                if let Some(sequence) = line.find(|s| s.request == request) {
-                    sequence.read(*read);
-                }
-                self.tell_positions();
-            }
-            Err(error) => self.fail_waiting(&error, |s| s.request == request),
+    /// Ends an earlier attempt without a word.
+    fn drop_earlier(&mut self, request: RequestId) {
+        for sequence in self.waiting.take_where(|s| s.request == request) {
+            sequence.replaced();
         }
+        let at = self
+            .slots
+            .iter()
+            .position(|r| r.sequence.request == request);
+        if let Some(Running { sequence, cached }) = at.map(|at| self.slots.remove(at)) {
+            self.cache
+                .keep(sequence.namespace(), sequence.conversation, cached);
+            sequence.replaced();
+        }
+    }
+
+    /// Its text was read, unless it has ended meanwhile.
+    fn read(&mut self, read: Result<Box<Read>, Failure>, chosen: impl Fn(&Sequence) -> bool) {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return self.fail_waiting(&error, chosen),
+        };
+        let mut line = self.waiting.in_order().into_iter();
+        let sequence = line.find(|s| chosen(s));
+        if let Some(end) = sequence.and_then(|sequence| sequence.read(*read)) {
+            self.end_where(end, chosen);
+        }
+        self.tell_positions();
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
@@ -270,32 +316,18 @@ impl Worker {
 
     /// Tells the metrics how it stands.
     fn gauge(&mut self) {
-        /// How often the driver is asked, which takes longer than everything else here.
-        const PAUSE: Duration = Duration::from_secs(1);
         let page = self.model.page_bytes() as u64;
-        let (used, size) = (self.cache.used_pages(), self.arena.pages());
-        let due = self.memory_told.is_none_or(|at| at.elapsed() >= PAUSE);
-        if due {
-            self.memory_told = Some(Instant::now());
-        }
-        let memory = due.then(|| device_memory(self.model.device())).flatten();
-        let (waiting, running) = (self.waiting.iter().count(), self.slots.len());
         let now = &mut self.gauges;
-        now.waiting = waiting as u64;
-        now.running = running as u64;
-        now.cache_used = used as u64 * page;
-        now.cache_size = size as u64 * page;
-        if let Some((free, size)) = memory {
-            now.memory_used = size - free;
-            now.memory_size = size;
-        }
+        now.waiting = self.waiting.len() as u64;
+        now.running = self.slots.len() as u64;
+        now.cache_used = self.cache.used_pages() as u64 * page;
+        now.cache_size = self.arena.pages() as u64 * page;
         self.observer.gauges(*now);
     }
 
     /// Ends requests wherever they are, keeping what was computed.
     fn end_where(&mut self, reason: FinishReason, chosen: impl Fn(&Sequence) -> bool) {
         for sequence in self.waiting.take_where(&chosen) {
-            self.load.leave(sequence.asker);
             sequence.finish(reason);
         }
         for i in (0..self.slots.len()).rev() {
@@ -322,11 +354,11 @@ impl Worker {
         let newest = self.waiting.iter().max_by_key(|s| {
             let of_client = clients.get(&s.asker.client);
             let of_session = sessions.get(&s.asker.session);
-            (of_client, of_session, !s.has_started(), s.request)
+            (of_client, of_session, !s.has_started(), s.order)
         });
-        if let Some(request) = newest.map(|s| s.request) {
+        if let Some(order) = newest.map(|s| s.order) {
             let error = self.load.gave_way();
-            self.fail_waiting(&error, |s| s.request == request);
+            self.fail_waiting(&error, |s| s.order == order);
             self.drop_unwanted();
         }
     }
@@ -335,41 +367,33 @@ impl Worker {
         let sequence = &running.sequence;
         self.cache
             .keep(sequence.namespace(), sequence.conversation, running.cached);
-        self.load.leave(sequence.asker);
         if let Some(took) = running.sequence.running_for() {
             self.load.answered(took);
         }
         running.sequence.finish(reason);
     }
 
-    fn fail(&mut self, sequence: Sequence, error: Failure) {
-        self.load.leave(sequence.asker);
-        sequence.fail(error);
-    }
-
-    /// Fails requests that wait. One whose telling panics is told nothing; the others are.
+    /// Fails requests that wait.
     fn fail_waiting(&mut self, error: &Failure, chosen: impl Fn(&Sequence) -> bool) {
         for sequence in self.waiting.take_where(chosen) {
-            let _ = catch(|| self.fail(sequence, error.clone()));
+            sequence.fail(error.clone());
         }
     }
 
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
     fn yield_slots(&mut self) {
-        let wanted = self
-            .waiting
-            .iter()
-            .any(|s| self.is_ready(s) && !s.events.away());
-        for i in (0..self.slots.len()).rev() {
-            let events = &self.slots[i].sequence.events;
-            if events.stalled()
-                || (wanted && self.slots.len() == self.settings.max_batch && events.away())
-            {
-                let Running { sequence, cached } = self.slots.remove(i);
-                self.cache
-                    .keep(sequence.namespace(), sequence.conversation, cached);
-                self.waiting.push(sequence.asker, sequence);
-            }
+        let here = |s: &Sequence| !self.away.contains(&s.asker.session);
+        let wanted = self.waiting.iter().any(|s| self.is_ready(s) && here(s));
+        let give_way = wanted && self.slots.len() == self.settings.max_batch;
+        let leaves = |s: &Sequence| s.is_paused() || (give_way && !here(s));
+        let leave: Vec<usize> = (0..self.slots.len())
+            .filter(|i| leaves(&self.slots[*i].sequence))
+            .collect();
+        for i in leave.into_iter().rev() {
+            let Running { sequence, cached } = self.slots.remove(i);
+            self.cache
+                .keep(sequence.namespace(), sequence.conversation, cached);
+            self.waiting.push(sequence.asker, sequence);
         }
     }
 
@@ -389,10 +413,15 @@ impl Worker {
         if suspects && !self.slots.is_empty() {
             return None;
         }
-        let Worker { waiting, cache, .. } = self;
+        let Worker {
+            waiting,
+            cache,
+            away,
+            ..
+        } = self;
         let ready = |s: &Sequence| s.suspect == suspects && is_ready(cache, s);
         waiting
-            .pop(|s| ready(s) && !s.events.away())
+            .pop(|s| ready(s) && !away.contains(&s.asker.session))
             .or_else(|| waiting.pop(ready))
     }
 
@@ -406,19 +435,15 @@ impl Worker {
                 self.cache.touch_picture(key);
             }
             let (cache, arena) = (&mut self.cache, &self.arena);
-            let begun = guarded(|| cache.begin(sequence.namespace(), &sequence.entries, arena));
-            match begun {
-                Ok(cached) => match catch(|| sequence.start(cached.entries.len())) {
-                    Ok(()) => self.slots.push(Running { sequence, cached }),
-                    Err(what) => {
-                        tracing::error!(panic = %what, "the worker panicked over a beginning");
-                        self.cache.release(cached);
-                        self.fail(sequence, panicked());
-                    }
-                },
-                Err(Fault::Job(error)) => self.fail(sequence, error),
+            let begun = catch(|| cache.begin(sequence.namespace(), &sequence.entries, arena));
+            match begun.unwrap_or_else(|what| Err(Fault::Panic(what))) {
+                Ok(cached) => {
+                    sequence.start(cached.entries.len());
+                    self.slots.push(Running { sequence, cached });
+                }
+                Err(Fault::Job(error)) => sequence.fail(error),
                 Err(Fault::Panic(what)) => {
-                    self.fail(sequence, panicked());
+                    sequence.fail(panicked());
                     return Err(Fault::Panic(what));
                 }
                 // Back to the others, who are all refused.
@@ -444,18 +469,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells each question how it stands; one whose telling panics ends alone.
+    /// Tells each question how it stands.
     fn tell_positions(&mut self) {
         let Worker { waiting, cache, .. } = self;
-        let mut struck = Vec::new();
         for (ahead, sequence) in waiting.in_order().into_iter().enumerate() {
             let ready = sequence.picture.is_none_or(|key| cache.has_picture(key));
-            if let Err(what) = catch(|| sequence.tell_position(ready.then_some(ahead))) {
-                tracing::error!(panic = %what, "the worker panicked over a position");
-                struck.push(sequence.request);
-            }
+            sequence.tell_position(ready.then_some(ahead as u64));
         }
-        self.fail_waiting(&panicked(), |s| struck.contains(&s.request));
     }
 
     /// One forward pass for every slot: a token for those that decode, a piece of the prompt for the others.
@@ -505,7 +525,7 @@ impl Worker {
                 Err(error) => {
                     let Running { sequence, cached } = self.slots.remove(i);
                     self.cache.release(cached);
-                    self.fail(sequence, error);
+                    sequence.fail(error);
                 }
             }
         }
@@ -590,13 +610,17 @@ impl Worker {
         let alone = running.len() == 1;
         for mut sequence in running.into_iter().map(|running| running.sequence) {
             if alone {
-                let _ = catch(|| self.fail(sequence, panicked()));
+                sequence.fail(panicked());
             } else {
                 sequence.suspect = true;
                 self.waiting.push(sequence.asker, sequence);
             }
         }
-        self.renew_cache().map_err(|e| e.to_string())
+        // A device that is lost says so now, whatever the panic was about.
+        let device = self.model.device().synchronize();
+        device
+            .and_then(|()| self.renew_cache())
+            .map_err(|e| e.to_string())
     }
 
     /// An empty cache. Encoded pictures are looked at again when they are needed, one being looked at at once.
@@ -628,7 +652,8 @@ impl Worker {
         let mut pages = Vec::new();
         for _ in 0..self.settings.max_batch {
             let mut own = Vec::new();
-            self.cache.grow(&mut own, rows + 8)?;
+            let room = self.cache.grow(&mut own, rows + 8);
+            room.map_err(candle_core::Error::msg)?;
             pages.push(own);
         }
         let span = |start, len, slot: usize| Span {
@@ -721,7 +746,7 @@ fn look_at(
 /// Whether nothing but a slot is missing.
 fn is_ready(cache: &PrefixCache, sequence: &Sequence) -> bool {
     sequence.is_read()
-        && !sequence.events.stalled()
+        && !sequence.is_paused()
         && sequence.picture.is_none_or(|key| cache.has_picture(key))
 }
 

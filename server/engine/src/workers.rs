@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 
-use api::{State, Status};
+use api::{Health, SessionId, State, Status};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::command::Command;
 use super::load::Load;
 use super::reading::Reader;
+use super::reports::Reports;
 
 /// The way to a worker.
 pub struct Handle {
@@ -38,7 +39,7 @@ impl Handle {
 pub struct Workers {
     all: Vec<Handle>,
     /// By session. Empty where there is one worker, which is everyone's home.
-    homes: Mutex<HashMap<u64, usize>>,
+    homes: Mutex<HashMap<SessionId, usize>>,
 }
 
 impl Workers {
@@ -55,7 +56,7 @@ impl Workers {
 
     /// The session's home. A new session gets one here: where the fewest questions are open, then the fewest sessions
     /// are at home.
-    pub fn home(&self, session: u64) -> Option<&Handle> {
+    pub fn home(&self, session: SessionId) -> Option<&Handle> {
         if let [only] = &self.all[..] {
             return Some(only);
         }
@@ -74,46 +75,25 @@ impl Workers {
     }
 
     /// The session's home, if it has one.
-    pub fn known(&self, session: u64) -> Option<&Handle> {
+    pub fn known(&self, session: SessionId) -> Option<&Handle> {
         match &self.all[..] {
             [only] => Some(only),
             all => all.get(*self.homes.lock().get(&session)?),
         }
     }
 
-    /// The home that the session had, if any: from now on it has none.
-    pub fn leave(&self, session: u64) -> Option<&Handle> {
-        match &self.all[..] {
-            [only] => Some(only),
-            all => all.get(self.homes.lock().remove(&session)?),
-        }
+    /// From now on the session has no home.
+    pub fn leave(&self, session: SessionId) {
+        self.homes.lock().remove(&session);
     }
-}
-
-/// As many closures as are taken; `done` is called when the last of them was called or dropped, as by a worker that is
-/// gone.
-pub fn once_all(
-    done: impl FnOnce() + Send + 'static,
-) -> impl Iterator<Item = Box<dyn FnOnce() + Send>> {
-    struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-    impl Drop for Last {
-        fn drop(&mut self) {
-            if let Some(done) = self.0.get_mut().take() {
-                done();
-            }
-        }
-    }
-    let last = Arc::new(Last(Mutex::new(Some(Box::new(done)))));
-    std::iter::repeat_with(move || {
-        let last = last.clone();
-        Box::new(move || drop(last)) as Box<dyn FnOnce() + Send>
-    })
 }
 
 /// Where a worker tells how it stands. Outside, all workers have one status.
 pub struct Teller {
     number: usize,
     statuses: Arc<Statuses>,
+    health: Mutex<Health>,
+    reports: Reports,
 }
 
 struct Statuses {
@@ -123,7 +103,7 @@ struct Statuses {
 
 impl Teller {
     /// So many, and what they come to.
-    pub fn several(workers: usize) -> (Vec<Self>, watch::Receiver<Status>) {
+    pub fn several(workers: usize, reports: &Reports) -> (Vec<Self>, watch::Receiver<Status>) {
         let (merged, status) = watch::channel(Status::default());
         let statuses = Arc::new(Statuses {
             each: Mutex::new(vec![Status::default(); workers]),
@@ -132,6 +112,11 @@ impl Teller {
         let teller = |number| Teller {
             number,
             statuses: statuses.clone(),
+            health: Mutex::new(Health {
+                worker: number as u32,
+                ..Health::default()
+            }),
+            reports: reports.clone(),
         };
         ((0..workers).map(teller).collect(), status)
     }
@@ -139,8 +124,25 @@ impl Teller {
     pub fn send_modify(&self, change: impl FnOnce(&mut Status)) {
         // Held until all are told, so that the last to be told is the last that was.
         let mut each = self.statuses.each.lock();
-        change(&mut each[self.number]);
+        let status = &mut each[self.number];
+        let before = status.state;
+        change(status);
+        let state = status.state;
+        if state != before {
+            self.health(|health| health.state = state);
+        }
         self.statuses.merged.send_replace(merge(&each));
+    }
+
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// Reports the worker's health, with what has changed of it.
+    pub fn health(&self, change: impl FnOnce(&mut Health)) {
+        let mut health = self.health.lock();
+        change(&mut health);
+        self.reports.health(health.clone());
     }
 }
 

@@ -3,16 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use api::{ErrorCode, State, Turn};
+use api::{ErrorCode, Event, Freed, PictureKey, State, Turn};
 
-use super::tests::{Client, PATIENCE, start_several, tiny};
+use super::tests::{Client, PATIENCE, Served, start_several, tiny};
 use super::workers::{Handle, Teller, merge};
 use super::*;
 use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Two real workers, and how many pieces of work each has done.
-fn two() -> (Engine, [Arc<AtomicUsize>; 2]) {
+fn two() -> (Served, [Arc<AtomicUsize>; 2]) {
     let done: [Arc<AtomicUsize>; 2] = Default::default();
     let count = |done: &Arc<AtomicUsize>| {
         let done = done.clone();
@@ -28,7 +28,7 @@ fn two() -> (Engine, [Arc<AtomicUsize>; 2]) {
 }
 
 /// Two workers that do nothing: what they are sent stays in the receivers.
-fn idle(settings: &Settings) -> (Engine, Vec<Receiver<Command>>) {
+fn idle(settings: &Settings) -> (Served, Vec<Receiver<Command>>) {
     let (_, status) = watch::channel(Status {
         state: State::Ready,
         ..Status::default()
@@ -40,13 +40,24 @@ fn idle(settings: &Settings) -> (Engine, Vec<Receiver<Command>>) {
             (Handle::new(commands, load, None), inbox)
         })
         .unzip();
-    (Engine::of(handles, status), inboxes)
+    let engine = |reports| Engine::of(handles, status, Reports::new(reports));
+    (Served::new(engine), inboxes)
 }
 
-/// Which of the idle workers were sent something since.
-fn sent(inboxes: &[Receiver<Command>]) -> Vec<usize> {
-    let commands = inboxes.iter().map(|inbox| inbox.try_iter().count());
+/// What the idle workers were sent since. Whoever drops it is a worker that does nothing and is gone.
+fn sent(inboxes: &[Receiver<Command>]) -> Vec<Vec<Command>> {
+    let commands = inboxes.iter().map(|inbox| inbox.try_iter().collect());
     commands.collect()
+}
+
+/// How much each was sent since, all of which `kept` takes.
+fn count(inboxes: &[Receiver<Command>], kept: &mut Vec<Command>) -> Vec<usize> {
+    let counts = sent(inboxes).into_iter().map(|commands| {
+        let before = kept.len();
+        kept.extend(commands);
+        kept.len() - before
+    });
+    counts.collect()
 }
 
 #[test]
@@ -72,16 +83,14 @@ fn sessions_spread_and_their_follow_ups_find_the_cache() {
         histories.push((key, answer.usage.cached_tokens, turn));
     }
     // Though the first worker has the more to do now.
-    let long: Vec<u64> = [0, 2]
-        .map(|i| clients[i].ask(None, &[], "long", 400))
-        .into();
+    let long = [0, 2].map(|i| clients[i].ask(None, &[], "long", 400));
     for (client, (key, cached, turn)) in clients.iter().zip(histories) {
         let answer = client.answer(client.ask(Some(key), &[turn], "and now?", 8));
         assert_eq!(answer.error, None);
         assert!(answer.usage.cached_tokens > cached, "{:?}", answer.usage);
     }
-    engine.cancel(long[0]);
-    engine.cancel(long[1]);
+    clients[0].cancel(long[0]);
+    clients[2].cancel(long[1]);
     let since = Instant::now();
     while engine.open_requests() > 0 {
         assert!(since.elapsed() < PATIENCE);
@@ -92,35 +101,40 @@ fn sessions_spread_and_their_follow_ups_find_the_cache() {
 #[test]
 fn the_fewest_open_questions_decide_and_then_the_fewest_sessions() {
     let (engine, inboxes) = idle(&Settings::default());
+    let mut kept = Vec::new();
+    let mut sent = || count(&inboxes, &mut kept);
     let clients: Vec<Client> = (0..6).map(|_| Client::new(&engine)).collect();
     // An end that nothing began.
-    engine.end_session(clients[0].session);
-    assert_eq!(sent(&inboxes), [0, 0]);
+    clients[0].end();
+    assert_eq!(sent(), [1, 1]);
     clients[0].show(1);
-    assert_eq!(sent(&inboxes), [1, 0]);
+    assert_eq!(sent(), [1, 0]);
     clients[1].show(1);
     clients[1].ask(None, &[], "open", 5);
-    assert_eq!(sent(&inboxes), [0, 2]);
+    assert_eq!(sent(), [0, 2]);
     clients[2].show(1);
     clients[3].show(1);
-    assert_eq!(sent(&inboxes), [2, 0]);
+    assert_eq!(sent(), [2, 0]);
     clients[2].ask(None, &[], "open", 5);
     // As many questions, but fewer sessions.
     clients[4].show(1);
-    assert_eq!(sent(&inboxes), [1, 1]);
+    assert_eq!(sent(), [1, 1]);
     assert_eq!(engine.open_requests(), 2);
     for client in [&clients[0], &clients[2], &clients[3]] {
-        engine.end_session(client.session);
-        // Only once.
-        engine.end_session(client.session);
+        client.end();
     }
-    assert_eq!(sent(&inboxes), [3, 0]);
+    assert_eq!(sent(), [3, 3]);
     // Their home is free for others.
     clients[5].show(1);
-    assert_eq!(sent(&inboxes), [1, 0]);
+    assert_eq!(sent(), [1, 0]);
     engine.shutdown();
-    engine.cancel(1);
-    assert_eq!(sent(&inboxes), [2, 2]);
+    assert_eq!(sent(), [1, 1]);
+    // What concerns one session goes where it is at home; whether it is here, to all.
+    clients[4].cancel(api::RequestId::random());
+    clients[4].grant(api::RequestId::random(), 1);
+    assert_eq!(sent(), [0, 2]);
+    clients[4].is(api::Presence::Away);
+    assert_eq!(sent(), [1, 1]);
 }
 
 #[test]
@@ -135,70 +149,65 @@ fn a_full_queue_refuses_its_own_sessions_alone() {
     full.ask(None, &[], "one", 5);
     other.show(1);
     full.ask(None, &[], "two", 5);
-    let ask = |client: &Client| client.ask_until(None, &[], "more", 5, PATIENCE);
-    let refused = ask(&full).unwrap_err();
+    let ask = |client: &Client| client.ask(None, &[], "more", 5);
+    let refused = full.refused(ask(&full));
     assert_eq!(refused.code, ErrorCode::Busy);
     assert!(refused.retry_after_ms.unwrap() > 0.0);
-    ask(&other).unwrap();
+    ask(&other);
     // A new session goes where there is room.
-    ask(&Client::new(&engine)).unwrap();
-    ask(&other).unwrap_err();
-    assert_eq!(sent(&inboxes), [2, 3]);
+    ask(&Client::new(&engine));
+    other.refused(ask(&other));
+    let mut kept = Vec::new();
+    assert_eq!(count(&inboxes, &mut kept), [2, 3]);
     assert_eq!(engine.open_requests(), 4);
 }
 
+/// Whatever becomes of the workers.
 #[test]
-fn what_is_forgotten_is_told_once() {
+fn what_is_freed_and_how_a_question_ends_is_told_exactly_once() {
     let (engine, mut inboxes) = idle(&Settings::default());
-    let told = Arc::new(AtomicUsize::new(0));
-    let tell = || {
-        let told = told.clone();
-        move || {
-            told.fetch_add(1, Ordering::Relaxed);
-        }
-    };
     let client = Client::new(&engine);
     let key = PictureKey {
-        scope: 0,
+        session: None,
         sha256: [1; 32],
     };
     // Without a home there is nothing to forget.
-    engine.forget(client.session, key, Box::new(tell()));
-    assert_eq!(
-        (told.swap(0, Ordering::Relaxed), sent(&inboxes)),
-        (1, vec![0, 0])
-    );
+    client.forget(key);
     client.show_as(key, 1);
-    assert_eq!(sent(&inboxes), [1, 0]);
-    engine.forget(client.session, key, Box::new(tell()));
-    assert_eq!(
-        (told.load(Ordering::Relaxed), sent(&inboxes)),
-        (0, vec![1, 0])
+    engine.send(api::Command::ForgetConversation {
+        session: client.session,
+        conversation: client.conversation,
+    });
+    // The worker that has it drops it; and with it a question.
+    let question = client.ask(None, &[], "hello?", 5);
+    drop(sent(&inboxes));
+    client.freed(Freed::Conversation(client.conversation));
+    assert_eq!(client.refused(question).code, ErrorCode::WorkerFailed);
+    assert_eq!(engine.open_requests(), 0);
+    // All workers have to let a session go.
+    client.end();
+    drop(inboxes[0].try_recv());
+    let other = Client::new(&engine);
+    client.hears(&other);
+    engine.send(api::Command::Forget {
+        session: other.session,
+        picture: key,
+    });
+    assert!(
+        matches!(client.next(), Event::Freed(Freed::Picture(_))),
+        "the second worker still has it"
     );
-    // The worker dropped the command, and with it what held the picture.
-    assert_eq!(told.swap(0, Ordering::Relaxed), 1);
-
-    engine.forget_conversation(7, Box::new(tell()));
-    for (before, inbox) in inboxes.iter().enumerate() {
-        let Ok(Command::ForgetConversation { conversation, done }) = inbox.try_recv() else {
-            panic!("each worker is told");
-        };
-        assert_eq!(
-            (conversation, told.load(Ordering::Relaxed)),
-            (7, 0),
-            "{before}"
-        );
-        done();
-    }
-    assert_eq!(told.swap(0, Ordering::Relaxed), 1);
-    // A worker that is gone has nothing of it.
-    drop(inboxes.pop());
-    engine.forget_conversation(8, Box::new(tell()));
-    assert_eq!((told.load(Ordering::Relaxed), sent(&inboxes)), (0, vec![1]));
-    assert_eq!(told.swap(0, Ordering::Relaxed), 1);
-    drop(inboxes);
-    engine.forget(client.session, key, Box::new(tell()));
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    drop(sent(&inboxes));
+    client.freed(Freed::Session);
+    // Workers that are gone.
+    inboxes.clear();
+    client.show_as(key, 1);
+    let question = client.ask(None, &[], "hello?", 5);
+    assert_eq!(client.refused(question).code, ErrorCode::WorkerFailed);
+    client.forget(key);
+    client.end();
+    assert!(client.freed(Freed::Session).is_empty());
+    assert_eq!(engine.open_requests(), 0);
 }
 
 #[test]
@@ -208,9 +217,7 @@ fn a_conversation_is_forgotten_by_real_workers() {
     for client in &clients {
         let fresh = client.answer(client.ask(None, &[], "what was it again?", 8));
         assert_eq!(fresh.usage.cached_tokens, 0);
-        let (done, freed) = channel();
-        engine.forget_conversation(client.session, Box::new(move || done.send(()).unwrap()));
-        freed.recv_timeout(PATIENCE).unwrap();
+        client.forget_conversation();
         let anew = client.answer(client.ask(None, &[], "what was it again?", 8));
         assert_eq!((anew.usage.cached_tokens, anew.ids), (0, fresh.ids));
     }
@@ -264,7 +271,7 @@ fn the_furthest_behind_says_how_all_stand() {
 
 #[test]
 fn workers_tell_one_status() {
-    let (tellers, status) = Teller::several(2);
+    let (tellers, status) = Teller::several(2, &Reports::new(channel().0));
     for (i, teller) in tellers.iter().enumerate() {
         teller.send_modify(|s| {
             s.model.name = format!("model {i}");
@@ -288,7 +295,8 @@ fn one_that_cannot_load_fails_all() {
         observed.lock().push(number);
         Box::new(())
     };
-    let engine = Engine::start(Settings::default(), opens, observe).unwrap();
+    let engine =
+        Served::new(|reports| Engine::start(Settings::default(), opens, reports, observe).unwrap());
     assert_eq!(*observed.lock(), [0, 1]);
     let status = engine.status();
     let since = Instant::now();
@@ -299,17 +307,17 @@ fn one_that_cannot_load_fails_all() {
     let error = status.borrow().error.clone().unwrap();
     assert!(error.contains("no room on this one"), "{error}");
     let client = Client::new(&engine);
-    let refused = client.ask_until(None, &[], "hello?", 5, PATIENCE);
-    assert_eq!(refused.unwrap_err().code, ErrorCode::WorkerFailed);
+    let refused = client.refused(client.ask(None, &[], "hello?", 5));
+    assert_eq!(refused.code, ErrorCode::WorkerFailed);
 }
 
 /// As with one: nothing new is taken, and the process ends.
 #[test]
 fn a_device_lost_of_two_is_told_and_refuses_all() {
     let losing = || {
-        faults::install(Box::new(|_, _| {
-            candle_core::bail!("CUDA_ERROR_LAUNCH_FAILED, for the test")
-        }));
+        faults::install(Box::new(
+            |_, _| Err(model::device::DeviceFault::Lost.into()),
+        ));
     };
     let prepares: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(losing), Box::new(|| {})];
     let engine = start_several(Settings::default(), prepares);
@@ -319,8 +327,8 @@ fn a_device_lost_of_two_is_told_and_refuses_all() {
     assert_eq!(error.code, ErrorCode::WorkerFailed);
     let status = engine.status().borrow().clone();
     assert_eq!((status.state, status.lost), (State::Failed, true));
-    assert!(status.error.unwrap().contains("LAUNCH_FAILED"));
-    let refused = other.ask_until(None, &[], "and I?", 5, PATIENCE);
-    assert_eq!(refused.unwrap_err().code, ErrorCode::WorkerFailed);
+    assert!(status.error.unwrap().contains("lost"));
+    let refused = other.refused(other.ask(None, &[], "and I?", 5));
+    assert_eq!(refused.code, ErrorCode::WorkerFailed);
     assert_eq!(engine.open_requests(), 0);
 }

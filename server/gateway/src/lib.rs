@@ -1,6 +1,6 @@
 //! Everything that faces people and programs: the page, the socket, sessions, and what an operator looks at.
 //!
-//! Data goes one way: [`http`] → [`session`] → [`api::Compute`] down, events up through one channel per session.
+//! Data goes one way: [`http`] → [`session`] → [`api::Command`]s down, [`api::Report`]s up through one channel to all sessions.
 
 pub mod http;
 pub mod intake;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use api::Gauges;
+use api::{Gauges, Health};
 use parking_lot::Mutex;
 use wire::{AnswerTimings, FinishReason, ServerMessage, Usage};
 
@@ -126,6 +126,8 @@ pub struct Metrics {
     /// 0 where the device has no memory of its own.
     pub device_memory_used_bytes: Counter,
     pub device_memory_size_bytes: Counter,
+    /// Each worker by its number, as it told last.
+    workers: Mutex<BTreeMap<u32, Health>>,
 }
 
 impl Metrics {
@@ -149,6 +151,7 @@ impl Metrics {
             cache_size_bytes: Counter::new(),
             device_memory_used_bytes: Counter::new(),
             device_memory_size_bytes: Counter::new(),
+            workers: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -161,6 +164,11 @@ impl Metrics {
             &self.prompt_pass
         };
         kind.observe(took.as_secs_f64());
+    }
+
+    /// How a worker stands from now on.
+    pub fn health(&self, health: Health) {
+        self.workers.lock().insert(health.worker, health);
     }
 
     /// A question is over.
@@ -320,6 +328,7 @@ impl Metrics {
             out.head(name, "gauge", help);
             out.sample(name, "", gauge.get() as f64);
         }
+        self.write_workers(out);
         let name = "glimpse_decode_step_seconds";
         out.head(name, "histogram", "Forward passes of one token each.");
         self.decode_step.write(out, name, "");
@@ -331,6 +340,40 @@ impl Metrics {
         for (stage, histogram) in self.stages.all() {
             histogram.write(out, name, &format!("stage=\"{stage}\""));
         }
+    }
+
+    fn write_workers(&self, out: &mut Text) {
+        let workers = self.workers.lock();
+        let mut each = |name: &str, kind: &str, help: &str, value: fn(&Health) -> f64| {
+            out.head(name, kind, help);
+            for (worker, health) in &*workers {
+                out.sample(name, &format!("worker=\"{worker}\""), value(health));
+            }
+        };
+        each(
+            "glimpse_worker_turns_total",
+            "counter",
+            "Turns of a worker's loop: one that has questions and makes none hangs.",
+            |health| health.turn as f64,
+        );
+        each(
+            "glimpse_worker_pages",
+            "gauge",
+            "Pages of a worker's KV cache.",
+            |health| health.pages as f64,
+        );
+        each(
+            "glimpse_worker_used_pages",
+            "gauge",
+            "Pages in use, by answers or what is kept for later ones.",
+            |health| health.used_pages as f64,
+        );
+        each(
+            "glimpse_worker_token_seconds",
+            "gauge",
+            "Mean time of one token for every answer that runs, lately; 0 before the first.",
+            |health| health.token_ms / 1e3,
+        );
     }
 }
 

@@ -1,82 +1,50 @@
 //! Plays whoever computes, for tests of what talks to it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use api::{AskJob, Compute, Failure, PictureJob, PictureKey};
+use api::{Command, Compute, Event, Freed, Report, SessionId};
 use parking_lot::Mutex;
 use wire::Limits;
 
-/// What it was asked for.
-pub enum Command {
-    Picture(PictureJob),
-    Ask(AskJob),
-    Cancel {
-        request: u64,
-    },
-    Forget {
-        key: PictureKey,
-        done: Box<dyn FnOnce() + Send>,
-    },
-    ForgetConversation {
-        conversation: u64,
-        done: Box<dyn FnOnce() + Send>,
-    },
-    EndSession,
-}
-
-struct StandIn {
-    commands: Mutex<Sender<Command>>,
-    ids: AtomicU64,
-}
-
 /// Takes all, does nothing, and tells what it was asked for.
-pub fn stand_in() -> (Arc<dyn Compute>, Receiver<Command>) {
-    let (commands, asked) = channel();
-    let stand_in = StandIn {
-        commands: Mutex::new(commands),
-        ids: AtomicU64::new(1),
-    };
-    (Arc::new(stand_in), asked)
-}
-
-impl StandIn {
-    fn tell(&self, command: Command) {
-        // Many tests don't look.
-        let _ = self.commands.lock().send(command);
-    }
-}
+struct StandIn(Mutex<Sender<Command>>);
 
 impl Compute for StandIn {
-    fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+    fn command(&self, command: Command) {
+        // Many tests don't look.
+        let _ = self.0.lock().send(command);
     }
+}
 
-    fn picture(&self, job: PictureJob) {
-        self.tell(Command::Picture(job));
-    }
+/// The test's side of it.
+pub struct Player {
+    pub commands: Receiver<Command>,
+    reports: SyncSender<Report>,
+}
 
-    fn ask(&self, job: AskJob) -> Result<(), Failure> {
-        self.tell(Command::Ask(job));
-        Ok(())
+impl Player {
+    /// Speaks as the engine; returns when it was heard, and all is done that it leads to.
+    pub fn tell(&self, session: SessionId, event: Event) {
+        self.reports
+            .send(Report::Session { session, event })
+            .unwrap();
+        // This one is for nobody. It is taken when the one before was dealt with.
+        let nobody = Report::Session {
+            session: SessionId::random(),
+            event: Event::Freed(Freed::Session),
+        };
+        self.reports.send(nobody).unwrap();
     }
+}
 
-    fn cancel(&self, request: u64) {
-        self.tell(Command::Cancel { request });
-    }
-
-    fn forget(&self, _session: u64, key: PictureKey, done: Box<dyn FnOnce() + Send>) {
-        self.tell(Command::Forget { key, done });
-    }
-
-    fn forget_conversation(&self, conversation: u64, done: Box<dyn FnOnce() + Send>) {
-        self.tell(Command::ForgetConversation { conversation, done });
-    }
-
-    fn end_session(&self, _session: u64) {
-        self.tell(Command::EndSession);
-    }
+/// Somebody who computes, what that tells, and the test's side of both.
+pub fn stand_in() -> (Arc<dyn Compute>, Receiver<Report>, Player) {
+    let (sender, commands) = channel();
+    // Without room, so that what is sent was taken.
+    let (reports, told) = sync_channel(0);
+    let player = Player { commands, reports };
+    (Arc::new(StandIn(Mutex::new(sender))), told, player)
 }
 
 /// What a session may do, as the server has it by default.

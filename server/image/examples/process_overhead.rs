@@ -104,7 +104,7 @@ fn photo() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
                 .map(|v| (v + random.random_range(-24.0..24.0)).clamp(0.0, 255.0) as u8)
         })
         .collect();
-    Ok(glimpse_image::to_jpeg(&pixels, WIDTH, HEIGHT, 88)?)
+    Ok(glimpse_image::to_jpeg(&pixels, WIDTH, HEIGHT, 94)?)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -78,6 +78,15 @@ fn is_portable(markers: &Markers) -> bool {
         && (markers.is_progressive || !markers.has_scans)
 }
 
+/// Whether a file within another is one that Rust's decoder gets right, with all of its data: what is missing it leaves gray
+/// without a word.
+pub(super) fn is_whole_and_portable(file: &[u8]) -> bool {
+    Markers::read(file).is_ok_and(|markers| {
+        let size = (markers.width, markers.height);
+        is_portable(&markers) && entropy::is_whole(&markers.file(file), &markers.components, size)
+    })
+}
+
 /// The least power of two by which the picture has to be made smaller for the pixel limit.
 fn least_shift(markers: &Markers, options: &Options) -> Option<u32> {
     let is_whole = options.raw || options.decoder == Decoder::Portable || markers.is_lossless;

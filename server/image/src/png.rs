@@ -16,6 +16,9 @@ mod tests;
 
 const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
+/// Of 256 colours, in bytes.
+const MAX_PALETTE: usize = 3 * 256;
+
 /// What a file's chunks say before any is decompressed.
 struct Chunks<'a> {
     /// IHDR's contents.
@@ -31,6 +34,8 @@ struct Chunks<'a> {
     is_wrong: bool,
     /// Nothing is missing at its end.
     is_whole: bool,
+    /// The palette has bytes that are no colour, or too many: the decoder relies on there being none.
+    is_palette_odd: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -103,6 +108,7 @@ impl<'a> Chunks<'a> {
             is_apple: false,
             is_wrong: false,
             is_whole: true,
+            is_palette_odd: false,
         };
         let mut has_header = false;
         let mut has_end = false;
@@ -120,7 +126,12 @@ impl<'a> Chunks<'a> {
                     has_header = true;
                 }
                 (b"CgBI", _) => chunks.is_apple = true,
-                (b"PLTE" | b"tRNS", data) => chunks.tables.push((chunk.kind, data)),
+                (b"PLTE", data) => {
+                    let colors = &data[..data.len().min(MAX_PALETTE) / 3 * 3];
+                    chunks.is_palette_odd |= colors.len() < data.len();
+                    chunks.tables.push((chunk.kind, colors));
+                }
+                (b"tRNS", data) => chunks.tables.push((chunk.kind, data)),
                 (b"fcTL", data) if control.is_none() => control = Region::read(data),
                 (b"IDAT", data) => {
                     is_hidden |= animated && control.is_none();
@@ -186,7 +197,8 @@ impl<'a> Chunks<'a> {
 
     /// Whether the file can be decoded as it stands.
     fn is_plain(&self) -> bool {
-        self.is_whole && !self.is_wrong && self.frame.is_none() && !self.is_apple
+        let is_odd = self.is_wrong || self.is_palette_odd || self.is_apple;
+        self.is_whole && !is_odd && self.frame.is_none()
     }
 
     /// Whether the compressed data begins with zlib's two bytes. Some files have Apple's mark and nothing else of it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 
 use api::Defaults;
+use sha2::{Digest, Sha256};
 
 use crate::device::{Target, device_memory};
 use crate::glm4v::{Config, Folder, Model, Progress, Weights, memory};
@@ -104,6 +105,27 @@ impl Checkpoint {
         &self.weights
     }
 
+    /// Names what answers depend on: workers of equal fingerprints go on with each other's answers. Of the weights, names and
+    /// shapes count, and some of the values.
+    pub fn fingerprint(&self, target: &Target, quantize: Quantize) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!(
+            "{:?} {} {quantize}",
+            self.config,
+            target.dtype_name()
+        ));
+        for id in 0..self.tokenizer.vocab_size() {
+            hash.update(self.tokenizer.token_bytes(id as u32).unwrap_or_default());
+            hash.update([0xff]);
+        }
+        self.weights.sample(&mut |bytes| hash.update(bytes));
+        let digest = hash.finalize();
+        digest[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
     /// How the weights are kept if `asked` is asked for.
     ///
     /// # Errors
@@ -120,12 +142,11 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the device has the memory for it.
+    /// Whether the device has the memory for it, with its weights as [`Checkpoint::quantize`] settled it.
     ///
     /// # Errors
     /// It has not: what would fit.
-    pub fn fits(&self, target: &Target, quantize: Option<Quantize>) -> Result<(), LoadError> {
-        let quantize = self.quantize(quantize)?;
+    pub fn fits(&self, target: &Target, quantize: Quantize) -> Result<(), LoadError> {
         match device_memory(&target.device) {
             Some((free, _)) => memory::check(&self.config, quantize, target.dtype, free),
             None => Ok(()),
@@ -136,12 +157,11 @@ impl Checkpoint {
     pub fn load(
         &self,
         target: &Target,
-        quantize: Option<Quantize>,
+        quantize: Quantize,
         progress: &mut Progress<'_>,
     ) -> Result<Model, LoadError> {
         let mut progress = |done, total| progress(done, total);
         self.fits(target, quantize)?;
-        let quantize = self.quantize(quantize)?;
         Model::load(
             self.config.clone(),
             &self.weights,

@@ -65,7 +65,7 @@ impl Variant {
         target: &Target,
         quantize: Quantize,
     ) -> std::result::Result<Self, Box<dyn Error>> {
-        let model = checkpoint.load(target, Some(quantize), &mut |_, _| {})?;
+        let model = checkpoint.load(target, quantize, &mut |_, _| {})?;
         let pages = model.config.max_entries().div_ceil(PAGE);
         let kept = match quantize {
             Quantize::None => target.dtype_name(),

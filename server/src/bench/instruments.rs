@@ -53,7 +53,7 @@ fn sampling() -> Vec<f64> {
         top_k: 0,
         repetition_penalty: 1.1,
         max_new_tokens: 1,
-        seed: Some(1),
+        seed: 1,
         stop: Vec::new(),
     };
     let prompt: Vec<u32> = (0..2000).map(|i| i * 71).collect();

@@ -68,20 +68,22 @@ pub fn run(args: &BenchArgs) -> Result<(), String> {
     settle_threads(args.model.threads.map(usize::from));
     let checkpoint = args.model.checkpoint().map_err(|e| e.to_string())?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
-    let quantize = args.model.quantize;
+    let quantize = checkpoint
+        .quantize(args.model.quantize)
+        .map_err(|problem| problem.to_string())?;
     let started = Instant::now();
     let model = checkpoint
         .load(&target, quantize, &mut |_, _| {})
         .map_err(|e| e.to_string())?;
     let loaded = started.elapsed().as_secs_f64();
     println!(
-        "{} on {}, {}, weights as {quantize:?}: loaded in {loaded:.1} s",
+        "{} on {}, {}, weights as {quantize}: loaded in {loaded:.1} s",
         checkpoint.name,
         target.device_name(),
         target.dtype_name(),
     );
     told_memory("with the weights", &target.device);
-    let stages = stages(&model, quantize.unwrap_or(Quantize::None), &rates(&peer));
+    let stages = stages(&model, quantize, &rates(&peer));
     let rows = stages.map_err(|e| format!("the model can't be run: {e}"))?;
     table(&rows, &peer);
     told_memory("after all stages", &target.device);

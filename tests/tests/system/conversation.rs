@@ -1,12 +1,12 @@
 //! Conversations through the engine: from its caches they are, token for token, what the reference computes from scratch.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use api::{
-    AskJob, Asker, Compute, Defaults, Event, EventSink, PictureJob, PictureKey, SamplingParams,
-    Turn,
+    Ask, Asker, Command, Compute, ConversationId, Defaults, Event, Picture, PictureKey, Report,
+    RequestId, SamplingParams, SessionId, Shown, Turn,
 };
 use engine::{Engine, Settings};
 use glimpse_image as image;
@@ -14,28 +14,23 @@ use model::checkpoint::{Checkpoint, DEMO, folder};
 use model::device::Target;
 use model::device::{Choice, Dtype};
 use model::glm4v::Folder;
-use parking_lot::Mutex;
 use wire::{FinishReason, State, Usage};
 
 use crate::support::{Golden, checkpoints, data};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-struct Sink(Mutex<Sender<Event>>);
-
-impl EventSink for Sink {
-    fn event(&self, event: Event) {
-        // Nobody listens once the test is over.
-        let _ = self.0.lock().send(event);
-    }
+/// An engine, and what it tells: to whoever waits for it, since one asks at a time.
+struct Served {
+    engine: Engine,
+    reports: Receiver<Report>,
 }
 
-struct Client {
-    engine: Engine,
-    session: u64,
-    picture: PictureKey,
-    sink: Arc<Sink>,
-    events: Receiver<Event>,
+struct Client<'a> {
+    served: &'a Served,
+    asker: Asker,
+    conversation: ConversationId,
+    picture: Shown,
 }
 
 struct Answer {
@@ -45,88 +40,97 @@ struct Answer {
     finish: FinishReason,
 }
 
-fn start(model: Folder) -> Engine {
+fn start(model: Folder) -> Served {
     let open = move || {
         let target = Target::choose(Choice::Cpu, Dtype::F32)?;
         Ok((Arc::new(Checkpoint::open(&model)?), target))
     };
-    let engine = Engine::start(Settings::default(), vec![open], |_| Box::new(())).unwrap();
+    let (sender, reports) = channel();
+    let engine = Engine::start(Settings::default(), vec![open], sender, |_| Box::new(()));
+    let engine = engine.unwrap();
     let since = Instant::now();
     while engine.status().borrow().state != State::Ready {
         assert!(since.elapsed() < PATIENCE && engine.status().borrow().error.is_none());
         std::thread::sleep(Duration::from_millis(1));
     }
-    engine
+    Served { engine, reports }
 }
 
-impl Client {
+impl<'a> Client<'a> {
     /// A session that shows the checkpoint's picture.
-    fn new(engine: &Engine, golden: &Golden) -> Self {
-        Self::showing(engine, &golden.picture())
+    fn new(served: &'a Served, golden: &Golden) -> Self {
+        Self::showing(served, &golden.picture())
     }
 
-    fn showing(engine: &Engine, file: &[u8]) -> Self {
-        let size = engine.status().borrow().model.image_size;
+    fn showing(served: &'a Served, file: &[u8]) -> Self {
+        let size = served.engine.status().borrow().model.image_size;
         let picture = image::load(file, size, &image::Options::default()).unwrap();
-        let (sender, events) = channel();
-        let session = engine.next_id();
+        let session = SessionId::random();
         let client = Client {
-            engine: engine.clone(),
-            session,
-            picture: PictureKey {
-                scope: session,
-                sha256: [1; 32],
+            served,
+            asker: Asker { client: 1, session },
+            conversation: ConversationId::random(),
+            picture: Shown {
+                key: PictureKey {
+                    session: Some(session),
+                    sha256: [1; 32],
+                },
+                shape: (size, size),
+                turn: 0,
             },
-            sink: Arc::new(Sink(Mutex::new(sender))),
-            events,
         };
-        engine.picture(PictureJob {
-            asker: Asker {
-                client: session.into(),
-                session,
-            },
-            key: client.picture,
-            pixels: Arc::new(picture.pixels),
-            events: client.sink.clone(),
-        });
+        served.engine.command(Command::Picture(Picture {
+            asker: client.asker,
+            key: client.picture.key,
+            pixels: picture.pixels,
+        }));
         client
     }
 
     fn ask(&self, history: &[Turn], question: &str, max_new_tokens: u64) -> Answer {
-        let greedy = Defaults::default().with(&wire::Sampling::default(), 1 << 20);
-        let job = AskJob {
-            asker: Asker {
-                client: self.session.into(),
-                session: self.session,
-            },
-            conversation: self.session,
-            request: self.engine.next_id(),
-            picture: Some(self.picture),
+        let greedy = Defaults::default().with(&wire::Sampling::default(), 1 << 20, 0);
+        let asked = RequestId::random();
+        self.served.engine.command(Command::Ask(Box::new(Ask {
+            asker: self.asker,
+            conversation: self.conversation,
+            request: asked,
+            attempt: 0,
+            pictures: vec![self.picture],
             history: history.to_vec(),
             question: question.into(),
             sampling: SamplingParams {
                 max_new_tokens,
                 ..greedy.unwrap()
             },
-            received: Instant::now(),
-            deadline: Instant::now() + PATIENCE,
-            events: self.sink.clone(),
-            open: Arc::new(()),
-        };
-        self.engine.ask(job).unwrap();
-        let mut text = String::new();
+            so_far: vec![],
+            credit: u32::MAX,
+            waited_ms: 0.0,
+            left_ms: PATIENCE.as_secs_f64() * 1e3,
+        })));
+        let (mut ids, mut text) = (Vec::new(), String::new());
         loop {
-            match self.events.recv_timeout(PATIENCE).unwrap() {
-                Event::Token { text: piece, .. } => text += &piece,
-                Event::Failed { error, .. } => panic!("{error}"),
+            let report = self.served.reports.recv_timeout(PATIENCE).unwrap();
+            let Report::Session { event, .. } = report else {
+                continue;
+            };
+            match event {
+                Event::Tokens {
+                    request,
+                    ids: more,
+                    text: piece,
+                    ..
+                } if request == asked => {
+                    ids.extend(more);
+                    text += &piece;
+                }
+                Event::Failed { failure, .. } => panic!("{failure}"),
                 Event::Done {
                     finish_reason,
                     usage,
-                    answer_ids,
                     ..
                 } => {
                     return Answer {
-                        ids: answer_ids,
+                        ids,
                         text,
                         usage,
                         finish: finish_reason,

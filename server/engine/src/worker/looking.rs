@@ -1,13 +1,12 @@
 //! The worker's pictures: who holds them, which is looked at next, and looking at it, slice by slice.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use api::{Asker, EncodeTimings, Event, EventSink, PictureJob, PictureKey, Pixels};
+use api::{Asker, EncodeTimings, Event, Failure, PictureKey, Pixels, SessionId};
 use candle_core::Tensor;
 
 use super::{Worker, gone};
-use crate::guard::{Fault, catch, guarded, lost, panicked};
+use crate::guard::{Fault, guarded, lost, panicked};
 use crate::pace::Pace;
 use crate::prefix::Cached;
 use crate::sequence::Running;
@@ -16,15 +15,14 @@ use model::kernels::{Mark, Span};
 
 /// A picture that some session holds.
 pub(super) struct Picture {
-    pixels: Arc<Pixels>,
+    pixels: Pixels,
     since: Instant,
     holders: Vec<Holder>,
 }
 
 /// A session that holds a picture.
 struct Holder {
-    session: u64,
-    events: Arc<dyn EventSink>,
+    session: SessionId,
     /// It waits to hear that the picture is encoded.
     waits: bool,
 }
@@ -56,35 +54,28 @@ enum Stage {
 }
 
 impl Worker {
-    pub(super) fn picture(&mut self, job: PictureJob) {
-        let PictureJob {
-            asker,
-            key,
-            pixels,
-            events,
-        } = job;
+    pub(super) fn picture(&mut self, picture: api::Picture) {
+        let api::Picture { asker, key, pixels } = picture;
         let picture = self.pictures.entry(key).or_insert_with(|| Picture {
             pixels,
             since: Instant::now(),
             holders: Vec::new(),
         });
         let encoded = self.cache.has_picture(key);
-        picture
-            .holders
-            .retain(|holder| holder.session != asker.session);
+        let session = asker.session;
+        picture.holders.retain(|holder| holder.session != session);
         picture.holders.push(Holder {
-            session: asker.session,
-            events: events.clone(),
+            session,
             waits: !encoded,
         });
         if encoded {
-            let tokens = self.model.config.image_tokens();
-            events.event(Event::Encoded {
+            let encoded = Event::Encoded {
                 key,
-                tokens,
+                tokens: self.model.config.image_tokens() as u64,
                 timings: EncodeTimings::default(),
                 cached: true,
-            });
+            };
+            self.reports.tell(session, encoded);
             return;
         }
         if self.settings.eager_encode {
@@ -114,7 +105,7 @@ impl Worker {
     }
 
     /// Drops a picture for one session; entirely, if no other holds it.
-    pub(super) fn drop_picture(&mut self, key: PictureKey, session: u64) {
+    pub(super) fn drop_picture(&mut self, key: PictureKey, session: SessionId) {
         let Some(picture) = self.pictures.get_mut(&key) else {
             return;
         };
@@ -326,15 +317,16 @@ impl Worker {
             vision_ms,
             prefill_ms: started.elapsed().as_secs_f64() * 1e3 - vision_ms,
         };
-        let tokens = self.model.config.image_tokens();
+        let tokens = self.model.config.image_tokens() as u64;
         for holder in picture.holders.iter_mut().filter(|holder| holder.waits) {
             holder.waits = false;
-            holder.events.event(Event::Encoded {
+            let encoded = Event::Encoded {
                 key,
                 tokens,
                 timings,
                 cached: false,
-            });
+            };
+            self.reports.tell(holder.session, encoded);
         }
         for sequence in self.waiting.in_order() {
             if sequence.picture == Some(key) {
@@ -360,12 +352,7 @@ impl Worker {
         };
         if let Some(picture) = self.pictures.remove(&key) {
             // Those too that heard of it long ago: it had left the cache and can't be had again.
-            for holder in picture.holders {
-                holder.events.event(Event::PictureFailed {
-                    key,
-                    error: error.clone(),
-                });
-            }
+            self.picture_failed(key, picture, &error);
         }
         self.fail_waiting(&error, |s| s.picture == Some(key));
         Ok(())
@@ -382,10 +369,17 @@ impl Worker {
     /// Drops all pictures and tells whoever holds one: the device is lost.
     pub(super) fn lose_pictures(&mut self) {
         for (key, picture) in std::mem::take(&mut self.pictures) {
-            for holder in picture.holders {
-                let error = lost();
-                let _ = catch(|| holder.events.event(Event::PictureFailed { key, error }));
-            }
+            self.picture_failed(key, picture, &lost());
+        }
+    }
+
+    fn picture_failed(&self, key: PictureKey, picture: Picture, failure: &Failure) {
+        for holder in picture.holders {
+            let failed = Event::PictureFailed {
+                key,
+                failure: failure.clone(),
+            };
+            self.reports.tell(holder.session, failed);
         }
     }
 }

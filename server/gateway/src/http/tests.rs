@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -15,8 +16,8 @@ use super::{Access, Ended, Proxies, healthz, metrics, readyz};
 use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
 use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
-use crate::stand_in::{Command, limits, stand_in};
-use api::{Compute, Event, Status};
+use crate::stand_in::{limits, stand_in};
+use api::{Command, Compute, Event, Report, Status};
 
 fn hub(state: State) -> web::Data<Hub> {
     let (_, status) = watch::channel(Status {
@@ -27,10 +28,15 @@ fn hub(state: State) -> web::Data<Hub> {
 }
 
 fn hub_of(status: watch::Receiver<Status>) -> web::Data<Hub> {
-    hub_with(stand_in().0, status)
+    let (engine, reports, _) = stand_in();
+    hub_with(engine, status, reports)
 }
 
-fn hub_with(engine: Arc<dyn Compute>, status: watch::Receiver<Status>) -> web::Data<Hub> {
+fn hub_with(
+    engine: Arc<dyn Compute>,
+    status: watch::Receiver<Status>,
+    reports: Receiver<Report>,
+) -> web::Data<Hub> {
     let options = Options {
         share_pictures: false,
         decode: crate::intake::decode::Settings {
@@ -47,7 +53,7 @@ fn hub_with(engine: Arc<dyn Compute>, status: watch::Receiver<Status>) -> web::D
         message_memory: 1 << 30,
         max_sessions: 1,
     };
-    let shared = Shared::new(engine, status, limits(), options);
+    let shared = Shared::new(engine, status, reports, limits(), options);
     web::Data::new(Hub::new(shared.unwrap()))
 }
 
@@ -87,8 +93,8 @@ async fn the_end_does_not_overtake_what_was_said() {
         state: State::Ready,
         ..Status::default()
     });
-    let (engine, inbox) = stand_in();
-    let hub = hub_with(engine, status).into_inner();
+    let (engine, reports, player) = stand_in();
+    let hub = hub_with(engine, status, reports).into_inner();
     let (bound, address) = oneshot::channel();
     let serving = actix_web::rt::spawn(super::serve(hub.clone(), options(), |address| {
         bound.send(address).unwrap();
@@ -97,22 +103,31 @@ async fn the_end_does_not_overtake_what_was_said() {
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     let ask = r#"{"type":"ask","request":"a","text":"?"}"#;
     socket.send(Message::text(ask)).await.unwrap();
-    let command = tokio::task::spawn_blocking(move || inbox.recv()).await;
-    let Ok(Ok(Command::Ask(job))) = command else {
-        panic!("no question was given");
+    let answer = move || {
+        let Ok(Command::Ask(ask)) = player.commands.recv() else {
+            panic!("no question was given");
+        };
+        let (session, request, attempt) = (ask.asker.session, ask.request, ask.attempt);
+        for token in 0..TOKENS as u32 {
+            let event = Event::Tokens {
+                request,
+                attempt,
+                first: token.into(),
+                ids: vec![token],
+                text: "word ".into(),
+            };
+            player.tell(session, event);
+        }
+        let event = Event::Done {
+            request,
+            attempt,
+            finish_reason: FinishReason::Stop,
+            usage: wire::Usage::default(),
+            timings: wire::AnswerTimings::default(),
+        };
+        player.tell(session, event);
     };
-    let request = job.request;
-    for _ in 0..TOKENS {
-        let text = "word ".into();
-        job.events.event(Event::Token { request, text });
-    }
-    job.events.event(Event::Done {
-        request,
-        finish_reason: FinishReason::Stop,
-        usage: wire::Usage::default(),
-        timings: wire::AnswerTimings::default(),
-        answer_ids: Vec::new(),
-    });
+    tokio::task::spawn_blocking(answer).await.unwrap();
     hub.shared.set_phase(Phase::Closing);
     let (mut tokens, mut done, mut code) = (0, 0, None);
     while let Some(Ok(message)) = socket.next().await {

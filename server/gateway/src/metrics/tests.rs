@@ -50,6 +50,38 @@ fn prometheus_can_read_it_and_finds_nothing_to_complain_about() {
 }
 
 #[test]
+fn a_worker_stands_as_it_told_last() {
+    let metrics = Metrics::new();
+    let told = [(0, 5, 40.0), (1, 7, 0.0), (0, 6, 20.0)];
+    for (worker, turn, token_ms) in told {
+        metrics.health(Health {
+            worker,
+            turn,
+            pages: 100,
+            used_pages: 30,
+            token_ms,
+            ..Health::default()
+        });
+    }
+    let mut text = Text::default();
+    metrics.write(&mut text);
+    let families = parse(&text.0).unwrap();
+    conventions(&families).unwrap();
+    let values = |name: &str| -> Vec<(String, String, f64)> {
+        let samples = families[name].samples.iter();
+        let each = samples.map(|(_, labels, value)| (labels[0].clone(), *value));
+        each.map(|((label, worker), value)| (label, worker, value))
+            .collect()
+    };
+    let of = |worker: &str, value| ("worker".to_owned(), worker.to_owned(), value);
+    let both = |one, other| vec![of("0", one), of("1", other)];
+    assert_eq!(values("glimpse_worker_turns_total"), both(6.0, 7.0));
+    assert_eq!(values("glimpse_worker_pages"), both(100.0, 100.0));
+    assert_eq!(values("glimpse_worker_used_pages"), both(30.0, 30.0));
+    assert_eq!(values("glimpse_worker_token_seconds"), both(0.02, 0.0));
+}
+
+#[test]
 fn the_parser_complains() {
     let head = "# HELP a_total x\n# TYPE a_total counter\n";
     for (text, complaint) in [

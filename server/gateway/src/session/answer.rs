@@ -1,7 +1,7 @@
 //! The session's questions: from `ask` to `done`, in order within a conversation.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use wire::{
@@ -9,9 +9,10 @@ use wire::{
     Usage,
 };
 
-use super::state::{Effect, LookUp, State, error, milliseconds, seconds};
-use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, restore};
-use api::{AskJob, Defaults, Event, Failure, Turn};
+use super::codec;
+use super::state::{LookUp, State, error, milliseconds, seconds};
+use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, WINDOW, restore};
+use api::{Command, ConversationId, Defaults, Event, Failure, Freed, RequestId, Shown, Turn};
 
 /// What a client is told to wait before it asks again when it has too many questions open.
 const RETRY_MS: f64 = 500.0;
@@ -28,11 +29,8 @@ const MAX_TURNS: usize = 4096;
 /// open, but take memory.
 const MAX_OVER: usize = 64;
 
-/// Why a question is refused before it is queued.
-type Refused = (ErrorCode, String, Option<f64>);
-
-fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refused> {
-    Err((code, message.into(), None))
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure::new(code, message))
 }
 
 impl State {
@@ -43,7 +41,7 @@ impl State {
             Seen::Same => return,
             Seen::Different => {
                 // Without the id: the request that has it goes on.
-                self.fail(error(
+                self.fail(codec::error(
                     ErrorCode::DuplicateRequest,
                     format!(
                         "Request id {:?} was used before in this session for something else: take another.",
@@ -54,21 +52,16 @@ impl State {
             }
         }
         let (request, conversation) = (ask.request.clone(), ask.conversation.clone());
-        let taken = match terms {
-            Ok(defaults) => self.take(ask, &defaults, now),
-            Err(reason) => Err((reason.code, reason.message, reason.retry_after_ms)),
-        };
-        match taken {
+        match terms.and_then(|defaults| self.take(ask, &defaults, now)) {
             Ok(conversation) => self.advance(&conversation),
-            Err((code, message, retry_after_ms)) => {
-                if retry_after_ms.is_some() {
+            Err(failure) => {
+                if failure.retry_after_ms.is_some() {
                     self.requests.release(&request);
                 }
                 self.fail(wire::Error {
                     request: Some(request),
                     conversation,
-                    retry_after_ms,
-                    ..error(code, message)
+                    ..error(failure)
                 });
             }
         }
@@ -80,7 +73,7 @@ impl State {
         ask: wire::Ask,
         defaults: &Defaults,
         now: Instant,
-    ) -> Result<String, Refused> {
+    ) -> Result<String, Failure> {
         let limits = self.setup.limits.clone();
         if wire::is_blank(&ask.text) {
             return refuse(
@@ -98,16 +91,13 @@ impl State {
                 ),
             );
         }
-        let mut sampling = defaults
+        let sampling = defaults
             .with(
                 ask.sampling.as_ref().unwrap_or(&wire::Sampling::default()),
                 limits.max_new_tokens,
+                api::random_seed(),
             )
             .or_else(|problem| refuse(ErrorCode::BadSampling, problem))?;
-        // Settled here, so that whoever goes on with the answer draws as whoever began it would have.
-        sampling
-            .seed
-            .get_or_insert_with(|| (self.setup.next_seed)());
         let named = match (&ask.upload, &ask.image) {
             (Some(upload), _) => Some(PictureName::Upload(*upload)),
             (None, Some(image)) => Some(PictureName::Image(image.clone())),
@@ -118,13 +108,9 @@ impl State {
             self.check_conversation(id, named.as_ref())?;
         }
         if let Some(name) = &named
-            && let LookUp::Unusable {
-                code,
-                message,
-                retry_after_ms,
-            } = self.look_up(name)
+            && let LookUp::Unusable(failure) = self.look_up(name)
         {
-            return Err((code, message, retry_after_ms));
+            return Err(failure);
         }
         let turns = ask.history.as_ref().map_or(0, Vec::len);
         if turns > MAX_TURNS {
@@ -138,27 +124,21 @@ impl State {
         let open = self.open_requests();
         let most = MAX_HISTORIES * limits.message_bytes as usize;
         if open > 0 && self.asks.values().map(Ask::bytes).sum::<usize>() > most {
-            return Err((
-                ErrorCode::Busy,
-                "This session's unanswered questions bring too much text with them: wait for one to be answered, then ask again.".into(),
-                Some(RETRY_MS),
-            ));
+            let message = "This session's unanswered questions bring too much text with them: wait for one to be answered, then ask again.";
+            return Err(Failure::new(ErrorCode::Busy, message).retry_after(RETRY_MS));
         }
         if open as u64 >= limits.open_requests || self.asks.len() - open >= MAX_OVER {
-            return Err((
-                ErrorCode::Busy,
-                format!(
-                    "This session has {open} unanswered questions already: wait for one to be answered, then ask again.",
-                ),
-                Some(RETRY_MS),
-            ));
+            let message = format!(
+                "This session has {open} unanswered questions already: wait for one to be answered, then ask again.",
+            );
+            return Err(Failure::new(ErrorCode::Busy, message).retry_after(RETRY_MS));
         }
         let id = match &ask.conversation {
             Some(id) => id.clone(),
             None => self.new_conversation(),
         };
-        let used = self.clock();
-        let number = (self.setup.next_number)();
+        let order = self.clock();
+        let request = RequestId::random();
         let has = self.conversations.get(&id).map(|c| c.picture.as_ref());
         // The same picture, sent once more since it was lost.
         let is_back = has
@@ -170,37 +150,41 @@ impl State {
                 "The conversation was lost: begin a new one.",
             );
         };
-        conversation.used = used;
+        conversation.used = order;
         if named.is_some() && (conversation.picture.is_none() || is_back) {
             conversation.unproven |= conversation.picture.is_none() && ask.conversation.is_some();
             conversation.picture = named;
         }
-        conversation.queue.push_back(number);
+        conversation.queue.push_back(request);
         let history = ask
             .history
             .map(|given| restore(given, &conversation.history));
         self.asks.insert(
-            number,
+            request,
             Ask {
                 request: ask.request,
                 conversation: id.clone(),
                 question: ask.text,
                 history,
                 sampling,
+                order,
                 received: now,
                 deadline: now + seconds(limits.request_seconds),
                 stage: AskStage::Waiting,
                 pictured: false,
                 started: false,
                 told: None,
+                attempt: 0,
+                credit: WINDOW,
                 index: 0,
                 answer: String::new(),
+                ids: Vec::new(),
             },
         );
         Ok(id)
     }
 
-    fn check_conversation(&self, id: &str, named: Option<&PictureName>) -> Result<(), Refused> {
+    fn check_conversation(&self, id: &str, named: Option<&PictureName>) -> Result<(), Failure> {
         let conversation = self.conversations.get(id).filter(|found| !found.leaving);
         let Some(conversation) = conversation else {
             return refuse(
@@ -219,13 +203,9 @@ impl State {
             );
         }
         if let (Some(has), None) = (&conversation.picture, named)
-            && let LookUp::Unusable {
-                code,
-                message,
-                retry_after_ms,
-            } = self.look_up(has)
+            && let LookUp::Unusable(failure) = self.look_up(has)
         {
-            return Err((code, message, retry_after_ms));
+            return Err(failure);
         }
         Ok(())
     }
@@ -272,11 +252,10 @@ impl State {
             }
         }
         let id = self.new_id("conv");
-        let number = (self.setup.next_number)();
         self.conversations.insert(
             id.clone(),
             Conversation {
-                number,
+                id: ConversationId::random(),
                 picture: None,
                 unproven: false,
                 history: History::default(),
@@ -290,10 +269,11 @@ impl State {
 
     /// Gives the engine whatever can be given.
     pub(super) fn advance_all(&mut self) {
-        let mut waiting: Vec<(u64, String)> = self
+        let order = |request| self.asks.get(request).map(|ask| ask.order);
+        let mut waiting: Vec<(Option<u64>, String)> = self
             .conversations
             .iter()
-            .filter_map(|(id, conversation)| Some((*conversation.queue.front()?, id.clone())))
+            .filter_map(|(id, conversation)| Some((order(conversation.queue.front()?), id.clone())))
             .collect();
         // In order of arrival.
         waiting.sort();
@@ -308,35 +288,28 @@ impl State {
             let Some(conversation) = self.conversations.get_mut(id) else {
                 return;
             };
-            let Some(&number) = conversation.queue.front() else {
+            let Some(&request) = conversation.queue.front() else {
                 if conversation.leaving
                     && let Some(gone) = self.conversations.remove(id)
                 {
-                    self.effects.push_back(Effect::ForgetConversation {
-                        number: gone.number,
-                        id: id.to_owned(),
-                    });
+                    self.free_conversation(gone.id, id);
                 }
                 return;
             };
-            let stage = self.asks.get(&number).map(|ask| ask.stage);
+            let stage = self.asks.get(&request).map(|ask| ask.stage);
             match stage {
                 None => {
                     conversation.queue.pop_front();
                 }
                 Some(AskStage::Given) => break,
-                Some(AskStage::Over) => self.enter_history(number, None),
+                Some(AskStage::Over) => self.enter_history(request),
                 Some(AskStage::Waiting) => {
                     let picture = conversation.picture.clone();
                     match picture.map(|name| self.look_up(&name)) {
                         Some(LookUp::Pending) => break,
-                        Some(LookUp::Unusable {
-                            code,
-                            message,
-                            retry_after_ms,
-                        }) => self.ask_failed(number, code, message, retry_after_ms),
-                        Some(LookUp::Ready(key)) => self.give(number, Some(key)),
-                        None => self.give(number, None),
+                        Some(LookUp::Unusable(failure)) => self.ask_failed(request, failure),
+                        Some(LookUp::Ready(picture)) => self.give(request, vec![picture]),
+                        None => self.give(request, Vec::new()),
                     }
                 }
             }
@@ -345,41 +318,38 @@ impl State {
     }
 
     /// Hands a question to the engine.
-    fn give(&mut self, number: u64, picture: Option<api::PictureKey>) {
-        let used = self.clock();
-        let Some(ask) = self.asks.get_mut(&number) else {
+    fn give(&mut self, request: RequestId, pictures: Vec<Shown>) {
+        let (used, now) = (self.clock(), Instant::now());
+        let Some(ask) = self.asks.get_mut(&request) else {
             return;
         };
-        let Some(conversation) = self.conversations.get_mut(&ask.conversation) else {
+        let Some(conversation) = self.conversations.get(&ask.conversation) else {
             return;
         };
-        let number_of_conversation = conversation.number;
         ask.stage = AskStage::Given;
-        ask.pictured = picture.is_some();
+        ask.pictured = !pictures.is_empty();
         let history = ask.history.as_ref().unwrap_or(&conversation.history);
-        let history = history.to_vec();
+        let command = Command::Ask(Box::new(api::Ask {
+            asker: self.setup.asker,
+            conversation: conversation.id,
+            request,
+            attempt: ask.attempt,
+            pictures,
+            history: history.to_vec(),
+            question: ask.question.clone(),
+            sampling: ask.sampling.clone(),
+            so_far: ask.ids.clone(),
+            credit: ask.credit,
+            waited_ms: milliseconds(ask.received, now),
+            left_ms: milliseconds(now, ask.deadline),
+        }));
         if let Some(PictureName::Image(image)) =
             conversation.picture.clone().map(|name| self.resolve(&name))
             && let Some(picture) = self.pictures.get_mut(&image)
         {
             picture.used = used;
         }
-        let Some(ask) = self.asks.get(&number) else {
-            return;
-        };
-        self.effects.push_back(Effect::Ask(Box::new(AskJob {
-            asker: self.setup.asker,
-            conversation: number_of_conversation,
-            request: number,
-            picture,
-            history,
-            question: ask.question.clone(),
-            sampling: ask.sampling.clone(),
-            received: ask.received,
-            deadline: ask.deadline,
-            events: self.setup.events.clone(),
-            open: Arc::new(()),
-        })));
+        self.command(command);
     }
 
     /// `queued` for the questions that are not with the engine.
@@ -391,19 +361,19 @@ impl State {
             .picture
             .as_ref()
             .is_some_and(|name| matches!(self.look_up(name), LookUp::Pending));
-        let waiting: Vec<u64> = conversation
+        let waiting: Vec<RequestId> = conversation
             .queue
             .iter()
-            .filter(|number| {
+            .filter(|request| {
                 self.asks
-                    .get(number)
+                    .get(request)
                     .is_some_and(|ask| ask.stage == AskStage::Waiting)
             })
             .copied()
             .collect();
         let ahead = self.ahead(id);
-        for (place, number) in waiting.into_iter().enumerate() {
-            self.queued(number, (!pending).then_some(ahead + place as u64));
+        for (place, request) in waiting.into_iter().enumerate() {
+            self.queued(request, (!pending).then_some(ahead + place as u64));
         }
     }
 
@@ -413,7 +383,7 @@ impl State {
         let given = queue
             .into_iter()
             .flatten()
-            .filter_map(|number| self.asks.get(number))
+            .filter_map(|request| self.asks.get(request))
             .find(|ask| ask.stage == AskStage::Given);
         given
             .filter(|ask| !ask.started)
@@ -421,8 +391,8 @@ impl State {
     }
 
     /// Sends `queued` at first, and when the position falls.
-    fn queued(&mut self, number: u64, position: Option<u64>) {
-        let Some(ask) = self.asks.get_mut(&number) else {
+    fn queued(&mut self, request: RequestId, position: Option<u64>) {
+        let Some(ask) = self.asks.get_mut(&request) else {
             return;
         };
         let news = match (ask.told, position) {
@@ -443,64 +413,43 @@ impl State {
     }
 
     /// Ends a question with an error: its turn never happened.
-    fn ask_failed(
-        &mut self,
-        number: u64,
-        code: ErrorCode,
-        message: String,
-        retry_after_ms: Option<f64>,
-    ) {
-        let Some(ask) = self.asks.remove(&number) else {
+    fn ask_failed(&mut self, request: RequestId, failure: Failure) {
+        let Some(ask) = self.asks.remove(&request) else {
             return;
         };
         if let Some(conversation) = self.conversations.get_mut(&ask.conversation) {
-            conversation.queue.retain(|queued| *queued != number);
+            conversation.queue.retain(|queued| *queued != request);
             if conversation.unproven && conversation.queue.is_empty() {
                 conversation.lose_picture();
             }
         }
-        if retry_after_ms.is_some() {
+        if failure.retry_after_ms.is_some() {
             self.requests.release(&ask.request);
         }
         self.fail(wire::Error {
             request: Some(ask.request),
             conversation: Some(ask.conversation),
-            retry_after_ms,
-            ..error(code, message)
+            ..error(failure)
         });
     }
 
-    /// The engine refused the question at once.
-    pub fn ask_refused(&mut self, number: u64, failure: Failure) {
-        let Some(id) = self.asks.get(&number).map(|ask| ask.conversation.clone()) else {
-            return;
-        };
-        self.ask_failed(
-            number,
-            failure.code,
-            failure.message,
-            failure.retry_after_ms,
-        );
-        self.advance(&id);
-    }
-
     /// The question is over: it and what was said join the history.
-    fn enter_history(&mut self, number: u64, answer_ids: Option<Vec<u32>>) {
-        let Some(ask) = self.asks.remove(&number) else {
+    fn enter_history(&mut self, request: RequestId) {
+        let Some(ask) = self.asks.remove(&request) else {
             return;
         };
         let Some(conversation) = self.conversations.get_mut(&ask.conversation) else {
             return;
         };
         conversation.unproven &= !ask.pictured;
-        conversation.queue.retain(|queued| *queued != number);
+        conversation.queue.retain(|queued| *queued != request);
         if let Some(history) = ask.history {
             conversation.history = history;
         }
         conversation.history.push(Turn {
             question: ask.question,
             answer: ask.answer,
-            answer_ids,
+            answer_ids: (ask.stage == AskStage::Given).then_some(ask.ids),
         });
         self.forget_long_histories();
     }
@@ -526,32 +475,36 @@ impl State {
     /// `cancel {request}`: one that is over or unknown is nothing to complain about, since the two may have crossed.
     pub fn cancel_ask(&mut self, request: &str, now: Instant) {
         let found = self.asks.iter().find(|(_, ask)| ask.request == request);
-        let Some((&number, ask)) = found else { return };
+        let Some((&request, ask)) = found else {
+            return;
+        };
         match ask.stage {
-            AskStage::Given => self.effects.push_back(Effect::Cancel(number)),
-            AskStage::Waiting => self.end_waiting(number, FinishReason::Cancelled, now),
+            AskStage::Given => self.cancel_given(request),
+            AskStage::Waiting => self.end_waiting(request, FinishReason::Cancelled, now),
             AskStage::Over => {}
         }
     }
 
+    /// Has the engine end a question.
+    pub(super) fn cancel_given(&mut self, request: RequestId) {
+        let session = self.session();
+        self.command(Command::Cancel { session, request });
+    }
+
     /// Refuses, for now, the questions that the engine has not been given.
     pub(super) fn refuse_waiting(&mut self) {
-        let mut waiting: Vec<u64> = self
+        let mut waiting: Vec<(Reverse<u64>, RequestId)> = self
             .asks
             .iter()
             .filter(|(_, ask)| ask.stage == AskStage::Waiting)
-            .map(|(number, _)| *number)
+            .map(|(request, ask)| (Reverse(ask.order), *request))
             .collect();
         // The newest first, so that none moves up before it goes itself.
-        waiting.sort_by(|a, b| b.cmp(a));
-        for number in waiting {
+        waiting.sort();
+        for (_, request) in waiting {
             let message = "The server has no memory left for questions that wait, and this client's take the most: ask again in a moment.";
-            self.ask_failed(
-                number,
-                ErrorCode::Busy,
-                message.into(),
-                Some(SHORT_RETRY_MS),
-            );
+            let failure = Failure::new(ErrorCode::Busy, message).retry_after(SHORT_RETRY_MS);
+            self.ask_failed(request, failure);
         }
     }
 
@@ -564,8 +517,8 @@ impl State {
     }
 
     /// Ends a question that never reached the engine.
-    fn end_waiting(&mut self, number: u64, finish_reason: FinishReason, now: Instant) {
-        let Some(ask) = self.asks.get_mut(&number) else {
+    fn end_waiting(&mut self, request: RequestId, finish_reason: FinishReason, now: Instant) {
+        let Some(ask) = self.asks.get_mut(&request) else {
             return;
         };
         ask.stage = AskStage::Over;
@@ -587,26 +540,26 @@ impl State {
         let id = ask.conversation.clone();
         self.send(ServerMessage::Done(Box::new(done)));
         if replaces {
-            self.drop_replaced(&id, number);
+            self.drop_replaced(&id, request);
         }
         self.advance(&id);
     }
 
     /// Drops the turns just before a question that brings a history in their place: nobody will see them.
-    fn drop_replaced(&mut self, id: &str, number: u64) {
+    fn drop_replaced(&mut self, id: &str, request: RequestId) {
         let Some(conversation) = self.conversations.get_mut(id) else {
             return;
         };
-        let Some(place) = conversation.queue.iter().position(|it| *it == number) else {
+        let Some(place) = conversation.queue.iter().position(|it| *it == request) else {
             return;
         };
         let asks = &mut self.asks;
-        let over = |number: &u64| {
-            asks.get(number)
+        let over = |request: &RequestId| {
+            asks.get(request)
                 .is_some_and(|ask| ask.stage == AskStage::Over)
         };
         let queue = conversation.queue.iter().take(place);
-        let first = place - queue.rev().take_while(|number| over(number)).count();
+        let first = place - queue.rev().take_while(|request| over(request)).count();
         for gone in conversation.queue.drain(first..place) {
             asks.remove(&gone);
         }
@@ -614,14 +567,14 @@ impl State {
 
     /// Ends the questions whose time ran out while they waited.
     pub(super) fn expire_asks(&mut self, now: Instant) {
-        let late: Vec<u64> = self
+        let late: Vec<RequestId> = self
             .asks
             .iter()
             .filter(|(_, ask)| ask.stage == AskStage::Waiting && ask.deadline <= now)
-            .map(|(number, _)| *number)
+            .map(|(request, _)| *request)
             .collect();
-        for number in late {
-            self.end_waiting(number, FinishReason::Timeout, now);
+        for request in late {
+            self.end_waiting(request, FinishReason::Timeout, now);
         }
     }
 
@@ -630,7 +583,7 @@ impl State {
         let Some(conversation) = self.conversations.get_mut(id) else {
             self.fail(wire::Error {
                 conversation: Some(id.to_owned()),
-                ..error(
+                ..codec::error(
                     ErrorCode::UnknownConversation,
                     format!("This session has no conversation {id:?} to forget."),
                 )
@@ -641,11 +594,11 @@ impl State {
             return;
         }
         conversation.leaving = true;
-        for number in conversation.queue.clone() {
-            match self.asks.get(&number).map(|ask| ask.stage) {
-                Some(AskStage::Given) => self.effects.push_back(Effect::Cancel(number)),
+        for request in conversation.queue.clone() {
+            match self.asks.get(&request).map(|ask| ask.stage) {
+                Some(AskStage::Given) => self.cancel_given(request),
                 Some(AskStage::Waiting) => {
-                    self.end_waiting(number, FinishReason::Cancelled, now);
+                    self.end_waiting(request, FinishReason::Cancelled, now);
                 }
                 _ => {}
             }
@@ -653,12 +606,39 @@ impl State {
         self.advance(id);
     }
 
-    /// What the engine held of a conversation is freed.
-    pub fn conversation_freed(&mut self, id: &str) {
-        self.send(ServerMessage::Forgotten(Forgotten {
+    /// Has the engine free what it holds of a conversation; `forgotten` follows when it has.
+    fn free_conversation(&mut self, conversation: ConversationId, id: &str) {
+        let forgotten = Forgotten {
             conversation: Some(id.to_owned()),
             image: None,
-        }));
+        };
+        let session = self.session();
+        self.leaving
+            .push((Freed::Conversation(conversation), forgotten));
+        self.command(Command::ForgetConversation {
+            session,
+            conversation,
+        });
+    }
+
+    /// The engine holds nothing any more of what it was to forget; of the same picture, it forgets one after the other.
+    fn freed(&mut self, freed: Freed) {
+        if let Some(first) = self.leaving.iter().position(|(what, _)| *what == freed) {
+            let (_, forgotten) = self.leaving.remove(first);
+            self.send(ServerMessage::Forgotten(forgotten));
+        }
+    }
+
+    /// The question of which an event tells, unless that speaks of an earlier time that the engine had it.
+    pub fn asked(&self, request: RequestId, attempt: u32) -> Option<&Ask> {
+        let ask = self.asks.get(&request);
+        ask.filter(|ask| ask.attempt == attempt)
+    }
+
+    /// The same, to be changed.
+    fn asked_mut(&mut self, request: RequestId, attempt: u32) -> Option<&mut Ask> {
+        let ask = self.asks.get_mut(&request);
+        ask.filter(|ask| ask.attempt == attempt)
     }
 
     /// What the engine tells.
@@ -670,56 +650,80 @@ impl State {
                 timings,
                 cached,
             } => self.encoded(&key, tokens, timings, cached),
-            Event::PictureFailed { key, error } => self.not_encoded(&key, error),
-            Event::Queued { request, position } => {
-                self.queued(request, position.map(|place| place as u64));
-                if let Some(ask) = self.asks.get(&request) {
-                    self.tell_positions(&ask.conversation.clone());
+            Event::PictureFailed { key, failure } => self.not_encoded(&key, failure),
+            Event::Queued {
+                request,
+                attempt,
+                position,
+            } => {
+                if let Some(ask) = self.asked(request, attempt) {
+                    let id = ask.conversation.clone();
+                    self.queued(request, position);
+                    self.tell_positions(&id);
                 }
             }
-            Event::Started { request } => {
-                if let Some(ask) = self.asks.get_mut(&request) {
+            Event::Started { request, attempt } => {
+                if let Some(ask) = self.asked_mut(request, attempt) {
                     ask.started = true;
-                    let (request, conversation) = (ask.request.clone(), ask.conversation.clone());
+                    let (request, id) = (ask.request.clone(), ask.conversation.clone());
                     self.send(ServerMessage::Started(Started { request }));
-                    self.tell_positions(&conversation);
+                    self.tell_positions(&id);
                 }
             }
-            Event::Token { request, text } => {
-                if let Some(ask) = self.asks.get_mut(&request) {
-                    ask.answer.push_str(&text);
-                    let token = Token {
-                        request: ask.request.clone(),
-                        index: ask.index,
-                        text,
-                    };
-                    ask.index += 1;
-                    self.send(ServerMessage::Token(token));
+            Event::Tokens {
+                request,
+                attempt,
+                first,
+                ids,
+                text,
+            } => {
+                if let Some(ask) = self.asked_mut(request, attempt) {
+                    if ask.hear(first, &ids) && !text.is_empty() {
+                        ask.answer.push_str(&text);
+                        let token = Token {
+                            request: ask.request.clone(),
+                            index: ask.index,
+                            text,
+                        };
+                        ask.index += 1;
+                        self.send(ServerMessage::Token(token));
+                    }
+                    self.grant();
                 }
             }
             Event::Done {
                 request,
+                attempt,
                 finish_reason,
                 usage,
                 timings,
-                answer_ids,
             } => {
-                let Some(ask) = self.asks.get(&request) else {
-                    return;
-                };
-                let id = ask.conversation.clone();
-                let done = Done {
-                    request: ask.request.clone(),
-                    conversation: id.clone(),
-                    finish_reason,
-                    usage,
-                    timings,
-                };
-                self.enter_history(request, Some(answer_ids));
-                self.send(ServerMessage::Done(Box::new(done)));
-                self.advance(&id);
+                if let Some(ask) = self.asked(request, attempt) {
+                    let id = ask.conversation.clone();
+                    let done = Done {
+                        request: ask.request.clone(),
+                        conversation: id.clone(),
+                        finish_reason,
+                        usage,
+                        timings,
+                    };
+                    self.enter_history(request);
+                    self.send(ServerMessage::Done(Box::new(done)));
+                    self.advance(&id);
+                }
             }
-            Event::Failed { request, error } => self.ask_refused(request, error),
+            Event::Failed {
+                request,
+                attempt,
+                failure,
+            } => {
+                if let Some(ask) = self.asked(request, attempt) {
+                    let id = ask.conversation.clone();
+                    self.ask_failed(request, failure);
+                    self.advance(&id);
+                }
+            }
+            Event::Freed(freed) => self.freed(freed),
         }
     }
 }

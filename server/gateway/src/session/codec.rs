@@ -11,23 +11,22 @@ use wire::{ClientMessage, ErrorCode, MAX_ID_BYTES, MAX_INTEGER};
 const MAX_VALUES: usize = 32_768;
 
 /// Why a message was refused, and which request or upload it was for.
-#[derive(Debug, PartialEq)]
-pub struct Refusal {
-    pub code: ErrorCode,
-    /// What happened and what to do.
-    pub message: String,
-    pub request: Option<String>,
-    pub upload: Option<u32>,
+pub type Refusal = Box<wire::Error>;
+
+fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
+    Box::new(error(code, message))
 }
 
-impl Refusal {
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Refusal {
-            code,
-            message: message.into(),
-            request: None,
-            upload: None,
-        }
+/// An error about nothing in particular; the caller adds what it is for.
+pub fn error(code: ErrorCode, message: impl Into<String>) -> wire::Error {
+    wire::Error {
+        code,
+        message: message.into(),
+        request: None,
+        upload: None,
+        image: None,
+        conversation: None,
+        retry_after_ms: None,
     }
 }
 
@@ -42,13 +41,13 @@ pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
         return Err(too_many_values(text));
     }
     let value: Value = serde_json::from_str(text).map_err(|error| {
-        Refusal::new(
+        refusal(
             ErrorCode::BadJson,
             format!("The message is no JSON ({error}): send one JSON object a text frame."),
         )
     })?;
     let Value::Object(mut object) = value else {
-        return Err(Refusal::new(
+        return Err(refusal(
             ErrorCode::BadJson,
             "The message is JSON, but no object: send one JSON object a text frame.",
         ));
@@ -56,7 +55,7 @@ pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
     let kind = match object.remove("type") {
         Some(Value::String(kind)) => kind,
         _ => {
-            return Err(Refusal::new(
+            return Err(refusal(
                 ErrorCode::BadMessage,
                 format!(
                     "The message has no \"type\", which must be one of: {}.",
@@ -74,10 +73,9 @@ pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
         Some(number) if kind == "upload" => u32::try_from(number).ok(),
         _ => None,
     };
-    message(&kind, object).map_err(|refusal| Refusal {
-        request,
-        upload,
-        ..refusal
+    message(&kind, object).map_err(|mut refusal| {
+        (refusal.request, refusal.upload) = (request, upload);
+        refusal
     })
 }
 
@@ -111,13 +109,13 @@ fn too_many_values(text: &str) -> Refusal {
         upload: Option<u32>,
     }
     if !text.trim_start().starts_with('{') {
-        return Refusal::new(
+        return refusal(
             ErrorCode::BadJson,
             "The message is no JSON object: send one JSON object a text frame.",
         );
     }
     match serde_json::from_str::<Head>(text) {
-        Err(error) if !error.is_data() => Refusal::new(
+        Err(error) if !error.is_data() => refusal(
             ErrorCode::BadJson,
             format!(
                 "The message is no JSON ({}): send one JSON object a text frame.",
@@ -129,16 +127,17 @@ fn too_many_values(text: &str) -> Refusal {
             let is = |head: &Head, kind: &str| head.r#type.as_deref() == Some(kind);
             let ask = head.as_ref().filter(|head| is(head, "ask"));
             let upload = head.as_ref().filter(|head| is(head, "upload"));
-            Refusal {
-                code: ErrorCode::BadMessage,
-                message: format!(
+            let mut refusal = refusal(
+                ErrorCode::BadMessage,
+                format!(
                     "The message has more than {MAX_VALUES} values: send a shorter history, or less of whatever it has so many of."
                 ),
-                request: ask
-                    .and_then(|ask| ask.request.clone())
-                    .filter(|id| id_is_fine(id)),
-                upload: upload.and_then(|upload| upload.upload),
-            }
+            );
+            refusal.request = ask
+                .and_then(|ask| ask.request.clone())
+                .filter(|id| id_is_fine(id));
+            refusal.upload = upload.and_then(|upload| upload.upload);
+            refusal
         }
     }
 }
@@ -159,7 +158,7 @@ fn message(kind: &str, mut object: Map<String, Value>) -> Result<ClientMessage, 
         "ping" => ClientMessage::Ping(fields(kind, object)?),
         other => {
             let shown: String = other.chars().take(40).collect();
-            return Err(Refusal::new(
+            return Err(refusal(
                 ErrorCode::UnknownType,
                 format!(
                     "{} has no message of type {shown:?}, only: {}.",
@@ -170,7 +169,7 @@ fn message(kind: &str, mut object: Map<String, Value>) -> Result<ClientMessage, 
         }
     };
     check(&message).map_err(|problem| {
-        Refusal::new(
+        refusal(
             ErrorCode::BadMessage,
             format!("The {kind} was not understood: {problem}."),
         )
@@ -180,7 +179,7 @@ fn message(kind: &str, mut object: Map<String, Value>) -> Result<ClientMessage, 
 
 fn fields<T: DeserializeOwned>(kind: &str, object: Map<String, Value>) -> Result<T, Refusal> {
     serde_json::from_value(Value::Object(object)).map_err(|error| {
-        Refusal::new(
+        refusal(
             ErrorCode::BadMessage,
             format!("The {kind} was not understood: {}.", brief(&error)),
         )
@@ -201,7 +200,7 @@ fn brief(error: &serde_json::Error) -> String {
 fn sampling(value: Option<Value>) -> Result<Option<wire::Sampling>, Refusal> {
     let refuse = |problem: String| {
         let message = format!("The sampling values can't be used: {problem}.");
-        Refusal::new(ErrorCode::BadSampling, message)
+        refusal(ErrorCode::BadSampling, message)
     };
     match value {
         None | Some(Value::Null) => Ok(None),

@@ -13,6 +13,7 @@ mod hub;
 mod outbox;
 mod picture;
 mod receive;
+mod reports;
 mod room;
 mod shared;
 pub mod socket;
@@ -24,19 +25,17 @@ mod tests;
 mod upload;
 
 use std::cmp::Reverse;
-use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use wire::{ClientMessage, ServerMessage};
+use wire::{ClientMessage, ErrorCode, ServerMessage};
 
 use crate::intake::{Claim, Client, KeyId};
-use crate::metrics::METRICS;
-use api::{Asker, Event, EventSink, Failure};
+use api::{Asker, Command, Event, Failure, Presence, RequestId, SessionId};
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
@@ -56,9 +55,7 @@ pub struct Session {
     owner: Option<KeyId>,
     shared: Arc<Shared>,
     inner: Mutex<Inner>,
-    /// Too much is unsent.
-    stalled: AtomicBool,
-    /// Nobody is connected.
+    /// Nobody is connected: for whoever looks for memory, without the lock.
     away: Arc<AtomicBool>,
     /// It stays. Until its client's first message it may be for nothing, since that one may come back to an earlier session.
     kept: AtomicBool,
@@ -67,7 +64,7 @@ pub struct Session {
 /// Whoever takes some of the server's memory for sessions.
 #[derive(Clone)]
 struct Keeper {
-    session: u64,
+    session: SessionId,
     /// Nobody is connected.
     away: Arc<AtomicBool>,
 }
@@ -88,6 +85,15 @@ struct Inner {
     ended: bool,
     /// It ended since its client took more than its share of the server's memory.
     evicted: bool,
+}
+
+/// Someone's work on the effects, which is over when this goes: after a panic too.
+struct Settling<'a>(&'a Session);
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.0.inner.lock().settling = false;
+    }
 }
 
 /// A connection's hold on its session.
@@ -113,42 +119,6 @@ pub enum Outgoing {
     Ended,
 }
 
-/// The engine's way to a session that may be gone by then.
-struct Sink(Weak<Session>);
-
-impl EventSink for Sink {
-    fn event(&self, event: Event) {
-        let mut event = Some(event);
-        if let Some(session) = self.0.upgrade() {
-            event.as_ref().inspect(|event| session.log(event));
-            session.with(|state| event.take().map(|event| state.event(event)));
-        }
-        // The session is over, so nobody is told: what it took is counted all the same.
-        match event {
-            Some(Event::Done {
-                finish_reason,
-                usage,
-                timings,
-                ..
-            }) => METRICS.answered(finish_reason, &usage, &timings),
-            Some(Event::Failed { error, .. }) => METRICS.request_ended(error.code.as_str()),
-            _ => {}
-        }
-    }
-
-    fn stalled(&self) -> bool {
-        self.0
-            .upgrade()
-            .is_some_and(|session| session.stalled.load(Ordering::Relaxed))
-    }
-
-    fn away(&self) -> bool {
-        self.0
-            .upgrade()
-            .is_none_or(|session| session.away.load(Ordering::Relaxed))
-    }
-}
-
 impl Inner {
     /// Counts what the session takes of the server's memory, where that is news.
     fn count(&mut self) {
@@ -170,58 +140,47 @@ impl Session {
         client: Client,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
-        let number = shared.engine.next_id();
         let asker = Asker {
             client: client.number(),
-            session: number,
+            session: SessionId::random(),
         };
         let room = shared.room.clone();
         let away = Arc::new(AtomicBool::new(true));
         let keeper = Keeper {
-            session: number,
+            session: asker.session,
             away: away.clone(),
         };
-        let session = Arc::new_cyclic(|me: &Weak<Session>| {
-            let engine = shared.engine.clone();
-            let setup = Setup {
-                tag: tag.clone(),
-                asker,
-                scope: if shared.options.share_pictures {
-                    0
-                } else {
-                    number
-                },
-                prefix,
-                limits: shared.limits.clone(),
-                budget: shared.budget.clone(),
-                events: Arc::new(Sink(me.clone())),
-                // A fresh `RandomState` has random keys: what it makes of anything is a seed.
-                next_seed: Box::new(|| RandomState::new().hash_one(0) & wire::MAX_INTEGER),
-                next_number: Box::new(move || engine.next_id()),
-            };
-            Session {
-                id,
-                tag,
-                asker,
-                owner,
-                inner: Mutex::new(Inner {
-                    state: State::new(setup),
-                    connection: None,
-                    generation: 0,
-                    alone_since: Instant::now(),
-                    settling: false,
-                    ended: false,
-                    evicted: false,
-                    memory: shared.memory.place(asker.client, keeper),
-                    counted: 0,
-                }),
-                shared,
-                stalled: AtomicBool::new(false),
-                away,
-                kept: AtomicBool::new(false),
-            }
+        let share_pictures = shared.options.share_pictures;
+        let setup = Setup {
+            tag: tag.clone(),
+            asker,
+            scope: (!share_pictures).then_some(asker.session),
+            prefix,
+            limits: shared.limits.clone(),
+            budget: shared.budget.clone(),
+            uses: shared.uses.clone(),
+        };
+        let session = Arc::new(Session {
+            id,
+            tag,
+            asker,
+            owner,
+            inner: Mutex::new(Inner {
+                state: State::new(setup),
+                connection: None,
+                generation: 0,
+                alone_since: Instant::now(),
+                settling: false,
+                ended: false,
+                evicted: false,
+                memory: shared.memory.place(asker.client, keeper),
+                counted: 0,
+            }),
+            shared,
+            away,
+            kept: AtomicBool::new(false),
         });
-        room.enter(number, &session);
+        room.enter(asker.session, &session);
         session
     }
 
@@ -237,40 +196,55 @@ impl Session {
     fn log(&self, event: &Event) {
         let session = &self.tag;
         // The client chose the id: quoted, so that it can't pretend to be a line of its own.
-        let name = |request: &u64| {
+        let name = |request: RequestId, attempt: u32| {
             let inner = self.inner.lock();
-            let ask = inner.state.asks.get(request);
-            ask.map(|ask| ask.request.clone()).unwrap_or_default()
+            let ask = inner.state.asked(request, attempt);
+            ask.map(|ask| ask.request.clone())
         };
         match event {
             Event::Done {
                 request,
+                attempt,
                 finish_reason,
                 usage,
                 timings,
-                ..
-            } => tracing::info!(
-                session,
-                request = ?name(request),
-                ?finish_reason,
-                prompt_tokens = usage.prompt_tokens,
-                cached_tokens = usage.cached_tokens,
-                completion_tokens = usage.completion_tokens,
-                first_token_ms = timings.first_token_ms,
-                total_ms = timings.total_ms,
-                "answered"
-            ),
-            Event::Failed { request, error } => {
-                let (request, code) = (name(request), error.code);
-                match &error.detail {
+            } => {
+                if let Some(request) = name(*request, *attempt) {
+                    tracing::info!(
+                        session,
+                        ?request,
+                        ?finish_reason,
+                        prompt_tokens = usage.prompt_tokens,
+                        cached_tokens = usage.cached_tokens,
+                        completion_tokens = usage.completion_tokens,
+                        first_token_ms = timings.first_token_ms,
+                        total_ms = timings.total_ms,
+                        "answered"
+                    );
+                }
+            }
+            Event::Failed {
+                request,
+                attempt,
+                failure,
+            } => {
+                let Some(request) = name(*request, *attempt) else {
+                    return;
+                };
+                let code = failure.code;
+                match &failure.detail {
                     Some(detail) => {
                         tracing::error!(session, ?request, %code, detail, "a question failed");
+                    }
+                    // Nothing is wrong: there is no room, or no model yet.
+                    None if matches!(code, ErrorCode::Busy | ErrorCode::Loading) => {
+                        tracing::debug!(session, ?request, %code, "a question was refused");
                     }
                     None => tracing::warn!(session, ?request, %code, "a question failed"),
                 }
             }
-            Event::PictureFailed { error, .. } => {
-                let (code, detail) = (error.code, error.detail.as_deref().unwrap_or_default());
+            Event::PictureFailed { failure, .. } => {
+                let (code, detail) = (failure.code, failure.detail.as_deref().unwrap_or_default());
                 tracing::warn!(session, %code, detail, "a picture could not be looked at");
             }
             Event::Encoded {
@@ -282,7 +256,10 @@ impl Session {
                 prefill_ms = timings.prefill_ms,
                 "looked at a picture"
             ),
-            Event::Queued { .. } | Event::Started { .. } | Event::Token { .. } => {}
+            Event::Queued { .. }
+            | Event::Started { .. }
+            | Event::Tokens { .. }
+            | Event::Freed(_) => {}
         }
     }
 
@@ -323,10 +300,8 @@ impl Session {
 
     /// Wakes the connection if there is something for it, and notes how it stands.
     fn after(&self, inner: &Inner) {
-        let away = inner.connection.is_none();
-        let stalled = !away && inner.state.outbox.full();
-        self.away.store(away, Ordering::Relaxed);
-        self.stalled.store(stalled, Ordering::Relaxed);
+        self.away
+            .store(inner.connection.is_none(), Ordering::Relaxed);
         if let Some(notify) = &inner.connection
             && !inner.state.outbox.is_empty()
         {
@@ -348,8 +323,8 @@ impl Session {
                 inner.settling = true;
                 effect
             };
+            let _settling = Settling(self);
             self.perform(effect);
-            self.inner.lock().settling = false;
         }
     }
 
@@ -357,47 +332,22 @@ impl Session {
         let engine = &self.shared.engine;
         match effect {
             Effect::Decode { image, file } => self.shared.decode(self, image, file),
-            Effect::Picture(job) => engine.picture(job),
-            Effect::Ask(job) => {
-                let number = job.request;
-                if let Err(error) = engine.ask(*job) {
-                    let code = error.code;
-                    let told = self.with(|state| state.ask_refused(number, error));
-                    if told.is_none() {
-                        METRICS.request_ended(code.as_str());
-                    }
-                }
-            }
             Effect::Undecode { image } => self.shared.undecode(self, image),
-            Effect::Cancel(number) => engine.cancel(number),
+            Effect::Command(command) => engine.command(command),
             Effect::End => {
-                self.shared.decoders.end_session(self.asker.session);
-                engine.end_session(self.asker.session);
-            }
-            Effect::Forget { key, image } => {
-                let session = Arc::downgrade(self);
-                let done = move || {
-                    if let Some(session) = session.upgrade() {
-                        session.with(|state| state.freed(&image));
-                    }
-                };
-                engine.forget(self.asker.session, key, Box::new(done));
-            }
-            Effect::ForgetConversation { number, id } => {
-                let session = Arc::downgrade(self);
-                let done = move || {
-                    if let Some(session) = session.upgrade() {
-                        session.with(|state| state.conversation_freed(&id));
-                    }
-                };
-                engine.forget_conversation(number, Box::new(done));
+                let session = self.asker.session;
+                self.shared.decoders.end_session(session);
+                engine.command(Command::EndSession { session });
             }
         }
     }
 
     /// Makes this the session's connection; one that was there hears that it is taken over.
     fn connect(self: &Arc<Self>, welcome: impl FnOnce(&str) -> ServerMessage) -> Connection {
-        self.attach(&mut self.inner.lock(), welcome)
+        let mut inner = self.inner.lock();
+        let connection = self.attach(&mut inner, welcome);
+        self.after(&inner);
+        connection
     }
 
     /// Makes a new connection the session's, for whom what came after `last_event` follows.
@@ -406,17 +356,16 @@ impl Session {
         last_event: u64,
         welcome: impl FnOnce(&str) -> ServerMessage,
     ) -> Result<Connection, Option<Gap>> {
-        let mut inner = self.inner.lock();
-        if inner.ended {
-            return Err(None);
-        }
-        inner.state.outbox.resume(last_event).map_err(Some)?;
-        if inner.connection.is_none() {
-            let now = Instant::now();
-            let alone = now.saturating_duration_since(inner.alone_since);
-            inner.state.forgive(alone, now);
-        }
-        Ok(self.attach(&mut inner, welcome))
+        let resumed = self.with_inner(None, |inner| {
+            inner.state.outbox.resume(last_event).map_err(Some)?;
+            if inner.connection.is_none() {
+                let now = Instant::now();
+                let alone = now.saturating_duration_since(inner.alone_since);
+                inner.state.forgive(alone, now);
+            }
+            Ok(self.attach(inner, welcome))
+        });
+        resumed.unwrap_or(Err(None))
     }
 
     fn attach(
@@ -425,12 +374,12 @@ impl Session {
         welcome: impl FnOnce(&str) -> ServerMessage,
     ) -> Connection {
         inner.state.outbox.push_first(welcome(&self.id));
+        inner.state.set_presence(Presence::Here);
         inner.generation += 1;
         let notify = Arc::new(Notify::new());
         if let Some(before) = inner.connection.replace(notify.clone()) {
             before.notify_one();
         }
-        self.after(inner);
         Connection {
             generation: inner.generation,
             session: self.clone(),
@@ -438,7 +387,7 @@ impl Session {
         }
     }
 
-    /// Whose it is, and its number in the engine.
+    /// Whose it is, and its id in the engine.
     fn asker(&self) -> Asker {
         self.asker
     }
@@ -598,9 +547,9 @@ impl Connection {
         if inner.state.outbox.overflowed() {
             return Outgoing::TooSlow;
         }
-        let text = inner.state.outbox.pop();
-        let stalled = inner.state.outbox.full();
-        self.session.stalled.store(stalled, Ordering::Relaxed);
+        let text = inner.state.pop();
+        drop(inner);
+        self.session.settle();
         text.map_or(Outgoing::Empty, Outgoing::Text)
     }
 
@@ -635,9 +584,9 @@ impl Connection {
         // What others have to give way for is given before anything more is taken.
         shared.relieve(0);
         self.with(|state| match message {
-            Err(refusal) => state.refused(refusal),
-            Ok(ClientMessage::Hello(_)) => state.refused(codec::Refusal::new(
-                wire::ErrorCode::HelloLate,
+            Err(refusal) => state.refused(*refusal),
+            Ok(ClientMessage::Hello(_)) => state.refused(codec::error(
+                ErrorCode::HelloLate,
                 "A hello can only be the first message: connect again to resume.",
             )),
             Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
@@ -675,12 +624,11 @@ impl Connection {
 
     /// The connection is gone; the session waits for a resume.
     pub fn detach(&self) {
-        let mut inner = self.session.inner.lock();
-        if inner.generation == self.generation && !inner.ended {
+        self.session.with_inner(Some(self.generation), |inner| {
             inner.connection = None;
             inner.alone_since = Instant::now();
             inner.state.outbox.detach();
-            self.session.after(&inner);
-        }
+            inner.state.set_presence(Presence::Away);
+        });
     }
 }

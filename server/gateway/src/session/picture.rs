@@ -1,9 +1,9 @@
 //! The pictures that a session has, or had.
 
-use wire::{EncodeTimings, ErrorCode, ImageReady};
+use wire::{EncodeTimings, ImageReady};
 
 use super::room::Hold;
-use api::PictureKey;
+use api::{Failure, PictureKey};
 
 /// Records of failed and forgotten pictures kept, so that asking for one gets the right answer.
 const MAX_PAST: usize = 256;
@@ -26,11 +26,7 @@ pub struct Picture {
 pub enum Stage {
     Decoding,
     Ready(Box<Ready>),
-    Failed {
-        code: ErrorCode,
-        message: String,
-        retry_after_ms: Option<f64>,
-    },
+    Failed(Failure),
     /// Forgotten while it was being decoded: `forgotten` follows when that is over.
     Leaving,
     Gone,
@@ -39,6 +35,8 @@ pub enum Stage {
 /// Decoded, and perhaps seen by the model.
 pub struct Ready {
     pub info: ImageReady,
+    /// The side of the square of pixels that the model sees.
+    pub side: u32,
     pub encoded: Option<(u64, EncodeTimings)>,
     /// Its place in the server's memory.
     pub _hold: Hold,
@@ -63,7 +61,7 @@ impl Pictures {
             && let Some(oldest) = self
                 .0
                 .iter()
-                .position(|picture| matches!(picture.stage, Stage::Gone | Stage::Failed { .. }))
+                .position(|picture| matches!(picture.stage, Stage::Gone | Stage::Failed(_)))
         {
             self.0.remove(oldest);
         }

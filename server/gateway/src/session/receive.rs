@@ -1,6 +1,5 @@
 //! The session's pictures: from the announcement of an upload to the picture the model has seen, and its end.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use wire::{
@@ -8,13 +7,13 @@ use wire::{
     Upload, UploadAccepted, UploadProgress, UploadReceived, frame,
 };
 
-use super::codec::{parse_sha256, to_hex};
+use super::codec::{self, parse_sha256, to_hex};
 use super::picture::{Picture, Ready, Stage};
 use super::room::Hold;
 use super::state::{Effect, Outcome, State, error};
 use super::talk::{AskStage, PictureName};
 use super::upload::{Announced, Arrived, Piece};
-use api::{Failure, PictureJob, PictureKey};
+use api::{Command, Failure, Freed, PictureKey, RequestId};
 use glimpse_image::Picture as Decoded;
 
 /// What a client is told to wait before it tries again when there is no room for its upload now.
@@ -53,14 +52,11 @@ impl State {
                         }));
                 }
             }
-            Announced::Refused {
-                code: code @ ErrorCode::UploadNumberUsed,
-                message,
-            } => {
-                // Without the number: the upload that has it goes on.
-                self.fail(error(code, message));
+            // Without the number: the upload that has it goes on.
+            Announced::Refused(failure) if failure.code == ErrorCode::UploadNumberUsed => {
+                self.fail(error(failure));
             }
-            Announced::Refused { code, message } => self.upload_failed(number, code, message),
+            Announced::Refused(failure) => self.upload_failed(number, failure),
             Announced::Arrived(arrived) => {
                 self.send(ServerMessage::UploadAccepted(UploadAccepted {
                     upload: number,
@@ -74,7 +70,7 @@ impl State {
     /// A binary frame.
     pub fn piece(&mut self, bytes: &[u8], now: Instant) {
         let Some((upload, piece)) = frame::decode(bytes) else {
-            self.fail(error(
+            self.fail(codec::error(
                 ErrorCode::BadFrame,
                 format!(
                     "A binary frame is a 4-byte big-endian upload number and 1 to {} bytes; this one has {} bytes in all.",
@@ -93,8 +89,8 @@ impl State {
                 }));
             }
             Piece::Arrived(arrived) => self.arrived(*arrived),
-            Piece::Failed { code, message } => self.upload_failed(upload, code, message),
-            Piece::Stranger => self.fail(error(
+            Piece::Failed(failure) => self.upload_failed(upload, failure),
+            Piece::Stranger => self.fail(codec::error(
                 ErrorCode::BadFrame,
                 format!("Upload {upload} was never announced: send its upload message first."),
             )),
@@ -104,13 +100,10 @@ impl State {
     /// `cancel {upload}`.
     pub fn cancel_upload(&mut self, upload: u32) {
         if self.uploads.cancel(upload) {
-            self.upload_failed(
-                upload,
-                ErrorCode::UploadCancelled,
-                "The upload was cancelled.".into(),
-            );
+            let message = "The upload was cancelled.";
+            self.upload_failed(upload, Failure::new(ErrorCode::UploadCancelled, message));
         } else if !self.uploads.knows(upload) {
-            self.fail(error(
+            self.fail(codec::error(
                 ErrorCode::UnknownUpload,
                 format!("This session has no upload {upload} to cancel."),
             ));
@@ -118,11 +111,11 @@ impl State {
     }
 
     /// Ends an upload, and each question that waits for it.
-    pub(super) fn upload_failed(&mut self, upload: u32, code: ErrorCode, message: String) {
+    pub(super) fn upload_failed(&mut self, upload: u32, failure: Failure) {
         if self.uploads.knows(upload) {
-            self.outcomes.insert(upload, Outcome::Failed(code));
+            self.outcomes.insert(upload, Outcome::Failed(failure.code));
         }
-        let again = match code {
+        let again = match failure.code {
             ErrorCode::Busy => true,
             // Unless there are no more numbers.
             ErrorCode::TooManyUploads => self.uploads.has_room(upload),
@@ -131,7 +124,7 @@ impl State {
         self.fail(wire::Error {
             upload: Some(upload),
             retry_after_ms: again.then_some(RETRY_MS),
-            ..error(code, message)
+            ..error(failure)
         });
         self.advance_all();
     }
@@ -143,13 +136,14 @@ impl State {
         if self.uploads.is_open(upload) && !connected {
             self.uploads.restart(upload);
         } else if self.uploads.cancel(upload) {
-            self.upload_failed(upload, ErrorCode::Busy, message.into());
+            self.upload_failed(upload, Failure::new(ErrorCode::Busy, message));
         } else if let Some(picture) = self.pictures.decoding(upload) {
             let image = picture.id.clone();
             self.effects.push_back(Effect::Undecode {
                 image: image.clone(),
             });
-            self.picture_failed(&image, ErrorCode::Busy, message.into(), Some(RETRY_MS));
+            let failure = Failure::new(ErrorCode::Busy, message).retry_after(RETRY_MS);
+            self.picture_failed(&image, failure);
         }
     }
 
@@ -162,7 +156,8 @@ impl State {
         }
         if !self.make_room(bytes) {
             let message = "Every picture of this session is being asked about: wait for an answer, then send this one again.";
-            self.upload_failed(arrived.upload, ErrorCode::TooManyUploads, message.into());
+            let failure = Failure::new(ErrorCode::TooManyUploads, message);
+            self.upload_failed(arrived.upload, failure);
             return;
         }
         let id = self.new_id("img");
@@ -172,7 +167,7 @@ impl State {
         self.pictures.add(Picture {
             id: id.clone(),
             key: PictureKey {
-                scope: self.setup.scope,
+                session: self.setup.scope,
                 sha256: arrived.sha256,
             },
             upload: arrived.upload,
@@ -284,7 +279,7 @@ impl State {
         };
         if matches!(picture.stage, Stage::Leaving) {
             picture.stage = Stage::Gone;
-            self.freed(image);
+            self.send(ServerMessage::Forgotten(forgotten(image)));
             return;
         }
         if !matches!(picture.stage, Stage::Decoding) {
@@ -305,27 +300,22 @@ impl State {
                     },
                     cached: false,
                 };
-                let job = PictureJob {
-                    asker: self.setup.asker,
-                    key: picture.key,
-                    pixels: Arc::new(decoded.pixels),
-                    events: self.setup.events.clone(),
-                };
                 picture.stage = Stage::Ready(Box::new(Ready {
                     info: info.clone(),
+                    side: decoded.pixels.size(),
                     encoded: None,
                     _hold: hold,
                 }));
+                let command = Command::Picture(api::Picture {
+                    asker: self.setup.asker,
+                    key: picture.key,
+                    pixels: decoded.pixels,
+                });
                 self.send(ServerMessage::ImageReady(info));
-                self.effects.push_back(Effect::Picture(job));
+                self.command(command);
                 self.advance_all();
             }
-            Err(Failure {
-                code,
-                message,
-                retry_after_ms,
-                ..
-            }) => self.picture_failed(image, code, message, retry_after_ms),
+            Err(failure) => self.picture_failed(image, failure),
         }
     }
 
@@ -333,7 +323,7 @@ impl State {
     pub(super) fn encoded(
         &mut self,
         key: &PictureKey,
-        tokens: usize,
+        tokens: u64,
         timings: EncodeTimings,
         cached: bool,
     ) {
@@ -346,7 +336,6 @@ impl State {
         if ready.encoded.is_some() {
             return;
         }
-        let tokens = tokens as u64;
         ready.encoded = Some((tokens, timings));
         let message = ImageEncoded {
             image: picture.id.clone(),
@@ -360,46 +349,26 @@ impl State {
     /// The engine could not look at a picture.
     pub(super) fn not_encoded(&mut self, key: &PictureKey, failure: Failure) {
         if let Some(picture) = self.pictures.by_key(key) {
-            let image = picture.id.clone();
-            let Failure {
-                code,
-                message,
-                retry_after_ms,
-                ..
-            } = failure;
-            self.picture_failed(&image, code, message, retry_after_ms);
+            let (image, code) = (picture.id.clone(), failure.code);
+            self.picture_failed(&image, failure);
             // The engine has dropped it: asking about it again leads nowhere.
             if let Some(picture) = self.pictures.get_mut(&image) {
-                picture.stage = Stage::Failed {
-                    code,
-                    message: "The picture could not be looked at: upload it again.".into(),
-                    retry_after_ms: None,
-                };
+                let message = "The picture could not be looked at: upload it again.";
+                picture.stage = Stage::Failed(Failure::new(code, message));
             }
         }
     }
 
-    fn picture_failed(
-        &mut self,
-        image: &str,
-        code: ErrorCode,
-        message: String,
-        retry_after_ms: Option<f64>,
-    ) {
+    fn picture_failed(&mut self, image: &str, failure: Failure) {
         let Some(picture) = self.pictures.get_mut(image) else {
             return;
         };
-        picture.stage = Stage::Failed {
-            code,
-            message: message.clone(),
-            retry_after_ms,
-        };
+        picture.stage = Stage::Failed(failure.clone());
         let upload = picture.upload;
         self.fail(wire::Error {
             upload: Some(upload),
             image: Some(image.to_owned()),
-            retry_after_ms,
-            ..error(code, message)
+            ..error(failure)
         });
         self.advance_all();
     }
@@ -409,22 +378,26 @@ impl State {
         match self.pictures.get(image).map(|picture| &picture.stage) {
             None => self.fail(wire::Error {
                 image: Some(image.to_owned()),
-                ..error(
+                ..codec::error(
                     ErrorCode::UnknownImage,
                     format!("This session has no picture {image:?} to forget."),
                 )
             }),
             Some(Stage::Leaving) => {}
-            Some(Stage::Gone | Stage::Failed { .. }) => self.freed(image),
+            Some(Stage::Gone | Stage::Failed(_)) => {
+                self.send(ServerMessage::Forgotten(forgotten(image)));
+            }
             Some(Stage::Decoding | Stage::Ready(_)) => {
-                let given: Vec<u64> = self
+                let given: Vec<RequestId> = self
                     .asks
                     .iter()
                     .filter(|(_, ask)| ask.stage == AskStage::Given)
                     .filter(|(_, ask)| self.asks_about(ask, image))
-                    .map(|(number, _)| *number)
+                    .map(|(request, _)| *request)
                     .collect();
-                self.effects.extend(given.into_iter().map(Effect::Cancel));
+                for request in given {
+                    self.cancel_given(request);
+                }
                 self.let_go(image);
                 self.advance_all();
             }
@@ -452,21 +425,21 @@ impl State {
             }
             Stage::Ready(_) => {
                 picture.stage = Stage::Gone;
-                let key = picture.key;
-                self.effects.push_back(Effect::Forget {
-                    key,
-                    image: image.to_owned(),
-                });
+                let picture = picture.key;
+                let session = self.session();
+                self.leaving
+                    .push((Freed::Picture(picture), forgotten(image)));
+                self.command(Command::Forget { session, picture });
             }
-            Stage::Failed { .. } | Stage::Leaving | Stage::Gone => {}
+            Stage::Failed(_) | Stage::Leaving | Stage::Gone => {}
         }
     }
+}
 
-    /// Nothing of the picture is left.
-    pub fn freed(&mut self, image: &str) {
-        self.send(ServerMessage::Forgotten(Forgotten {
-            image: Some(image.to_owned()),
-            conversation: None,
-        }));
+/// Nothing of the picture is left.
+fn forgotten(image: &str) -> Forgotten {
+    Forgotten {
+        image: Some(image.to_owned()),
+        conversation: None,
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::Session;
+use api::SessionId;
 
 /// How long to wait for what is being freed before looking again for a picture to let go.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -24,7 +25,7 @@ pub struct Room {
     shared: bool,
     sums: Mutex<Sums>,
     freed: Condvar,
-    sessions: Mutex<HashMap<u64, Weak<Session>>>,
+    sessions: Mutex<HashMap<SessionId, Weak<Session>>>,
 }
 
 #[derive(Default)]
@@ -75,16 +76,16 @@ impl Room {
         self.sums.lock().used
     }
 
-    pub fn enter(&self, number: u64, session: &Arc<Session>) {
-        self.sessions.lock().insert(number, Arc::downgrade(session));
+    pub fn enter(&self, id: SessionId, session: &Arc<Session>) {
+        self.sessions.lock().insert(id, Arc::downgrade(session));
     }
 
-    pub fn leave(&self, number: u64) {
-        self.sessions.lock().remove(&number);
+    pub fn leave(&self, id: SessionId) {
+        self.sessions.lock().remove(&id);
     }
 
-    pub fn session(&self, number: u64) -> Option<Arc<Session>> {
-        self.sessions.lock().get(&number)?.upgrade()
+    pub fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.lock().get(&id)?.upgrade()
     }
 
     /// A place for `bytes` of this client's; other pictures go for it: of the client that keeps most of those that would

@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,13 +12,14 @@ use tokio::sync::watch;
 use wire::{ErrorCode, Limits, State as ServerState};
 
 use super::guard::Messages;
+use super::reports;
 use super::room::{Hold, Room};
 use super::upload::{Budget, File};
 use super::{Keeper, Session};
 use crate::intake::decode::{self, Decoders, Job, Name};
 use crate::intake::{self, Candidate};
 use crate::metrics::{METRICS, RECEIVED};
-use api::{Asker, Compute, Defaults, Failure, Status};
+use api::{Asker, Compute, Defaults, Failure, Report, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.
@@ -73,16 +76,21 @@ pub struct Shared {
     /// Someone is asking others to give way.
     relieving: Mutex<()>,
     pub room: Arc<Room>,
+    /// Counts uses of what may have to go, so that what sessions have can be compared.
+    pub(super) uses: Arc<AtomicU64>,
     pub(super) decoders: Decoders,
     phase: watch::Sender<Phase>,
 }
 
 impl Shared {
+    /// `reports` are the engine's.
+    ///
     /// # Errors
-    /// If the threads or processes for decoding can't be had.
+    /// If a thread or the processes for decoding can't be had.
     pub fn new(
         engine: Arc<dyn Compute>,
         engine_status: watch::Receiver<Status>,
+        reports: Receiver<Report>,
         limits: Limits,
         options: Options,
     ) -> std::io::Result<Self> {
@@ -93,6 +101,12 @@ impl Shared {
             (size > 0 || status.state == ServerState::Failed).then(|| size.max(1))
         };
         let decoders = Decoders::start(options.decode.clone(), Box::new(size))?;
+        let room = Room::new(options.picture_memory, options.share_pictures);
+        // It knows sessions by the room alone, so that it keeps nobody: the engine ends with what is shared, and this then.
+        let known = room.clone();
+        thread::Builder::new()
+            .name("events".into())
+            .spawn(move || reports::hand_on(&reports, &known))?;
         Ok(Shared {
             decoders,
             engine,
@@ -102,7 +116,8 @@ impl Shared {
             memory: intake::Budget::new(options.session_memory),
             messages: intake::Budget::new(options.message_memory),
             relieving: Mutex::new(()),
-            room: Room::new(options.picture_memory, options.share_pictures),
+            room,
+            uses: Arc::default(),
             options,
             phase: watch::Sender::new(Phase::Serving),
         })

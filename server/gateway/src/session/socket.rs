@@ -591,10 +591,7 @@ async fn last_words(mut ws: actix_ws::Session, end: End) -> bool {
             let text = serde_json::to_string(&wire::ServerEnvelope {
                 at: 0.0,
                 event: None,
-                message: ServerMessage::Error(wire::Error {
-                    retry_after_ms: refusal.retry_after_ms,
-                    ..error(refusal.code, refusal.message)
-                }),
+                message: ServerMessage::Error(error(refusal)),
             });
             if let Ok(text) = text {
                 let _ = timeout(CLOSE_PATIENCE, ws.text(text)).await;

@@ -3,45 +3,31 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use wire::{ErrorCode, FinishReason, Limits, ServerMessage};
+use bytestring::ByteString;
+use wire::{ErrorCode, FinishReason, Forgotten, Limits, ServerMessage};
 
-use super::codec::Refusal;
+use super::codec;
 use super::outbox::Outbox;
 use super::picture::{Pictures, Stage};
 use super::spans::Spans;
 use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
 use crate::metrics::{METRICS, RECEIVED, Share};
-use api::{AskJob, Asker, EventSink, PictureJob, PictureKey};
+use api::{Asker, Command, Failure, Freed, Presence, RequestId, SessionId, Shown};
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
     /// Decode a file into the picture of this id.
-    Decode {
-        image: String,
-        file: File,
-    },
+    Decode { image: String, file: File },
     /// Don't: the picture is forgotten, which [`State::decoded`] is told.
-    Undecode {
-        image: String,
-    },
-    Picture(PictureJob),
-    Ask(Box<AskJob>),
-    Cancel(u64),
-    /// The session is over.
+    Undecode { image: String },
+    /// Ask the engine for something.
+    Command(Command),
+    /// The session is over: nothing of it is decoded any more, and the engine frees all that it has.
     End,
-    /// Free what the engine holds of a picture, then tell [`State::freed`].
-    Forget {
-        key: PictureKey,
-        image: String,
-    },
-    /// Free what the engine holds of a conversation, then tell [`State::conversation_freed`].
-    ForgetConversation {
-        number: u64,
-        id: String,
-    },
 }
 
 /// What came of an upload.
@@ -54,20 +40,16 @@ pub enum Outcome {
 pub struct Setup {
     /// What the session is called in logs.
     pub tag: String,
-    /// Whose the session is, and its number in the engine.
+    /// Whose the session is, and its id.
     pub asker: Asker,
-    /// For [`PictureKey::scope`].
-    pub scope: u64,
+    /// For [`PictureKey::session`](api::PictureKey::session).
+    pub scope: Option<SessionId>,
     /// Makes ids unlike any other session's, so that a stale one is never mistaken for a live one.
     pub prefix: String,
     pub limits: Arc<Limits>,
     pub budget: Arc<Budget>,
-    /// Where the engine's events for this session go.
-    pub events: Arc<dyn EventSink>,
-    /// Makes seeds for answers whose questions bring none.
-    pub next_seed: Box<dyn Fn() -> u64 + Send>,
-    /// Makes numbers that are unique in the engine, each greater than the one before.
-    pub next_number: Box<dyn Fn() -> u64 + Send>,
+    /// The server's count of uses, by which those of different sessions can be compared.
+    pub uses: Arc<AtomicU64>,
 }
 
 impl Setup {
@@ -83,9 +65,12 @@ pub struct State {
     pub(super) outcomes: HashMap<u32, Outcome>,
     pub(super) pictures: Pictures,
     pub(super) conversations: HashMap<String, Conversation>,
-    pub(super) asks: HashMap<u64, Ask>,
+    pub(super) asks: HashMap<RequestId, Ask>,
     pub(super) requests: Requests,
+    /// What the engine was asked to free, in that order, and what its client is told once it is.
+    pub(super) leaving: Vec<(Freed, Forgotten)>,
     pub effects: VecDeque<Effect>,
+    presence: Presence,
     spans: Spans,
     /// Questions that wait here, not with the engine, which counts its own.
     waiting: usize,
@@ -107,7 +92,10 @@ impl State {
             conversations: HashMap::new(),
             asks: HashMap::new(),
             requests: Requests::default(),
+            leaving: Vec::new(),
             effects: VecDeque::new(),
+            // As the engine takes every session to be until it is told.
+            presence: Presence::Here,
             spans: Spans::new(setup.tag.clone()),
             waiting: 0,
             gauges: Share::default(),
@@ -126,9 +114,53 @@ impl State {
         format!("{kind}_{}_{}", self.setup.prefix, self.ids)
     }
 
-    /// The server's count of uses, by which those of different sessions can be compared.
+    /// Counts one use more.
     pub(super) fn clock(&self) -> u64 {
-        (self.setup.next_number)()
+        self.setup.uses.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        self.setup.asker.session
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.effects.push_back(Effect::Command(command));
+    }
+
+    /// Whether somebody is connected from now on.
+    pub fn set_presence(&mut self, presence: Presence) {
+        if self.presence == presence {
+            return;
+        }
+        self.presence = presence;
+        let session = self.session();
+        self.command(Command::Presence { session, presence });
+        self.grant();
+    }
+
+    /// Lets answers go on that have been told about as much as they may. Those of a client that does not read wait until it
+    /// does; nobody has to read what is kept for a resume.
+    pub(super) fn grant(&mut self) {
+        if self.presence == Presence::Here && self.outbox.full() {
+            return;
+        }
+        let session = self.session();
+        for (&request, ask) in &mut self.asks {
+            if let Some(events) = ask.top_up() {
+                self.effects.push_back(Effect::Command(Command::Credit {
+                    session,
+                    request,
+                    events,
+                }));
+            }
+        }
+    }
+
+    /// The next message for the connection.
+    pub fn pop(&mut self) -> Option<ByteString> {
+        let text = self.outbox.pop();
+        self.grant();
+        text
     }
 
     pub(super) fn send(&mut self, message: ServerMessage) {
@@ -144,10 +176,10 @@ impl State {
 
     /// A message that was not understood. It names its request or upload only if that was not used before: the error
     /// must not end what it does not speak of.
-    pub fn refused(&mut self, refusal: Refusal) {
-        let request = refusal.request.filter(|id| !self.requests.contains(id));
-        let upload = refusal.upload.filter(|number| !self.uploads.knows(*number));
-        if let Some(upload) = upload {
+    pub fn refused(&mut self, mut refusal: wire::Error) {
+        refusal.request = refusal.request.filter(|id| !self.requests.contains(id));
+        refusal.upload = refusal.upload.filter(|number| !self.uploads.knows(*number));
+        if let Some(upload) = refusal.upload {
             self.uploads.close(&wire::Upload {
                 upload,
                 bytes: 0,
@@ -158,17 +190,13 @@ impl State {
                 self.outcomes.insert(upload, Outcome::Failed(refusal.code));
             }
         }
-        self.fail(wire::Error {
-            request,
-            upload,
-            ..error(refusal.code, refusal.message)
-        });
+        self.fail(refusal);
     }
 
     /// The client has read `event` and all before it.
     pub fn ack(&mut self, event: u64) {
         if !self.outbox.ack(event) {
-            self.fail(error(
+            self.fail(codec::error(
                 ErrorCode::BadMessage,
                 format!("The ack was for event {event}, which was not sent yet."),
             ));
@@ -186,7 +214,7 @@ impl State {
             let idle = seconds(self.limits().upload_idle_seconds);
             for upload in self.uploads.expire(idle, now) {
                 let message = "No byte of the upload arrived for too long: send the file again.";
-                self.upload_failed(upload, ErrorCode::UploadTimeout, message.into());
+                self.upload_failed(upload, Failure::new(ErrorCode::UploadTimeout, message));
             }
         }
         self.expire_asks(now);
@@ -198,6 +226,7 @@ impl State {
         const SESSION: usize = 4096;
         const PICTURE: usize = 1024;
         const OUTCOME: usize = size_of::<(u32, Outcome)>() + 1 + 48;
+        const LEAVING: usize = size_of::<(Freed, Forgotten)>() + 48;
         let conversations = self.conversations.values().map(Conversation::bytes);
         SESSION
             + self.outbox.bytes()
@@ -205,6 +234,7 @@ impl State {
             + OUTCOME * self.outcomes.capacity()
             + PICTURE * self.pictures.len()
             + self.requests.bytes()
+            + LEAVING * self.leaving.capacity()
             + conversations.sum::<usize>()
             + self.asks.values().map(Ask::bytes).sum::<usize>()
     }
@@ -237,7 +267,7 @@ impl State {
         let to_ask = self
             .effects
             .iter()
-            .filter(|effect| matches!(effect, Effect::Ask(_)));
+            .filter(|effect| matches!(effect, Effect::Command(Command::Ask(_))));
         for _ in 0..waiting.count() + to_ask.count() {
             METRICS.request_ended(FinishReason::Cancelled.as_str());
         }
@@ -259,6 +289,7 @@ impl State {
         self.conversations = HashMap::new();
         self.asks = HashMap::new();
         self.requests = Requests::default();
+        self.leaving = Vec::new();
         self.effects = VecDeque::new();
         self.spans.clear();
         self.tell_waiting();
@@ -304,45 +335,37 @@ impl State {
 
     /// How the picture of a name stands.
     pub(super) fn look_up(&self, name: &PictureName) -> LookUp {
+        let unusable = |code, message: String| LookUp::Unusable(Failure::new(code, message));
         match self.resolve(name) {
             PictureName::Upload(upload) => match self.outcomes.get(&upload) {
-                Some(Outcome::Failed(code)) => LookUp::Unusable {
-                    code: *code,
-                    message: format!("Upload {upload} failed ({code}): send the picture again."),
-                    retry_after_ms: None,
-                },
+                Some(Outcome::Failed(code)) => unusable(
+                    *code,
+                    format!("Upload {upload} failed ({code}): send the picture again."),
+                ),
                 _ if self.uploads.is_open(upload) => LookUp::Pending,
-                _ => LookUp::Unusable {
-                    code: ErrorCode::UnknownUpload,
-                    message: format!(
-                        "This session has no upload {upload}: send its upload message first."
-                    ),
-                    retry_after_ms: None,
-                },
+                _ => unusable(
+                    ErrorCode::UnknownUpload,
+                    format!("This session has no upload {upload}: send its upload message first."),
+                ),
             },
             PictureName::Image(image) => match self.pictures.get(&image) {
-                None => LookUp::Unusable {
-                    code: ErrorCode::UnknownImage,
-                    message: format!("This session has no picture {image:?}: upload it again."),
-                    retry_after_ms: None,
-                },
+                None => unusable(
+                    ErrorCode::UnknownImage,
+                    format!("This session has no picture {image:?}: upload it again."),
+                ),
                 Some(picture) => match &picture.stage {
                     Stage::Decoding => LookUp::Pending,
-                    Stage::Ready(_) => LookUp::Ready(picture.key),
-                    Stage::Failed {
-                        code,
-                        message,
-                        retry_after_ms,
-                    } => LookUp::Unusable {
-                        code: *code,
-                        message: message.clone(),
-                        retry_after_ms: *retry_after_ms,
-                    },
-                    Stage::Leaving | Stage::Gone => LookUp::Unusable {
-                        code: ErrorCode::ImageGone,
-                        message: "The picture was forgotten: upload it again.".into(),
-                        retry_after_ms: None,
-                    },
+                    Stage::Ready(ready) => LookUp::Ready(Shown {
+                        key: picture.key,
+                        shape: (ready.side, ready.side),
+                        // Whenever a question named it, the conversation begins with it.
+                        turn: 0,
+                    }),
+                    Stage::Failed(failure) => LookUp::Unusable(failure.clone()),
+                    Stage::Leaving | Stage::Gone => unusable(
+                        ErrorCode::ImageGone,
+                        "The picture was forgotten: upload it again.".into(),
+                    ),
                 },
             },
         }
@@ -353,30 +376,21 @@ impl State {
 pub(super) enum LookUp {
     /// On its way: the question waits.
     Pending,
-    Ready(PictureKey),
-    Unusable {
-        code: ErrorCode,
-        message: String,
-        retry_after_ms: Option<f64>,
-    },
+    Ready(Shown),
+    Unusable(Failure),
 }
 
 impl LookUp {
     pub fn is_unusable(&self) -> bool {
-        matches!(self, LookUp::Unusable { .. })
+        matches!(self, LookUp::Unusable(_))
     }
 }
 
-/// An error about nothing in particular; the caller adds what it is for.
-pub(super) fn error(code: ErrorCode, message: impl Into<String>) -> wire::Error {
+/// What a client is told of a failure; the caller adds what it is for.
+pub(super) fn error(failure: Failure) -> wire::Error {
     wire::Error {
-        code,
-        message: message.into(),
-        request: None,
-        upload: None,
-        image: None,
-        conversation: None,
-        retry_after_ms: None,
+        retry_after_ms: failure.retry_after_ms,
+        ..codec::error(failure.code, failure.message)
     }
 }
 

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::ops::Deref;
 use std::time::Instant;
 
-use api::{SamplingParams, Turn};
+use api::{ConversationId, RequestId, SamplingParams, Turn};
 
 /// Request ids remembered, so that one used again is noticed.
 const MAX_REQUESTS: usize = 16_384;
@@ -15,6 +15,10 @@ const MAX_REQUESTS: usize = 16_384;
 const TURN_BYTES: usize = 128;
 const CONVERSATION_BYTES: usize = 512;
 const ASK_BYTES: usize = 2048;
+
+/// How often the engine may tell how an answer goes on before it is told that it may tell more: what can come at most of a
+/// client that does not read.
+pub const WINDOW: u32 = 32;
 
 /// Turns, and what they take in memory.
 #[derive(Clone, Debug, Default)]
@@ -67,15 +71,15 @@ pub enum PictureName {
 
 /// A conversation about at most one picture.
 pub struct Conversation {
-    /// Its number in the engine.
-    pub number: u64,
+    /// Its id in the engine.
+    pub id: ConversationId,
     pub picture: Option<PictureName>,
     /// The picture was named in the middle of the conversation and no turn about it is in the history yet: if that
     /// question fails it never happened, and the conversation has no picture.
     pub unproven: bool,
     pub history: History,
     /// Unanswered questions in order of arrival; the first may be with the engine.
-    pub queue: VecDeque<u64>,
+    pub queue: VecDeque<RequestId>,
     /// `forget` was asked for: it goes when its last question is over.
     pub leaving: bool,
     /// When it was last used, by the server's count of uses.
@@ -85,7 +89,7 @@ pub struct Conversation {
 impl Conversation {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        CONVERSATION_BYTES + self.history.bytes() + 8 * self.queue.capacity()
+        CONVERSATION_BYTES + self.history.bytes() + size_of::<RequestId>() * self.queue.capacity()
     }
 
     /// It goes on as if its picture had never been named.
@@ -104,6 +108,8 @@ pub struct Ask {
     /// Replaces the conversation's.
     pub history: Option<History>,
     pub sampling: SamplingParams,
+    /// When it came, by the server's count of uses.
+    pub order: u64,
     pub received: Instant,
     pub deadline: Instant,
     pub stage: AskStage,
@@ -113,17 +119,43 @@ pub struct Ask {
     pub started: bool,
     /// The position that the client was told.
     pub told: Option<Option<u64>>,
+    /// Counts how often the engine was given it: events of an earlier time are not its own.
+    pub attempt: u32,
+    /// How often the engine may still tell how its answer goes on.
+    pub credit: u32,
     /// The next piece's number.
     pub index: u64,
-    /// The pieces so far.
+    /// The pieces so far, …
     pub answer: String,
+    /// … and the answer's token ids, whose text may be yet to come.
+    pub ids: Vec<u32>,
 }
 
 impl Ask {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let history = self.history.as_ref().map_or(0, History::bytes);
-        ASK_BYTES + self.question.capacity() + self.answer.capacity() + history
+        let answer = self.answer.capacity() + 4 * self.ids.capacity();
+        ASK_BYTES + self.question.capacity() + answer + history
+    }
+
+    /// How often the engine may tell more of its answer, where it is time to say so; that is said once.
+    pub fn top_up(&mut self) -> Option<u32> {
+        let spent = WINDOW - self.credit;
+        (self.stage == AskStage::Given && spent >= WINDOW / 2).then(|| {
+            self.credit = WINDOW;
+            spent
+        })
+    }
+
+    /// The engine has told `ids`, which come behind the first so many of the answer's; whether anything of that is news.
+    pub fn hear(&mut self, first: u64, ids: &[u32]) -> bool {
+        self.credit = self.credit.saturating_sub(1);
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        let known = self.ids.len().saturating_sub(first);
+        let new = ids.get(known..).unwrap_or_default();
+        self.ids.extend(new);
+        known == 0 || !new.is_empty()
     }
 }
 

@@ -12,7 +12,7 @@ use super::codec::parse_sha256;
 use crate::intake::decode::HasFile;
 use crate::intake::{self, Claim};
 use crate::metrics::METRICS;
-use api::Asker;
+use api::{Asker, Failure, SessionId};
 
 /// Progress is told after so many bytes, or half a small window …
 const PROGRESS_BYTES: u64 = 256 * 1024;
@@ -23,10 +23,10 @@ const MAX_NUMBERS: usize = 65_536;
 /// Never announced numbers that were complained about, each once.
 const MAX_STRANGERS: usize = 256;
 
-/// An upload, by its session's number in the engine and its own.
+/// An upload, by its session and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
-    pub session: u64,
+    pub session: SessionId,
     pub upload: u32,
 }
 
@@ -105,10 +105,7 @@ pub enum Announced {
     },
     /// It was announced before in the same words and is over: what came of it was told then.
     Over,
-    Refused {
-        code: ErrorCode,
-        message: String,
-    },
+    Refused(Failure),
     /// An empty file is whole at once.
     Arrived(Box<Arrived>),
 }
@@ -121,10 +118,7 @@ pub enum Piece {
         received: u64,
     },
     Arrived(Box<Arrived>),
-    Failed {
-        code: ErrorCode,
-        message: String,
-    },
+    Failed(Failure),
     /// The number was never announced: told once.
     Stranger,
 }
@@ -177,7 +171,7 @@ impl Uploads {
         if self.used.len() >= MAX_NUMBERS {
             return refused(
                 ErrorCode::TooManyUploads,
-                "This session has used up its upload numbers: begin a new one.".into(),
+                "This session has used up its upload numbers: begin a new one.",
             );
         }
         self.used.insert(number, (upload.bytes, sha256));
@@ -213,7 +207,7 @@ impl Uploads {
         if upload.bytes == 0 {
             return match finish(number, transfer, now) {
                 Ok(arrived) => Announced::Arrived(arrived),
-                Err((code, message)) => Announced::Refused { code, message },
+                Err(failure) => Announced::Refused(failure),
             };
         }
         self.open.insert(number, transfer);
@@ -294,7 +288,7 @@ impl Uploads {
         transfer.file.place.touch(now);
         METRICS.upload_bytes.add(piece.len() as u64);
         let failure = if transfer.received() + piece.len() as u64 > transfer.bytes {
-            Some((
+            Some(Failure::new(
                 ErrorCode::UploadLength,
                 format!(
                     "More than the announced {} bytes arrived: announce the file's true size.",
@@ -302,16 +296,16 @@ impl Uploads {
                 ),
             ))
         } else if !transfer.file.push(piece, transfer.bytes) {
-            Some((
+            Some(Failure::new(
                 ErrorCode::Busy,
-                "Too many files are on their way to this server: try again in a moment.".into(),
+                "Too many files are on their way to this server: try again in a moment.",
             ))
         } else {
             None
         };
-        if let Some((code, message)) = failure {
+        if let Some(failure) = failure {
             self.open.remove(&number);
-            return Piece::Failed { code, message };
+            return Piece::Failed(failure);
         }
         transfer.hash.update(piece);
         let received = transfer.received();
@@ -331,7 +325,7 @@ impl Uploads {
             .map(|transfer| finish(number, transfer, now))
         {
             Some(Ok(arrived)) => Piece::Arrived(arrived),
-            Some(Err((code, message))) => Piece::Failed { code, message },
+            Some(Err(failure)) => Piece::Failed(failure),
             None => Piece::Nothing,
         }
     }
@@ -357,21 +351,16 @@ impl Uploads {
     }
 }
 
-fn refused(code: ErrorCode, message: String) -> Announced {
-    Announced::Refused { code, message }
+fn refused(code: ErrorCode, message: impl Into<String>) -> Announced {
+    Announced::Refused(Failure::new(code, message))
 }
 
-fn finish(
-    upload: u32,
-    transfer: Transfer,
-    now: Instant,
-) -> Result<Box<Arrived>, (ErrorCode, String)> {
+fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>, Failure> {
     let sha256: [u8; 32] = transfer.hash.finalize().into();
     if transfer.sha256.is_some_and(|announced| announced != sha256) {
-        return Err((
+        return Err(Failure::new(
             ErrorCode::HashMismatch,
-            "The bytes do not have the announced SHA-256: read the file again and send it anew."
-                .into(),
+            "The bytes do not have the announced SHA-256: read the file again and send it anew.",
         ));
     }
     Ok(Box::new(Arrived {
@@ -407,7 +396,7 @@ mod tests {
     fn of(budget: Arc<Budget>) -> Uploads {
         let asker = Asker {
             client: 1,
-            session: 1,
+            session: SessionId::new(1),
         };
         Uploads::new(asker, budget, 1 << 20)
     }
@@ -418,7 +407,7 @@ mod tests {
 
     fn code(announced: Announced) -> Option<ErrorCode> {
         match announced {
-            Announced::Refused { code, .. } => Some(code),
+            Announced::Refused(failure) => Some(failure.code),
             _ => None,
         }
     }
@@ -484,10 +473,7 @@ mod tests {
         uploads.announce(&upload(1, 3), &limits(), now);
         assert!(matches!(
             uploads.piece(1, b"1234", now),
-            Piece::Failed {
-                code: ErrorCode::UploadLength,
-                ..
-            }
+            Piece::Failed(failure) if failure.code == ErrorCode::UploadLength
         ));
         let wrong = Upload {
             sha256: Some("0".repeat(64)),
@@ -496,10 +482,7 @@ mod tests {
         uploads.announce(&wrong, &limits(), now);
         assert!(matches!(
             uploads.piece(2, b"123", now),
-            Piece::Failed {
-                code: ErrorCode::HashMismatch,
-                ..
-            }
+            Piece::Failed(failure) if failure.code == ErrorCode::HashMismatch
         ));
         assert_eq!(
             code(uploads.announce(&upload(3, 1 << 40), &limits(), now)),
@@ -523,10 +506,7 @@ mod tests {
         uploads.piece(1, b"123", now);
         assert!(matches!(
             uploads.piece(2, b"123", now),
-            Piece::Failed {
-                code: ErrorCode::Busy,
-                ..
-            }
+            Piece::Failed(failure) if failure.code == ErrorCode::Busy
         ));
         assert_eq!(uploads.budget.used(), 3);
         assert!(uploads.cancel(1) && !uploads.cancel(1));

@@ -184,3 +184,41 @@ fn an_animation_is_taken_from_its_first_frame() {
     let data = position(&file, b"fdAT");
     assert_broken(&file[..data + 20]);
 }
+
+/// A picture of two colours by palette, whose PLTE chunk is `palette`.
+fn of_palette(palette: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, WIDTH, HEIGHT);
+    encoder.set_color(::png::ColorType::Indexed);
+    encoder.set_palette(&[9, 8, 7, 250, 240, 230][..]);
+    let indices: Vec<u8> = (0..WIDTH * HEIGHT).map(|i| (i % 2) as u8).collect();
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&indices).unwrap();
+    writer.finish().unwrap();
+    let at = position(&file, b"PLTE") - 4;
+    let mut other = file[..at].to_vec();
+    write(&mut other, b"PLTE", palette);
+    other.extend(&file[at + 12 + 6..]);
+    other
+}
+
+#[test]
+fn a_palette_is_as_many_whole_colours_as_there_may_be() {
+    let colors = [9, 8, 7, 250, 240, 230];
+    let twin = of_palette(&colors);
+    let with = |count: usize| {
+        let mut palette = colors.to_vec();
+        palette.resize(count, 77);
+        of_palette(&palette)
+    };
+    for odd in [7, 8, 100, 768, 769, 771, 1024, 3000] {
+        assert_twin(&with(odd), &twin);
+    }
+    // Of the second colour two parts, or nothing of any.
+    for short in [0, 1, 2, 5] {
+        match read(&with(short)) {
+            Ok(picture) => assert_eq!(picture.pixels.size(), 40),
+            Err(error) => assert!(!error.to_string().contains("gave up"), "{error}"),
+        }
+    }
+}

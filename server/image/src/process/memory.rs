@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -53,6 +54,75 @@ impl AsFd for SharedMemory {
     }
 }
 
+/// Where a decoder process writes pixels. They are read where they were written, without a copy, and then the next ones go
+/// there: to find new memory takes as long as to copy them.
+#[derive(Clone, Default)]
+pub struct Places(Arc<Mutex<Shelf>>);
+
+#[derive(Default)]
+struct Shelf {
+    /// Which place the process has now: it is told of one at a time.
+    current: u64,
+    /// That place, unless somebody has it.
+    free: Option<MmapMut>,
+}
+
+/// A place that the process writes and one reader has. Dropped, it is there for the next pixels.
+pub struct Place {
+    number: u64,
+    /// There until it is dropped.
+    map: Option<MmapMut>,
+    home: Places,
+}
+
+impl Places {
+    /// A place of `length` bytes, at least one; `announce` gives the process a new one, where the one that it has won't do.
+    ///
+    /// # Errors
+    /// If the system has no memory that can be shared, or what `announce` says.
+    pub fn take(
+        &self,
+        length: usize,
+        announce: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+    ) -> io::Result<Place> {
+        let mut shelf = self.shelf();
+        let free = shelf.free.take().filter(|map| map.len() == length);
+        let map = match free {
+            Some(map) => map,
+            None => {
+                let SharedMemory { file, map } = SharedMemory::new(length)?;
+                announce(file.as_fd())?;
+                shelf.current += 1;
+                map
+            }
+        };
+        Ok(Place {
+            number: shelf.current,
+            map: Some(map),
+            home: self.clone(),
+        })
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRef<[u8]> for Place {
+    fn as_ref(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut shelf = self.home.shelf();
+        if self.number == shelf.current {
+            shelf.free = self.map.take();
+        }
+    }
+}
+
 /// A decoder's view of a file, `length` bytes long.
 ///
 /// # Errors
@@ -96,6 +166,32 @@ mod tests {
         assert!(seen.iter().all(|byte| *byte == 7));
         written.fill(9);
         assert!(memory.iter().chain(&*seen).all(|byte| *byte == 9));
+    }
+
+    #[test]
+    fn a_place_that_is_free_again_is_the_next_one() {
+        let places = Places::default();
+        let mut told = 0;
+        let mut take = |length| {
+            let place = places.take(length, |_| {
+                told += 1;
+                Ok(())
+            });
+            (place.unwrap(), told)
+        };
+        let (first, _) = take(5000);
+        drop(first);
+        let (first, told) = take(5000);
+        assert_eq!((first.as_ref().len(), told), (5000, 1));
+        // Somebody has it.
+        let (second, told) = take(5000);
+        assert_eq!(told, 2);
+        // By now the process has another.
+        drop(first);
+        assert!(places.shelf().free.is_none());
+        drop(second);
+        let (other, told) = take(6000);
+        assert_eq!((other.as_ref().len(), told), (6000, 3));
     }
 
     #[test]

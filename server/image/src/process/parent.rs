@@ -6,11 +6,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
-use super::memory::SharedMemory;
+use super::memory::Places;
 use super::messages::{Order, Reply, receive, send};
 use crate::{FileBuffer, Header, ImageError, Options, Picture, Pixels};
 
@@ -61,8 +62,7 @@ pub struct Process {
     bare: u64,
     /// The most address space that the system lets any process of ours have, if there is a bound.
     most: Option<u64>,
-    /// Where it writes pixels, once it is known how many.
-    place: Option<SharedMemory>,
+    places: Places,
 }
 
 /// Ends a decoder process from another thread, if it is still there.
@@ -114,7 +114,7 @@ impl Process {
             sandbox: false,
             bare: 0,
             most: getrlimit(Resource::As).maximum,
-            place: None,
+            places: Places::default(),
         };
         let ready = readable(&process.socket, START_PATIENCE)?;
         let reply = if ready {
@@ -204,23 +204,16 @@ impl Process {
         let shared = file.bytes().len() + pixels;
         self.allow(before, shared as u64 + header.memory)?;
         let until = self.processor_time()? + time;
-        if self
-            .place
-            .as_ref()
-            .is_none_or(|place| place.len() != pixels)
-        {
-            let place = SharedMemory::new(pixels.max(1))?;
-            send(&self.socket, &Order::Place { size }, Some(place.as_fd()))?;
-            self.place = Some(place);
-        }
+        let place = self.places.take(pixels, |memory| {
+            send(&self.socket, &Order::Place { size }, Some(memory))
+        })?;
         send(&self.socket, &Order::Decode, None)?;
-        match (self.reply(until)?, &self.place) {
-            // A copy costs a third of what it takes to find new memory for both, and nobody changes it any more.
-            (Reply::Decoded(Ok(picture)), Some(place)) => {
-                Ok(picture.with(Pixels::new(size, place.to_vec())))
+        match self.reply(until)? {
+            Reply::Decoded(Ok(picture)) => {
+                Ok(picture.with(Pixels::new(size, Bytes::from_owner(place))))
             }
-            (Reply::Decoded(Err(fault)), _) => Err(Failure::Picture(fault)),
-            (other, _) => Err(unexpected(&other)),
+            Reply::Decoded(Err(fault)) => Err(Failure::Picture(fault)),
+            other => Err(unexpected(&other)),
         }
     }
 

@@ -7,7 +7,8 @@ use ::image::{ColorType, ImageDecoder};
 use turbojpeg::{Decompressor, Image, PixelFormat};
 
 use super::layout::{Color, Layout, Packing, broken, unsupported};
-use crate::{Decoder, ImageError};
+use crate::jpeg::is_whole_and_portable;
+use crate::{Decoder, Format, ImageError};
 
 /// More scans than any writer makes; each costs as much as the first.
 const MAX_SCANS: u32 = 100;
@@ -80,10 +81,7 @@ impl Jpeg {
     }
 
     fn turbo(&mut self, file: &[u8], frame: Frame) -> Result<Vec<u8>, ImageError> {
-        let fault = |error: turbojpeg::Error| {
-            let what = error.to_string();
-            broken(what.trim_start_matches("TurboJPEG error: "))
-        };
+        let fault = |error: turbojpeg::Error| ImageError::damaged(Format::Tiff, error);
         let mut turbo = match self.turbo.take() {
             Some(turbo) => turbo,
             None => {
@@ -120,7 +118,8 @@ impl Jpeg {
 }
 
 fn portable(file: &[u8], frame: Frame) -> Result<Vec<u8>, ImageError> {
-    let decoder = JpegDecoder::new(Cursor::new(file)).map_err(broken)?;
+    let fault = |error| ImageError::from_decoder(Format::Tiff, error);
+    let decoder = JpegDecoder::new(Cursor::new(file)).map_err(fault)?;
     let is_expected = matches!(
         (decoder.color_type(), frame.channels),
         (ColorType::L8, 1) | (ColorType::Rgb8, 3)
@@ -128,8 +127,11 @@ fn portable(file: &[u8], frame: Frame) -> Result<Vec<u8>, ImageError> {
     if !is_expected || decoder.dimensions() != (frame.width, frame.height) {
         return Err(unsupported("has JPEG strips of a rare kind"));
     }
+    if !is_whole_and_portable(file) {
+        return Err(broken("part of its data is missing"));
+    }
     let mut pixels = vec![0; decoder.total_bytes() as usize];
-    decoder.read_image(&mut pixels).map_err(broken)?;
+    decoder.read_image(&mut pixels).map_err(fault)?;
     Ok(pixels)
 }
 

@@ -363,6 +363,55 @@ fn zstd_windows_have_a_bound() {
     }
 }
 
+/// What unpacks says it in words of its own, which nobody can do anything with.
+#[test]
+fn damage_is_told_in_our_words() {
+    // A frame of Zstandard whose one block is of a kind that there is none of.
+    let zstd = [0x28, 0xB5, 0x2F, 0xFD, 0, 0x50, 7, 2, 0, 50].to_vec();
+    let deflate = [&[0x78, 0x9C][..], &[0xFF; 30]].concat();
+    let mut jpeg = std::fs::read(folder().join("../fixtures/420.jpg")).unwrap();
+    let scan = jpeg.windows(2).position(|two| two == [0xFF, 0xDA]).unwrap();
+    jpeg.truncate(scan + 20);
+    let (gray, color) = (&[8][..], &[8, 8, 8][..]);
+    for (side, bits, packing, strip) in [
+        (8, gray, 50000, zstd),
+        (8, gray, 8, deflate),
+        (47, color, 7, jpeg),
+    ] {
+        let mut maker = Maker::new(side, side)
+            .with(258, 3, bits)
+            .with(259, 3, &[packing])
+            .with(262, 3, &[if bits.len() == 1 { 1 } else { 6 }])
+            .with(277, 3, &[bits.len() as u32]);
+        let at = maker.add(&strip);
+        let file = maker
+            .with(273, 4, &[at])
+            .with(279, 4, &[strip.len() as u32])
+            .file();
+        for decoder in [Decoder::TurboJpeg, Decoder::Portable] {
+            let options = Options {
+                decoder,
+                ..Options::default()
+            };
+            let error = rgb(&file, &options).map(drop).unwrap_err();
+            let words = error.to_string();
+            let start = "This TIFF picture is cut off or damaged: ";
+            let what = words
+                .strip_prefix(start)
+                .unwrap_or_else(|| panic!("{words}"));
+            let ours = [
+                "it is not packed as it says",
+                "part of its data is missing",
+                "part of its data makes no sense",
+            ];
+            assert!(
+                ours.iter().any(|ours| what.starts_with(ours)),
+                "{packing}: {words}"
+            );
+        }
+    }
+}
+
 /// The obsolete kind that offices' scanners wrote: a whole JPEG file within the TIFF.
 #[test]
 fn a_whole_jpeg_inside_is_read() {

@@ -25,7 +25,11 @@ impl<R: Read> Rows for Stream<R> {
     fn read_row(&mut self, row: &mut [u8]) -> io::Result<()> {
         self.0.read_exact(row).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other("its last rows are missing"),
-            _ => error,
+            // Its own words are for the log, not for whoever sent the picture.
+            _ => {
+                tracing::debug!(%error, "a TIFF's strip or tile is damaged");
+                io::Error::other("it is not packed as it says")
+            }
         })
     }
 }

@@ -51,7 +51,7 @@ mod tests {
     fn floats_are_torchvisions() {
         let size = 24;
         let bytes = (0..Pixels::bytes(size)).map(|i| (i * 37 % 256) as u8);
-        let pixels = Pixels::new(size, bytes.collect());
+        let pixels = Pixels::new(size, bytes.collect::<Vec<u8>>());
         let floats = to_f32_chw(&pixels);
         assert_eq!(floats.len(), 3 * 24 * 24);
         for (at, &byte) in pixels.rgb().iter().enumerate() {

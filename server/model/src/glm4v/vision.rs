@@ -392,7 +392,7 @@ mod tests {
             &mut quiet,
         )
         .unwrap();
-        let bytes = (0..3 * size * size).map(|i| (i % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i % 251) as u8).collect();
         let pixels = Pixels::new(size as u32, bytes);
         let whole = model
             .vision

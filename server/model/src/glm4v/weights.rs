@@ -241,6 +241,31 @@ impl Weights {
         }
     }
 
+    /// Gives `each` what tells these weights from others: what they are called and are like, and a few of their values.
+    pub fn sample(&self, each: &mut dyn FnMut(&[u8])) {
+        /// Of so many tensors one: each may have to be fetched from a disk.
+        const STEP: usize = 16;
+        const BYTES: usize = 1024;
+        let shards = match self {
+            Weights::Stored(shards) => shards,
+            Weights::Random { seed } => return each(&seed.to_le_bytes()),
+        };
+        let all = shards
+            .iter()
+            .flat_map(|shard| shard.tensors.iter().map(move |it| (it, shard)));
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|((name, _), _)| *name);
+        for (index, ((name, info), shard)) in all.into_iter().enumerate() {
+            each(format!("{name} {:?} {:?} ", info.dtype, info.shape).as_bytes());
+            if index % STEP == 0 {
+                let (start, end) = info.data_offsets;
+                let end = end.min(start + BYTES);
+                let data = shard.bytes.get(shard.data_at + start..shard.data_at + end);
+                each(data.unwrap_or_default());
+            }
+        }
+    }
+
     /// The stored types, for telling.
     pub fn stored_dtypes(&self) -> Vec<String> {
         let mut types: Vec<String> = match self {

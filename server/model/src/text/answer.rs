@@ -60,14 +60,17 @@ impl Answer {
         Ok(self.take(id))
     }
 
-    /// Goes through the tokens that were chosen before; the text that they decide.
-    pub fn replay(&mut self, so_far: &[u32]) -> String {
-        let mut text = String::new();
+    /// Goes through the tokens that were chosen before: the text that they decide, and why the last of them was the last,
+    /// if it was.
+    pub fn replay(&mut self, so_far: &[u32]) -> (String, Option<FinishReason>) {
+        let (mut text, mut end) = (String::new(), None);
         for &id in so_far {
             self.sampler.accept(id);
-            text += &self.take(id).text;
+            let step = self.take(id);
+            text += &step.text;
+            end = end.or(step.end);
         }
-        text
+        (text, end)
     }
 
     /// What is left of the text, once no token follows.

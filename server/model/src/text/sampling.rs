@@ -6,7 +6,6 @@
 //! from a set that contains it) in two or three passes over the vocabulary.
 
 use std::f64::consts::LOG2_E;
-use std::hash::{BuildHasher, RandomState};
 
 use api::{Defaults, SamplingParams};
 use rand::rngs::ChaCha8Rng;
@@ -56,7 +55,7 @@ pub fn defaults(file: &[u8]) -> Result<Defaults, TextError> {
         },
         repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
         max_new_tokens: config.max_new_tokens.unwrap_or(Defaults::MAX_NEW_TOKENS),
-        seed: None,
+        seed: 0,
         stop: Vec::new(),
     };
     Defaults::new(params).map_err(wrong)
@@ -97,10 +96,7 @@ impl Sampler {
             top_p: params.top_p,
             top_k: usize::try_from(params.top_k).unwrap_or(usize::MAX),
             penalty: (params.repetition_penalty as f32).max(f32::MIN_POSITIVE),
-            // A fresh `RandomState` has random keys: what it makes of anything is a seed.
-            rng: ChaCha8Rng::from_seed(key(params
-                .seed
-                .unwrap_or_else(|| RandomState::new().hash_one(0)))),
+            rng: ChaCha8Rng::from_seed(key(params.seed)),
             position: 0,
             seen: Vec::new(),
             is_seen: Vec::new(),

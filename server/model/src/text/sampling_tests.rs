@@ -12,7 +12,7 @@ const PLAIN: SamplingParams = SamplingParams {
     top_k: 0,
     repetition_penalty: 1.0,
     max_new_tokens: 16,
-    seed: Some(1),
+    seed: 1,
     stop: Vec::new(),
 };
 
@@ -64,7 +64,7 @@ fn assert_distributed(logits: &[f32], params: &SamplingParams, prompt: &[u32]) {
     let mut counts = vec![0usize; logits.len()];
     for seed in 0..DRAWS as u64 {
         let params = SamplingParams {
-            seed: Some(seed),
+            seed,
             ..params.clone()
         };
         let id = Sampler::new(&params, prompt)
@@ -139,7 +139,7 @@ fn ties_and_blocks_and_ruled_out_tokens() {
 fn greedy_takes_the_first_of_the_largest() {
     let greedy = SamplingParams {
         temperature: 0.0,
-        seed: None,
+        seed: 0,
         ..PLAIN
     };
     let mut logits = noise(1000, 1.0, 1);
@@ -201,13 +201,7 @@ fn the_same_seed_gives_the_same_answer_alone_or_beside_others() {
             ..PLAIN
         };
         let mut own = Sampler::new(&params, &[]);
-        let mut other = Sampler::new(
-            &SamplingParams {
-                seed: Some(99),
-                ..PLAIN
-            },
-            &[],
-        );
+        let mut other = Sampler::new(&SamplingParams { seed: 99, ..PLAIN }, &[]);
         let step = |step| {
             if beside {
                 other.sample(&mut noise(700, 2.0, step + 1000)).unwrap();
@@ -216,9 +210,8 @@ fn the_same_seed_gives_the_same_answer_alone_or_beside_others() {
         };
         (0..40).map(step).collect()
     };
-    assert_eq!(answer(Some(5), false), answer(Some(5), true));
-    assert_ne!(answer(Some(5), false), answer(Some(6), false));
-    assert_ne!(answer(None, false), answer(None, false));
+    assert_eq!(answer(5, false), answer(5, true));
+    assert_ne!(answer(5, false), answer(6, false));
 }
 
 #[test]
@@ -327,13 +320,13 @@ fn defaults_come_from_the_checkpoint() {
     let file = br#"{"do_sample": true, "temperature": 0.8, "top_p": 0.8, "max_length": 8192,
         "eos_token_id": [151329, 151336, 151338], "transformers_version": "4.44.0"}"#;
     let defaults = super::defaults(file).unwrap();
-    let params = defaults.with(&asked("{}"), 4096).unwrap();
+    let params = defaults.with(&asked("{}"), 4096, 0).unwrap();
     let published = SamplingParams {
         temperature: 0.8,
         top_p: 0.8,
         top_k: 50,
         max_new_tokens: 1024,
-        seed: None,
+        seed: 0,
         ..PLAIN
     };
     assert_eq!(params, published);
@@ -349,11 +342,11 @@ fn defaults_come_from_the_checkpoint() {
         ("{}", "{}", 0),
     ] {
         let defaults = super::defaults(file.as_bytes()).unwrap();
-        let params = defaults.with(&asked(request), 4096).unwrap();
+        let params = defaults.with(&asked(request), 4096, 0).unwrap();
         assert_eq!(params.top_k, top_k, "{file} with {request}");
     }
     assert_eq!(
-        defaults.with(&asked("{}"), 100).unwrap().max_new_tokens,
+        defaults.with(&asked("{}"), 100, 0).unwrap().max_new_tokens,
         100
     );
 
@@ -365,16 +358,18 @@ fn defaults_come_from_the_checkpoint() {
         top_k: 7,
         repetition_penalty: 1.1,
         max_new_tokens: 9,
-        seed: Some(3),
+        seed: 3,
         stop: vec!["a".into(), "b".into()],
     };
-    assert_eq!(defaults.with(&asked(own), 4096).unwrap(), expected);
+    assert_eq!(defaults.with(&asked(own), 4096, 0).unwrap(), expected);
 
     let greedy = super::defaults(br#"{"temperature": 0.8}"#).unwrap();
-    assert_eq!(greedy.with(&asked("{}"), 4096).unwrap().temperature, 0.0);
+    assert_eq!(greedy.with(&asked("{}"), 4096, 0).unwrap().temperature, 0.0);
+    // Without a seed it is the one that is given, so that each answer can have its own.
+    assert_eq!(greedy.with(&asked("{}"), 4096, 77).unwrap().seed, 77);
     assert_eq!(
         Defaults::default()
-            .with(&asked("{}"), 4096)
+            .with(&asked("{}"), 4096, 0)
             .unwrap()
             .temperature,
         0.0
@@ -393,7 +388,7 @@ fn defaults_come_from_the_checkpoint() {
 
 #[test]
 fn out_of_range_is_refused_by_name() {
-    let refused = |ask: api::Sampling| Defaults::default().with(&ask, 4096).unwrap_err();
+    let refused = |ask: api::Sampling| Defaults::default().with(&ask, 4096, 0).unwrap_err();
     for (json, name) in [
         (r#"{"temperature": -0.1}"#, "temperature"),
         (r#"{"temperature": 2.01}"#, "temperature"),
@@ -438,7 +433,7 @@ fn out_of_range_is_refused_by_name() {
         ),
         asked(r#"{"seed": 9007199254740991, "top_k": 9007199254740991}"#),
     ] {
-        Defaults::default().with(&fine, 4096).unwrap();
+        Defaults::default().with(&fine, 4096, 0).unwrap();
     }
 }
 
@@ -509,7 +504,7 @@ fn draws_are_those_of_the_seed_and_the_place() {
         serde_json::from_str(include_str!("../../../../tests/sampling/draws.json")).unwrap();
     for case in cases {
         let params = SamplingParams {
-            seed: Some(case.seed),
+            seed: case.seed,
             ..PLAIN
         };
         let mut rng = Sampler::new(&params, &[]).rng;
@@ -532,7 +527,7 @@ fn a_sampled_answer_is_the_same_everywhere() {
     };
     let all = SamplingParams {
         temperature: 1.0,
-        seed: Some(7),
+        seed: 7,
         ..PLAIN
     };
     assert_eq!(

@@ -132,7 +132,7 @@ fn conversation(name: &str, cpu: &Solo, card: &Solo, bar: f32) {
 /// The largest difference between two pictures' vectors, relative to the largest of the first.
 fn vision_off(cpu: &Model, card: &Model) -> f32 {
     let size = cpu.config.vision_config.image_size;
-    let bytes = (0..3 * size * size).map(|i| (i * 31 % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..3 * size * size).map(|i| (i * 31 % 251) as u8).collect();
     let pixels = Pixels::new(size as u32, bytes);
     let values = |m: &Model| -> Vec<f32> {
         let x = m

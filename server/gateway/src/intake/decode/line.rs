@@ -152,8 +152,10 @@ pub fn each_of(memory: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::SessionId;
 
-    fn name(client: u128, session: u64, image: &str) -> Name {
+    fn name(client: u128, session: u128, image: &str) -> Name {
+        let session = SessionId::new(session);
         Name {
             asker: Asker { client, session },
             image: image.into(),
@@ -180,7 +182,7 @@ mod tests {
     fn a_single_decoder_serves_everyone_in_turn() {
         let mut line = Line::new(1, 100);
         for (client, image) in [(1, "a"), (1, "b"), (2, "c")] {
-            line.push(name(client, client as u64, image), ());
+            line.push(name(client, client, image), ());
         }
         let mut order = vec![];
         while let Some((number, name, ())) = line.start() {
@@ -194,7 +196,7 @@ mod tests {
     fn memory_together_is_bounded_and_given_in_order() {
         let mut line = Line::new(4, 100);
         for client in 1..=4 {
-            line.push(name(client, client as u64, "x"), ());
+            line.push(name(client, client, "x"), ());
         }
         let numbers: Vec<u64> = (0..4).map(|_| line.start().unwrap().0).collect();
         assert_eq!(line.ask_memory(numbers[0], 60), Memory::Granted);
@@ -219,7 +221,7 @@ mod tests {
     fn whose_client_has_least_memory_gets_some_first() {
         let mut line = Line::new(4, 100);
         for (client, image) in [(1, "a"), (1, "b"), (1, "c"), (2, "d")] {
-            line.push(name(client, client as u64, image), ());
+            line.push(name(client, client, image), ());
         }
         let numbers: Vec<u64> = (0..4).map(|_| line.start().unwrap().0).collect();
         // Turns: a, d, b, c.
@@ -238,7 +240,7 @@ mod tests {
     fn one_client_never_has_all_memory() {
         let mut line = Line::new(4, 100);
         for (client, image) in [(1, "a"), (1, "b"), (2, "c")] {
-            line.push(name(client, client as u64, image), ());
+            line.push(name(client, client, image), ());
         }
         let numbers: Vec<u64> = (0..3).map(|_| line.start().unwrap().0).collect();
         // Turns: a, c, b.
@@ -257,7 +259,7 @@ mod tests {
             line.push(name(7, session, image), ());
         }
         let (number, ..) = line.start().unwrap();
-        let (waited, ran) = line.take(|name| name.asker.session == 1);
+        let (waited, ran) = line.take(|name| name.asker.session == SessionId::new(1));
         assert_eq!(waited[0].0.image, "b");
         assert_eq!(ran, [number]);
         line.end(number);

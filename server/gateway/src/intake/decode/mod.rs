@@ -14,7 +14,7 @@ use glimpse_image::{FileBuffer, Options, Picture};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use wire::ErrorCode;
 
-use api::Failure;
+use api::{Failure, SessionId};
 use decoder::{Decoder, End, Task};
 use line::{Line, Memory};
 
@@ -141,7 +141,7 @@ impl Decoders {
     }
 
     /// Lets go of all that a session has in line.
-    pub fn end_session(&self, session: u64) {
+    pub fn end_session(&self, session: SessionId) {
         self.0.cancel(|name| name.asker.session == session);
     }
 
@@ -361,7 +361,7 @@ mod tests {
         Name {
             asker: Asker {
                 client,
-                session: client as u64,
+                session: SessionId::new(client),
             },
             image: image.into(),
         }
@@ -406,7 +406,10 @@ mod tests {
         let problem = submit(&decoders, name(1, "large"), jpeg(300));
         let problem = problem.recv().unwrap().unwrap_err();
         assert_eq!(problem.code, ErrorCode::ImageTooLarge);
-        assert_eq!(decoders.load(), (0, 0, 0));
+        // Its turn is over once its client was told.
+        while decoders.load() != (0, 0, 0) {
+            thread::yield_now();
+        }
     }
 
     #[test]
@@ -417,7 +420,7 @@ mod tests {
         decoders.cancel(&name(1, "b"));
         let problem = waiting.recv().unwrap().unwrap_err();
         assert_eq!(problem.code, ErrorCode::ImageGone);
-        decoders.end_session(1);
+        decoders.end_session(SessionId::new(1));
         // It may have been done by then.
         if let Err(problem) = running.recv().unwrap() {
             assert_eq!(problem.code, ErrorCode::ImageGone);

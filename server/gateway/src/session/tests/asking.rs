@@ -16,15 +16,23 @@ fn a_question_may_come_before_its_picture() {
     rig.connection.binary(&frame::encode(1, &file[20..]));
     let look = rig.looked();
     let ask = rig.asked();
-    assert_eq!(ask.picture, Some(look.key));
-    assert_eq!(look.pixels.size(), 8);
-    look.events.event(Event::Encoded {
+    let shown = Shown {
         key: look.key,
-        tokens: 3,
-        timings: wire::EncodeTimings::default(),
-        cached: false,
-    });
-    answer(&ask, FinishReason::Stop);
+        shape: (8, 8),
+        turn: 0,
+    };
+    assert_eq!(ask.pictures, [shown]);
+    assert_eq!(look.pixels.size(), 8);
+    rig.tell(
+        &ask,
+        Event::Encoded {
+            key: look.key,
+            tokens: 3,
+            timings: wire::EncodeTimings::default(),
+            cached: false,
+        },
+    );
+    rig.answer(&ask, FinishReason::Stop);
     let messages = rig.take();
     assert_eq!(
         messages.iter().map(kind).collect::<Vec<_>>(),
@@ -59,7 +67,7 @@ fn a_question_may_come_before_its_picture() {
 #[test]
 fn history_is_what_was_said() {
     let rig = rig();
-    let turns = |job: &AskJob| -> Vec<(String, String)> {
+    let turns = |job: &Ask| -> Vec<(String, String)> {
         job.history
             .iter()
             .map(|turn| (turn.question.clone(), turn.answer.clone()))
@@ -73,16 +81,16 @@ fn history_is_what_was_said() {
     assert_eq!(turns(&job), [said("a")]);
     assert_eq!(job.history[0].answer_ids, Some(vec![7, 8]));
     // Cancelled, timed out or cut off: it stays.
-    answer(&job, FinishReason::Cancelled);
+    rig.answer(&job, FinishReason::Cancelled);
     rig.ask("c", on.clone());
     let job = rig.asked();
     assert_eq!(turns(&job), [said("a"), said("b")]);
     // Failed: it never happened.
-    failed(&job);
+    rig.broken(&job);
     rig.ask("d", on.clone());
     let job = rig.asked();
     assert_eq!(turns(&job), [said("a"), said("b")]);
-    failed(&job);
+    rig.broken(&job);
     // Given: it replaces what was, and keeps the tokens of what is unchanged.
     let mut edit = on.clone();
     edit["history"] = json!([
@@ -94,18 +102,18 @@ fn history_is_what_was_said() {
     assert_eq!(turns(&job), [said("a"), ("else".into(), "other".into())]);
     assert_eq!(job.history[0].answer_ids, Some(vec![7, 8]));
     assert_eq!(job.history[1].answer_ids, None);
-    failed(&job);
+    rig.broken(&job);
     // That failed too, so even the edit never happened.
     rig.ask("f", on.clone());
     let job = rig.asked();
     assert_eq!(turns(&job), [said("a"), said("b")]);
-    answer(&job, FinishReason::Length);
+    rig.answer(&job, FinishReason::Length);
     let mut anew = on;
     anew["history"] = json!([]);
     rig.ask("g", anew.clone());
     let job = rig.asked();
     assert_eq!(turns(&job), []);
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     anew["history"] = Value::Null;
     rig.ask("h", anew);
     assert_eq!(turns(&rig.asked()), [said("g")]);
@@ -139,7 +147,7 @@ fn one_conversation_is_answered_in_order_and_others_beside_it() {
         (&messages[1]["request"], &messages[1]["position"]),
         (&json!("d"), &json!(1))
     );
-    answer(&first, FinishReason::Stop);
+    rig.answer(&first, FinishReason::Stop);
     let last = rig.asked();
     assert_eq!(last.question, "d?");
     // In the order of asking, with what was said of it: nothing.
@@ -153,10 +161,7 @@ fn the_queue_is_told_when_it_falls() {
     rig.ask("a", json!({}));
     let job = rig.asked();
     for position in [None, Some(3), Some(3), Some(4), Some(1), Some(0)] {
-        job.events.event(Event::Queued {
-            request: job.request,
-            position,
-        });
+        rig.queued(&job, position);
     }
     let told: Vec<_> = rig.take().iter().map(|m| m["position"].clone()).collect();
     assert_eq!(told, [Value::Null, json!(3), json!(1), json!(0)]);
@@ -223,7 +228,7 @@ fn what_cannot_be_asked() {
     assert_eq!(busy["request"], "f");
     assert!(busy["retry_after_ms"].is_number());
     let (first, _second) = (rig.asked(), rig.asked());
-    answer(&first, FinishReason::Stop);
+    rig.answer(&first, FinishReason::Stop);
     rig.take();
     // So it may be tried again under the same id.
     rig.answered("f", json!({}));
@@ -243,7 +248,7 @@ fn a_request_is_asked_once() {
         None
     );
     rig.no_command();
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     rig.take();
     rig.ask("a", json!({}));
     assert_eq!(rig.kinds(), Vec::<String>::new());
@@ -257,7 +262,7 @@ fn cancelling_reaches_the_engine_after_the_question() {
     rig.send(json!({"type": "cancel", "request": "a"}));
     rig.send(json!({"type": "cancel", "request": "unknown"}));
     let job = rig.asked();
-    assert!(matches!(rig.command(), Command::Cancel { request } if request == job.request));
+    assert_eq!(rig.cancelled(), job.request);
     rig.no_command();
     assert_eq!(rig.kinds(), Vec::<String>::new());
 }
@@ -273,19 +278,19 @@ fn a_conversation_is_forgotten_when_its_answers_are_over() {
     rig.take();
     rig.send(json!({"type": "forget", "conversation": conversation}));
     assert_eq!(rig.kinds(), ["done"]);
-    assert!(matches!(rig.command(), Command::Cancel { .. }));
-    answer(&job, FinishReason::Cancelled);
+    assert_eq!(rig.cancelled(), job.request);
+    rig.answer(&job, FinishReason::Cancelled);
     assert_eq!(rig.kinds().last().unwrap(), "done");
     // Only when the engine has freed it too.
     let Command::ForgetConversation {
-        conversation: number,
-        done,
+        conversation: id, ..
     } = rig.command()
     else {
         panic!("the engine was not told")
     };
-    assert_eq!(number, job.conversation);
-    done();
+    assert_eq!(id, job.conversation);
+    assert_eq!(rig.kinds(), Vec::<String>::new());
+    rig.freed(rig.session(), Freed::Conversation(id));
     assert_eq!(rig.kinds(), ["forgotten"]);
     rig.ask("d", on);
     rig.refused(ErrorCode::UnknownConversation);
@@ -312,12 +317,7 @@ fn a_follow_up_is_told_its_place_behind_the_question_before() {
     let rig = rig();
     rig.ask("a", json!({}));
     let job = rig.asked();
-    let queued = |position| {
-        job.events.event(Event::Queued {
-            request: job.request,
-            position: Some(position),
-        });
-    };
+    let queued = |position| rig.queued(&job, Some(position));
     queued(5);
     let conversation = rig.only()["conversation"].clone();
     rig.ask("b", json!({"conversation": conversation}));
@@ -325,9 +325,7 @@ fn a_follow_up_is_told_its_place_behind_the_question_before() {
     queued(2);
     let told: Vec<_> = rig.take().iter().map(|m| m["position"].clone()).collect();
     assert_eq!(told, [json!(2), json!(3)]);
-    job.events.event(Event::Started {
-        request: job.request,
-    });
+    rig.started(&job);
     let messages = rig.take();
     assert_eq!(messages[0]["type"], "started");
     assert_eq!(messages[1]["position"], 0);
@@ -359,21 +357,21 @@ fn a_picture_that_fails_leaves_the_conversation_as_it_was() {
     let image = rig.image(2);
     // The engine fails a question about a good one: that turn never happened either.
     rig.ask("e", json!({"conversation": conversation, "image": image}));
-    failed(&rig.asked());
+    rig.broken(&rig.asked());
     rig.take();
     let other = rig.image(3);
     rig.ask("f", json!({"conversation": conversation, "image": other}));
     let job = rig.asked();
-    assert!(job.picture.is_some());
+    assert_eq!(job.pictures.len(), 1);
     let questions: Vec<_> = job.history.iter().map(|turn| &turn.question).collect();
     assert_eq!(questions, ["a?", "d?"]);
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     rig.take();
     // Now there is a turn about it.
     rig.ask("g", json!({"conversation": conversation, "image": image}));
     rig.refused(ErrorCode::ConversationHasImage);
     rig.ask("h", json!({"conversation": conversation}));
-    assert_eq!(rig.asked().picture, job.picture);
+    assert_eq!(rig.asked().pictures, job.pictures);
 }
 
 #[test]
@@ -395,13 +393,11 @@ fn cancelled_questions_are_not_open() {
     let rig = rig_with(|limits| limits.open_requests = 3);
     rig.ask("a", json!({}));
     let job = rig.asked();
-    job.events.event(Event::Started {
-        request: job.request,
-    });
+    rig.started(&job);
     rig.ask("b", json!({}));
     let conversation = {
         let other = rig.asked();
-        answer(&other, FinishReason::Stop);
+        rig.answer(&other, FinishReason::Stop);
         rig.take().pop().unwrap()["conversation"].clone()
     };
     rig.ask("c", json!({"conversation": conversation}));
@@ -425,7 +421,7 @@ fn cancelled_questions_are_not_open() {
     rig.ask("last", json!({"conversation": conversation}));
     rig.ask("more", json!({}));
     assert_eq!(rig.take().last().unwrap()["code"], "busy");
-    answer(&running, FinishReason::Stop);
+    rig.answer(&running, FinishReason::Stop);
     let last = rig.asked();
     assert_eq!(last.question, "last?");
     assert_eq!(last.history.len(), 1 + 1 + 60);
@@ -466,10 +462,8 @@ fn a_lost_picture_sent_again_is_the_conversations_own() {
     let image = rig.image(1);
     let conversation = rig.answered("a", json!({"image": image}));
     rig.send(json!({"type": "forget", "image": image}));
-    match rig.command() {
-        Command::Forget { done, .. } => done(),
-        _ => panic!("the picture is forgotten"),
-    }
+    let gone = rig.forgotten();
+    rig.freed(rig.session(), Freed::Picture(gone));
     rig.take();
     rig.ask("b", json!({"conversation": conversation}));
     rig.refused(ErrorCode::ImageGone);
@@ -481,7 +475,7 @@ fn a_lost_picture_sent_again_is_the_conversations_own() {
     rig.ask("d", json!({"conversation": conversation, "image": again}));
     let job = rig.asked();
     assert_eq!((job.history.len(), job.question.as_str()), (1, "d?"));
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     rig.take();
     rig.answered("e", json!({"conversation": conversation}));
 }
@@ -501,7 +495,7 @@ fn another_picture_may_take_the_place_of_one_that_never_came() {
     let image = rig.image(2);
     rig.answered("b", json!({"conversation": conversation, "image": image}));
     rig.ask("c", json!({"conversation": conversation}));
-    assert!(rig.asked().picture.is_some());
+    assert_eq!(rig.asked().pictures.len(), 1);
 }
 
 #[test]
@@ -514,10 +508,7 @@ fn all_questions_end_together() {
     rig.take();
     rig.hub.cut_off();
     assert_eq!(rig.take().last().unwrap()["finish_reason"], "cancelled");
-    match rig.command() {
-        Command::Cancel { request } => assert_eq!(request, running.request),
-        _ => panic!("the engine is told"),
-    }
+    assert_eq!(rig.cancelled(), running.request);
 }
 
 #[test]
@@ -526,9 +517,9 @@ fn every_answer_has_a_seed() {
     let seed_of = |request: &str, more: Value| {
         rig.ask(request, more);
         let job = rig.asked();
-        answer(&job, FinishReason::Stop);
+        rig.answer(&job, FinishReason::Stop);
         rig.take();
-        job.sampling.seed.unwrap()
+        job.sampling.seed
     };
     assert_eq!(seed_of("a", json!({"sampling": {"seed": 7}})), 7);
     // Of its own where the question brings none, and small enough for any client.

@@ -10,21 +10,13 @@ fn no_word_is_lost_with_the_connection() {
     let mut rig = rig();
     rig.ask("a", json!({}));
     let job = rig.asked();
-    job.events.event(Event::Started {
-        request: job.request,
-    });
-    job.events.event(Event::Token {
-        request: job.request,
-        text: "one ".into(),
-    });
+    rig.started(&job);
+    rig.tokens(&job, 0, &[1], "one ");
     assert_eq!(rig.kinds(), ["started", "token"]);
-    assert!(!job.events.away());
+    assert_eq!(rig.commands(), []);
     rig.connection.detach();
-    assert!(job.events.away() && !job.events.stalled());
-    job.events.event(Event::Token {
-        request: job.request,
-        text: "two".into(),
-    });
+    assert_eq!(rig.commands(), [presence(&rig, Presence::Away)]);
+    rig.tokens(&job, 1, &[2], "two");
     let back = rig.resume(1).unwrap();
     let messages = take(&back);
     assert_eq!(
@@ -36,7 +28,7 @@ fn no_word_is_lost_with_the_connection() {
         (&messages[1]["event"], &messages[2]["event"]),
         (&json!(2), &json!(3))
     );
-    assert!(!job.events.away());
+    assert_eq!(rig.commands(), [presence(&rig, Presence::Here)]);
     // Taken over: the old connection neither hears nor is heard.
     let second = rig.resume(3).unwrap();
     assert!(matches!(back.next(), Outgoing::TakenOver));
@@ -45,8 +37,7 @@ fn no_word_is_lost_with_the_connection() {
         || Ok(()),
     );
     back.detach();
-    assert!(!job.events.away());
-    rig.no_command();
+    assert_eq!(rig.commands(), []);
     assert_eq!(take(&second).len(), 1);
     rig.connection = second;
     assert!(matches!(rig.resume(99), Err(Reason::Gap)));
@@ -95,7 +86,7 @@ fn a_lonely_session_expires() {
     assert_eq!(rig.hub.count(), (1, 0));
     rig.hub.tick(Instant::now() + 2 * patience);
     assert_eq!(rig.hub.count(), (0, 0));
-    assert!(matches!(rig.command(), Command::EndSession));
+    assert!(matches!(rig.command(), Command::EndSession { .. }));
     assert!(matches!(rig.resume(0), Err(Reason::Expired)));
 }
 
@@ -107,11 +98,12 @@ fn an_ended_session_hears_nothing_more() {
     rig.upload(1, b"12");
     rig.hub.close(&rig.connection);
     assert!(matches!(rig.connection.next(), Outgoing::Ended));
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     rig.send(json!({"type": "ping"}));
     rig.connection.detach();
-    assert!(job.events.away());
-    assert!(matches!(rig.command(), Command::EndSession));
+    let session = &rig.connection.session;
+    assert!(session.away.load(Ordering::Relaxed));
+    assert!(matches!(rig.command(), Command::EndSession { .. }));
     assert!(matches!(rig.resume(0), Err(Reason::Unknown)));
 }
 
@@ -125,16 +117,15 @@ fn a_slow_reader_stalls_its_answers_and_then_its_connection() {
     let job = rig.asked();
     let token = |count: usize| {
         for _ in 0..count {
-            job.events.event(Event::Token {
-                request: job.request,
-                text: "x".repeat(100),
-            });
+            rig.tokens(&job, 0, &[], &"x".repeat(100));
         }
     };
     token(60);
-    assert!(job.events.stalled() && rig.connection.is_full());
+    assert!(granted(&rig, &job) > 0 && rig.connection.is_full());
+    token(1);
+    assert_eq!(granted(&rig, &job), 0);
     rig.take();
-    assert!(!job.events.stalled() && !rig.connection.is_full());
+    assert!(granted(&rig, &job) > 0 && !rig.connection.is_full());
     token(200);
     assert!(matches!(rig.connection.next(), Outgoing::TooSlow));
 }
@@ -177,7 +168,7 @@ fn nothing_is_taken_while_the_server_drains() {
     rig.ask("b", json!({}));
     let refusal = rig.refused(ErrorCode::Draining);
     assert!(refusal["retry_after_ms"].is_number());
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     assert_eq!(rig.kinds().last().unwrap(), "done");
 }
 
@@ -280,7 +271,7 @@ fn only_its_own_connection_closes_a_session() {
     rig.no_command();
     rig.hub.close(&taken);
     assert_eq!(rig.hub.count(), (0, 0));
-    assert!(matches!(rig.command(), Command::EndSession));
+    assert!(matches!(rig.command(), Command::EndSession { .. }));
 }
 
 #[test]

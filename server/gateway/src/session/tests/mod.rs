@@ -2,23 +2,23 @@
 
 mod asking;
 mod connections;
+mod events;
 mod pictures;
 mod shares;
 
 use std::io::Cursor;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
+use wire::{FinishReason, Limits, Reason, frame};
 
 use super::*;
 use crate::intake::{Client, decode};
-use crate::stand_in::{self, Command, stand_in};
-use api::{AskJob, Failure, PictureJob, Status};
+use crate::stand_in::{self, Player, stand_in};
+use api::{Ask, Compute, Failure, Freed, Picture, PictureKey, Shown, Status};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.
@@ -26,7 +26,7 @@ const PICTURE_MEMORY: u64 = 3 * 8 * 8 * 3;
 
 struct Rig {
     hub: Arc<Hub>,
-    commands: Receiver<Command>,
+    player: Player,
     connection: Connection,
     // Dropped, nothing could change any more.
     _status: watch::Sender<Status>,
@@ -46,7 +46,17 @@ fn rig_with(change: impl FnOnce(&mut Limits)) -> Rig {
 }
 
 fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) -> Rig {
-    let (engine, commands) = stand_in();
+    rig_on(|engine| engine, change, changed)
+}
+
+/// With an engine that `wrap` makes of the usual one.
+fn rig_on(
+    wrap: impl FnOnce(Arc<dyn Compute>) -> Arc<dyn Compute>,
+    change: impl FnOnce(&mut Limits),
+    changed: impl FnOnce(&mut Options),
+) -> Rig {
+    let (engine, reports, player) = stand_in();
+    let engine = wrap(engine);
     let (status, watch) = watch::channel(Status {
         state: wire::State::Ready,
         model: wire::Model {
@@ -75,13 +85,13 @@ fn rig_of(change: impl FnOnce(&mut Limits), changed: impl FnOnce(&mut Options)) 
     };
     changed(&mut options);
     let hub = Arc::new(Hub::new(
-        Shared::new(engine, watch, limits, options).unwrap(),
+        Shared::new(engine, watch, reports, limits, options).unwrap(),
     ));
     let connection = hub.open(None, local()).unwrap();
     hub.keep(&connection);
     let rig = Rig {
         hub,
-        commands,
+        player,
         connection,
         _status: status,
     };
@@ -159,28 +169,145 @@ impl Rig {
         message
     }
 
+    /// The next command, but for those that only tell how fast to go on.
     fn command(&self) -> Command {
-        self.commands
-            .recv_timeout(Duration::from_secs(10))
-            .expect("the engine hears nothing")
+        loop {
+            let commands = &self.player.commands;
+            let next = commands.recv_timeout(Duration::from_secs(10));
+            let next = next.expect("the engine hears nothing");
+            if !is_pace(&next) {
+                return next;
+            }
+        }
     }
 
     fn no_command(&self) {
-        assert!(self.commands.try_recv().is_err());
+        let other: Vec<_> = self
+            .commands()
+            .into_iter()
+            .filter(|it| !is_pace(it))
+            .collect();
+        assert_eq!(other, []);
     }
 
-    fn asked(&self) -> AskJob {
+    /// All commands that are there.
+    fn commands(&self) -> Vec<Command> {
+        self.player.commands.try_iter().collect()
+    }
+
+    fn asked(&self) -> Ask {
         match self.command() {
-            Command::Ask(job) => job,
-            _ => panic!("no question was given"),
+            Command::Ask(ask) => *ask,
+            other => panic!("no question was given, but {other:?}"),
         }
     }
 
-    fn looked(&self) -> PictureJob {
+    fn looked(&self) -> Picture {
         match self.command() {
-            Command::Picture(job) => job,
-            _ => panic!("no picture was given"),
+            Command::Picture(picture) => picture,
+            other => panic!("no picture was given, but {other:?}"),
         }
+    }
+
+    /// The picture that the engine is to forget.
+    fn forgotten(&self) -> PictureKey {
+        match self.command() {
+            Command::Forget { picture, .. } => picture,
+            other => panic!("no picture is forgotten, but {other:?}"),
+        }
+    }
+
+    /// The question that the engine is to end.
+    fn cancelled(&self) -> RequestId {
+        match self.command() {
+            Command::Cancel { request, .. } => request,
+            other => panic!("no question is cancelled, but {other:?}"),
+        }
+    }
+
+    /// As the engine, of a question.
+    fn queued(&self, ask: &Ask, position: Option<u64>) {
+        self.tell(
+            ask,
+            Event::Queued {
+                request: ask.request,
+                attempt: ask.attempt,
+                position,
+            },
+        );
+    }
+
+    fn started(&self, ask: &Ask) {
+        self.tell(
+            ask,
+            Event::Started {
+                request: ask.request,
+                attempt: ask.attempt,
+            },
+        );
+    }
+
+    /// The answer goes on behind its first so many tokens.
+    fn tokens(&self, ask: &Ask, first: u64, ids: &[u32], text: &str) {
+        self.tell(
+            ask,
+            Event::Tokens {
+                request: ask.request,
+                attempt: ask.attempt,
+                first,
+                ids: ids.into(),
+                text: text.into(),
+            },
+        );
+    }
+
+    fn done(&self, ask: &Ask, finish_reason: FinishReason) {
+        self.tell(
+            ask,
+            Event::Done {
+                request: ask.request,
+                attempt: ask.attempt,
+                finish_reason,
+                usage: wire::Usage::default(),
+                timings: wire::AnswerTimings::default(),
+            },
+        );
+    }
+
+    fn answer(&self, ask: &Ask, finish_reason: FinishReason) {
+        self.queued(ask, Some(0));
+        self.started(ask);
+        self.tokens(ask, 0, &[7], "An ");
+        self.tokens(ask, 1, &[8], "answer");
+        self.done(ask, finish_reason);
+    }
+
+    fn failed(&self, ask: &Ask, failure: Failure) {
+        self.tell(
+            ask,
+            Event::Failed {
+                request: ask.request,
+                attempt: ask.attempt,
+                failure,
+            },
+        );
+    }
+
+    fn broken(&self, ask: &Ask) {
+        self.failed(ask, Failure::new(ErrorCode::WorkerFailed, "broken"));
+    }
+
+    fn tell(&self, ask: &Ask, event: Event) {
+        self.player.tell(ask.asker.session, event);
+    }
+
+    fn freed(&self, session: SessionId, freed: Freed) {
+        self.player.tell(session, Event::Freed(freed));
+    }
+
+    /// Of the first connection's session.
+    fn session(&self) -> SessionId {
+        self.connection.session.asker().session
     }
 
     fn upload(&self, number: u32, bytes: &[u8]) {
@@ -217,8 +344,7 @@ impl Rig {
     /// Asks, and answers as the engine; the conversation's id.
     fn answered(&self, request: &str, more: Value) -> String {
         self.ask(request, more);
-        let job = self.asked();
-        answer(&job, FinishReason::Stop);
+        self.answer(&self.asked(), FinishReason::Stop);
         let messages = self.take();
         let done = messages.last().unwrap();
         assert_eq!(done["type"], "done", "{messages:?}");
@@ -254,30 +380,25 @@ fn kind(message: &Value) -> String {
     message["type"].as_str().unwrap().to_owned()
 }
 
-fn answer(job: &AskJob, finish_reason: FinishReason) {
-    let request = job.request;
-    let events = &job.events;
-    events.event(Event::Queued {
-        request,
-        position: Some(0),
+/// How often the engine was told, since the last look at its commands, that it may tell more of an answer.
+fn granted(rig: &Rig, ask: &Ask) -> u32 {
+    let commands = rig.commands().into_iter();
+    let credit = commands.filter_map(|command| match command {
+        Command::Credit {
+            request, events, ..
+        } if request == ask.request => Some(events),
+        _ => None,
     });
-    events.event(Event::Started { request });
-    for text in ["An ", "answer"] {
-        let text = text.to_owned();
-        events.event(Event::Token { request, text });
-    }
-    events.event(Event::Done {
-        request,
-        finish_reason,
-        usage: wire::Usage::default(),
-        timings: wire::AnswerTimings::default(),
-        answer_ids: vec![7, 8],
-    });
+    credit.sum()
 }
 
-fn failed(job: &AskJob) {
-    job.events.event(Event::Failed {
-        request: job.request,
-        error: Failure::new(ErrorCode::WorkerFailed, "broken"),
-    });
+/// What the engine is told of the first session's client.
+fn presence(rig: &Rig, presence: Presence) -> Command {
+    let session = rig.session();
+    Command::Presence { session, presence }
+}
+
+/// Whether a command only tells how fast to go on.
+fn is_pace(command: &Command) -> bool {
+    matches!(command, Command::Credit { .. } | Command::Presence { .. })
 }

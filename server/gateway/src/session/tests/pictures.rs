@@ -58,14 +58,12 @@ fn a_picture_is_forgotten_when_it_is_freed() {
     rig.ask("a", json!({"image": image}));
     let job = rig.asked();
     rig.send(json!({"type": "forget", "image": image}));
-    assert!(matches!(rig.command(), Command::Cancel { request } if request == job.request));
-    let Command::Forget { done, .. } = rig.command() else {
-        panic!("the picture must be forgotten")
-    };
+    assert_eq!(rig.cancelled(), job.request);
+    let gone = rig.forgotten();
     assert_eq!(rig.kinds(), Vec::<String>::new());
-    answer(&job, FinishReason::Cancelled);
+    rig.answer(&job, FinishReason::Cancelled);
     assert_eq!(rig.kinds().last().unwrap(), "done");
-    done();
+    rig.freed(rig.session(), Freed::Picture(gone));
     let forgotten = rig.only();
     assert_eq!(
         (&forgotten["type"], &forgotten["image"]),
@@ -85,7 +83,7 @@ fn the_picture_used_longest_ago_goes() {
     let (first, second) = (rig.image(1), rig.image(2));
     rig.answered("a", json!({"image": first}));
     rig.upload(3, &picture(3));
-    assert!(matches!(rig.command(), Command::Forget { .. }));
+    rig.forgotten();
     rig.looked();
     rig.take();
     rig.ask("b", json!({"image": second}));
@@ -159,11 +157,7 @@ fn idle_uploads_and_waiting_questions_time_out() {
 
     rig.ask("b", json!({}));
     let conversation = {
-        let job = rig.asked();
-        job.events.event(Event::Queued {
-            request: job.request,
-            position: Some(0),
-        });
+        rig.queued(&rig.asked(), Some(0));
         rig.only()["conversation"].clone()
     };
     rig.ask("c", json!({"conversation": conversation}));
@@ -248,12 +242,12 @@ fn the_memory_of_all_kept_pictures_is_bounded() {
     // Of a session without a connection goes first, though another was used longer ago.
     away.detach();
     upload(&rig.connection, 4);
-    let Command::Forget { key, done, .. } = rig.command() else {
+    let Command::Forget { session, picture } = rig.command() else {
         panic!("a picture must go")
     };
-    assert_eq!(key, second_job.key);
+    assert_eq!(picture, second_job.key);
     // Its memory is counted until nobody has it.
-    done();
+    rig.freed(session, Freed::Picture(picture));
     std::thread::sleep(Duration::from_millis(200));
     rig.no_command();
     assert_eq!(room.used(), PICTURE_MEMORY);
@@ -266,16 +260,13 @@ fn the_memory_of_all_kept_pictures_is_bounded() {
     rig.ask("a", json!({"image": first}));
     let asked = rig.asked();
     upload(&rig.connection, 5);
-    let Command::Forget { key, done, .. } = rig.command() else {
-        panic!("a picture must go")
-    };
-    assert_eq!(key, third_job.key);
-    drop((third_job, done));
+    assert_eq!(rig.forgotten(), third_job.key);
+    drop(third_job);
     rig.looked();
     rig.take();
     rig.ask("b", json!({"image": third}));
     rig.refused(ErrorCode::ImageGone);
-    answer(&asked, FinishReason::Stop);
+    rig.answer(&asked, FinishReason::Stop);
 
     // The client that comes back is told.
     let resume = wire::Resume {

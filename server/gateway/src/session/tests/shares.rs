@@ -108,20 +108,14 @@ fn pictures_of_whoever_keeps_most_go_first() {
     let (mine, first) = (show(&rig.connection, 1), show(&other, 2));
     let second = show(&other, 3);
     upload(&rig.connection, 4);
-    let Command::Forget { key, done, .. } = rig.command() else {
-        panic!("a picture must go")
-    };
-    assert_eq!(key, first.key);
-    drop((first, done));
+    assert_eq!(rig.forgotten(), first.key);
+    drop(first);
     let fourth = rig.looked();
     rig.take();
     // Whoever keeps most now makes room for its own.
     upload(&rig.connection, 5);
-    let Command::Forget { key, done, .. } = rig.command() else {
-        panic!("a picture must go")
-    };
-    assert_eq!(key, mine.key);
-    drop((mine, done));
+    assert_eq!(rig.forgotten(), mine.key);
+    drop(mine);
     let fifth = rig.looked();
     rig.take();
     drop((second, fourth, fifth));
@@ -144,13 +138,10 @@ fn small_memory(options: &mut Options) {
     options.max_sessions = 100;
 }
 
-/// Words that the session's client does not read; it was asked for them by `request`.
-fn unread(job: &AskJob, bytes: usize) {
+/// Words that the session's client does not read.
+fn unread(rig: &Rig, job: &Ask, bytes: usize) {
     for _ in 0..bytes / 1000 {
-        job.events.event(Event::Token {
-            request: job.request,
-            text: "x".repeat(1000),
-        });
+        rig.tokens(job, 0, &[], &"x".repeat(1000));
     }
 }
 
@@ -159,13 +150,13 @@ fn sessions_without_a_client_go_first_when_memory_is_short() {
     let rig = rig_of(|_| {}, small_memory);
     rig.ask("a", json!({}));
     let mine = rig.asked();
-    unread(&mine, 60_000);
+    unread(&rig, &mine, 60_000);
     let strangers: Vec<Connection> = (0..4).map(|_| strange(&rig)).collect();
     for (connection, bytes) in strangers.iter().zip([50_000, 50_000, 50_000, 140_000]) {
         let ask = json!({"type": "ask", "request": "a", "text": "?"});
         send(connection, ask);
         let job = rig.asked();
-        unread(&job, bytes);
+        unread(&rig, &job, bytes);
         take(connection);
     }
     strangers[3].detach();
@@ -174,7 +165,7 @@ fn sessions_without_a_client_go_first_when_memory_is_short() {
         &strangers[0],
         json!({"type": "ask", "request": "b", "text": "?"}),
     );
-    unread(&rig.asked(), 100_000);
+    unread(&rig, &rig.asked(), 100_000);
     assert!(rig.hub.shared.session_memory() > 1 << 20);
     rig.hub.tick(Instant::now());
     assert!(rig.hub.shared.session_memory() < 1 << 20);
@@ -206,15 +197,15 @@ fn a_client_that_takes_most_loses_what_it_can_go_on_without() {
             json!({"type": "ask", "request": request, "text": "?"}),
         );
         let long = rig.asked();
-        unread(&long, 100_000);
-        answer(&long, FinishReason::Stop);
+        unread(&rig, &long, 100_000);
+        rig.answer(&long, FinishReason::Stop);
         take(&other);
     }
     rig.hub.tick(Instant::now());
     assert!(rig.hub.shared.session_memory() < 1 << 16);
     // It goes on, and can't be resumed from before.
     assert!(other.is_current());
-    answer(&job, FinishReason::Stop);
+    rig.answer(&job, FinishReason::Stop);
     assert_eq!(kind(take(&other).last().unwrap()), "done");
     let resume = wire::Resume {
         session: other.id().into(),
@@ -292,17 +283,17 @@ fn a_drain_waits_for_no_client() {
     let job = rig.asked();
     assert!(rig.connection.session.is_busy(later));
     // A client that does not read waits for itself.
-    unread(&job, 20_000);
+    unread(&rig, &job, 20_000);
     assert!(!busy());
     rig.take();
     assert!(busy());
     rig.hub.cut_off();
-    assert!(matches!(rig.command(), Command::Cancel { request } if request == job.request));
+    assert_eq!(rig.cancelled(), job.request);
     let done = rig.only();
     assert_eq!(
         (&done["request"], &done["finish_reason"]),
         (&json!("a"), &json!("cancelled"))
     );
-    answer(&job, FinishReason::Cancelled);
+    rig.answer(&job, FinishReason::Cancelled);
     assert!(!busy());
 }

@@ -70,7 +70,7 @@ const ROUNDS: usize = 3;
 const WORTH_MEASURING: usize = 16;
 
 fn failed(e: CublasError) -> Error {
-    Error::msg(format!("a product failed on the card ({e})"))
+    Error::Cuda(Box::new(e)).context("a product failed on the card")
 }
 
 /// What a product is made of; dropped with all its descriptors.

@@ -1,0 +1,86 @@
+//! What whoever computes tells. All of it could cross a wire.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AnswerTimings, ConversationId, EncodeTimings, Failure, FinishReason, Health, PictureKey,
+    RequestId, SessionId, Usage,
+};
+
+/// What a session is told. Whatever names an `attempt` speaks of that one alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The picture was looked at. Once for each [`Command::Picture`](crate::Command::Picture) or, with eager encoding off,
+    /// at the first question.
+    Encoded {
+        key: PictureKey,
+        /// Cache entries that it takes in the decoder.
+        tokens: u64,
+        timings: EncodeTimings,
+        /// It was in the cache before.
+        cached: bool,
+    },
+    /// The picture could not be looked at. Each question that waits for it gets its own [`Event::Failed`].
+    PictureFailed {
+        key: PictureKey,
+        failure: Failure,
+    },
+    /// `position` 0 is next; `None` while the question waits for its picture.
+    Queued {
+        request: RequestId,
+        attempt: u32,
+        position: Option<u64>,
+    },
+    Started {
+        request: RequestId,
+        attempt: u32,
+    },
+    /// The answer went on.
+    Tokens {
+        request: RequestId,
+        attempt: u32,
+        /// Tokens that the answer had before.
+        first: u64,
+        /// The new ones, whether or not their text is shown yet; without the stop token, which is no part of the answer. A
+        /// later [`Turn`](crate::Turn) holds them, so that the cache stays valid; a later attempt goes on behind them.
+        ids: Vec<u32>,
+        /// What they add to what can be shown: valid UTF-8, often a word, sometimes nothing.
+        text: String,
+    },
+    Done {
+        request: RequestId,
+        attempt: u32,
+        finish_reason: FinishReason,
+        usage: Usage,
+        timings: AnswerTimings,
+    },
+    Failed {
+        request: RequestId,
+        attempt: u32,
+        failure: Failure,
+    },
+    Freed(Freed),
+}
+
+/// What takes no memory any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Freed {
+    Picture(PictureKey),
+    Conversation(ConversationId),
+    /// All that the session had.
+    Session,
+}
+
+/// What whoever computes tells, and whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    Session {
+        session: SessionId,
+        event: Event,
+    },
+    /// Each second, and when its state changes: for whoever chooses a worker.
+    Health(Health),
+}

@@ -1,0 +1,25 @@
+//! How a worker stands.
+
+use serde::{Deserialize, Serialize};
+
+use crate::State;
+
+/// How a worker stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    /// The worker's number on its machine.
+    pub worker: u32,
+    pub state: State,
+    /// The model's fingerprint: workers of the same one give the same answers. Empty until its checkpoint was read.
+    pub model: String,
+    /// Questions accepted and not yet answered.
+    pub open: u64,
+    /// Pages of the KV cache.
+    pub pages: u64,
+    /// Of them, in use: by what runs, or kept for what may come.
+    pub used_pages: u64,
+    /// Turns of its loop so far: of a worker with open questions that stands still, nothing more is to be expected.
+    pub turn: u64,
+    /// The mean time of one token for everybody that runs, lately; 0 before the first.
+    pub token_ms: f64,
+}

@@ -1,0 +1,108 @@
+//! What workers tell, and that each question's end and each freeing is told exactly once, whatever becomes of the worker.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use api::{Ask, Asker, Event, Failure, Freed, Health, Report, RequestId, SessionId};
+
+use super::guard::lost;
+use super::load::Load;
+
+/// Where reports go. Nobody has to listen.
+#[derive(Clone)]
+pub struct Reports(Sender<Report>);
+
+impl Reports {
+    pub fn new(to: Sender<Report>) -> Self {
+        Reports(to)
+    }
+
+    pub fn tell(&self, session: SessionId, event: Event) {
+        let _ = self.0.send(Report::Session { session, event });
+    }
+
+    pub fn health(&self, health: Health) {
+        let _ = self.0.send(Report::Health(health));
+    }
+}
+
+/// A question's place among the open ones. It is given back when the question ends; dropped without an end, as by a worker
+/// that is gone, the question fails.
+pub struct Ticket {
+    reports: Reports,
+    load: Arc<Load>,
+    asker: Asker,
+    request: RequestId,
+    attempt: u32,
+    open: bool,
+}
+
+impl Ticket {
+    /// For a question that [`Load::enter`] let in.
+    pub fn new(reports: Reports, load: Arc<Load>, ask: &Ask) -> Self {
+        Ticket {
+            reports,
+            load,
+            asker: ask.asker,
+            request: ask.request,
+            attempt: ask.attempt,
+            open: true,
+        }
+    }
+
+    pub fn tell(&self, event: Event) {
+        self.reports.tell(self.asker.session, event);
+    }
+
+    /// Ends the question: its place is free before anybody hears of it.
+    pub fn end(mut self, event: Event) {
+        self.leave();
+        self.tell(event);
+    }
+
+    /// Ends the question with an error.
+    pub fn fail(self, failure: Failure) {
+        let failed = self.failed(failure);
+        self.end(failed);
+    }
+
+    /// Ends it without a word: a later attempt has taken its place.
+    pub fn replaced(mut self) {
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        self.open = false;
+        self.load.leave(self.asker, self.request, self.attempt);
+    }
+
+    fn failed(&self, failure: Failure) -> Event {
+        Event::Failed {
+            request: self.request,
+            attempt: self.attempt,
+            failure,
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.open {
+            self.leave();
+            self.tell(self.failed(lost()));
+        }
+    }
+}
+
+/// Tells that something is freed when it is dropped: behind the work, or with a worker that is gone.
+pub struct Freeing {
+    pub reports: Reports,
+    pub session: SessionId,
+    pub freed: Freed,
+}
+
+impl Drop for Freeing {
+    fn drop(&mut self) {
+        self.reports.tell(self.session, Event::Freed(self.freed));
+    }
+}

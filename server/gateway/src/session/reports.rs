@@ -1,0 +1,40 @@
+//! Hands what the engine tells to whom it is for.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::Receiver;
+
+use super::room::Room;
+use crate::metrics::METRICS;
+use api::{Event, Report, SessionId};
+
+/// Hands on one report after the other, until nobody is left to tell any. A panic over one costs that one alone.
+pub fn hand_on(reports: &Receiver<Report>, room: &Room) {
+    for report in reports {
+        let handed = catch_unwind(AssertUnwindSafe(|| match report {
+            Report::Session { session, event } => tell(room, session, event),
+            Report::Health(health) => METRICS.health(health),
+        }));
+        if handed.is_err() {
+            tracing::error!("what the engine told led to a panic: it is passed over");
+        }
+    }
+}
+
+fn tell(room: &Room, session: SessionId, event: Event) {
+    let mut event = Some(event);
+    if let Some(session) = room.session(session) {
+        event.as_ref().inspect(|event| session.log(event));
+        session.with(|state| event.take().map(|event| state.event(event)));
+    }
+    // The session is over, so nobody is told: what it took is counted all the same.
+    match event {
+        Some(Event::Done {
+            finish_reason,
+            usage,
+            timings,
+            ..
+        }) => METRICS.answered(finish_reason, &usage, &timings),
+        Some(Event::Failed { failure, .. }) => METRICS.request_ended(failure.code.as_str()),
+        _ => {}
+    }
+}
