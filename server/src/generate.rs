@@ -15,10 +15,11 @@ use api::SamplingParams;
 use glimpse_image::{self as image, Picture, Pixels};
 use model::checkpoint::Checkpoint;
 use model::device::Target;
-use model::glm4v::{Model, Prompt, expand, positions, transform};
+use model::glm4v::{Model, transform};
 use model::kernels::{Arena, PAGE, Span};
+use model::network::{Language, Planned};
 use model::save_tensors;
-use model::text::{Answer, LogSoftmax, TextError, Tokenizer, prompt};
+use model::text::{Answer, LogSoftmax, TextError, Tokenizer};
 
 /// `--json`: all that others need to check an answer against the original.
 #[derive(Serialize)]
@@ -213,24 +214,21 @@ fn answer(
     sampling: &SamplingParams,
     mut timings: Timings,
 ) -> candle_core::Result<Result<(), String>> {
-    let config = &model.config;
-    let ids = match prompt(&checkpoint.tokenizer, &[], question, picture.is_some()) {
-        Ok(ids) => ids,
+    let language = checkpoint.language();
+    let planned = language.plan(&[], question, picture.iter().count());
+    let Planned { ids, prompt } = match planned {
+        Ok(planned) => planned,
         Err(e) => return Ok(Err(e.to_string())),
     };
-    let Prompt {
-        entries,
-        image_entries,
-    } = expand(ids.clone(), config);
-    let position_ids = positions(&entries, 0);
-    let used = position_ids.last().map_or(0, |p| *p as usize + 1);
-    if used >= config.seq_length {
+    let (used, positions) = (prompt.used(), language.shape().positions);
+    if used >= positions {
         return Ok(Err(format!(
-            "the question takes {used} of the model's {} positions, so there is no room for an answer: ask a shorter one",
-            config.seq_length
+            "the question takes {used} of the model's {positions} positions, so there is no room for an answer: ask a shorter one"
         )));
     }
-    let most = (sampling.max_new_tokens as usize).min(config.seq_length - used);
+    let most = (sampling.max_new_tokens as usize).min(positions - used);
+    let entries = prompt.entries().len();
+    let position_ids = prompt.positions(0..entries);
 
     let asked = Instant::now();
     let vectors = picture
@@ -238,20 +236,20 @@ fn answer(
         .transpose()?;
     model.device().synchronize()?;
     timings.vision_ms = ms(asked);
-    let x = model.embed(&entries, vectors.as_ref())?;
-    let pages = (entries.len() + most).div_ceil(PAGE);
+    let x = model.embed(&prompt, vectors.as_ref())?;
+    let pages = (entries + most).div_ceil(PAGE);
     let solo = Solo {
         model,
         arena: model.arena(pages)?,
         pages: (0..pages as u32).collect(),
     };
     let prefill = Instant::now();
-    let mut logits = solo.forward(x, 0, &position_ids)?;
+    let mut logits = solo.forward(x, 0, position_ids)?;
     timings.prefill_ms = ms(prefill);
     timings.first_token_ms = ms(asked);
 
-    let eos = config.eos_token_id.as_slice();
-    let mut answer = Answer::new(checkpoint.tokenizer.clone(), sampling, &ids, eos, most);
+    let tokenizer = checkpoint.tokenizer.clone();
+    let mut answer = Answer::new(tokenizer, sampling, &ids, language.ends(), most);
     let mut shown = Shown {
         live: !args.json,
         text: String::new(),
@@ -278,7 +276,7 @@ fn answer(
         let at = answer.tokens() - 1;
         logits = solo.forward(
             model.decoder.embed(&[step.id])?,
-            entries.len() + at,
+            entries + at,
             &[(used + at) as u32],
         )?;
     };
@@ -291,9 +289,9 @@ fn answer(
     if args.json {
         let report = Report {
             prompt_token_ids: ids,
-            position_ids,
-            image_tokens: image_entries,
-            prompt_tokens: entries.len(),
+            position_ids: position_ids.to_vec(),
+            image_tokens: prompt.picture_entries(),
+            prompt_tokens: entries,
             cached_tokens: 0,
             tokens,
             text: shown.text,

@@ -43,6 +43,7 @@ pub use settings::Settings;
 
 use command::{Command, Question};
 use load::{Entered, Load, not_running};
+use model::network::Language;
 use reading::{Reader, Text};
 use reports::{Freeing, Reports, Ticket};
 use start::work;
@@ -73,7 +74,7 @@ impl Engine {
         for (number, (open, teller)) in opens.into_iter().zip(tellers).enumerate() {
             let (commands, inbox) = mpsc::channel();
             let (settings, load) = (settings.clone(), Arc::new(Load::new(&settings)));
-            let language = Arc::new(OnceLock::new());
+            let language: Arc<OnceLock<Arc<dyn Language>>> = Arc::default();
             let reader = Reader::start(number, language.clone(), commands.clone())?;
             workers.push(Handle::new(commands, load.clone(), Some(reader)));
             let observer = observe(number);

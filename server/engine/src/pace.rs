@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use model::glm4v::Encoding;
-
 /// What was measured.
-#[derive(Default)]
 pub struct Pace {
     /// One decode step.
     decode: Mean,
     /// A row of each kind of the vision tower's stages.
-    vision_rows: [Mean; Encoding::KINDS],
+    vision_rows: Vec<Mean>,
     /// A row of a picture's prefill, through all layers.
     picture_row: Mean,
     /// What a row of a prompt adds to a decode step. Apart from a picture's: a card reads all weights for however few rows.
@@ -39,6 +36,16 @@ const ROW: Duration = Duration::from_micros(50);
 const LEAST: usize = 8;
 
 impl Pace {
+    /// Of a vision tower with so many kinds of stages.
+    pub fn new(kinds: usize) -> Self {
+        Pace {
+            decode: Mean::default(),
+            vision_rows: vec![Mean::default(); kinds],
+            picture_row: Mean::default(),
+            prompt_row: Mean::default(),
+        }
+    }
+
     /// With nobody decoding a stage of looking at a picture is computed in one piece.
     pub const WHOLE: usize = usize::MAX;
 
@@ -129,13 +136,13 @@ mod tests {
 
     #[test]
     fn a_picture_goes_layer_by_layer_as_many_rows_as_a_layer_has_time_for() {
-        let mut card = Pace::default();
+        let mut card = Pace::new(4);
         card.forward(MS(5), 1, true);
         card.prefilled(MS(40), 1600, 40, 40); // 25 µs a row, a layer takes 1 ms
         assert_eq!(card.prefill_rows(1600, 40), 1600);
         assert_eq!(card.prefill_layers(1600, 40), 3);
         assert_eq!(card.prefill_layers(16, 40), 40);
-        let mut cpu = Pace::default();
+        let mut cpu = Pace::new(4);
         cpu.forward(MS(1), 1, true);
         cpu.prefilled(MS(16), 160, 4, 4); // 100 µs a row, a layer of all takes 4 ms
         assert_eq!(cpu.prefill_rows(160, 4), 24);
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_stage_goes_in_slices_of_one_size() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(4);
         pace.forward(MS(5), 1, true);
         pace.vision(1, US(1920), 6400); // 0.3 µs a row: all take less than a slice may
         assert_eq!(pace.vision_rows(1, 6401), 6401);
@@ -161,7 +168,7 @@ mod tests {
 
     #[test]
     fn questions_say_nothing_of_pictures() {
-        let mut card = Pace::default();
+        let mut card = Pace::new(4);
         card.forward(MS(5), 1, true);
         card.prefilled(MS(40), 1600, 40, 40);
         for _ in 0..100 {
@@ -180,7 +187,7 @@ mod tests {
 
     #[test]
     fn where_rows_take_the_time_a_prompt_goes_in_pieces() {
-        let mut cpu = Pace::default();
+        let mut cpu = Pace::new(4);
         cpu.forward(US(860), 1, true);
         cpu.forward(MS(16), 160, false);
         assert_eq!(cpu.prompt_rows(), LEAST);

@@ -6,8 +6,8 @@
 use super::guard::Fault;
 use super::pages::PagePool;
 use api::{ConversationId, PictureKey, SessionId};
-use model::glm4v::Entry;
 use model::kernels::{Arena, PAGE};
+use model::prompt::Entry;
 
 /// Every page of the cache is in use by what runs.
 #[derive(Debug)]
@@ -238,7 +238,14 @@ impl PrefixCache {
 mod tests {
     use super::*;
     use candle_core::{DType, Device};
-    use model::glm4v::IMAGE;
+
+    const fn token(id: u32) -> Entry {
+        Entry::Token(id)
+    }
+
+    fn ids(ids: impl IntoIterator<Item = u32>) -> Vec<Entry> {
+        ids.into_iter().map(token).collect()
+    }
 
     fn arena(pages: usize) -> Arena {
         Arena::new(pages, 1, 1, 4, DType::F32, &Device::Cpu).unwrap()
@@ -269,9 +276,9 @@ mod tests {
     fn the_longest_common_prefix_is_reused_within_a_namespace_only() {
         let arena = arena(16);
         let mut cache = PrefixCache::new(16, true);
-        let first: Vec<Entry> = (0..100).collect();
-        let longer: Vec<Entry> = (0..150).collect();
-        let branch: Vec<Entry> = (0..80).chain(500..600).collect();
+        let first = ids(0..100);
+        let longer = ids(0..150);
+        let branch = ids((0..80).chain(500..600));
         assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
         assert_eq!(run(&mut cache, TALK, &longer, &arena), 100);
         assert_eq!(run(&mut cache, TALK, &branch, &arena), 80);
@@ -291,8 +298,8 @@ mod tests {
     fn a_forgotten_conversation_leaves_what_others_share_with_it() {
         let arena = arena(16);
         let mut cache = PrefixCache::new(16, true);
-        let first: Vec<Entry> = (0..2 * PAGE as Entry + 10).collect();
-        let branch: Vec<Entry> = (0..PAGE as Entry).chain(500..510).collect();
+        let first = ids(0..2 * PAGE as u32 + 10);
+        let branch = ids((0..PAGE as u32).chain(500..510));
         run(&mut cache, TALK, &first, &arena);
         let mut other = cache.begin(TALK, &branch, &arena).ok().unwrap();
         assert_eq!(other.entries.len(), PAGE);
@@ -316,12 +323,13 @@ mod tests {
             session: Some(SESSION),
             sha256: [1; 32],
         };
+        let rows: Vec<Entry> = (0..70).map(|row| Entry::Row { picture: 0, row }).collect();
         let mut pages = Vec::new();
         cache.grow(&mut pages, 70).unwrap();
         cache.keep_picture(
             key,
             Cached {
-                entries: vec![IMAGE; 70],
+                entries: rows.clone(),
                 pages,
             },
         );
@@ -329,7 +337,7 @@ mod tests {
             session: SESSION,
             picture: Some(key),
         };
-        let entries: Vec<Entry> = std::iter::repeat_n(IMAGE, 70).chain([1, 2]).collect();
+        let entries = [rows, ids([1, 2])].concat();
         assert_eq!(run(&mut cache, namespace, &entries, &arena), 70);
         assert_eq!(cache.used_pages(), 2); // conversations are not kept here
         let elsewhere = Namespace {
@@ -349,9 +357,7 @@ mod tests {
     fn the_least_recently_used_goes_first_and_running_sequences_stay() {
         let arena = arena(4);
         let mut cache = PrefixCache::new(4, true);
-        let talks: Vec<Vec<Entry>> = (0..3)
-            .map(|t| (t * 1000..t * 1000 + 60).collect())
-            .collect();
+        let talks: Vec<Vec<Entry>> = (0..3).map(|t| ids(t * 1000..t * 1000 + 60)).collect();
         let mut running = cache.begin(TALK, &talks[0], &arena).ok().unwrap();
         cache.grow(&mut running.pages, 60).unwrap();
         run(&mut cache, TALK, &talks[1], &arena);

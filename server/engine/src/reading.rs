@@ -9,8 +9,9 @@ use parking_lot::{Condvar, Mutex};
 use super::command::{Command, Question};
 use super::guard::{catch, panicked};
 use super::load::not_running;
-use model::glm4v::{Config, Prompt, expand, positions};
-use model::text::{Answer, Tokenizer, prompt};
+use model::network::Language;
+use model::prompt::Prompt;
+use model::text::Answer;
 
 /// Bytes of text for each of the model's positions, beyond which a conversation is refused unread: no text that is one
 /// takes so few tokens.
@@ -23,7 +24,7 @@ pub struct Text {
     attempt: u32,
     history: Vec<Turn>,
     question: String,
-    has_picture: bool,
+    pictures: usize,
     sampling: SamplingParams,
     so_far: Vec<u32>,
     open: Weak<()>,
@@ -39,7 +40,7 @@ impl Text {
             attempt: ask.attempt,
             history: std::mem::take(&mut ask.history),
             question: std::mem::take(&mut ask.question),
-            has_picture: !ask.pictures.is_empty(),
+            pictures: ask.pictures.len(),
             sampling: ask.sampling.clone(),
             so_far: std::mem::take(&mut ask.so_far),
             open: Arc::downgrade(open),
@@ -58,67 +59,44 @@ pub struct Read {
     pub end: Option<FinishReason>,
 }
 
-/// What reading takes; known once the checkpoint is open.
-pub struct Language {
-    pub tokenizer: Arc<Tokenizer>,
-    pub config: Config,
-}
-
-impl Language {
-    fn read(&self, text: Text) -> Result<Box<Read>, Failure> {
-        let positions_in_all = self.config.seq_length;
-        let full = |what: String| {
-            Failure::new(
-                ErrorCode::ContextFull,
-                format!("{what}: start a new conversation, or send a shorter history."),
-            )
-        };
-        let turns = text.history.iter();
-        let texts = turns.flat_map(|turn| [&turn.question, &turn.answer]);
-        let bytes: usize = texts.chain([&text.question]).map(String::len).sum();
-        if bytes > MOST_BYTES * positions_in_all {
-            return Err(full(format!(
-                "The conversation has {bytes} bytes, which the model's {positions_in_all} positions can't hold"
-            )));
-        }
-        let ids = prompt(
-            &self.tokenizer,
-            &text.history,
-            &text.question,
-            text.has_picture,
-        );
-        let ids = ids.map_err(|e| Failure::new(ErrorCode::Internal, e.to_string()))?;
-        let prompt_ids = ids.clone();
-        // Without a picture nothing is one, whatever an earlier answer is made of.
-        let prompt = match text.has_picture {
-            true => expand(ids, &self.config),
-            false => Prompt {
-                entries: ids,
-                image_entries: 0,
-            },
-        };
-        let used = positions(&prompt.entries, prompt.entries.len() - 1)[0] as usize + 1;
-        if used >= positions_in_all {
-            return Err(full(format!(
-                "The conversation takes {used} of the model's {positions_in_all} positions, so there is no room for an answer"
-            )));
-        }
-        let asked = usize::try_from(text.sampling.max_new_tokens).unwrap_or(usize::MAX);
-        let mut answer = Answer::new(
-            self.tokenizer.clone(),
-            &text.sampling,
-            &prompt_ids,
-            self.config.eos_token_id.as_slice(),
-            asked.min(positions_in_all - used),
-        );
-        let (_, end) = answer.replay(&text.so_far);
-        Ok(Box::new(Read {
-            prompt,
-            answer,
-            so_far: text.so_far,
-            end,
-        }))
+/// Makes tokens of a question.
+fn read(language: &dyn Language, text: Text) -> Result<Box<Read>, Failure> {
+    let most = language.shape().positions;
+    let full = |what: String| {
+        let what = format!("{what}: start a new conversation, or send a shorter history.");
+        Failure::new(ErrorCode::ContextFull, what)
+    };
+    let turns = text.history.iter();
+    let texts = turns.flat_map(|turn| [&turn.question, &turn.answer]);
+    let bytes: usize = texts.chain([&text.question]).map(String::len).sum();
+    if bytes > MOST_BYTES * most {
+        return Err(full(format!(
+            "The conversation has {bytes} bytes, which the model's {most} positions can't hold"
+        )));
     }
+    let planned = language.plan(&text.history, &text.question, text.pictures);
+    let planned = planned.map_err(|e| Failure::new(ErrorCode::Internal, e.to_string()))?;
+    let used = planned.prompt.used();
+    if used >= most {
+        return Err(full(format!(
+            "The conversation takes {used} of the model's {most} positions, so there is no room for an answer"
+        )));
+    }
+    let asked = usize::try_from(text.sampling.max_new_tokens).unwrap_or(usize::MAX);
+    let mut answer = Answer::new(
+        language.tokenizer().clone(),
+        &text.sampling,
+        &planned.ids,
+        language.ends(),
+        asked.min(most - used),
+    );
+    let (_, end) = answer.replay(&text.so_far);
+    Ok(Box::new(Read {
+        prompt: planned.prompt,
+        answer,
+        so_far: text.so_far,
+        end,
+    }))
 }
 
 /// Reads for a worker, which gets each question back as [`Command::Read`]. Sessions take turns.
@@ -149,7 +127,7 @@ impl Reader {
     /// Starts the thread, which ends with the reader.
     pub fn start(
         number: usize,
-        language: Arc<OnceLock<Language>>,
+        language: Arc<OnceLock<Arc<dyn Language>>>,
         commands: Sender<Command>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -160,7 +138,7 @@ impl Reader {
                 while let Some(text) = line.next() {
                     let (request, attempt) = (text.request, text.attempt);
                     let read = catch(|| match language.get() {
-                        Some(language) => language.read(text),
+                        Some(language) => read(language.as_ref(), text),
                         None => Err(not_running()),
                     });
                     let read = read.unwrap_or_else(|what| {

@@ -12,7 +12,7 @@ use super::command::Question;
 use super::prefix::{Cached, Namespace};
 use super::reading::Read;
 use super::reports::Ticket;
-use model::glm4v::Entry;
+use model::prompt::{Entry, Prompt};
 use model::text::Answer;
 
 /// A question and what has been generated for it. While it waits it holds no slot and no page.
@@ -25,10 +25,12 @@ pub struct Sequence {
     /// Its place in the order of arrival.
     pub order: u64,
     pub deadline: Instant,
-    /// The prompt's cache entries, once it is read, then the answer's.
-    pub entries: Vec<Entry>,
+    /// The prompt, once it is read, and behind it the answer.
+    prompt: Option<Prompt>,
+    /// How much of it was asked.
     prompt_entries: usize,
-    image_entries: usize,
+    /// The answer's ids so far.
+    answered: usize,
     /// Once its text is read.
     answer: Option<Answer>,
     /// How many [`Event::Tokens`] it may still tell.
@@ -72,9 +74,9 @@ impl Sequence {
             picture: ask.pictures.first().map(|shown| shown.key),
             order,
             deadline,
-            entries: Vec::new(),
+            prompt: None,
             prompt_entries: 0,
-            image_entries: 0,
+            answered: 0,
             answer: None,
             credit: ask.credit,
             suspect: false,
@@ -94,16 +96,29 @@ impl Sequence {
 
     /// Its text was read; why nothing is left to do, if so.
     pub fn read(&mut self, read: Read) -> Option<FinishReason> {
-        self.prompt_entries = read.prompt.entries.len();
-        self.image_entries = read.prompt.image_entries;
-        self.entries = read.prompt.entries;
-        self.entries.extend(read.so_far);
+        let mut prompt = read.prompt;
+        self.prompt_entries = prompt.entries().len();
+        self.answered = read.so_far.len();
+        prompt.extend(read.so_far);
+        self.prompt = Some(prompt);
         self.answer = Some(read.answer);
         read.end
     }
 
     pub fn is_read(&self) -> bool {
-        !self.entries.is_empty()
+        self.prompt.is_some()
+    }
+
+    /// The cache's entries of prompt and answer; none until its text is read.
+    pub fn entries(&self) -> &[Entry] {
+        self.prompt.as_ref().map_or(&[], Prompt::entries)
+    }
+
+    /// Where some of them stand.
+    pub fn positions(&self, entries: std::ops::Range<usize>) -> &[u32] {
+        self.prompt
+            .as_ref()
+            .map_or(&[], |prompt| prompt.positions(entries))
     }
 
     pub fn namespace(&self) -> Namespace {
@@ -196,8 +211,11 @@ impl Sequence {
         if !text.is_empty() {
             self.times.first_text.get_or_insert_with(Instant::now);
         }
-        let first = self.answered().len() as u64;
-        self.entries.extend_from_slice(&ids);
+        let first = self.answered as u64;
+        self.answered += ids.len();
+        if let Some(prompt) = &mut self.prompt {
+            prompt.extend(ids.iter().copied());
+        }
         self.credit = self.credit.saturating_sub(1);
         self.ticket.tell(Event::Tokens {
             request: self.request,
@@ -208,11 +226,6 @@ impl Sequence {
         });
     }
 
-    /// The answer's ids so far.
-    fn answered(&self) -> &[Entry] {
-        &self.entries[self.prompt_entries..]
-    }
-
     /// Ends the answer: tells what was held back, then `Done`.
     pub fn finish(mut self, reason: FinishReason) {
         let rest = self.answer.as_mut().map(Answer::finish);
@@ -220,7 +233,7 @@ impl Sequence {
         let tokens = self.answer.as_ref().map_or(0, Answer::tokens);
         let usage = Usage {
             prompt_tokens: self.prompt_entries as u64,
-            image_tokens: self.image_entries as u64,
+            image_tokens: self.prompt.as_ref().map_or(0, Prompt::picture_entries) as u64,
             cached_tokens: self.cached_tokens.unwrap_or(0) as u64,
             completion_tokens: tokens as u64,
         };
@@ -283,7 +296,7 @@ pub struct Running {
 impl Running {
     /// Entries that the next forward passes must compute; the last one's scores give the next token.
     pub fn pending(&self) -> &[Entry] {
-        &self.sequence.entries[self.cached.entries.len()..]
+        &self.sequence.entries()[self.cached.entries.len()..]
     }
 
     /// Between tokens, not in its prompt.

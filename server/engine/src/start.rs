@@ -8,11 +8,11 @@ use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::{Target, tell_memory};
 use model::kernels::PAGE;
+use model::network::{Language, Network};
 
 use crate::command::Command;
 use crate::guard;
 use crate::load::Load;
-use crate::reading::Language;
 use crate::settings::Settings;
 use crate::worker::Worker;
 use crate::workers::Teller;
@@ -23,7 +23,7 @@ pub fn work(
     load: Arc<Load>,
     open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
     observer: Box<dyn Observer>,
-    language: &OnceLock<Language>,
+    language: &OnceLock<Arc<dyn Language>>,
     inbox: &mpsc::Receiver<Command>,
     status: &Teller,
 ) {
@@ -56,25 +56,25 @@ pub fn work(
     }
 }
 
-fn prepare(
+fn prepare<O>(
     settings: Settings,
     load: Arc<Load>,
-    open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    open: O,
     mut observer: Box<dyn Observer>,
-    language: &OnceLock<Language>,
+    language: &OnceLock<Arc<dyn Language>>,
     status: &Teller,
-) -> Result<Worker, LoadError> {
+) -> Result<Worker<impl Network + use<O>>, LoadError>
+where
+    O: FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+{
     let (checkpoint, target) = open()?;
-    let config = &checkpoint.config;
-    language.get_or_init(|| Language {
-        tokenizer: checkpoint.tokenizer.clone(),
-        config: config.clone(),
-    });
+    let language = language.get_or_init(|| Arc::new(checkpoint.language()));
+    let shape = language.shape();
     let described = api::Model {
         name: checkpoint.name.clone(),
         demo: checkpoint.demo,
-        image_size: config.vision_config.image_size as u32,
-        max_positions: config.seq_length as u32,
+        image_size: shape.picture_side,
+        max_positions: shape.positions as u32,
         device: target.device_name(),
         dtype: target.dtype_name(),
         quantization: settings.quantize.to_string(),
@@ -103,8 +103,8 @@ fn prepare(
 
     // Enough for every slot to run a conversation to the model's end beside a picture being looked at; by default four
     // times that, where it takes no more than a quarter of the free memory.
-    let conversation = model.config.max_entries().div_ceil(PAGE) + 1;
-    let least = settings.max_batch * conversation + model.config.image_tokens().div_ceil(PAGE) + 2;
+    let conversation = shape.entries.div_ceil(PAGE) + 1;
+    let least = settings.max_batch * conversation + shape.picture_entries.div_ceil(PAGE) + 2;
     let page_bytes = model.page_bytes() as u64;
     let pages = match settings.cache_bytes {
         Some(bytes) => {
@@ -132,9 +132,10 @@ fn prepare(
         ))
     };
     let warmup = settings.warmup;
+    let opening = language.opening().map_err(|e| LoadError(e.to_string()))?;
     let mut worker = Worker::new(
         model,
-        &checkpoint.tokenizer,
+        opening,
         settings,
         load,
         status.reports().clone(),

@@ -29,12 +29,12 @@ use super::sequence::{Running, Sequence};
 use super::settings::Settings;
 use super::workers::Teller;
 use model::device::{device_memory, tell_memory};
-use model::glm4v::{IMAGE, Model, positions};
 use model::kernels::{Arena, Span};
-use model::text::{Tokenizer, prompt};
+use model::network::Network;
+use model::prompt::{Prompt, tokens};
 
-pub struct Worker {
-    model: Model,
+pub struct Worker<N: Network> {
+    model: N,
     settings: Settings,
     load: Arc<Load>,
     reports: Reports,
@@ -49,9 +49,9 @@ pub struct Worker {
     pictures: HashMap<PictureKey, Picture>,
     /// Pictures to look at, each with who asked for that.
     line: FairQueue<(Asker, PictureKey)>,
-    looking: Option<Looking>,
-    /// The ids before a picture's vectors, as every conversation about one begins.
-    opening: Vec<u32>,
+    looking: Option<Looking<N>>,
+    /// As every conversation about a picture begins.
+    opening: Prompt,
     pace: Pace,
     draining: bool,
     /// Panics since the last turn that came to its end.
@@ -64,23 +64,20 @@ pub struct Worker {
     observer: Box<dyn Observer>,
 }
 
-impl Worker {
+impl<N: Network> Worker<N> {
     pub fn new(
-        model: Model,
-        tokenizer: &Tokenizer,
+        model: N,
+        opening: Prompt,
         settings: Settings,
         load: Arc<Load>,
         reports: Reports,
         pages: usize,
         observer: Box<dyn Observer>,
     ) -> candle_core::Result<Self> {
-        let ids = prompt(tokenizer, &[], "", true).map_err(candle_core::Error::msg)?;
-        let at = ids.iter().position(|id| *id == model.config.eoi_token_id);
-        let opening = ids[..at.map_or(0, |at| at + 1)].to_vec();
         Ok(Worker {
             arena: model.arena(pages)?,
             cache: PrefixCache::new(pages, settings.prefix_cache),
-            pace: Pace::default(),
+            pace: Pace::new(N::LOOK_KINDS),
             waiting: FairQueue::default(),
             slots: Vec::new(),
             arrivals: 0,
@@ -435,7 +432,7 @@ impl Worker {
                 self.cache.touch_picture(key);
             }
             let (cache, arena) = (&mut self.cache, &self.arena);
-            let begun = catch(|| cache.begin(sequence.namespace(), &sequence.entries, arena));
+            let begun = catch(|| cache.begin(sequence.namespace(), sequence.entries(), arena));
             match begun.unwrap_or_else(|what| Err(Fault::Panic(what))) {
                 Ok(cached) => {
                     sequence.start(cached.entries.len());
@@ -542,16 +539,15 @@ impl Worker {
         for i in slots {
             let Running { sequence, cached } = &mut self.slots[*i];
             let start = cached.entries.len();
-            let len = piece.min(sequence.entries.len() - start);
-            let new = &sequence.entries[start..start + len];
-            if new.contains(&IMAGE) {
+            let len = piece.min(sequence.entries().len() - start);
+            let Some(new) = tokens(&sequence.entries()[start..start + len]) else {
                 let message = "The picture left the cache while it was needed: ask again.";
                 return Err(Fault::Job(
                     Failure::new(ErrorCode::Internal, message).retry_after(0.0),
                 ));
-            }
-            ids.extend_from_slice(new);
-            places.extend_from_slice(&positions(&sequence.entries[..start + len], start));
+            };
+            ids.extend(new);
+            places.extend_from_slice(sequence.positions(start..start + len));
             self.cache.grow(&mut cached.pages, start + len)?;
             spans.push(Span {
                 start,
@@ -564,7 +560,7 @@ impl Worker {
             .zip(&spans)
             .enumerate()
             .filter(|(_, (i, span))| {
-                span.start + span.len == self.slots[**i].sequence.entries.len()
+                span.start + span.len == self.slots[**i].sequence.entries().len()
             })
             .map(|(row, _)| row)
             .collect();
@@ -580,7 +576,7 @@ impl Worker {
             let start = cached.entries.len();
             cached
                 .entries
-                .extend_from_slice(&sequence.entries[start..start + len]);
+                .extend_from_slice(&sequence.entries()[start..start + len]);
         }
         let (took, decode) = (started.elapsed(), lens.iter().all(|len| *len == 1));
         self.pace.forward(took, ids.len(), decode);
@@ -636,15 +632,14 @@ impl Worker {
 
     /// Runs everything once that will be served, so that the first user is as fast as the tenth.
     pub fn warm_up(&mut self) -> candle_core::Result<()> {
-        let c = &self.model.config;
-        let size = c.vision_config.image_size;
+        let size = self.model.shape().picture_side;
         let device = self.model.device();
         self.model.reserve_memory()?;
         tell_memory(device, "with the KV cache, and reserved");
-        let pixels = Pixels::new(size as u32, vec![128; 3 * size * size]);
+        let pixels = Pixels::new(size, vec![128; Pixels::bytes(size)]);
         if device.is_cuda() {
             // It measures its products at first.
-            look_at(&self.model, &pixels, &mut Pace::default(), false)?;
+            look_at(&self.model, &pixels, &mut Pace::new(N::LOOK_KINDS), false)?;
         }
         let vectors = look_at(&self.model, &pixels, &mut self.pace, false)?;
         tell_memory(device, "after a picture");
@@ -661,16 +656,17 @@ impl Worker {
             len,
             pages: pages[slot].clone(),
         };
-        let places: Vec<u32> = (0..rows as u32).collect();
+        let mut places = Prompt::new(self.opening.axes());
+        places.extend(std::iter::repeat_n(0, rows));
         // Slices of other work are cut by what is measured here from the first one on; a card measures its products at first.
         for _ in 0..if device.is_cuda() { 2 } else { 1 } {
             device.synchronize()?;
             let started = Instant::now();
-            let spans = vec![span(0, rows, 0)];
-            self.model
-                .forward(vectors.clone(), spans, &places, &self.arena, &[])?;
+            let (spans, layers) = (vec![span(0, rows, 0)], self.model.layers());
+            let places = places.positions(0..rows);
+            let pass = self.model.begin(vectors.clone(), spans, places)?;
+            self.model.go_on(pass, layers, &self.arena)?;
             device.synchronize()?;
-            let layers = self.model.decoder.layers();
             self.pace.prefilled(started.elapsed(), rows, layers, layers);
         }
         tell_memory(device, "after its prefill");
@@ -684,7 +680,7 @@ impl Worker {
                 for turn in 0..3 {
                     let started = Instant::now();
                     let ids = vec![0; batch * len];
-                    let places: Vec<u32> = (0..batch).flat_map(|_| 0..len as u32).collect();
+                    let places = places.positions(0..len).repeat(batch);
                     let spans = (0..batch).map(|slot| span(0, len, slot)).collect();
                     let all: Vec<usize> = (0..batch).collect();
                     self.model.next(&ids, spans, &places, &self.arena, &all)?;
@@ -710,31 +706,26 @@ impl Worker {
 
     /// From now on nobody waits for anything to be measured.
     pub fn settle(&self) -> candle_core::Result<()> {
-        #[cfg(feature = "cuda")]
-        if self.model.device().is_cuda() {
-            return model::kernels::cuda::stop_measuring(self.model.device());
-        }
-        Ok(())
+        self.model.settle()
     }
 }
 
 /// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `pace` what each
 /// took.
-fn look_at(
-    model: &Model,
+fn look_at<N: Network>(
+    model: &N,
     pixels: &Pixels,
     pace: &mut Pace,
     sliced: bool,
 ) -> candle_core::Result<Tensor> {
-    let vision = &model.vision;
-    let mut encoding = vision.start(pixels)?;
+    let mut look = model.look(pixels)?;
     loop {
-        let (started, kind) = (Instant::now(), encoding.kind());
+        let (started, kind) = (Instant::now(), model.look_kind(&look));
         let most = match sliced {
-            true => pace.vision_rows(kind, vision.rows(&encoding)),
+            true => pace.vision_rows(kind, model.look_rows(&look)),
             false => Pace::WHOLE,
         };
-        let step = vision.step(&mut encoding, most)?;
+        let step = model.look_on(&mut look, most)?;
         model.device().synchronize()?;
         pace.vision(kind, started.elapsed(), step.rows);
         if let Some(vectors) = step.vectors {

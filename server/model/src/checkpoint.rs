@@ -9,7 +9,7 @@ use api::Defaults;
 use sha2::{Digest, Sha256};
 
 use crate::device::{Target, device_memory};
-use crate::glm4v::{Config, Folder, Model, Progress, Weights, memory};
+use crate::glm4v::{Config, Folder, Glm4v, Model, Progress, Weights, memory};
 use crate::text::{Tokenizer, defaults};
 use crate::{LoadError, Quantize};
 
@@ -99,6 +99,11 @@ impl Checkpoint {
             sampling: Defaults::default(),
             config,
         })
+    }
+
+    /// How its model writes conversations down.
+    pub fn language(&self) -> Glm4v {
+        Glm4v::new(self.config.clone(), self.tokenizer.clone())
     }
 
     pub fn weights(&self) -> &Weights {

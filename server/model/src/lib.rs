@@ -8,6 +8,8 @@ mod error;
 pub mod glm4v;
 mod json;
 pub mod kernels;
+pub mod network;
+pub mod prompt;
 mod quantization;
 #[cfg(test)]
 mod replay_tests;

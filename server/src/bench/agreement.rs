@@ -19,9 +19,11 @@ use glimpse_image::{self as image, Pixels};
 use model::Quantize;
 use model::checkpoint::Checkpoint;
 use model::device::{Target, settle_threads};
-use model::glm4v::{Model, expand, positions};
+use model::glm4v::Model;
 use model::kernels::{Arena, PAGE, Span};
-use model::text::{AnswerStream, prompt};
+use model::network::Language;
+use model::prompt::Prompt;
+use model::text::AnswerStream;
 
 /// A line of questions.jsonl: a picture and a conversation about it, whose last question is of that kind.
 #[derive(Deserialize)]
@@ -102,18 +104,15 @@ impl Variant {
     /// The logits at each step of an answer: `given`, or where there is none its own greedy one.
     fn answer(
         &mut self,
-        ids: &[u32],
+        prompt: &Prompt,
         seen: &Tensor,
         given: Option<&[u32]>,
     ) -> Result<Vec<Vec<f32>>> {
-        let config = &self.model.config;
-        let entries = expand(ids.to_vec(), config).entries;
-        let places = positions(&entries, 0);
-        let used = places.last().map_or(0, |last| last + 1);
+        let entries = prompt.entries().len();
         let since = Instant::now();
-        let x = self.model.embed(&entries, Some(seen))?;
-        let spans = self.span(0, places.len());
-        let hidden = self.model.forward(x, spans, &places, &self.arena, &[0])?;
+        let x = self.model.embed(prompt, Some(seen))?;
+        let (spans, places) = (self.span(0, entries), prompt.positions(0..entries));
+        let hidden = self.model.forward(x, spans, places, &self.arena, &[0])?;
         let mut steps = self.model.logits(&hidden)?;
         self.prefill.push(ms(since));
         loop {
@@ -130,7 +129,7 @@ impl Variant {
                 return Ok(steps);
             }
             let since = Instant::now();
-            let (spans, place) = (self.span(entries.len() + at, 1), used + at as u32);
+            let (spans, place) = (self.span(entries + at, 1), (prompt.used() + at) as u32);
             steps.extend(self.model.next(&[id], spans, &[place], &self.arena, &[0])?);
             self.decode.push(ms(since));
         }
@@ -176,9 +175,9 @@ fn ask(
         .iter_mut()
         .map(|v| v.see(&picture.pixels))
         .collect::<Result<Vec<_>>>()?;
-    let mut history = Vec::new();
+    let (language, mut history) = (checkpoint.language(), Vec::new());
     for (t, turn) in row.turns.iter().enumerate() {
-        let ids = prompt(&checkpoint.tokenizer, &history, &turn.question, true)?;
+        let prompt = language.plan(&history, &turn.question, 1)?.prompt;
         let text = |ids: &[u32]| {
             let mut stream = AnswerStream::new(checkpoint.tokenizer.clone(), vec![]);
             let ends = checkpoint.config.eos_token_id.as_slice();
@@ -187,15 +186,15 @@ fn ask(
             said + &stream.finish()
         };
         let of = |steps: &[Vec<f32>]| steps.iter().map(|s| likeliest(s)).collect::<Vec<_>>();
-        let exact = variants[0].answer(&ids, &seen[0], None)?;
+        let exact = variants[0].answer(&prompt, &seen[0], None)?;
         let said = of(&exact);
         for (v, (variant, seen)) in variants.iter_mut().zip(&seen).enumerate() {
             let mut own = said.clone();
             if v > 0 {
-                let steps = variant.answer(&ids, seen, Some(&said))?;
+                let steps = variant.answer(&prompt, seen, Some(&said))?;
                 variant.hold_against(&exact, &steps);
                 if of(&steps) != said {
-                    own = of(&variant.answer(&ids, seen, None)?);
+                    own = of(&variant.answer(&prompt, seen, None)?);
                 }
             }
             if t + 1 == row.turns.len() {

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use glimpse_image as image;
 use model::Quantize;
-use model::glm4v::{Config, Folder, Model, Weights, expand, positions};
+use model::glm4v::{Config, Folder, Model, Weights, expand};
 use model::kernels::{Arena, PAGE, Plan, Span};
 
 use crate::support::{Golden, checkpoints};
@@ -70,18 +70,6 @@ impl<'a> Solo<'a> {
     }
 }
 
-/// The decoder's input for a whole prompt.
-fn embed(model: &Model, entries: &[u32], seen: &Tensor) -> Tensor {
-    let begin = entries
-        .iter()
-        .position(|e| *e == model.config.boi_token_id)
-        .unwrap();
-    let after = begin + seen.dim(0).unwrap();
-    let [before, after] =
-        [&entries[..begin], &entries[after..]].map(|ids| model.decoder.embed(ids).unwrap());
-    Tensor::cat(&[&before, seen, &after], 0).unwrap()
-}
-
 /// How far vision and logits are off, at most.
 struct Off {
     vision: f64,
@@ -107,13 +95,14 @@ fn check(golden: &Golden, dtype: DType, piece: usize) -> Off {
     let mut cached = 0;
     let mut most = 0f64;
     for (turn, expected) in golden.conversation.iter().enumerate() {
-        let prompt = expand(expected.prompt_ids.clone(), &model.config).entries;
-        let places = positions(&prompt, 0);
+        let prompt = expand(&expected.prompt_ids, 1, &model.config);
+        let entries = prompt.entries().len();
+        let places = prompt.positions(0..entries);
         assert_eq!(places, expected.position_ids, "{name}");
-        let x = embed(&model, &prompt, &seen);
+        let x = model.embed(&prompt, Some(&seen)).unwrap();
         let mut logits = Vec::new();
-        while cached < prompt.len() {
-            let len = piece.min(prompt.len() - cached);
+        while cached < entries {
+            let len = piece.min(entries - cached);
             let x = x.narrow(0, cached, len).unwrap().contiguous().unwrap();
             logits.extend(solo.run(&x, cached, &places[cached..cached + len]));
             cached += len;

@@ -10,8 +10,8 @@ use crate::guard::{Fault, guarded, lost, panicked};
 use crate::pace::Pace;
 use crate::prefix::Cached;
 use crate::sequence::Running;
-use model::glm4v::{Encoding, Entry, Pass, expand, positions};
 use model::kernels::{Mark, Span};
+use model::network::Network;
 
 /// A picture that some session holds.
 pub(super) struct Picture {
@@ -28,17 +28,17 @@ struct Holder {
 }
 
 /// A picture being looked at.
-pub(super) struct Looking {
+pub(super) struct Looking<N: Network> {
     asker: Asker,
     key: PictureKey,
     started: Instant,
     vision_ms: f64,
-    stage: Stage,
+    stage: Stage<N>,
 }
 
-enum Stage {
+enum Stage<N: Network> {
     Vision {
-        encoding: Encoding,
+        look: N::Look,
         /// What a card was asked for before the last stage: it is never more than two behind, so that no question has to wait
         /// for the whole tower.
         behind: Option<Mark>,
@@ -46,14 +46,13 @@ enum Stage {
     /// The vectors of the whole opening, of which `cached` holds the first entries.
     Prefill {
         x: Tensor,
-        entries: Vec<Entry>,
         cached: Cached,
         /// What is computed of them now, and how many entries that is.
-        pass: Option<(Pass, usize)>,
+        pass: Option<(N::Pass, usize)>,
     },
 }
 
-impl Worker {
+impl<N: Network> Worker<N> {
     pub(super) fn picture(&mut self, picture: api::Picture) {
         let api::Picture { asker, key, pixels } = picture;
         let picture = self.pictures.entry(key).or_insert_with(|| Picture {
@@ -71,7 +70,7 @@ impl Worker {
         if encoded {
             let encoded = Event::Encoded {
                 key,
-                tokens: self.model.config.image_tokens() as u64,
+                tokens: self.model.shape().picture_entries as u64,
                 timings: EncodeTimings::default(),
                 cached: true,
             };
@@ -159,23 +158,20 @@ impl Worker {
         };
         let started = Instant::now();
         let pixels = picture.pixels.clone();
-        let vision = &self.model.vision;
+        let model = &self.model;
         let begun = guarded(|| {
             #[cfg(test)]
             crate::faults::strike("picture", &[])?;
-            vision.start(&pixels)
+            model.look(&pixels)
         });
         match begun {
-            Ok(encoding) => {
+            Ok(look) => {
                 self.looking = Some(Looking {
                     asker,
                     key,
                     started,
                     vision_ms: 0.0,
-                    stage: Stage::Vision {
-                        encoding,
-                        behind: None,
-                    },
+                    stage: Stage::Vision { look, behind: None },
                 });
                 Ok(())
             }
@@ -190,17 +186,15 @@ impl Worker {
         let started = Instant::now();
         let key = looking.key;
         match &mut looking.stage {
-            Stage::Vision { encoding, behind } => {
-                let kind = encoding.kind();
-                let most = if decoding {
-                    self.pace
-                        .vision_rows(kind, self.model.vision.rows(encoding))
-                } else {
-                    Pace::WHOLE
+            Stage::Vision { look, behind } => {
+                let kind = self.model.look_kind(look);
+                let most = match decoding {
+                    true => self.pace.vision_rows(kind, self.model.look_rows(look)),
+                    false => Pace::WHOLE,
                 };
                 let (model, opening) = (&self.model, &self.opening);
                 let step = guarded(|| {
-                    let step = model.vision.step(encoding, most)?;
+                    let step = model.look_on(look, most)?;
                     let here = Mark::set(model.device())?;
                     if decoding || step.vectors.is_some() {
                         here.wait()?;
@@ -210,9 +204,7 @@ impl Worker {
                     let Some(vectors) = step.vectors else {
                         return Ok((step.rows, None));
                     };
-                    // The tokens before the picture, then its vectors with begin and end.
-                    let before = model.decoder.embed(&opening[..opening.len() - 3])?;
-                    Ok((step.rows, Some(Tensor::cat(&[&before, &vectors], 0)?)))
+                    Ok((step.rows, Some(model.embed(opening, Some(&vectors))?)))
                 });
                 let (rows, x) = match step {
                     Ok(done) => done,
@@ -225,23 +217,18 @@ impl Worker {
                     looking.vision_ms = looking.started.elapsed().as_secs_f64() * 1e3;
                     looking.stage = Stage::Prefill {
                         x,
-                        entries: expand(self.opening.clone(), &self.model.config).entries,
                         cached: Cached::default(),
                         pass: None,
                     };
                 }
                 self.looking = Some(looking);
             }
-            Stage::Prefill {
-                x,
-                entries,
-                cached,
-                pass,
-            } => {
+            Stage::Prefill { x, cached, pass } => {
+                let entries = self.opening.entries();
                 let start = cached.entries.len();
                 let left = (entries.len() - start).min(Pace::PREFILL);
                 let (model, arena) = (&self.model, &self.arena);
-                let all = model.decoder.layers();
+                let all = model.layers();
                 let len = match &pass {
                     Some((_, len)) => *len,
                     None if decoding => self.pace.prefill_rows(left, all),
@@ -251,10 +238,12 @@ impl Worker {
                     true => self.pace.prefill_layers(len, all),
                     false => all,
                 };
-                let places = positions(&entries[..start + len], start);
+                let places = self.opening.positions(start..start + len);
                 let grown = self.cache.grow(&mut cached.pages, start + len);
                 let under_way = pass.take();
-                let before = under_way.as_ref().map_or(0, |(pass, _)| pass.layers());
+                let before = under_way
+                    .as_ref()
+                    .map_or(0, |(pass, _)| model.computed(pass));
                 let done = grown.map_err(Fault::from).and_then(|()| {
                     guarded(|| {
                         #[cfg(test)]
@@ -270,7 +259,7 @@ impl Worker {
                                 model.begin(
                                     x.narrow(0, start, len)?.contiguous()?,
                                     vec![span],
-                                    &places,
+                                    places,
                                 )?
                             }
                         };
@@ -317,7 +306,7 @@ impl Worker {
             vision_ms,
             prefill_ms: started.elapsed().as_secs_f64() * 1e3 - vision_ms,
         };
-        let tokens = self.model.config.image_tokens() as u64;
+        let tokens = self.model.shape().picture_entries as u64;
         for holder in picture.holders.iter_mut().filter(|holder| holder.waits) {
             holder.waits = false;
             let encoded = Event::Encoded {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Quantize;
 use crate::json;
+use crate::network::Shape;
 
 /// The model's sizes and token ids, under the names of the published `config.json`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -315,6 +316,17 @@ impl Config {
     /// Cache entries that a picture takes: its vectors, with begin and end.
     pub fn image_tokens(&self) -> usize {
         self.vision_config.vectors() + 2
+    }
+
+    /// What its sizes come to.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            picture_side: self.vision_config.image_size as u32,
+            pictures: 1,
+            picture_entries: self.image_tokens(),
+            positions: self.seq_length,
+            entries: self.max_entries(),
+        }
     }
 
     /// The most cache entries that a conversation can hold: `seq_length` positions, of which a picture uses 3.

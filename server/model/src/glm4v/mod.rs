@@ -3,12 +3,14 @@
 //! Every size and every token id comes from the folder. Nothing here knows sessions, sockets or an async runtime.
 
 mod config;
+mod conversation;
 mod decoder;
-mod entries;
 mod files;
+mod language;
 mod linear;
 mod loader;
 pub mod memory;
+mod network;
 mod q4k;
 mod quantized;
 mod source;
@@ -23,19 +25,21 @@ use candle_core::{DType, Device, Tensor};
 
 pub use config::{Config, QuantizationConfig, TokenIds, VisionConfig};
 pub use decoder::Decoder;
-pub use entries::{Entry, IMAGE, Prompt, expand, positions};
 pub use files::{FileBytes, Folder};
+pub use language::{Glm4v, expand};
 use loader::Loader;
 pub use loader::Progress;
 pub use quantized::{format_of, row_bytes};
 pub use source::Source;
 pub use tensors::{Part, TensorSpec, tensors};
-pub use vision::{Encoding, Step, VisionTower};
+pub use vision::{Encoding, VisionTower};
 pub use weights::{INDEX, Shard, Weights, holds_weights};
 
 #[cfg(feature = "cuda")]
 use crate::kernels;
 use crate::kernels::{Arena, Plan, Span};
+use crate::network::Shape;
+use crate::prompt::{Entry, Prompt, tokens};
 use crate::{LoadError, Quantize};
 
 /// The model on its device.
@@ -43,6 +47,7 @@ pub struct Model {
     pub config: Config,
     pub vision: VisionTower,
     pub decoder: Decoder,
+    shape: Shape,
     dtype: DType,
     device: Device,
     weight_bytes: u64,
@@ -77,6 +82,7 @@ impl Model {
             vision,
             weight_bytes: loader.weight_bytes(),
             dtype: loader.dtype(),
+            shape: config.shape(),
             config,
             device: device.clone(),
             #[cfg(feature = "cuda")]
@@ -134,22 +140,25 @@ impl Model {
         self.weight_bytes
     }
 
-    /// The decoder's input for a whole prompt: tokens' vectors, and the picture's in their place.
-    pub fn embed(
-        &self,
-        entries: &[Entry],
-        vectors: Option<&Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        let Some(vectors) = vectors else {
-            return self.decoder.embed(entries);
+    /// The decoder's input for a whole prompt: tokens' vectors, and the picture's, with those of its begin and end, in their
+    /// place.
+    pub fn embed(&self, prompt: &Prompt, vectors: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let entries = prompt.entries();
+        let embed = |entries: &[Entry]| match tokens(entries) {
+            Some(ids) => self.decoder.embed(&ids),
+            None => candle_core::bail!("a picture's vectors are missing"),
         };
-        let begin = entries
-            .iter()
-            .position(|e| *e == self.config.boi_token_id)
-            .unwrap_or(0);
-        let before = self.decoder.embed(&entries[..begin])?;
-        let after = self.decoder.embed(&entries[begin + vectors.dim(0)?..])?;
-        Tensor::cat(&[&before, vectors, &after], 0)
+        let is_row = |entry: &Entry| matches!(entry, Entry::Row { .. });
+        let (Some(vectors), Some(first)) = (vectors, entries.iter().position(is_row)) else {
+            return embed(entries);
+        };
+        let begin = first - 1;
+        let before = embed(&entries[..begin])?;
+        let after = &entries[begin + vectors.dim(0)?..];
+        if after.is_empty() {
+            return Tensor::cat(&[&before, vectors], 0);
+        }
+        Tensor::cat(&[&before, vectors, &embed(after)?], 0)
     }
 
     /// Runs new entries through the decoder, their keys and values into `arena`: `x` [rows, hidden], as many rows as

@@ -8,6 +8,7 @@ use super::loader::Loader;
 use super::{Config, VisionConfig, transform};
 use crate::LoadError;
 use crate::kernels;
+use crate::network::Step;
 use api::Pixels;
 
 pub struct VisionTower {
@@ -90,13 +91,6 @@ impl Encoding {
     }
 }
 
-/// What a slice has done.
-pub struct Step {
-    pub rows: usize,
-    /// At the end, [vectors + 2, decoder's hidden size]: what stands in the place of the picture's placeholders.
-    pub vectors: Option<Tensor>,
-}
-
 impl VisionTower {
     pub fn load(config: &Config, loader: &mut Loader<'_>) -> Result<Self, LoadError> {
         let v = &config.vision_config;
@@ -169,7 +163,8 @@ impl VisionTower {
         }
     }
 
-    /// Runs the next slice: at most `most` rows of the stage at hand.
+    /// Runs the next slice: at most `most` rows of the stage at hand. At the end the vectors, with those of the picture's
+    /// begin and end: [vectors + 2, decoder's hidden size].
     pub fn step(&self, e: &mut Encoding, most: usize) -> candle_core::Result<Step> {
         let (v, rows) = (&self.config, self.rows(e));
         let (from, len) = (e.row, most.clamp(1, rows - e.row));

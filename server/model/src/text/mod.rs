@@ -4,13 +4,11 @@
 
 pub mod answer;
 mod candidates;
-pub mod conversation;
 pub mod sampling;
 pub mod stream;
 pub mod tokenizer;
 
 pub use answer::{Answer, Step};
-pub use conversation::prompt;
 pub use sampling::{LogSoftmax, Sampler, defaults};
 pub use stream::AnswerStream;
 pub use tokenizer::{ControlTokens, Tokenizer};

@@ -7,7 +7,7 @@
 
 use api::Turn;
 
-use super::{TextError, Tokenizer};
+use crate::text::{TextError, Tokenizer};
 
 /// The prompt that asks for the answer to `question` after `turns`. The three placeholders stand where the model puts
 /// the picture's vectors.

@@ -1,0 +1,136 @@
+//! A conversation as a model's cache holds it.
+
+use std::ops::Range;
+
+/// What stands at a place of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// A token of the vocabulary.
+    Token(u32),
+    /// One of the rows that the model sees of the conversation's pictures; both are counted from 0.
+    Row { picture: u16, row: u16 },
+}
+
+/// Entries, and where the model takes each to stand: a position is one number, or one for each of its axes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    entries: Vec<Entry>,
+    /// One for each axis of each entry.
+    positions: Vec<u32>,
+    axes: usize,
+    /// Where the next token stands, on all axes.
+    next: u32,
+    picture_entries: usize,
+}
+
+impl Prompt {
+    /// An empty one, for a model whose positions have so many axes.
+    pub fn new(axes: usize) -> Self {
+        Prompt {
+            entries: Vec::new(),
+            positions: Vec::new(),
+            axes,
+            next: 0,
+            picture_entries: 0,
+        }
+    }
+
+    /// Adds a token, one position further on all axes.
+    pub fn push(&mut self, id: u32) {
+        self.entries.push(Entry::Token(id));
+        let positions = std::iter::repeat_n(self.next, self.axes);
+        self.positions.extend(positions);
+        self.next += 1;
+    }
+
+    /// Adds tokens.
+    pub fn extend(&mut self, ids: impl IntoIterator<Item = u32>) {
+        ids.into_iter().for_each(|id| self.push(id));
+    }
+
+    /// Adds a picture's rows, each at what is added to the position that a token would have; the next token stands `step`
+    /// further.
+    pub fn push_rows<'a>(
+        &mut self,
+        picture: u16,
+        offsets: impl IntoIterator<Item = &'a [u32]>,
+        step: u32,
+    ) {
+        for (row, offset) in (0..).zip(offsets) {
+            self.entries.push(Entry::Row { picture, row });
+            let positions = offset[..self.axes].iter().map(|offset| self.next + offset);
+            self.positions.extend(positions);
+        }
+        self.next += step;
+    }
+
+    /// Counts so many of the entries as a picture's: beside its rows what belongs to it.
+    pub fn count_picture(&mut self, entries: usize) {
+        self.picture_entries += entries;
+    }
+
+    /// How many numbers a position has.
+    pub fn axes(&self) -> usize {
+        self.axes
+    }
+
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Of some entries: one number for each axis of each.
+    pub fn positions(&self, entries: Range<usize>) -> &[u32] {
+        &self.positions[entries.start * self.axes..entries.end * self.axes]
+    }
+
+    /// How many of the model's positions it takes.
+    pub fn used(&self) -> usize {
+        self.next as usize
+    }
+
+    /// How many of the entries are pictures'.
+    pub fn picture_entries(&self) -> usize {
+        self.picture_entries
+    }
+}
+
+/// The ids of entries that are all tokens; `None` if one isn't.
+pub fn tokens(entries: &[Entry]) -> Option<Vec<u32>> {
+    let id = |entry: &Entry| match entry {
+        Entry::Token(id) => Some(*id),
+        Entry::Row { .. } => None,
+    };
+    entries.iter().map(id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_stand_where_the_model_says() {
+        let mut prompt = Prompt::new(1);
+        prompt.extend([7, 8]);
+        prompt.push_rows(0, [&[0][..]; 3], 1);
+        prompt.push(9);
+        assert_eq!(prompt.positions(0..6), [0, 1, 2, 2, 2, 3]);
+        assert_eq!(prompt.positions(4..6), [2, 3]);
+        assert_eq!((prompt.used(), prompt.entries().len()), (4, 6));
+        assert_eq!(prompt.entries()[4], Entry::Row { picture: 0, row: 2 });
+        assert_eq!(tokens(&prompt.entries()[..2]), Some(vec![7, 8]));
+        assert_eq!(tokens(prompt.entries()), None);
+    }
+
+    /// Time, height and width: 2 × 2 rows of a second picture.
+    #[test]
+    fn a_position_may_have_three_axes() {
+        let mut prompt = Prompt::new(3);
+        prompt.push(7);
+        let offsets: [&[u32]; 4] = [&[0, 0, 0], &[0, 0, 1], &[0, 1, 0], &[0, 1, 1]];
+        prompt.push_rows(1, offsets, 2);
+        prompt.push(8);
+        assert_eq!(prompt.positions(0..1), [0, 0, 0]);
+        assert_eq!(prompt.positions(3..6), [1, 2, 1, 1, 2, 2, 3, 3, 3]);
+        assert_eq!(prompt.used(), 4);
+    }
+}
