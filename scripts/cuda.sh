@@ -68,7 +68,7 @@ case ${1:-} in
     lint)
         setup
         GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse-model -p glimpse-engine --lib --test gpu -- -D warnings
-        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse --lib --bins -- -D warnings
+        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse -p glimpse-bench --lib --bins -- -D warnings
         ;;
     kernels)
         setup

@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         while sent + piece.len() as u64 > received + welcome.limits.upload_window {
             match read(&mut socket)? {
                 ServerMessage::UploadProgress(progress) => received = progress.received,
-                ServerMessage::Error(error) => return Err(error.message.into()),
+                ServerMessage::Error(error) => return Err(error.failure.message.into()),
                 _ => {}
             }
         }
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 stdout().flush()?;
             }
             ServerMessage::Done(_) => break println!(),
-            ServerMessage::Error(error) => return Err(error.message.into()),
+            ServerMessage::Error(error) => return Err(error.failure.message.into()),
             _ => {}
         }
     }

@@ -332,7 +332,7 @@ fn heard(app: App, text: &str, when: f64) {
         message => {
             let done = matches!(message, ServerMessage::Done(_));
             if let ServerMessage::Error(error) = &message
-                && let Some(wait) = error.retry_after_ms
+                && let Some(wait) = error.failure.retry_after_ms
                 && !online()
             {
                 NET.with_borrow_mut(|net| net.not_before = dom::now() + wait);

@@ -5,7 +5,7 @@ use wire::{ErrorCode, ServerMessage};
 
 use crate::{
     actions, connection, dom,
-    state::{App, Failure, Link, PicturePhase, Turn, TurnPhase},
+    state::{App, Link, PicturePhase, Turn, TurnPhase},
     upload,
 };
 
@@ -149,11 +149,7 @@ fn first_word(app: App, turn: Turn) {
 }
 
 fn failed(app: App, error: wire::Error) {
-    let failure = Failure {
-        code: error.code,
-        message: error.message,
-        retry_after_ms: error.retry_after_ms,
-    };
+    let failure = error.failure;
     if let Some(turn) = error.request.as_deref().and_then(|r| app.turn(r)) {
         if matches!(failure.code, ErrorCode::Loading | ErrorCode::Draining) {
             return actions::wait(app, turn, failure.retry_after_ms.unwrap_or(1_000.0));

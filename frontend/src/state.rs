@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 use wire::{
-    AnswerTimings, Ask, EncodeTimings, ErrorCode, FinishReason, ImageTimings, Limits, Model, State,
+    AnswerTimings, Ask, EncodeTimings, Failure, FinishReason, ImageTimings, Limits, Model, State,
     Usage,
 };
 
@@ -59,14 +59,6 @@ impl PicturePhase {
             PicturePhase::Failed(_) => "failed",
         }
     }
-}
-
-/// What the server, or the page, said went wrong.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    pub code: ErrorCode,
-    pub message: String,
-    pub retry_after_ms: Option<f64>,
 }
 
 /// Times of the picture on the page's clock, milliseconds.

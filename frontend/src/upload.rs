@@ -7,14 +7,14 @@ use js_sys::{Array, ArrayBuffer};
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Blob, File, MessageEvent, Url, Worker, WorkerOptions, WorkerType};
-use wire::{Cancel, ClientMessage, ErrorCode, frame};
+use wire::{Cancel, ClientMessage, ErrorCode, Failure, frame};
 
 use crate::{
     connection,
     dom::{self, Listener},
     i18n::T,
     settings::Scaling,
-    state::{App, Failure, Picture, PicturePhase, PictureTimes},
+    state::{App, Picture, PicturePhase, PictureTimes},
     worker::{Command, Reply},
 };
 
@@ -539,11 +539,8 @@ fn replied(app: App, reply: Reply) {
                     upload: number,
                 }));
                 app.with_picture(picture, |p| {
-                    p.phase = PicturePhase::Failed(Failure {
-                        code: ErrorCode::ImageBroken,
-                        message: app.text(T::Unreadable).to_owned(),
-                        retry_after_ms: None,
-                    });
+                    let failure = Failure::new(ErrorCode::ImageBroken, app.text(T::Unreadable));
+                    p.phase = PicturePhase::Failed(failure);
                 });
             }
         }

@@ -8,6 +8,6 @@ pub fn check(text: &str) {
             let written = serde_json::to_string(&message).expect("messages are JSON");
             assert_eq!(codec::decode(&written), Ok(message));
         }
-        Err(refusal) => assert!(!refusal.message.is_empty()),
+        Err(refusal) => assert!(!refusal.failure.message.is_empty()),
     }
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 use crate::config::InspectArgs;
 use model::Quantize;
 use model::checkpoint::{DEMO, folder, sampling, tokenizer};
-use model::glm4v::{Config, Folder, Part, Weights, format_of, holds_weights, row_bytes, tensors};
+use model::glm4v::{Config, Part, inventory};
 use model::kernels::{Arena, PAGE};
+use model::weights::{Folder, Weights, format_of, holds_weights, row_bytes};
 
 #[derive(Serialize)]
 struct Report {
@@ -87,11 +88,12 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
 
 fn report(folder: &Folder) -> Result<Report, String> {
     let config = Config::parse(&folder.file("config.json").map_err(|e| e.to_string())?)?;
-    let specs = tensors(&config);
+    let asked = inventory(&config).map_err(|e| e.to_string())?;
+    let specs = &asked.specs;
     let count = |part| {
         specs
             .iter()
-            .filter(|t| t.part == part)
+            .filter(|spec| Part::of(&spec.name) == part)
             .map(|t| t.elements())
             .sum()
     };
@@ -119,7 +121,7 @@ fn report(folder: &Folder) -> Result<Report, String> {
     problems.extend(sampling(folder).err().map(|e| e.to_string()));
     // The counts are those of config.json, whatever else is wrong.
     let (shards, wrong) =
-        Weights::inspect(folder, &config).unwrap_or_else(|e| (vec![], vec![e.to_string()]));
+        Weights::inspect(folder, &asked).unwrap_or_else(|e| (vec![], vec![e.to_string()]));
     problems.extend(wrong);
     let shard_count = shards.len();
     let weights = Weights::Stored(shards);
@@ -144,7 +146,7 @@ fn report(folder: &Folder) -> Result<Report, String> {
         .map(|quantize| {
             let mut formats: Vec<Format> = Vec::new();
             let (mut cuda, mut cpu) = (0, 0);
-            for spec in &specs {
+            for spec in specs {
                 let format = format_of(spec, quantize);
                 let elements = spec.elements();
                 let bytes = |plain: u64| match format {
@@ -153,7 +155,7 @@ fn report(folder: &Folder) -> Result<Report, String> {
                 };
                 cuda += bytes(2);
                 cpu += bytes(4);
-                let part = match spec.part {
+                let part = match Part::of(&spec.name) {
                     Part::DecoderLayers => "decoder layers",
                     Part::VisionLayers => "vision layers",
                     Part::Rest => "rest",

@@ -18,11 +18,9 @@ use crate::config::QuantizeArgs;
 use crate::loading::Loading;
 use model::Quantize;
 use model::checkpoint::folder;
-use model::glm4v::{
-    Config, Folder, INDEX, QuantizationConfig, Source, TensorSpec, Weights, format_of, row_bytes,
-    tensors,
-};
+use model::glm4v::{Config, QuantizationConfig, inventory};
 use model::save_tensors;
+use model::weights::{Folder, INDEX, Source, TensorSpec, Weights, format_of, row_bytes};
 
 /// Files of the folder that are taken over as they are, where there are any.
 const TEXTS: [&str; 3] = [
@@ -49,7 +47,8 @@ pub fn run(args: &QuantizeArgs) -> Result<(), String> {
             config.stored_quantize()
         ));
     }
-    let weights = Weights::open(&from, &config).map_err(|e| e.to_string())?;
+    let asked = inventory(&config).map_err(|e| e.to_string())?;
+    let weights = Weights::open(&from, &asked).map_err(|e| e.to_string())?;
     prepare(&args.out)?;
 
     let total = weights.stored_bytes();
@@ -58,13 +57,12 @@ pub fn run(args: &QuantizeArgs) -> Result<(), String> {
         done: 0,
         total,
     });
-    let specs = tensors(&config);
     let mut places = BTreeMap::new();
     let mut written = 0;
     for shard in weights.shards() {
         let failure = Mutex::new(None);
         let mut views = Vec::new();
-        for spec in &specs {
+        for spec in &asked.specs {
             if let Some(source) = shard.source(spec) {
                 let view = Written::new(spec, source, args.quantize, &failure, &progress);
                 written += view.data_len();

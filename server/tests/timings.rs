@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use glimpse::bench::client::{About, Answer, Client, ms};
-use glimpse::bench::server::Server;
+use bench::load::Server;
+use client::{About, Answer, Client, ms};
 
 /// How far two times may be apart.
 const TOLERANCE: f64 = 0.05;

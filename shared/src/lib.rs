@@ -11,8 +11,8 @@ mod schemas;
 pub mod server;
 
 pub use api::{
-    AnswerTimings, EncodeTimings, ErrorCode, FinishReason, MAX_INTEGER, Model, Sampling, State,
-    Usage,
+    AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, MAX_INTEGER, Model, Sampling,
+    State, Usage,
 };
 pub use blank::is_blank;
 pub use client::{Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Turn, Upload};

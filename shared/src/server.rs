@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use api::{AnswerTimings, EncodeTimings, ErrorCode, FinishReason, Model, State, Usage};
+use api::{AnswerTimings, EncodeTimings, Failure, FinishReason, Model, State, Usage};
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,9 +296,8 @@ pub struct Forgotten {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Error {
-    pub code: ErrorCode,
-    /// What happened and what to do.
-    pub message: String,
+    #[serde(flatten)]
+    pub failure: Failure,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -307,9 +306,22 @@ pub struct Error {
     pub image: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// Retry only if it is there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<f64>,
+}
+
+impl From<Failure> for Error {
+    /// About nothing in particular yet, and without what is for the log alone.
+    fn from(failure: Failure) -> Self {
+        Error {
+            failure: Failure {
+                detail: None,
+                ..failure
+            },
+            request: None,
+            upload: None,
+            image: None,
+            conversation: None,
+        }
+    }
 }
 
 /// The answer to `ping`.
@@ -327,6 +339,25 @@ fn is_false(value: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_log_alone_is_told_is_told_to_no_client() {
+        let failure = Failure::new(api::ErrorCode::OutOfMemory, "Later.")
+            .retry_after(5.0)
+            .detail("an address, a path");
+        let error = Error {
+            request: Some("r1".into()),
+            ..failure.into()
+        };
+        let said = serde_json::to_value(error).unwrap();
+        let expected = serde_json::json!({
+            "code": "out_of_memory",
+            "message": "Later.",
+            "retry_after_ms": 5.0,
+            "request": "r1",
+        });
+        assert_eq!(said, expected);
+    }
 
     #[test]
     fn reading_agrees_with_the_derived_form() {

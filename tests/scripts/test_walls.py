@@ -23,6 +23,8 @@ BELOW = {
     "model": ["api"],
     "engine": ["api", "model"],
     "gateway": ["api", "image", "picture", "wire"],
+    "client": ["api", "wire"],
+    "bench": ["api", "client", "gateway", "image", "model", "picture", "wire"],
 }
 
 
@@ -32,10 +34,11 @@ def test_a_crate_knows_only_what_is_below_it(crate):
     assert known == set(BELOW[crate])
 
 
-def test_the_gateway_links_no_model_and_the_model_no_server():
-    gateway, model = links("glimpse-gateway"), links("glimpse-model")
-    assert not [name for name in gateway if name.startswith(("candle", "cuda", "tokenizers"))]
+def test_the_gateway_links_no_model_and_the_model_no_server_and_a_client_neither():
+    gateway, model, client = links("glimpse-gateway"), links("glimpse-model"), links("glimpse-client")
+    assert not [name for name in gateway | client if name.startswith(("candle", "cuda", "tokenizers"))]
     assert not [name for name in model if name.startswith(("actix", "tokio", "clap"))]
+    assert not [name for name in client if name.startswith("actix")]
     # The names are those of today.
     assert {"actix-web", "tokio"} <= gateway and {"candle-core", "tokenizers"} <= model
 

@@ -8,7 +8,7 @@ mod support;
 use std::borrow::Cow;
 use std::fs;
 
-use model::glm4v::{Config, tensors};
+use model::glm4v::{Config, inventory};
 use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 use support::{data, glimpse};
@@ -69,7 +69,8 @@ fn loading_takes_little_more_than_the_weights() {
     config["seq_length"] = 256.into();
     let text = config.to_string();
     fs::write(folder.join("config.json"), &text).unwrap();
-    let specs = tensors(&Config::parse(text.as_bytes()).unwrap());
+    let config = Config::parse(text.as_bytes()).unwrap();
+    let specs = inventory(&config).unwrap().specs;
     let views = specs
         .iter()
         .map(|spec| (spec.name.clone(), Stored(spec.shape.clone())));

@@ -225,10 +225,10 @@ impl Metrics {
                 self.answered(done.finish_reason, &done.usage, &done.timings);
             }
             ServerMessage::Error(error) if error.request.is_some() => {
-                self.request_ended(error.code.as_str());
+                self.request_ended(error.failure.code.as_str());
             }
             ServerMessage::Error(error) if error.upload.is_some() && error.image.is_none() => {
-                self.upload_ended(error.code.as_str());
+                self.upload_ended(error.failure.code.as_str());
             }
             _ => {}
         }

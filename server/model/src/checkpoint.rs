@@ -9,8 +9,9 @@ use api::Defaults;
 use sha2::{Digest, Sha256};
 
 use crate::device::{Target, device_memory};
-use crate::glm4v::{Config, Folder, Glm4v, Model, Progress, Weights, memory};
+use crate::glm4v::{Config, Glm4v, Model, inventory, memory};
 use crate::text::{Tokenizer, defaults};
+use crate::weights::{Folder, Progress, Weights};
 use crate::{LoadError, Quantize};
 
 /// Everything of a checkpoint; the weights are mapped, not yet on a device.
@@ -72,7 +73,7 @@ impl Checkpoint {
         Ok(Checkpoint {
             name: folder.name(),
             demo: matches!(folder, Folder::Embedded(_)),
-            weights: Weights::open(folder, &config)?,
+            weights: Weights::open(folder, &inventory(&config)?)?,
             tokenizer: Arc::new(tokenizer),
             sampling,
             config,

@@ -384,7 +384,7 @@ fn of_card(_error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<D
 #[cfg(feature = "cuda")]
 fn of_card(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<DeviceFault> {
     use candle_core::cuda_backend::CudaError;
-    use candle_core::cuda_backend::cudarc::{cublas, cublaslt, driver};
+    use candle_core::cuda_backend::cudarc::{cublas, cublaslt};
     use cublas::sys::cublasStatus_t as Status;
     use cublaslt::sys::cublasStatus_t as LtStatus;
     if let Some(cublaslt::result::CublasError(status)) = error.downcast_ref() {

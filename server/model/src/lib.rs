@@ -15,6 +15,7 @@ mod quantization;
 mod replay_tests;
 mod save;
 pub mod text;
+pub mod weights;
 
 pub use error::LoadError;
 pub use quantization::Quantize;

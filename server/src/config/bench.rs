@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bench::load::{Kind, Launch, Servers, Settings, Way};
 use clap::{Args, ValueEnum};
 
 use model::device::Choice;
@@ -89,6 +91,73 @@ pub struct BenchArgs {
     pub serve: Vec<OsString>,
 }
 
+impl BenchArgs {
+    /// What is measured of servers.
+    ///
+    /// # Errors
+    /// A sentence, if none can be started.
+    pub fn load(&self) -> Result<Settings, String> {
+        let users = self.users.iter().map(|users| Kind::Users(*users));
+        let rates = self.rate.iter().map(|rate| Kind::Rate(*rate));
+        Ok(Settings {
+            command: command(),
+            servers: match &self.url {
+                Some(url) => Servers::Running(socket(url)),
+                None => Servers::Started(self.launch()?),
+            },
+            image: self.image.clone(),
+            prompt: self.prompt.clone(),
+            max_new_tokens: self.max_new_tokens,
+            runs: self.runs,
+            loads: users.chain(rates).collect(),
+            duration: Duration::from_secs_f64(self.duration),
+            out: self.out.clone(),
+            compare: self.compare.clone(),
+        })
+    }
+
+    fn launch(&self) -> Result<Launch, String> {
+        let program = std::env::current_exe()
+            .map_err(|e| format!("this program's own file can't be found: {e}"))?;
+        let mut flags = self.model.flags();
+        flags.extend(self.serve.iter().cloned());
+        let before = || self.before.iter().copied();
+        Ok(Launch {
+            program,
+            flags,
+            before: before().filter_map(Before::way).collect(),
+            cold: self.cold,
+            // Nothing else makes a difference to them.
+            cold_before: before()
+                .find(|before| *before == Before::Warmup)
+                .and_then(Before::way)
+                .into_iter()
+                .collect(),
+        })
+    }
+}
+
+/// The command line, without the folder of this program.
+fn command() -> String {
+    let arguments = std::env::args().skip(1);
+    let words = arguments.map(|word| match word.contains(' ') {
+        true => format!("'{word}'"),
+        false => word,
+    });
+    std::iter::once("glimpse".into())
+        .chain(words)
+        .collect::<Vec<String>>()
+        .join(" ")
+}
+
+/// The socket of a server whose page's address may have been given.
+fn socket(url: &str) -> String {
+    match url.strip_prefix("http") {
+        Some(rest) => format!("ws{}/ws", rest.trim_end_matches('/')),
+        None => url.to_owned(),
+    }
+}
+
 /// An optimisation that is switched off for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Before {
@@ -105,7 +174,7 @@ pub enum Before {
 
 impl Before {
     /// The switches of `glimpse serve` that do it.
-    pub fn flags(self) -> Vec<&'static str> {
+    fn flags(self) -> Vec<&'static str> {
         const EACH: [Before; 5] = [
             Before::EagerEncode,
             Before::PrefixCache,
@@ -123,11 +192,29 @@ impl Before {
             Before::All => EACH.into_iter().flat_map(Before::flags).collect(),
         }
     }
+
+    /// How a server then is; none if that is as it comes.
+    fn way(self) -> Option<Way> {
+        let name = match self {
+            Before::None => return None,
+            Before::EagerEncode => "no eager encoding",
+            Before::PrefixCache => "no prefix cache",
+            Before::Warmup => "no warm-up",
+            Before::ImageDecoder => "portable decoder",
+            Before::MaxBatch => "one at a time",
+            Before::All => "everything off",
+        };
+        Some(Way {
+            name,
+            flags: self.flags(),
+            eager: !matches!(self, Before::EagerEncode | Before::All),
+        })
+    }
 }
 
 impl ModelArgs {
     /// The same settings as arguments of a command line.
-    pub fn flags(&self) -> Vec<OsString> {
+    fn flags(&self) -> Vec<OsString> {
         let mut flags: Vec<OsString> = Vec::new();
         let mut flag = |flag: &str, value: OsString| flags.extend([flag.into(), value]);
         if let Some(model) = &self.model {

@@ -18,7 +18,7 @@ use model::{LoadError, Quantize};
 use gateway::http::Network;
 use values::one_of;
 
-pub use bench::{Before, BenchArgs};
+pub use self::bench::BenchArgs;
 pub use limits::LimitArgs;
 pub use values::{Bytes, ImageDecoder, Switch};
 

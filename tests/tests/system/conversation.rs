@@ -13,7 +13,7 @@ use glimpse_image as image;
 use model::checkpoint::{Checkpoint, DEMO, folder};
 use model::device::Target;
 use model::device::{Choice, Dtype};
-use model::glm4v::Folder;
+use model::weights::Folder;
 use wire::{FinishReason, State, Usage};
 
 use crate::support::{Golden, checkpoints, data};

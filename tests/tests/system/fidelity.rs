@@ -3,8 +3,9 @@
 use candle_core::{DType, Device, Tensor};
 use glimpse_image as image;
 use model::Quantize;
-use model::glm4v::{Config, Folder, Model, Weights, expand};
+use model::glm4v::{Config, Model, expand, inventory};
 use model::kernels::{Arena, PAGE, Plan, Span};
+use model::weights::{Folder, Weights};
 
 use crate::support::{Golden, checkpoints};
 
@@ -14,7 +15,7 @@ const STRIDE: usize = 4;
 fn load(golden: &Golden, dtype: DType) -> Model {
     let files = Folder::OnDisk(golden.folder.clone());
     let config = Config::parse(&files.file("config.json").unwrap()).unwrap();
-    let weights = Weights::open(&files, &config).unwrap();
+    let weights = Weights::open(&files, &inventory(&config).unwrap()).unwrap();
     Model::load(
         config,
         &weights,

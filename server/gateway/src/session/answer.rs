@@ -10,7 +10,7 @@ use wire::{
 };
 
 use super::codec;
-use super::state::{LookUp, State, error, milliseconds, seconds};
+use super::state::{LookUp, State, milliseconds, seconds};
 use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, WINDOW, restore};
 use api::{Command, ConversationId, Defaults, Event, Failure, Freed, RequestId, Shown, Turn};
 
@@ -61,7 +61,7 @@ impl State {
                 self.fail(wire::Error {
                     request: Some(request),
                     conversation,
-                    ..error(failure)
+                    ..failure.into()
                 });
             }
         }
@@ -429,7 +429,7 @@ impl State {
         self.fail(wire::Error {
             request: Some(ask.request),
             conversation: Some(ask.conversation),
-            ..error(failure)
+            ..failure.into()
         });
     }
 

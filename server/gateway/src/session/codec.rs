@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use wire::client::CLIENT_TYPES;
-use wire::{ClientMessage, ErrorCode, MAX_ID_BYTES, MAX_INTEGER};
+use wire::{ClientMessage, ErrorCode, Failure, MAX_ID_BYTES, MAX_INTEGER};
 
 /// Values that one message may have, told by what separates them: each takes far more memory than text, up to 700 bytes
 /// for one of three characters.
@@ -19,15 +19,7 @@ fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
 
 /// An error about nothing in particular; the caller adds what it is for.
 pub fn error(code: ErrorCode, message: impl Into<String>) -> wire::Error {
-    wire::Error {
-        code,
-        message: message.into(),
-        request: None,
-        upload: None,
-        image: None,
-        conversation: None,
-        retry_after_ms: None,
-    }
+    Failure::new(code, message).into()
 }
 
 /// Reads one text frame.
@@ -315,7 +307,7 @@ mod tests {
     use super::*;
 
     fn code(text: &str) -> ErrorCode {
-        decode(text).unwrap_err().code
+        decode(text).unwrap_err().failure.code
     }
 
     #[test]
@@ -397,7 +389,7 @@ mod tests {
                 r#"{{"type":"ask","request":"r","text":"?","sampling":{sampling}}}"#
             ))
             .unwrap_err();
-            assert_eq!(refusal.code, ErrorCode::BadSampling, "{sampling}");
+            assert_eq!(refusal.failure.code, ErrorCode::BadSampling, "{sampling}");
             assert_eq!(refusal.request.as_deref(), Some("r"));
         }
         assert_eq!(
@@ -418,7 +410,7 @@ mod tests {
         };
         assert_eq!(ask.history.unwrap()[5999].question, "a\\\",,");
         let refusal = decode(&turns(7000)).unwrap_err();
-        assert_eq!(refusal.code, ErrorCode::BadMessage);
+        assert_eq!(refusal.failure.code, ErrorCode::BadMessage);
         assert_eq!(refusal.request.as_deref(), Some("r"));
         let many = |open: &str, close: &str| format!("{open}{}{close}", "{},".repeat(40_000));
         assert_eq!(code(&many("", "")), ErrorCode::BadJson);

@@ -10,7 +10,7 @@ use wire::{
 use super::codec::{self, parse_sha256, to_hex};
 use super::picture::{Picture, Ready, Stage};
 use super::room::Hold;
-use super::state::{Effect, Outcome, State, error};
+use super::state::{Effect, Outcome, State};
 use super::talk::{AskStage, PictureName};
 use super::upload::{Announced, Arrived, Piece};
 use api::{Command, Failure, Freed, PictureKey, RequestId};
@@ -54,7 +54,7 @@ impl State {
             }
             // Without the number: the upload that has it goes on.
             Announced::Refused(failure) if failure.code == ErrorCode::UploadNumberUsed => {
-                self.fail(error(failure));
+                self.fail(failure.into());
             }
             Announced::Refused(failure) => self.upload_failed(number, failure),
             Announced::Arrived(arrived) => {
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Ends an upload, and each question that waits for it.
-    pub(super) fn upload_failed(&mut self, upload: u32, failure: Failure) {
+    pub(super) fn upload_failed(&mut self, upload: u32, mut failure: Failure) {
         if self.uploads.knows(upload) {
             self.outcomes.insert(upload, Outcome::Failed(failure.code));
         }
@@ -121,10 +121,10 @@ impl State {
             ErrorCode::TooManyUploads => self.uploads.has_room(upload),
             _ => false,
         };
+        failure.retry_after_ms = again.then_some(RETRY_MS);
         self.fail(wire::Error {
             upload: Some(upload),
-            retry_after_ms: again.then_some(RETRY_MS),
-            ..error(failure)
+            ..failure.into()
         });
         self.advance_all();
     }
@@ -368,7 +368,7 @@ impl State {
         self.fail(wire::Error {
             upload: Some(upload),
             image: Some(image.to_owned()),
-            ..error(failure)
+            ..failure.into()
         });
         self.advance_all();
     }

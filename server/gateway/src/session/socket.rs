@@ -19,7 +19,7 @@ use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 use super::frames::Breach;
 use super::guard::{Fault, Verdict};
 use super::shared::{DRAINING_RETRY_MS, StatusWatch};
-use super::state::{error, seconds};
+use super::state::seconds;
 use super::{Connection, Guest, Hub, Outgoing, Phase, codec};
 use crate::intake::KeyId;
 use api::Failure;
@@ -591,7 +591,7 @@ async fn last_words(mut ws: actix_ws::Session, end: End) -> bool {
             let text = serde_json::to_string(&wire::ServerEnvelope {
                 at: 0.0,
                 event: None,
-                message: ServerMessage::Error(error(refusal)),
+                message: ServerMessage::Error(refusal.into()),
             });
             if let Ok(text) = text {
                 let _ = timeout(CLOSE_PATIENCE, ws.text(text)).await;

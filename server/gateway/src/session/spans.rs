@@ -36,7 +36,7 @@ impl Work {
 
     /// It ends with an error.
     fn failed(self, error: &wire::Error) {
-        self.whole.record("error", error.code.as_str());
+        self.whole.record("error", error.failure.code.as_str());
         self.whole.record("otel.status_code", "ERROR");
     }
 }

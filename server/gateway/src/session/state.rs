@@ -187,7 +187,8 @@ impl State {
                 name: None,
             });
             if self.uploads.knows(upload) {
-                self.outcomes.insert(upload, Outcome::Failed(refusal.code));
+                self.outcomes
+                    .insert(upload, Outcome::Failed(refusal.failure.code));
             }
         }
         self.fail(refusal);
@@ -383,14 +384,6 @@ pub(super) enum LookUp {
 impl LookUp {
     pub fn is_unusable(&self) -> bool {
         matches!(self, LookUp::Unusable(_))
-    }
-}
-
-/// What a client is told of a failure; the caller adds what it is for.
-pub(super) fn error(failure: Failure) -> wire::Error {
-    wire::Error {
-        retry_after_ms: failure.retry_after_ms,
-        ..codec::error(failure.code, failure.message)
     }
 }
 

@@ -103,6 +103,12 @@ impl Places {
         })
     }
 
+    /// Whether one of `length` bytes could be taken without finding new memory.
+    pub fn has_free(&self, length: usize) -> bool {
+        let shelf = self.shelf();
+        shelf.free.as_ref().is_some_and(|map| map.len() == length)
+    }
+
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! The parent's side: a decoder process, its picture, and its end.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
-use super::memory::Places;
+use super::memory::{Place, Places};
 use super::messages::{Order, Reply, receive, send};
 use crate::{FileBuffer, Header, ImageError, Options, Picture, Pixels};
 
@@ -63,6 +63,8 @@ pub struct Process {
     /// The most address space that the system lets any process of ours have, if there is a bound.
     most: Option<u64>,
     places: Places,
+    /// S: the size that pixels were last asked for.
+    size: Option<u32>,
 }
 
 /// Ends a decoder process from another thread, if it is still there.
@@ -115,6 +117,7 @@ impl Process {
             bare: 0,
             most: getrlimit(Resource::As).maximum,
             places: Places::default(),
+            size: None,
         };
         let ready = readable(&process.socket, START_PATIENCE)?;
         let reply = if ready {
@@ -204,9 +207,8 @@ impl Process {
         let shared = file.bytes().len() + pixels;
         self.allow(before, shared as u64 + header.memory)?;
         let until = self.processor_time()? + time;
-        let place = self.places.take(pixels, |memory| {
-            send(&self.socket, &Order::Place { size }, Some(memory))
-        })?;
+        self.size = Some(size);
+        let place = self.place(size)?;
         send(&self.socket, &Order::Decode, None)?;
         match self.reply(until)? {
             Reply::Decoded(Ok(picture)) => {
@@ -215,6 +217,24 @@ impl Process {
             Reply::Decoded(Err(fault)) => Err(Failure::Picture(fault)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Finds memory for the next picture's pixels, while nobody waits: the last one's are still being read.
+    ///
+    /// # Errors
+    /// If the system has none, or the process is gone.
+    pub fn prepare(&mut self) -> io::Result<()> {
+        match self.size {
+            Some(size) if !self.places.has_free(Pixels::bytes(size)) => self.place(size).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where pixels go: S × S × 3 bytes.
+    fn place(&self, size: u32) -> io::Result<Place> {
+        let announce =
+            |memory: BorrowedFd<'_>| send(&self.socket, &Order::Place { size }, Some(memory));
+        self.places.take(Pixels::bytes(size), announce)
     }
 
     /// Lets it have so many bytes of address space beside what it had before.

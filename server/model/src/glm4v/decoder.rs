@@ -5,10 +5,10 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::Config;
-use super::linear::{Embedding, Linear};
-use super::loader::Loader;
 use crate::LoadError;
 use crate::kernels::{self, Arena, Plan, Rotary};
+use crate::weights::Loader;
+use crate::weights::linear::{Embedding, Linear};
 
 pub struct Decoder {
     heads: usize,
@@ -216,8 +216,9 @@ mod tests {
 
     use super::*;
     use crate::Quantize;
-    use crate::glm4v::{Model, Weights};
+    use crate::glm4v::Model;
     use crate::kernels::Span;
+    use crate::weights::Weights;
 
     /// Two prompts in one pass: whether the scores of both, of one or of none are asked for, what is asked for and what
     /// stays in the cache is what one entry after the other gives.

@@ -3,18 +3,18 @@
 use candle_core::DType;
 
 use super::Config;
-use super::quantized::{format_of, row_bytes};
-use super::tensors::tensors;
+use super::inventory;
 use crate::kernels::{Arena, MOST_PLAIN, PAGE};
+use crate::weights::{TensorSpec, format_of, row_bytes};
 use crate::{LoadError, Quantize};
 
 /// What libraries and kernels take beside the model.
 const BESIDE: u64 = 300 << 20;
 
 /// Bytes of the weights on a card.
-pub fn weight_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
+fn weight_bytes(specs: &[TensorSpec], quantize: Quantize, dtype: DType) -> u64 {
     let plain = dtype.size_in_bytes();
-    tensors(config)
+    specs
         .iter()
         .map(|spec| match (format_of(spec, quantize), &spec.shape[..]) {
             (Some(format), [rows, row]) => (rows * row_bytes(format, *row)) as u64,
@@ -31,7 +31,7 @@ pub fn work_bytes(config: &Config, dtype: DType) -> u64 {
 }
 
 /// Bytes of everything: the weights, the longest conversation, and what looking at a picture takes.
-pub fn least_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
+fn least_bytes(config: &Config, specs: &[TensorSpec], quantize: Quantize, dtype: DType) -> u64 {
     let size = dtype.size_in_bytes();
     let page = Arena::page_bytes(
         config.num_layers,
@@ -46,7 +46,7 @@ pub fn least_bytes(config: &Config, quantize: Quantize, dtype: DType) -> u64 {
         _ => MOST_PLAIN.min(2 * config.ffn_hidden_size * config.hidden_size * size),
     };
     let beside = work_bytes(config, dtype) + BESIDE;
-    weight_bytes(config, quantize, dtype) + (pages * page + plain) as u64 + beside
+    weight_bytes(specs, quantize, dtype) + (pages * page + plain) as u64 + beside
 }
 
 /// Refuses what `free` bytes of a card don't hold, and names what they do.
@@ -56,7 +56,8 @@ pub fn check(
     dtype: DType,
     free: u64,
 ) -> Result<(), LoadError> {
-    let needs = |q| least_bytes(config, q, dtype);
+    let specs = inventory(config)?.specs;
+    let needs = |q| least_bytes(config, &specs, q, dtype);
     if needs(quantize) <= free {
         return Ok(());
     }
@@ -82,7 +83,8 @@ mod tests {
     fn the_published_model_is_told_where_it_fits() {
         let json = include_bytes!("../../../../tests/data/glm-4v-9b.config.json");
         let config = Config::parse(json).unwrap();
-        let plain = weight_bytes(&config, Quantize::None, DType::BF16);
+        let specs = inventory(&config).unwrap().specs;
+        let plain = weight_bytes(&specs, Quantize::None, DType::BF16);
         assert_eq!(plain, 2 * 13_906_320_896);
         let told = |free: u64| {
             check(&config, Quantize::None, DType::BF16, free).map_err(|e| e.to_string())
@@ -91,7 +93,7 @@ mod tests {
         assert!(told(24_000_000_000).unwrap_err().contains("--quantize q8"));
         assert!(told(12_000_000_000).unwrap_err().contains("--quantize q4"));
         assert!(told(6_000_000_000).unwrap_err().contains("--device cpu"));
-        let q4 = least_bytes(&config, Quantize::Q4, DType::BF16);
+        let q4 = least_bytes(&config, &specs, Quantize::Q4, DType::BF16);
         assert!((8_500_000_000..9_800_000_000).contains(&q4), "{q4}");
     }
 }

@@ -5,41 +5,30 @@
 mod config;
 mod conversation;
 mod decoder;
-mod files;
 mod language;
-mod linear;
-mod loader;
 pub mod memory;
 mod network;
-mod q4k;
-mod quantized;
-mod source;
 #[cfg(feature = "cuda")]
 mod step;
 mod tensors;
 pub mod transform;
 mod vision;
-mod weights;
 
 use candle_core::{DType, Device, Tensor};
 
 pub use config::{Config, QuantizationConfig, TokenIds, VisionConfig};
 pub use decoder::Decoder;
-pub use files::{FileBytes, Folder};
 pub use language::{Glm4v, expand};
-use loader::Loader;
-pub use loader::Progress;
-pub use quantized::{format_of, row_bytes};
-pub use source::Source;
-pub use tensors::{Part, TensorSpec, tensors};
+use tensors::PREFIX;
+pub use tensors::{Part, inventory};
 pub use vision::{Encoding, VisionTower};
-pub use weights::{INDEX, Shard, Weights, holds_weights};
 
 #[cfg(feature = "cuda")]
 use crate::kernels;
 use crate::kernels::{Arena, Plan, Span};
 use crate::network::Shape;
 use crate::prompt::{Entry, Prompt, tokens};
+use crate::weights::{Loader, Progress, Weights};
 use crate::{LoadError, Quantize};
 
 /// The model on its device.
@@ -66,7 +55,8 @@ impl Model {
         device: &'a Device,
         progress: &'a mut Progress<'a>,
     ) -> Result<Self, LoadError> {
-        let mut loader = Loader::new(&config, weights, dtype, quantize, device, progress)?;
+        let asked = inventory(&config)?;
+        let mut loader = Loader::new(PREFIX, &asked, weights, dtype, quantize, device, progress)?;
         let decoder = Decoder::load(&config, &mut loader)?;
         let vision = VisionTower::load(&config, &mut loader)?;
         #[cfg(feature = "cuda")]

@@ -1,7 +1,14 @@
-//! Every tensor of the published format: its name, its shape, the part it belongs to. The one list behind loading,
-//! random weights and `inspect`.
+//! Every tensor of the published format, as loading asks for it.
 
-use super::Config;
+use super::{Config, Decoder, VisionTower};
+use crate::LoadError;
+use crate::weights::{Inventory, Loader};
+
+/// Before the names of all tensors.
+pub(super) const PREFIX: &str = "transformer.";
+
+/// Derived from the configuration, so ignored where a checkpoint holds it.
+const ROTARY: &str = "transformer.rotary_pos_emb.inv_freq";
 
 /// A part of the model, as its parameters are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,130 +19,45 @@ pub enum Part {
     Rest,
 }
 
-/// A tensor that the checkpoint must hold.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TensorSpec {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub part: Part,
+impl Part {
+    /// The one that a tensor belongs to, by its name.
+    pub fn of(name: &str) -> Self {
+        let name = name.strip_prefix(PREFIX).unwrap_or(name);
+        if name.starts_with("encoder.layers.") {
+            Part::DecoderLayers
+        } else if name.starts_with("vision.transformer.layers.") {
+            Part::VisionLayers
+        } else {
+            Part::Rest
+        }
+    }
 }
 
-impl TensorSpec {
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-}
-
-/// Derived from the configuration, so ignored where a checkpoint holds it.
-pub const IGNORED: &str = "transformer.rotary_pos_emb.inv_freq";
-
-/// All tensors of `config`'s checkpoint, `output_layer.weight` left out where it is tied to the embedding.
-pub fn tensors(config: &Config) -> Vec<TensorSpec> {
-    let mut list = Vec::new();
-    let mut push = |part, name: String, shape: &[usize]| {
-        list.push(TensorSpec {
-            name: format!("transformer.{name}"),
-            shape: shape.to_vec(),
-            part,
-        })
-    };
-    let (h, f, v) = (
-        config.hidden_size,
-        config.ffn_hidden_size,
-        config.padded_vocab_size,
-    );
-    let heads = config.num_attention_heads * config.kv_channels;
-    push(
-        Part::Rest,
-        "embedding.word_embeddings.weight".into(),
-        &[v, h],
-    );
-    for layer in 0..config.num_layers {
-        let mut push = |name: &str, shape: &[usize]| {
-            push(
-                Part::DecoderLayers,
-                format!("encoder.layers.{layer}.{name}"),
-                shape,
-            )
-        };
-        push("input_layernorm.weight", &[h]);
-        push(
-            "self_attention.query_key_value.weight",
-            &[config.qkv_size(), h],
-        );
-        if config.add_qkv_bias {
-            push("self_attention.query_key_value.bias", &[config.qkv_size()]);
-        }
-        push("self_attention.dense.weight", &[h, heads]);
-        push("post_attention_layernorm.weight", &[h]);
-        push("mlp.dense_h_to_4h.weight", &[2 * f, h]);
-        push("mlp.dense_4h_to_h.weight", &[h, f]);
-    }
-    push(Part::Rest, "encoder.final_layernorm.weight".into(), &[h]);
-    if !config.tie_word_embeddings {
-        push(Part::Rest, "output_layer.weight".into(), &[v, h]);
-    }
-
-    let vision = &config.vision_config;
-    let (w, m, p) = (
-        vision.hidden_size,
-        vision.intermediate_size,
-        vision.patch_size,
-    );
-    let rest: [(&str, &[usize]); 14] = [
-        (
-            "patch_embedding.proj.weight",
-            &[w, vision.in_channels, p, p],
-        ),
-        ("patch_embedding.proj.bias", &[w]),
-        ("patch_embedding.cls_embedding", &[1, w]),
-        (
-            "patch_embedding.position_embedding.weight",
-            &[vision.num_positions, w],
-        ),
-        ("conv.weight", &[h, w, 2, 2]),
-        ("conv.bias", &[h]),
-        ("linear_proj.linear_proj.weight", &[h, h]),
-        ("linear_proj.norm1.weight", &[h]),
-        ("linear_proj.norm1.bias", &[h]),
-        ("linear_proj.dense_h_to_4h.weight", &[f, h]),
-        ("linear_proj.gate_proj.weight", &[f, h]),
-        ("linear_proj.dense_4h_to_h.weight", &[h, f]),
-        ("boi", &[1, 1, h]),
-        ("eoi", &[1, 1, h]),
-    ];
-    for (name, shape) in rest {
-        push(Part::Rest, format!("vision.{name}"), shape);
-    }
-    for layer in 0..vision.num_hidden_layers {
-        let linears: [(&str, usize, usize); 4] = [
-            ("attention.query_key_value", 3 * w, w),
-            ("attention.dense", w, w),
-            ("mlp.fc1", m, w),
-            ("mlp.fc2", w, m),
-        ];
-        let mut push = |name: String, shape: &[usize]| {
-            push(
-                Part::VisionLayers,
-                format!("vision.transformer.layers.{layer}.{name}"),
-                shape,
-            )
-        };
-        for (name, out, inp) in linears {
-            push(format!("{name}.weight"), &[out, inp]);
-            push(format!("{name}.bias"), &[out]);
-        }
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            push(format!("{norm}.weight"), &[w]);
-            push(format!("{norm}.bias"), &[w]);
-        }
-    }
-    list
+/// What a checkpoint of this configuration holds.
+///
+/// # Errors
+/// None: nothing is read.
+pub fn inventory(config: &Config) -> Result<Inventory, LoadError> {
+    let specs = Loader::list(PREFIX, |loader| {
+        Decoder::load(config, loader)?;
+        VisionTower::load(config, loader)
+    })?;
+    let tied = config.tie_word_embeddings;
+    let output = tied.then(|| format!("{PREFIX}output_layer.weight"));
+    Ok(Inventory {
+        model: "GLM-4V",
+        specs,
+        ignored: [ROTARY.to_owned()].into_iter().chain(output).collect(),
+        stored: config.stored_quantize(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Quantize;
+    use crate::weights::{TensorSpec, format_of};
+    use candle_core::quantized::GgmlDType;
 
     /// The counts that users of the published checkpoint report.
     #[test]
@@ -144,10 +66,11 @@ mod tests {
             "../../../../tests/data/glm-4v-9b.config.json"
         ))
         .unwrap();
+        let specs = inventory(&config).unwrap().specs;
         let count = |part| -> usize {
-            tensors(&config)
-                .iter()
-                .filter(|t| t.part == part)
+            let specs = specs.iter();
+            specs
+                .filter(|spec| Part::of(&spec.name) == part)
                 .map(TensorSpec::elements)
                 .sum()
         };
@@ -156,5 +79,21 @@ mod tests {
         assert_eq!(count(Part::Rest), 1_468_500_224);
         assert_eq!(config.image_tokens(), 1602);
         assert_eq!(config.max_entries(), 8192 + 1599);
+    }
+
+    #[test]
+    fn the_published_model_in_four_bits() {
+        let json = include_bytes!("../../../../tests/data/glm-4v-9b.config.json");
+        let config = Config::parse(json).unwrap();
+        for spec in inventory(&config).unwrap().specs {
+            let large = spec.elements() > 40_000_000;
+            let format = format_of(&spec, Quantize::Q4);
+            assert!(format.is_some() || !large, "{} stays plain", spec.name);
+            assert!(!spec.name.contains("norm") || format.is_none());
+            if spec.name.ends_with("word_embeddings.weight") {
+                assert_eq!(format, Some(GgmlDType::Q4K));
+            }
+            assert!(format_of(&spec, Quantize::None).is_none());
+        }
     }
 }

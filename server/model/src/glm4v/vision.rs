@@ -3,12 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::linear::{Linear, Weight};
-use super::loader::Loader;
 use super::{Config, VisionConfig, transform};
 use crate::LoadError;
 use crate::kernels;
 use crate::network::Step;
+use crate::weights::Loader;
+use crate::weights::linear::{Linear, Weight};
 use api::Pixels;
 
 pub struct VisionTower {
@@ -369,7 +369,8 @@ fn cut(pixels: &[f32], size: usize, patch: usize) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::Quantize;
-    use crate::glm4v::{Model, Weights};
+    use crate::glm4v::Model;
+    use crate::weights::Weights;
 
     #[test]
     fn slices_of_any_size_see_the_same() {

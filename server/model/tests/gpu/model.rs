@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use api::Pixels;
 use candle_core::{DType, Device, Tensor};
 use glimpse_model::Quantize;
-use glimpse_model::glm4v::{Config, Folder, Model, Weights, tensors};
+use glimpse_model::glm4v::{Config, Model, inventory};
 use glimpse_model::kernels::{Arena, PAGE, Span};
+use glimpse_model::weights::{Folder, Weights};
 
 use super::support::card;
 
@@ -57,7 +58,7 @@ const ALIGNED: &str = r#"{
 
 fn load(folder: &Folder, dtype: DType, quantize: Quantize, device: &Device) -> Model {
     let config = Config::parse(&folder.file("config.json").unwrap()).unwrap();
-    let weights = Weights::open(folder, &config).unwrap();
+    let weights = Weights::open(folder, &inventory(&config).unwrap()).unwrap();
     Model::load(config, &weights, dtype, quantize, device, &mut |_, _| {}).unwrap()
 }
 
@@ -179,7 +180,9 @@ fn aligned(name: &str) -> (Kept, Folder) {
     std::fs::create_dir_all(&path).unwrap();
     std::fs::write(path.join("config.json"), ALIGNED).unwrap();
     let config = Config::parse(ALIGNED.as_bytes()).unwrap();
-    let all: HashMap<String, Tensor> = tensors(&config)
+    let all: HashMap<String, Tensor> = inventory(&config)
+        .unwrap()
+        .specs
         .into_iter()
         .map(|spec| {
             let norm = spec.name.ends_with("norm.weight") || spec.name.ends_with("norm1.weight");

@@ -83,7 +83,9 @@ impl Decoder {
         match self {
             #[cfg(target_os = "linux")]
             Decoder::Process(process) => {
-                if !process.as_mut().is_some_and(Process::is_fit) {
+                let is_ready =
+                    |process: &mut Process| process.is_fit() && process.prepare().is_ok();
+                if !process.as_mut().is_some_and(is_ready) {
                     *process = None;
                     *process = start()
                         .inspect_err(|problem| tracing::error!(%problem, "no decoder process"))

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::report::{Failures, Length, Load, Report, Variant};
 use super::stats::{Samples, Stage, Summary};
 use super::targets::targets;
+use super::{Failures, Length, Load, Report, Variant};
 
 /// The stages of a round.
 pub const ROUND: [Stage; 12] = [

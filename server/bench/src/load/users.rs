@@ -8,11 +8,11 @@ use indicatif::ProgressBar;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::client::{About, Client, Failure, ms};
-use super::report::{Failures, Load, Memory};
 use super::rounds::Script;
 use super::server::{Server, metric};
-use super::stats::{Samples, Stage};
+use crate::report::stats::{Samples, Stage};
+use crate::report::{Failures, Load, Memory};
+use client::{About, Client, Failure, ms};
 
 /// What all users share.
 struct Crowd {

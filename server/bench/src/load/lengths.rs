@@ -1,11 +1,10 @@
 //! The first question of a length that the server was not asked before. What a number of rows takes (an algorithm for its
 //! products, a buffer) should be there before anyone asks, or else whoever asks first waits for it.
 
-use super::client::{About, Client, Failure};
-use super::report::Length;
 use super::rounds::Script;
 use super::server::Server;
-use super::stats::Summary;
+use crate::report::Length;
+use client::{About, Client, Failure};
 
 /// In words. None is as long as the question that the rounds ask.
 const WORDS: [usize; 5] = [4, 9, 17, 33, 70];
@@ -48,13 +47,6 @@ pub async fn measure(server: &Server, script: &mut Script) -> Result<Vec<Length>
 fn question(words: usize, number: usize) -> String {
     let letters = ('a'..='z').cycle().skip(number).take(words);
     letters.map(String::from).collect::<Vec<String>>().join(" ")
-}
-
-impl Length {
-    /// The first over the median of the later ones.
-    pub fn ratio(&self) -> Option<f64> {
-        Some(self.first / Summary::of(&self.later)?.median)
-    }
 }
 
 #[cfg(test)]

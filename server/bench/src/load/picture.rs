@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn marked_pictures_differ_in_bytes_alone() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../public/samples");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../public/samples");
         let pictures = Pictures::choose(Some(&folder.join("shapes.jpg"))).unwrap();
         let [a, b] = [1, 2].map(|n| pictures.nth(n));
         assert_ne!(a, b);

@@ -1,24 +1,23 @@
-//! `glimpse bench --agreement`: what `--dtype` and `--quantize` cost and give: exact answers by kind of question, how often
-//! the likeliest token is the same and how far the distributions are apart (given the exact model's answer so far), and the
-//! speed, all side by side. Exact is f32 on the CPU; everything else is on the device that is asked for.
+//! What a smaller number type and smaller weights cost and give: exact answers by kind of question, how often the likeliest
+//! token is the same and how far the distributions are apart (given the exact model's answer so far), and the speed, all side
+//! by side. Exact is f32 on the CPU; everything else is on the device that is asked for.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor};
 use serde::Deserialize;
 
-use super::progress;
-use super::stats::percentile;
-use crate::config::BenchArgs;
+use crate::progress::progress;
+use crate::report::stats::percentile;
 use api::Turn;
 use glimpse_image::{self as image, Pixels};
 use model::Quantize;
 use model::checkpoint::Checkpoint;
-use model::device::{Target, settle_threads};
+use model::device::Target;
 use model::glm4v::Model;
 use model::kernels::{Arena, PAGE, Span};
 use model::network::Language;
@@ -38,6 +37,28 @@ struct Row {
 struct Asked {
     question: String,
     answer: String,
+}
+
+/// Questions about pictures.
+pub struct Questions {
+    rows: Vec<Row>,
+    /// Where the pictures are.
+    place: PathBuf,
+}
+
+impl Questions {
+    /// Reads a file as `models/demo/train/evaluate.py --save` writes it, beside its pictures.
+    ///
+    /// # Errors
+    /// It is not there, or a line is none of these.
+    pub fn read(file: &Path) -> std::result::Result<Self, Box<dyn Error>> {
+        let text = fs::read_to_string(file)?;
+        let rows = text.lines().map(serde_json::from_str);
+        Ok(Questions {
+            rows: rows.collect::<std::result::Result<_, _>>()?,
+            place: file.parent().unwrap_or(Path::new(".")).to_owned(),
+        })
+    }
 }
 
 const MOST_TOKENS: usize = 96;
@@ -216,48 +237,34 @@ fn ask(
 /// Asks all questions and prints the tables.
 ///
 /// # Errors
-/// A sentence, if the model, the device or the questions can't be had.
-pub fn run(args: &BenchArgs, questions: &Path) -> std::result::Result<(), String> {
-    settle_threads(args.model.threads.map(usize::from));
-    let told = |e: Box<dyn Error>| format!("--agreement {}: {e}", questions.display());
-    let variants = compare(args, questions).map_err(told)?;
-    tell(&variants);
-    Ok(())
-}
-
-fn compare(
-    args: &BenchArgs,
-    questions: &Path,
-) -> std::result::Result<Vec<Variant>, Box<dyn Error>> {
-    let rows = fs::read_to_string(questions)?;
-    let rows: Vec<Row> = rows
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<std::result::Result<_, _>>()?;
-    let checkpoint = args.model.checkpoint()?;
+/// If a picture can't be had, or the device can't hold or run the model.
+pub fn run(
+    questions: &Questions,
+    checkpoint: &Checkpoint,
+    target: &Target,
+) -> std::result::Result<(), Box<dyn Error>> {
     let exact = Target {
         device: Device::Cpu,
         dtype: DType::F32,
     };
-    let target = Target::choose(args.model.device, args.model.dtype)?;
     let mut ways = vec![(&exact, Quantize::None)];
     if !target.device.is_cpu() || target.dtype != DType::F32 {
-        ways.push((&target, Quantize::None));
+        ways.push((target, Quantize::None));
     }
-    ways.extend([(&target, Quantize::Q8), (&target, Quantize::Q4)]);
+    ways.extend([(target, Quantize::Q8), (target, Quantize::Q4)]);
     let mut variants = ways
         .into_iter()
-        .map(|(target, quantize)| Variant::load(&checkpoint, target, quantize))
+        .map(|(target, quantize)| Variant::load(checkpoint, target, quantize))
         .collect::<std::result::Result<Vec<_>, _>>()?;
     let bar = progress("Questions {bar:30} {pos}/{len} · {eta} left");
-    bar.set_length(rows.len() as u64);
-    let place = questions.parent().unwrap_or(Path::new("."));
-    for row in &rows {
-        ask(row, place, &checkpoint, &mut variants)?;
+    bar.set_length(questions.rows.len() as u64);
+    for row in &questions.rows {
+        ask(row, &questions.place, checkpoint, &mut variants)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(variants)
+    tell(&variants);
+    Ok(())
 }
 
 fn tell(variants: &[Variant]) {

@@ -1,13 +1,23 @@
 //! What a benchmark found: everything that the JSON file holds, and the tables and plots are made of.
+//!
+//! [`targets`] is what the figures should be, [`markdown`] and [`html`] how they are told, [`compare`] what got slower.
+
+pub mod compare;
+mod html;
+mod markdown;
+mod plot;
+pub mod stats;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::client::Failure;
-use super::stats::Samples;
+use client::Failure;
+use stats::{Samples, Summary};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -29,6 +39,41 @@ pub struct Report {
     pub lengths: Vec<Length>,
     pub overhead: Option<Overhead>,
     pub loads: Vec<Load>,
+}
+
+impl Report {
+    /// Reads what an earlier benchmark wrote.
+    ///
+    /// # Errors
+    /// It is not there, or no report.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text =
+            fs::read_to_string(path).map_err(|e| format!("--compare {}: {e}", path.display()))?;
+        serde_json::from_str(&text).map_err(|e| {
+            format!(
+                "--compare {} is not a report.json of this program ({e})",
+                path.display()
+            )
+        })
+    }
+
+    /// Writes report.md, report.json and report.html; returns the first.
+    ///
+    /// # Errors
+    /// The folder can't be written to.
+    pub fn write(&self, folder: &Path) -> Result<String, String> {
+        let text = markdown::report(self);
+        let json = serde_json::to_string(self).map_err(|e| e.to_string())?;
+        for (name, content) in [
+            ("report.md", &text),
+            ("report.json", &json),
+            ("report.html", &html::report(self)),
+        ] {
+            let path = folder.join(name);
+            fs::write(&path, content).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(text)
+    }
 }
 
 /// One server's rounds.
@@ -66,7 +111,7 @@ impl Failures {
     }
 }
 
-/// Questions of one length, from each to its first token, in milliseconds: see [`super::lengths`].
+/// Questions of one length, from each to its first token, in milliseconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Length {
     pub words: usize,
@@ -75,7 +120,15 @@ pub struct Length {
     pub later: Vec<f64>,
 }
 
-/// See [`super::overhead`]. All in milliseconds, but for the two that are ratios.
+impl Length {
+    /// The first over the median of the later ones.
+    pub fn ratio(&self) -> Option<f64> {
+        Some(self.first / Summary::of(&self.later)?.median)
+    }
+}
+
+/// What users cost each other, and what the server costs beside the model. All in milliseconds, but for the two that are
+/// ratios.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overhead {
@@ -95,8 +148,55 @@ pub struct Overhead {
     pub step: Vec<f64>,
     pub per_token: Vec<f64>,
     pub per_request: Vec<f64>,
-    /// Counting and tracing: see [`super::instruments`].
+    /// See [`crate::device::instruments`].
     pub instruments: Instruments,
+}
+
+impl Overhead {
+    pub fn append(&mut self, mut other: Overhead) {
+        for (into, from) in [
+            (&mut self.alone, &mut other.alone),
+            (&mut self.beside_busy, &mut other.beside_busy),
+            (&mut self.beside_encoding, &mut other.beside_encoding),
+            (&mut self.together, &mut other.together),
+            (&mut self.busy_ratio, &mut other.busy_ratio),
+            (&mut self.encoding_ratio, &mut other.encoding_ratio),
+            (&mut self.answer_alone, &mut other.answer_alone),
+            (&mut self.answer_together, &mut other.answer_together),
+            (&mut self.step, &mut other.step),
+            (&mut self.per_token, &mut other.per_token),
+            (&mut self.per_request, &mut other.per_request),
+        ] {
+            into.append(from);
+        }
+    }
+
+    /// The rows of its table, in ms.
+    pub fn rows(&self) -> Vec<(&'static str, Summary)> {
+        let counted = &self.instruments;
+        let rows = [
+            ("Token gap, one user alone", &self.alone),
+            ("Token gap, a thread busy beside", &self.beside_busy),
+            (
+                "Token gap while another's picture is encoded",
+                &self.beside_encoding,
+            ),
+            ("Token gap of each of two users", &self.together),
+            ("A long answer, one user alone", &self.answer_alone),
+            ("A long answer, each of two users", &self.answer_together),
+            ("Forward pass of a decode step", &self.step),
+            ("Beside the model, per token", &self.per_token),
+            ("Beside the model, per request", &self.per_request),
+            ("Metrics and spans, per token", &counted.token),
+            ("Metrics and spans, per answer", &counted.answer),
+            ("… exported, per token", &counted.token_exported),
+            ("… exported, per answer", &counted.answer_exported),
+            ("Drawing a token of 151,552", &counted.sampling),
+        ];
+        rows.into_iter()
+            .filter_map(|(title, values)| Some((title, Summary::of(values)?)))
+            .collect()
+    }
 }
 
 /// What metrics and spans cost, in milliseconds (`exported`: with OpenTelemetry's export on), and drawing a token.

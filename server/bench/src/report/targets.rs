@@ -1,7 +1,7 @@
 //! What the figures should be at most, or at least, and whether they are.
 
-use super::report::{Length, Report, Variant};
 use super::stats::{Stage, Summary};
+use super::{Length, Report, Variant};
 
 /// A figure and its bound.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,8 +8,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorInfo};
 
-use super::quantized;
-use super::weights::Shard;
+use super::formats;
+use super::shards::Shard;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
 
@@ -89,7 +89,7 @@ impl Source<'_> {
         format: GgmlDType,
         done: impl FnMut(f64),
     ) -> candle_core::Result<Vec<u8>> {
-        quantized::bytes(self.blocks(format, done)?)
+        formats::bytes(self.blocks(format, done)?)
     }
 
     /// Reads it onto a card in slabs, in the stored type, or made up there: `each` hears where in the tensor one begins.
@@ -158,7 +158,7 @@ impl Source<'_> {
             At::Stored(shard, info) => {
                 let bytes = shard.data(info)?;
                 if info.dtype == Dtype::U8 {
-                    let blocks = quantized::from_stored(bytes, format)?;
+                    let blocks = formats::from_stored(bytes, format)?;
                     shard.release(info, 0..bytes.len());
                     return Ok(blocks);
                 }
@@ -167,7 +167,7 @@ impl Source<'_> {
                     widen(&bytes[at * size..][..out.len() * size], info.dtype, out);
                 };
                 let mut released = 0;
-                quantized::quantize(format, count, read, |at| {
+                formats::quantize(format, count, read, |at| {
                     shard.release(info, released * size..at * size);
                     released = at;
                     done(at as f64 / count as f64);
@@ -175,7 +175,7 @@ impl Source<'_> {
             }
             At::Random(random) => {
                 let read = |at: usize, out: &mut [f32]| random.values(at, out);
-                quantized::quantize(format, count, read, |at| done(at as f64 / count as f64))
+                formats::quantize(format, count, read, |at| done(at as f64 / count as f64))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::client::ms;
+use client::ms;
 
 /// Where a server is, and its process if it is ours, which ends with this.
 pub struct Server {

@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use super::markdown::{COLD, ROUND, SIDE_BY_SIDE, facts, list, number};
 use super::plot::{Fall, Line, Part, escape, lines, strips, waterfall};
-use super::report::{Report, Variant};
 use super::stats::{Samples, Stage, Summary};
 use super::targets::targets;
+use super::{Memory, Report, Variant};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -312,7 +312,7 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
         .enumerate()
         .filter(|(_, load)| load.memory.len() > 1)
         .flat_map(|(index, load)| {
-            let of = |name: String, pick: fn(&super::report::Memory) -> Option<f64>, series| Line {
+            let of = |name: String, pick: fn(&Memory) -> Option<f64>, series| Line {
                 name,
                 points: load
                     .memory

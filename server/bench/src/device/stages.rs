@@ -1,17 +1,19 @@
-//! `glimpse bench --stages`: how long the device takes for each stage of the model, beside what it must take at least and
-//! what another program took.
+//! How long the device takes for each stage of the model, beside what it must take at least and what another program took.
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::config::BenchArgs;
 use glimpse_image::Pixels;
+use model::LoadError;
 use model::Quantize;
-use model::device::{Target, device_memory, settle_threads};
-use model::glm4v::{Config, Model, Part, format_of, row_bytes, tensors};
+use model::checkpoint::Checkpoint;
+use model::device::{Target, device_memory};
+use model::glm4v::{Config, Model, Part, inventory};
 use model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+use model::weights::{format_of, row_bytes};
 
 /// Each figure is the median of so many, after some to warm up.
 const ROUNDS: usize = 20;
@@ -31,9 +33,19 @@ struct Row {
 
 /// What the other program found: its lines end in figures.
 #[derive(Default)]
-struct Peer(Vec<(String, f64)>);
+pub struct Peer(Vec<(String, f64)>);
 
 impl Peer {
+    /// Reads what it wrote.
+    ///
+    /// # Errors
+    /// A sentence, if that can't be read.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|e| format!("--peer {}: {e}", path.display()))?;
+        Ok(Peer::parse(&text))
+    }
+
     fn parse(text: &str) -> Self {
         let figure = |line: &str| {
             let (what, figure) = line.trim().rsplit_once(' ')?;
@@ -56,24 +68,16 @@ struct Rates {
 /// Measures and prints the tables.
 ///
 /// # Errors
-/// A sentence, if the model or the device can't be had.
-pub fn run(args: &BenchArgs) -> Result<(), String> {
-    let peer = match &args.peer {
-        Some(path) => {
-            let text = fs::read_to_string(path);
-            Peer::parse(&text.map_err(|e| format!("--peer {}: {e}", path.display()))?)
-        }
-        None => Peer::default(),
-    };
-    settle_threads(args.model.threads.map(usize::from));
-    let checkpoint = args.model.checkpoint().map_err(|e| e.to_string())?;
-    let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
-    let quantize = checkpoint
-        .quantize(args.model.quantize)
-        .map_err(|problem| problem.to_string())?;
+/// A sentence, if the device can't hold or run the model.
+pub fn run(
+    checkpoint: &Checkpoint,
+    target: &Target,
+    quantize: Quantize,
+    peer: &Peer,
+) -> Result<(), String> {
     let started = Instant::now();
     let model = checkpoint
-        .load(&target, quantize, &mut |_, _| {})
+        .load(target, quantize, &mut |_, _| {})
         .map_err(|e| e.to_string())?;
     let loaded = started.elapsed().as_secs_f64();
     println!(
@@ -83,12 +87,12 @@ pub fn run(args: &BenchArgs) -> Result<(), String> {
         target.dtype_name(),
     );
     told_memory("with the weights", &target.device);
-    let stages = stages(&model, quantize, &rates(&peer));
+    let stages = stages(&model, quantize, &rates(peer));
     let rows = stages.map_err(|e| format!("the model can't be run: {e}"))?;
-    table(&rows, &peer);
+    table(&rows, peer);
     told_memory("after all stages", &target.device);
-    let parts = parts(&model, &target).map_err(|e| format!("the parts can't be run: {e}"))?;
-    table(&parts, &peer);
+    let parts = parts(&model, target).map_err(|e| format!("the parts can't be run: {e}"))?;
+    table(&parts, peer);
     Ok(())
 }
 
@@ -143,15 +147,16 @@ fn timed(
 }
 
 /// Bytes of what a decode step reads: all of the decoder but the embedding table.
-fn step_bytes(config: &Config, quantize: Quantize) -> f64 {
-    let read = tensors(config)
-        .into_iter()
-        .filter(|t| t.part == Part::DecoderLayers || t.name.ends_with("output_layer.weight"));
-    read.map(|t| match (format_of(&t, quantize), &t.shape[..]) {
+fn step_bytes(config: &Config, quantize: Quantize) -> Result<f64, LoadError> {
+    let specs = inventory(config)?.specs.into_iter();
+    let is_read =
+        |name: &str| Part::of(name) == Part::DecoderLayers || name.ends_with("output_layer.weight");
+    let read = specs.filter(|spec| is_read(&spec.name));
+    let bytes = read.map(|t| match (format_of(&t, quantize), &t.shape[..]) {
         (Some(format), [rows, row]) => (rows * row_bytes(format, *row)) as f64,
         _ => t.elements() as f64 * 2.0,
-    })
-    .sum()
+    });
+    Ok(bytes.sum())
 }
 
 /// Operations of the tower and the adapter for a picture.
@@ -180,7 +185,7 @@ fn stages(
 ) -> candle_core::Result<Vec<Row>> {
     let (c, device) = (&model.config, model.device());
     let (hidden, dtype) = (c.hidden_size, model.dtype());
-    let bytes = step_bytes(c, quantize);
+    let bytes = step_bytes(c, quantize).map_err(candle_core::Error::msg)?;
     let floor = |flops: f64, bytes: f64| {
         let rates = rates.as_ref()?;
         Some((flops / rates.flops).max(bytes / rates.bytes) * 1e3)
@@ -389,7 +394,10 @@ mod tests {
     use super::*;
 
     fn published() -> Config {
-        Config::parse(include_bytes!("../../../tests/data/glm-4v-9b.config.json")).unwrap()
+        Config::parse(include_bytes!(
+            "../../../../tests/data/glm-4v-9b.config.json"
+        ))
+        .unwrap()
     }
 
     #[test]
@@ -399,8 +407,8 @@ mod tests {
         let tower = 63.0 * (2.0 * 6401.0 * 67_895_296.0 + 4.0 * 6401f64.powi(2) * 1792.0);
         let adapter = 2.0 * 1600.0 * 214_433_792.0;
         assert!((vision_flops(&c) / (tower + adapter) - 1.0).abs() < 1e-9);
-        assert!((step_bytes(&c, Quantize::None) / 17.56e9 - 1.0).abs() < 0.01);
-        assert!((step_bytes(&c, Quantize::Q4) / 4.94e9 - 1.0).abs() < 0.01);
+        assert!((step_bytes(&c, Quantize::None).unwrap() / 17.56e9 - 1.0).abs() < 0.01);
+        assert!((step_bytes(&c, Quantize::Q4).unwrap() / 4.94e9 - 1.0).abs() < 0.01);
         assert!((prefill_flops(&c, 1, 0) / (2.0 * 8.158e9) - 1.0).abs() < 0.01);
     }
 

@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use tracing_subscriber::layer::SubscriberExt;
 use wire::{AnswerTimings, Done, FinishReason, Queued, ServerMessage, Started, Token, Usage};
 
-use super::report::Instruments;
+use crate::report::Instruments;
 use api::SamplingParams;
 use gateway::metrics::{METRICS, Share};
 use gateway::session::Spans;

@@ -2,15 +2,16 @@
 //! meets all of them alike.
 
 use std::ffi::OsString;
+use std::iter::once;
 
 use indicatif::ProgressBar;
 
-use super::client::{About, Client, Failure, ms};
 use super::picture::Pictures;
-use super::report::{Failures, Variant};
 use super::server::Server;
-use super::stats::{Samples, Stage};
-use crate::config::Before;
+use super::settings::{AS_IT_COMES, Launch, Way};
+use crate::report::stats::{Samples, Stage};
+use crate::report::{Failures, Variant};
+use client::{About, Client, Failure, ms};
 
 /// What every round sends.
 #[derive(Clone)]
@@ -37,18 +38,27 @@ pub struct Measured {
 }
 
 impl Measured {
-    pub fn new(server: Server, before: Before) -> Self {
-        let eager = !matches!(before, Before::EagerEncode | Before::All);
+    pub fn new(server: Server, way: &Way) -> Self {
         Measured {
             server,
             variant: Variant {
-                name: name(before).to_owned(),
-                flags: before.flags().join(" "),
-                eager,
+                name: way.name.to_owned(),
+                flags: way.flags.join(" "),
+                eager: way.eager,
                 samples: Samples::default(),
                 failures: Failures::default(),
             },
         }
+    }
+
+    /// Starts a server in one of its ways.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(launch: &Launch, way: &Way) -> Result<Self, String> {
+        let off = way.flags.iter().map(OsString::from);
+        let flags: Vec<OsString> = launch.flags.iter().cloned().chain(off).collect();
+        Ok(Measured::new(Server::start(&launch.program, &flags)?, way))
     }
 
     /// One round, into the samples unless it is only to warm up.
@@ -66,19 +76,6 @@ impl Measured {
                 None
             }
         }
-    }
-}
-
-/// What a variant is called.
-fn name(before: Before) -> &'static str {
-    match before {
-        Before::None => "everything on",
-        Before::EagerEncode => "no eager encoding",
-        Before::PrefixCache => "no prefix cache",
-        Before::Warmup => "no warm-up",
-        Before::ImageDecoder => "portable decoder",
-        Before::MaxBatch => "one at a time",
-        Before::All => "everything off",
     }
 }
 
@@ -169,17 +166,16 @@ pub async fn side_by_side(
 /// # Errors
 /// If one does not start.
 pub async fn cold_starts(
-    kinds: &[Before],
-    flags: &[OsString],
+    launch: &Launch,
     script: &mut Script,
-    cold: u32,
     bar: &ProgressBar,
 ) -> Result<Vec<Variant>, String> {
     let mut variants: Vec<Variant> = Vec::new();
-    for _ in 0..cold {
-        for (index, kind) in kinds.iter().enumerate() {
-            bar.set_message(format!("cold start, {}", name(*kind)));
-            let mut measured = Measured::new(start(flags, *kind)?, *kind);
+    for _ in 0..launch.cold {
+        let ways = once(&AS_IT_COMES).chain(&launch.cold_before);
+        for (index, way) in ways.enumerate() {
+            bar.set_message(format!("cold start, {}", way.name));
+            let mut measured = Measured::start(launch, way)?;
             let samples = &mut measured.variant.samples;
             samples.add(Stage::Listening, measured.server.listening_ms);
             let ready = async {
@@ -201,16 +197,4 @@ pub async fn cold_starts(
         }
     }
     Ok(variants)
-}
-
-/// Starts a server with something switched off.
-///
-/// # Errors
-/// If it does not start.
-pub fn start(flags: &[OsString], before: Before) -> Result<Server, String> {
-    let off = before.flags().into_iter().map(OsString::from);
-    let all: Vec<OsString> = flags.iter().cloned().chain(off).collect();
-    let program = std::env::current_exe()
-        .map_err(|e| format!("this program's own file can't be found: {e}"))?;
-    Server::start(&program, &all)
 }

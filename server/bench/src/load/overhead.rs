@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
-use super::client::{About, Answer, Client, Failure, ms};
-use super::instruments;
-use super::report::Overhead;
 use super::rounds::Script;
 use super::server::{Server, metric};
-use super::stats::Summary;
+use crate::device::instruments;
+use crate::report::Overhead;
+use crate::report::stats::Summary;
+use client::{About, Answer, Client, Failure, ms};
 
 /// What is asked of a server, and how.
 pub struct Plan<'a> {
@@ -191,52 +191,5 @@ impl Drop for Busy {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-impl Overhead {
-    fn append(&mut self, mut other: Overhead) {
-        for (into, from) in [
-            (&mut self.alone, &mut other.alone),
-            (&mut self.beside_busy, &mut other.beside_busy),
-            (&mut self.beside_encoding, &mut other.beside_encoding),
-            (&mut self.together, &mut other.together),
-            (&mut self.busy_ratio, &mut other.busy_ratio),
-            (&mut self.encoding_ratio, &mut other.encoding_ratio),
-            (&mut self.answer_alone, &mut other.answer_alone),
-            (&mut self.answer_together, &mut other.answer_together),
-            (&mut self.step, &mut other.step),
-            (&mut self.per_token, &mut other.per_token),
-            (&mut self.per_request, &mut other.per_request),
-        ] {
-            into.append(from);
-        }
-    }
-
-    /// The rows of its table, in ms.
-    pub fn rows(&self) -> Vec<(&'static str, Summary)> {
-        let counted = &self.instruments;
-        let rows = [
-            ("Token gap, one user alone", &self.alone),
-            ("Token gap, a thread busy beside", &self.beside_busy),
-            (
-                "Token gap while another's picture is encoded",
-                &self.beside_encoding,
-            ),
-            ("Token gap of each of two users", &self.together),
-            ("A long answer, one user alone", &self.answer_alone),
-            ("A long answer, each of two users", &self.answer_together),
-            ("Forward pass of a decode step", &self.step),
-            ("Beside the model, per token", &self.per_token),
-            ("Beside the model, per request", &self.per_request),
-            ("Metrics and spans, per token", &counted.token),
-            ("Metrics and spans, per answer", &counted.answer),
-            ("… exported, per token", &counted.token_exported),
-            ("… exported, per answer", &counted.answer_exported),
-            ("Drawing a token of 151,552", &counted.sampling),
-        ];
-        rows.into_iter()
-            .filter_map(|(title, values)| Some((title, Summary::of(values)?)))
-            .collect()
     }
 }

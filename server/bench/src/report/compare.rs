@@ -1,6 +1,6 @@
 //! `--compare`: what got slower.
 
-use super::report::Report;
+use super::Report;
 use super::stats::{Stage, Summary};
 
 /// A median may be so much slower before it counts …
@@ -84,8 +84,8 @@ fn either<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Failures, Machine, Variant};
     use super::super::stats::Samples;
+    use super::super::{Failures, Machine, Variant};
     use super::*;
 
     fn report(first_token: &[f64]) -> Report {

@@ -1,4 +1,5 @@
-//! A client as the page is one: it keeps to the upload window, reads everything, and looks at its own clock.
+//! A client of the socket as the page is one: it keeps to the upload window, reads everything, and looks at its own clock. It
+//! knows the messages and nothing of what answers them.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,7 @@ pub enum Failure {
     Silence,
     #[error("a message could not be read or written as JSON ({0})")]
     Json(#[from] serde_json::Error),
-    #[error("{}: {}", .0.code, .0.message)]
+    #[error("{}: {}", .0.failure.code, .0.failure.message)]
     Refused(Box<wire::Error>),
 }
 
@@ -42,7 +43,7 @@ impl Failure {
             Failure::Closed => "closed",
             Failure::Silence => "silence",
             Failure::Json(_) => "json",
-            Failure::Refused(error) => error.code.as_str(),
+            Failure::Refused(error) => error.failure.code.as_str(),
         }
     }
 
@@ -50,6 +51,7 @@ impl Failure {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Failure::Refused(error) => error
+                .failure
                 .retry_after_ms
                 .and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),
             _ => None,
@@ -193,15 +195,9 @@ impl Client {
         let mut now = Instant::now();
         while self.welcome.state != State::Ready {
             if matches!(self.welcome.state, State::Failed | State::Draining) {
-                return Err(Failure::Refused(Box::new(wire::Error {
-                    code: ErrorCode::WorkerFailed,
-                    message: "The server is not serving: its log says why.".into(),
-                    request: None,
-                    upload: None,
-                    image: None,
-                    conversation: None,
-                    retry_after_ms: None,
-                })));
+                let message = "The server is not serving: its log says why.";
+                let failure = wire::Failure::new(ErrorCode::WorkerFailed, message);
+                return Err(Failure::Refused(Box::new(failure.into())));
             }
             if let (at, ServerMessage::Status(status)) = self.next().await? {
                 self.welcome.state = status.state;

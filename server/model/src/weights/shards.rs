@@ -1,15 +1,14 @@
 //! The tensors of a checkpoint: safetensors shards by memory map, or random ones of the same shapes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::DType;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorInfo};
 
-use super::Config;
-use super::files::{FileBytes, Folder};
-use super::quantized::{format_of, row_bytes};
+use super::folder::{FileBytes, Folder};
+use super::formats::{format_of, row_bytes};
 use super::source::{At, Random, Source};
-use super::tensors::{IGNORED, TensorSpec, tensors};
+use super::spec::{Inventory, TensorSpec};
 use crate::{LoadError, Quantize};
 
 /// Where the weights come from.
@@ -102,9 +101,9 @@ pub fn holds_weights(folder: &Folder) -> Result<bool, LoadError> {
 }
 
 impl Weights {
-    /// Opens every shard of the folder and compares all it holds with what `config` asks for.
-    pub fn open(folder: &Folder, config: &Config) -> Result<Self, LoadError> {
-        let (shards, problems) = Self::inspect(folder, config)?;
+    /// Opens every shard of the folder and compares all it holds with what is `asked` for.
+    pub fn open(folder: &Folder, asked: &Inventory) -> Result<Self, LoadError> {
+        let (shards, problems) = Self::inspect(folder, asked)?;
         match problems.len() {
             0 => Ok(Weights::Stored(shards)),
             1 => Err(LoadError(problems.into_iter().next().unwrap_or_default())),
@@ -119,7 +118,7 @@ impl Weights {
     /// The shards and everything wrong with them, a sentence each.
     pub fn inspect(
         folder: &Folder,
-        config: &Config,
+        asked: &Inventory,
     ) -> Result<(Vec<Shard>, Vec<String>), LoadError> {
         #[derive(serde::Deserialize)]
         struct Index {
@@ -160,7 +159,6 @@ impl Weights {
                 Err(e) => problems.push(e.0),
             }
         }
-        let specs = tensors(config);
         let mut at: HashMap<&str, &Shard> = HashMap::new();
         for shard in &shards {
             for name in shard.tensors.keys() {
@@ -172,14 +170,14 @@ impl Weights {
                 }
             }
         }
-        for spec in &specs {
+        for spec in &asked.specs {
             let told = index.as_ref().and_then(|i| i.weight_map.get(&spec.name));
             match (at.get(spec.name.as_str()), told) {
                 (Some(shard), told) => {
                     if let Some(told) = told.filter(|told| **told != shard.name) {
                         problems.push(format!("{INDEX} says that {} is in {told}, but {} holds it: download the index again", spec.name, shard.name));
                     }
-                    problems.extend(check(spec, shard, config.stored_quantize()));
+                    problems.extend(check(spec, shard, asked.stored));
                 }
                 (None, Some(told)) if !shards.iter().any(|s| s.name == *told) => {} // the shard's own problem
                 (None, Some(told)) => problems.push(format!("{told} lacks the tensor {} that {INDEX} promises: download it again", spec.name)),
@@ -187,35 +185,29 @@ impl Weights {
                 (None, None) => problems.push(format!("the tensor {} of shape {:?} is missing from the checkpoint: download it again, or check that config.json belongs to it", spec.name, spec.shape)),
             }
         }
-        let known: std::collections::HashSet<&str> = specs
-            .iter()
-            .map(|s| s.name.as_str())
-            .chain([IGNORED])
-            .collect();
-        let tied = config
-            .tie_word_embeddings
-            .then_some("transformer.output_layer.weight");
+        let names = asked.specs.iter().map(|spec| &spec.name);
+        let known: HashSet<&String> = names.chain(&asked.ignored).collect();
         for shard in &shards {
             let mut extra: Vec<&String> = shard
                 .tensors
                 .keys()
-                .filter(|n| !known.contains(n.as_str()) && Some(n.as_str()) != tied)
+                .filter(|name| !known.contains(name))
                 .collect();
             extra.sort();
             for name in extra {
                 problems.push(format!(
-                    "{} holds a tensor {name} of shape {:?} that GLM-4V has not: check that config.json belongs to these weights",
-                    shard.name, shard.tensors[name].shape
+                    "{} holds a tensor {name} of shape {:?} that {} has not: check that config.json belongs to these weights",
+                    shard.name, shard.tensors[name].shape, asked.model
                 ));
             }
         }
         Ok((shards, problems))
     }
 
-    /// Bytes of all tensors that `config` asks for, as stored; as `dtype` has them where they are made up.
-    pub fn bytes(&self, config: &Config, dtype: DType) -> u64 {
-        tensors(config)
-            .iter()
+    /// Bytes of all tensors that are asked for, as stored; as `dtype` has them where they are made up.
+    pub fn bytes(&self, asked: &Inventory, dtype: DType) -> u64 {
+        let specs = asked.specs.iter();
+        specs
             .filter_map(|t| self.find(&t.name, &t.shape))
             .map(|source| source.bytes(dtype))
             .sum()
@@ -281,10 +273,9 @@ impl Weights {
         types
     }
 
-    /// Where the tensor `transformer.{name}` lies.
+    /// Where a tensor lies.
     pub fn source(&self, name: &str, shape: &[usize]) -> Result<Source<'_>, LoadError> {
-        let name = format!("transformer.{name}");
-        self.find(&name, shape).ok_or_else(|| {
+        self.find(name, shape).ok_or_else(|| {
             LoadError(format!(
                 "the tensor {name} is missing from the checkpoint: download it again"
             ))

@@ -1,0 +1,20 @@
+//! A checkpoint's weights: its folder, its files, the formats that they are stored and kept in, and the way onto a device.
+//!
+//! Nothing here knows a model: which tensors there are is told by running its own loading against a [`Loader`] that only
+//! writes down what it is asked for.
+
+mod folder;
+mod formats;
+pub mod linear;
+mod loader;
+mod q4k;
+mod shards;
+mod source;
+mod spec;
+
+pub use folder::{FileBytes, Folder};
+pub use formats::{format_of, row_bytes};
+pub use loader::{Loader, Progress};
+pub use shards::{INDEX, Shard, Weights, holds_weights};
+pub use source::Source;
+pub use spec::{Inventory, TensorSpec};
