@@ -1,7 +1,10 @@
 //! The prefix cache: sequences that were computed before, so that nothing is computed twice.
 //!
 //! A sequence is a list of cache entries ([`Entry`]) with the pages that hold them. A new prompt takes over the longest
-//! common prefix: whole pages are shared, the last, partly used one is copied. Least recently used goes first.
+//! common prefix: whole pages are shared, the last, partly used one is copied. Where there is no page left, clients that keep
+//! more than their share give way first, and of what they keep the least recently used.
+
+use std::collections::HashMap;
 
 use super::guard::Fault;
 use super::pages::PagePool;
@@ -34,6 +37,8 @@ pub struct Cached {
 }
 
 struct Stored {
+    /// Who keeps it.
+    client: u128,
     /// `None`: the beginning of every conversation about the picture, up to the picture's end.
     session: Option<SessionId>,
     /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
@@ -127,12 +132,19 @@ impl PrefixCache {
         Ok(())
     }
 
-    /// Keeps a sequence that ran, for the next question of its conversation.
-    pub fn keep(&mut self, namespace: Namespace, conversation: ConversationId, cached: Cached) {
+    /// Keeps a client's sequence that ran, for the next question of its conversation.
+    pub fn keep(
+        &mut self,
+        client: u128,
+        namespace: Namespace,
+        conversation: ConversationId,
+        cached: Cached,
+    ) {
         if !self.conversations {
             return self.pool.release(&cached.pages);
         }
         self.store(Stored {
+            client,
             session: Some(namespace.session),
             conversation: Some(conversation),
             picture: namespace.picture,
@@ -142,8 +154,9 @@ impl PrefixCache {
     }
 
     /// Keeps the beginning of every conversation about a picture.
-    pub fn keep_picture(&mut self, picture: PictureKey, cached: Cached) {
+    pub fn keep_picture(&mut self, client: u128, picture: PictureKey, cached: Cached) {
         self.store(Stored {
+            client,
             session: None,
             conversation: None,
             picture: Some(picture),
@@ -220,17 +233,30 @@ impl PrefixCache {
         });
     }
 
-    /// A free page; where none is, the least recently used sequences go until one is.
+    /// A free page; where none is, sequences go until one is.
     fn take(&mut self) -> Result<u32, CacheFull> {
         loop {
             if let Some(page) = self.pool.take() {
                 return Ok(page);
             }
-            let oldest = (0..self.stored.len()).min_by_key(|i| self.stored[*i].last_used);
-            let oldest = oldest.ok_or(CacheFull)?;
-            let gone = self.stored.swap_remove(oldest);
+            let next = self.next_to_go().ok_or(CacheFull)?;
+            let gone = self.stored.swap_remove(next);
             self.pool.release(&gone.cached.pages);
         }
+    }
+
+    /// The least recently used sequence of those whose clients keep more than an equal share, or else of all: what somebody
+    /// keeps for long costs nobody else what is theirs.
+    fn next_to_go(&self) -> Option<usize> {
+        let mut kept: HashMap<u128, usize> = HashMap::new();
+        for stored in &self.stored {
+            *kept.entry(stored.client).or_default() += stored.cached.pages.len();
+        }
+        let share = kept.values().sum::<usize>() / kept.len().max(1);
+        (0..self.stored.len()).min_by_key(|i| {
+            let stored = &self.stored[*i];
+            (kept[&stored.client] <= share, stored.last_used)
+        })
     }
 }
 
@@ -252,6 +278,7 @@ mod tests {
     }
 
     const SESSION: SessionId = SessionId::new(7);
+    const CLIENT: u128 = 1;
 
     const TALK: Namespace = Namespace {
         session: SessionId::new(1),
@@ -268,7 +295,7 @@ mod tests {
         let reused = cached.entries.len();
         cache.grow(&mut cached.pages, entries.len()).unwrap();
         cached.entries = entries.to_vec();
-        cache.keep(namespace, ConversationId::new(1), cached);
+        cache.keep(CLIENT, namespace, ConversationId::new(1), cached);
         reused
     }
 
@@ -305,7 +332,7 @@ mod tests {
         assert_eq!(other.entries.len(), PAGE);
         cache.grow(&mut other.pages, branch.len()).unwrap();
         other.entries = branch.clone();
-        cache.keep(TALK, ConversationId::new(2), other);
+        cache.keep(CLIENT, TALK, ConversationId::new(2), other);
         assert_eq!(cache.used_pages(), 4);
         cache.forget_conversation(ConversationId::new(1));
         assert_eq!(cache.used_pages(), 2);
@@ -327,6 +354,7 @@ mod tests {
         let mut pages = Vec::new();
         cache.grow(&mut pages, 70).unwrap();
         cache.keep_picture(
+            CLIENT,
             key,
             Cached {
                 entries: rows.clone(),
@@ -371,5 +399,44 @@ mod tests {
         cache.drop_where(|_| true);
         cache.grow(&mut more, 3 * PAGE).unwrap();
         assert!(cache.grow(&mut more, 4 * PAGE).is_err());
+    }
+
+    #[test]
+    fn who_keeps_more_than_a_share_gives_way_first() {
+        let mut cache = PrefixCache::new(8, true);
+        let keep = |cache: &mut PrefixCache, client: u128, talk: u128| {
+            let mut cached = Cached::default();
+            cache.grow(&mut cached.pages, 2 * PAGE).unwrap();
+            let first = talk as u32 * 1000;
+            cached.entries = ids(first..first + 2 * PAGE as u32);
+            let namespace = Namespace {
+                session: SessionId::new(talk),
+                picture: None,
+            };
+            cache.keep(client, namespace, ConversationId::new(talk), cached);
+        };
+        let kept = |cache: &PrefixCache| {
+            let talks = cache.stored.iter().filter_map(|s| s.conversation);
+            let mut talks: Vec<_> = talks.collect();
+            talks.sort();
+            talks
+        };
+        let talks = |talks: &[u128]| -> Vec<_> {
+            talks
+                .iter()
+                .map(|talk| ConversationId::new(*talk))
+                .collect()
+        };
+        // The first client's one is the oldest, and the second has three.
+        for (client, talk) in [(1, 1), (2, 2), (2, 3), (2, 4)] {
+            keep(&mut cache, client, talk);
+        }
+        keep(&mut cache, 2, 5);
+        assert_eq!(kept(&cache), talks(&[1, 3, 4, 5]));
+        keep(&mut cache, 1, 6);
+        assert_eq!(kept(&cache), talks(&[1, 4, 5, 6]));
+        // Both have as much: by use alone.
+        keep(&mut cache, 2, 7);
+        assert_eq!(kept(&cache), talks(&[4, 5, 6, 7]));
     }
 }

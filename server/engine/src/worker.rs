@@ -270,8 +270,12 @@ impl<N: Network> Worker<N> {
             .iter()
             .position(|r| r.sequence.request == request);
         if let Some(Running { sequence, cached }) = at.map(|at| self.slots.remove(at)) {
-            self.cache
-                .keep(sequence.namespace(), sequence.conversation, cached);
+            self.cache.keep(
+                sequence.asker.client,
+                sequence.namespace(),
+                sequence.conversation,
+                cached,
+            );
             sequence.replaced();
         }
     }
@@ -362,8 +366,12 @@ impl<N: Network> Worker<N> {
 
     fn finish(&mut self, running: Running, reason: FinishReason) {
         let sequence = &running.sequence;
-        self.cache
-            .keep(sequence.namespace(), sequence.conversation, running.cached);
+        self.cache.keep(
+            sequence.asker.client,
+            sequence.namespace(),
+            sequence.conversation,
+            running.cached,
+        );
         if let Some(took) = running.sequence.running_for() {
             self.load.answered(took);
         }
@@ -388,8 +396,12 @@ impl<N: Network> Worker<N> {
             .collect();
         for i in leave.into_iter().rev() {
             let Running { sequence, cached } = self.slots.remove(i);
-            self.cache
-                .keep(sequence.namespace(), sequence.conversation, cached);
+            self.cache.keep(
+                sequence.asker.client,
+                sequence.namespace(),
+                sequence.conversation,
+                cached,
+            );
             self.waiting.push(sequence.asker, sequence);
         }
     }

@@ -290,14 +290,25 @@ impl<N: Network> Worker<N> {
                     return Ok(());
                 }
                 let cached = std::mem::take(cached);
-                self.looked(key, cached, looking.started, looking.vision_ms);
+                self.looked(
+                    looking.asker,
+                    key,
+                    cached,
+                    (looking.started, looking.vision_ms),
+                );
             }
         }
         Ok(())
     }
 
-    fn looked(&mut self, key: PictureKey, cached: Cached, started: Instant, vision_ms: f64) {
-        self.cache.keep_picture(key, cached);
+    fn looked(
+        &mut self,
+        asker: Asker,
+        key: PictureKey,
+        cached: Cached,
+        (started, vision_ms): (Instant, f64),
+    ) {
+        self.cache.keep_picture(asker.client, key, cached);
         let Some(picture) = self.pictures.get_mut(&key) else {
             return;
         };
