@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use api::{AnswerTimings, EncodeTimings, Failure, FinishReason, Model, State, Usage};
+use api::{AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, Usage};
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -295,17 +295,63 @@ pub struct Forgotten {
 /// Something was refused or failed; `request`, `upload` or `image` say what ends by it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(from = "FlatError", into = "FlatError")]
 pub struct Error {
-    #[serde(flatten)]
     pub failure: Failure,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
+}
+
+/// [`Error`] as it is written. By hand, since serde's way to flatten makes the page 11 KB larger.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Error"))]
+struct FlatError {
+    code: ErrorCode,
+    /// What happened and what to do.
+    message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    upload: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conversation: Option<String>,
+    /// Retry only if it is there: after so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<f64>,
+}
+
+impl From<FlatError> for Error {
+    fn from(flat: FlatError) -> Self {
+        Error {
+            failure: Failure {
+                retry_after_ms: flat.retry_after_ms,
+                ..Failure::new(flat.code, flat.message)
+            },
+            request: flat.request,
+            upload: flat.upload,
+            image: flat.image,
+            conversation: flat.conversation,
+        }
+    }
+}
+
+impl From<Error> for FlatError {
+    fn from(error: Error) -> Self {
+        FlatError {
+            code: error.failure.code,
+            message: error.failure.message,
+            request: error.request,
+            upload: error.upload,
+            image: error.image,
+            conversation: error.conversation,
+            retry_after_ms: error.failure.retry_after_ms,
+        }
+    }
 }
 
 impl From<Failure> for Error {
@@ -342,7 +388,7 @@ mod tests {
 
     #[test]
     fn what_the_log_alone_is_told_is_told_to_no_client() {
-        let failure = Failure::new(api::ErrorCode::OutOfMemory, "Later.")
+        let failure = Failure::new(ErrorCode::OutOfMemory, "Later.")
             .retry_after(5.0)
             .detail("an address, a path");
         let error = Error {

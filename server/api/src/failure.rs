@@ -72,7 +72,6 @@ impl std::fmt::Display for ErrorCode {
 
 /// Why something was refused or failed: it alone, never its neighbours.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Failure {
     pub code: ErrorCode,
     /// What happened and what to do.
@@ -82,7 +81,6 @@ pub struct Failure {
     pub retry_after_ms: Option<f64>,
     /// What the log is told beside, and no client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schemas", schemars(skip))]
     pub detail: Option<String>,
 }
 
