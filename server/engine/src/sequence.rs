@@ -29,8 +29,6 @@ pub struct Sequence {
     prompt: Option<Prompt>,
     /// How much of it was asked.
     prompt_entries: usize,
-    /// The answer's ids so far.
-    answered: usize,
     /// Once its text is read.
     answer: Option<Answer>,
     /// How many [`Event::Tokens`] it may still tell.
@@ -76,7 +74,6 @@ impl Sequence {
             deadline,
             prompt: None,
             prompt_entries: 0,
-            answered: 0,
             answer: None,
             credit: ask.credit,
             suspect: false,
@@ -98,7 +95,6 @@ impl Sequence {
     pub fn read(&mut self, read: Read) -> Option<FinishReason> {
         let mut prompt = read.prompt;
         self.prompt_entries = prompt.entries().len();
-        self.answered = read.so_far.len();
         prompt.extend(read.so_far);
         self.prompt = Some(prompt);
         self.answer = Some(read.answer);
@@ -211,8 +207,7 @@ impl Sequence {
         if !text.is_empty() {
             self.times.first_text.get_or_insert_with(Instant::now);
         }
-        let first = self.answered as u64;
-        self.answered += ids.len();
+        let first = (self.entries().len() - self.prompt_entries) as u64;
         if let Some(prompt) = &mut self.prompt {
             prompt.extend(ids.iter().copied());
         }

@@ -269,14 +269,8 @@ impl<N: Network> Worker<N> {
             .slots
             .iter()
             .position(|r| r.sequence.request == request);
-        if let Some(Running { sequence, cached }) = at.map(|at| self.slots.remove(at)) {
-            self.cache.keep(
-                sequence.asker.client,
-                sequence.namespace(),
-                sequence.conversation,
-                cached,
-            );
-            sequence.replaced();
+        if let Some(running) = at.map(|at| self.slots.remove(at)) {
+            self.keep(running).replaced();
         }
     }
 
@@ -365,17 +359,23 @@ impl<N: Network> Worker<N> {
     }
 
     fn finish(&mut self, running: Running, reason: FinishReason) {
-        let sequence = &running.sequence;
+        let sequence = self.keep(running);
+        if let Some(took) = sequence.running_for() {
+            self.load.answered(took);
+        }
+        sequence.finish(reason);
+    }
+
+    /// What leaves its slot, with what was computed of it kept for whoever goes on.
+    fn keep(&mut self, running: Running) -> Sequence {
+        let Running { sequence, cached } = running;
         self.cache.keep(
             sequence.asker.client,
             sequence.namespace(),
             sequence.conversation,
-            running.cached,
+            cached,
         );
-        if let Some(took) = running.sequence.running_for() {
-            self.load.answered(took);
-        }
-        running.sequence.finish(reason);
+        sequence
     }
 
     /// Fails requests that wait.
@@ -395,13 +395,8 @@ impl<N: Network> Worker<N> {
             .filter(|i| leaves(&self.slots[*i].sequence))
             .collect();
         for i in leave.into_iter().rev() {
-            let Running { sequence, cached } = self.slots.remove(i);
-            self.cache.keep(
-                sequence.asker.client,
-                sequence.namespace(),
-                sequence.conversation,
-                cached,
-            );
+            let running = self.slots.remove(i);
+            let sequence = self.keep(running);
             self.waiting.push(sequence.asker, sequence);
         }
     }

@@ -9,7 +9,6 @@ use wire::{
     Usage,
 };
 
-use super::codec;
 use super::state::{LookUp, State, milliseconds, seconds};
 use super::talk::{Ask, AskStage, Conversation, History, PictureName, Seen, WINDOW, restore};
 use api::{Command, ConversationId, Defaults, Event, Failure, Freed, RequestId, Shown, Turn};
@@ -41,13 +40,13 @@ impl State {
             Seen::Same => return,
             Seen::Different => {
                 // Without the id: the request that has it goes on.
-                self.fail(codec::error(
+                self.fail(Failure::new(
                     ErrorCode::DuplicateRequest,
                     format!(
                         "Request id {:?} was used before in this session for something else: take another.",
                         ask.request
                     ),
-                ));
+                ).into());
                 return;
             }
         }
@@ -583,10 +582,11 @@ impl State {
         let Some(conversation) = self.conversations.get_mut(id) else {
             self.fail(wire::Error {
                 conversation: Some(id.to_owned()),
-                ..codec::error(
+                ..Failure::new(
                     ErrorCode::UnknownConversation,
                     format!("This session has no conversation {id:?} to forget."),
                 )
+                .into()
             });
             return;
         };

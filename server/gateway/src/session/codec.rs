@@ -14,12 +14,7 @@ const MAX_VALUES: usize = 32_768;
 pub type Refusal = Box<wire::Error>;
 
 fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
-    Box::new(error(code, message))
-}
-
-/// An error about nothing in particular; the caller adds what it is for.
-pub fn error(code: ErrorCode, message: impl Into<String>) -> wire::Error {
-    Failure::new(code, message).into()
+    Box::new(Failure::new(code, message).into())
 }
 
 /// Reads one text frame.

@@ -585,10 +585,13 @@ impl Connection {
         shared.relieve(0);
         self.with(|state| match message {
             Err(refusal) => state.refused(*refusal),
-            Ok(ClientMessage::Hello(_)) => state.refused(codec::error(
-                ErrorCode::HelloLate,
-                "A hello can only be the first message: connect again to resume.",
-            )),
+            Ok(ClientMessage::Hello(_)) => state.refused(
+                Failure::new(
+                    ErrorCode::HelloLate,
+                    "A hello can only be the first message: connect again to resume.",
+                )
+                .into(),
+            ),
             Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
             Ok(ClientMessage::Ask(ask)) => {
                 state.ask(*ask, allowed().and_then(|()| shared.terms()), now);

@@ -7,7 +7,7 @@ use wire::{
     Upload, UploadAccepted, UploadProgress, UploadReceived, frame,
 };
 
-use super::codec::{self, parse_sha256, to_hex};
+use super::codec::{parse_sha256, to_hex};
 use super::picture::{Picture, Ready, Stage};
 use super::room::Hold;
 use super::state::{Effect, Outcome, State};
@@ -70,14 +70,14 @@ impl State {
     /// A binary frame.
     pub fn piece(&mut self, bytes: &[u8], now: Instant) {
         let Some((upload, piece)) = frame::decode(bytes) else {
-            self.fail(codec::error(
+            self.fail(Failure::new(
                 ErrorCode::BadFrame,
                 format!(
                     "A binary frame is a 4-byte big-endian upload number and 1 to {} bytes; this one has {} bytes in all.",
                     frame::MAX_PAYLOAD,
                     bytes.len()
                 ),
-            ));
+            ).into());
             return;
         };
         match self.uploads.piece(upload, piece, now) {
@@ -90,10 +90,13 @@ impl State {
             }
             Piece::Arrived(arrived) => self.arrived(*arrived),
             Piece::Failed(failure) => self.upload_failed(upload, failure),
-            Piece::Stranger => self.fail(codec::error(
-                ErrorCode::BadFrame,
-                format!("Upload {upload} was never announced: send its upload message first."),
-            )),
+            Piece::Stranger => self.fail(
+                Failure::new(
+                    ErrorCode::BadFrame,
+                    format!("Upload {upload} was never announced: send its upload message first."),
+                )
+                .into(),
+            ),
         }
     }
 
@@ -103,10 +106,13 @@ impl State {
             let message = "The upload was cancelled.";
             self.upload_failed(upload, Failure::new(ErrorCode::UploadCancelled, message));
         } else if !self.uploads.knows(upload) {
-            self.fail(codec::error(
-                ErrorCode::UnknownUpload,
-                format!("This session has no upload {upload} to cancel."),
-            ));
+            self.fail(
+                Failure::new(
+                    ErrorCode::UnknownUpload,
+                    format!("This session has no upload {upload} to cancel."),
+                )
+                .into(),
+            );
         }
     }
 
@@ -378,10 +384,11 @@ impl State {
         match self.pictures.get(image).map(|picture| &picture.stage) {
             None => self.fail(wire::Error {
                 image: Some(image.to_owned()),
-                ..codec::error(
+                ..Failure::new(
                     ErrorCode::UnknownImage,
                     format!("This session has no picture {image:?} to forget."),
                 )
+                .into()
             }),
             Some(Stage::Leaving) => {}
             Some(Stage::Gone | Stage::Failed(_)) => {

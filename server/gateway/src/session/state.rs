@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use bytestring::ByteString;
 use wire::{ErrorCode, FinishReason, Forgotten, Limits, ServerMessage};
 
-use super::codec;
 use super::outbox::Outbox;
 use super::picture::{Pictures, Stage};
 use super::spans::Spans;
@@ -197,10 +196,13 @@ impl State {
     /// The client has read `event` and all before it.
     pub fn ack(&mut self, event: u64) {
         if !self.outbox.ack(event) {
-            self.fail(codec::error(
-                ErrorCode::BadMessage,
-                format!("The ack was for event {event}, which was not sent yet."),
-            ));
+            self.fail(
+                Failure::new(
+                    ErrorCode::BadMessage,
+                    format!("The ack was for event {event}, which was not sent yet."),
+                )
+                .into(),
+            );
         }
     }
 
