@@ -45,11 +45,12 @@ class Fake:
         self.sockets.append(socket)
         socket.on_message(self.heard)
 
-    def send(self, kind, **fields):
+    def send(self, kind, at=None, **fields):
         if kind not in ("welcome", "pong", "status", "upload_accepted", "upload_progress"):
             self.event += 1
             fields["event"] = self.event
-        at = 1e3 * (time.monotonic() - self.began) if self.time is None else self.time.ms
+        if at is None:
+            at = 1e3 * (time.monotonic() - self.began) if self.time is None else self.time.ms
         self.socket.send(json.dumps({"type": kind, "at": at, **fields}))
 
     def welcome(self, **fields):
@@ -73,7 +74,9 @@ class Fake:
         self.welcome(**({"resumed": True} if message.get("resume") else {}))
 
     def on_ping(self, message):
-        self.send("pong", t=message["t"])
+        # In the midst of time that passes the page is between what `time` was and what it will be: only the page knows where.
+        at = None if self.time is None else message["t"] - self.time.page_ahead
+        self.send("pong", at, t=message["t"])
 
     def on_upload(self, message):
         self.bytes = message["bytes"]
