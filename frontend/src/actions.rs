@@ -81,6 +81,7 @@ pub fn flush(app: App) {
             sampling: app
                 .settings
                 .with_untracked(|s| s.sampling(app.limits.with_untracked(|l| l.max_new_tokens))),
+            traceparent: None,
         };
         turn.ask.set_value(Some(ask.clone()));
         if !connection::send(&ClientMessage::Ask(Box::new(ask))) {

@@ -76,6 +76,10 @@ fn collector() -> (String, Receiver<Sent>) {
     (address, sent)
 }
 
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
     let found = span.attributes.iter().find(|a| a.key == key)?;
     found.value.as_ref()?.value.as_ref()
@@ -84,6 +88,8 @@ fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
 #[test]
 fn a_collector_gets_each_stage_of_a_picture_and_a_question() {
     const QUESTION: &str = "What colour is the unmistakable circle?";
+    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+    const PARENT: &str = "b7ad6b7169203331";
     let (address, sent) = collector();
     let program = Path::new(env!("CARGO_BIN_EXE_glimpse"));
     let flags = ["--warmup", "off", "--otlp-endpoint", &address];
@@ -99,6 +105,7 @@ fn a_collector_gets_each_stage_of_a_picture_and_a_question() {
         client.until_ready().await.unwrap();
         let upload = client.upload(&picture).await.unwrap().upload;
         let about = About::Upload(upload);
+        client.traceparent = Some(format!("00-{TRACE}-{PARENT}-01"));
         let answer = client.ask(about, QUESTION, 64).await.unwrap();
         client.close().await;
         answer
@@ -130,7 +137,12 @@ fn a_collector_gets_each_stage_of_a_picture_and_a_question() {
         ("picture", &["upload", "encode"]),
     ] {
         let whole = find(whole);
-        assert!(whole.parent_span_id.is_empty());
+        // A question is a part of its client's trace; a picture begins one.
+        let parent = match whole.name.as_str() {
+            "request" => (hex(&whole.trace_id), hex(&whole.parent_span_id)),
+            _ => (TRACE.to_owned(), hex(&whole.parent_span_id) + PARENT),
+        };
+        assert_eq!(parent, (TRACE.to_owned(), PARENT.to_owned()));
         for stage in stages {
             let stage = find(stage);
             assert_eq!(stage.parent_span_id, whole.span_id);

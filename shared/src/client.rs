@@ -80,6 +80,9 @@ pub struct Ask {
     pub history: Option<Vec<Turn>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// The trace that the answer is a part of, as W3C Trace Context writes it; what can't be read as one is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// A question and its answer.

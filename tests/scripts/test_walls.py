@@ -24,6 +24,7 @@ BELOW = {
     "engine": ["api", "model"],
     "gateway": ["api", "image", "picture", "wire"],
     "client": ["api", "wire"],
+    "cluster": ["api"],
     "bench": ["api", "client", "gateway", "image", "model", "picture", "wire"],
 }
 

@@ -57,6 +57,9 @@ pub struct Ask {
     pub waited_ms: f64,
     /// When the answer must be over, from now.
     pub left_ms: f64,
+    /// The span that computing the answer is a part of, where there is a trace: `traceparent` of W3C Trace Context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// Whether somebody reads what a session is told.

@@ -60,6 +60,11 @@ fn commands() -> Vec<(&'static str, Command)> {
         credit: 32,
         waited_ms: 1.25,
         left_ms: 600_000.0,
+        traceparent: None,
+    };
+    let traced = Ask {
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+        ..ask.clone()
     };
     vec![
         (
@@ -71,6 +76,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             }),
         ),
         ("ask", Command::Ask(Box::new(ask))),
+        ("ask_traced", Command::Ask(Box::new(traced))),
         (
             "credit",
             Command::Credit {

@@ -69,6 +69,8 @@ impl From<tungstenite::Error> for Failure {
 pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     pub welcome: Welcome,
+    /// The trace that each question is a part of, as W3C Trace Context writes it.
+    pub traceparent: Option<String>,
     last_event: Option<u64>,
     uploads: u32,
     requests: u64,
@@ -169,6 +171,7 @@ impl Client {
                 limits: Limits::default(),
                 formats: Vec::new(),
             },
+            traceparent: None,
             last_event: None,
             uploads: 0,
             requests: 0,
@@ -372,6 +375,7 @@ impl Client {
                     max_new_tokens: Some(max_new_tokens),
                     ..Sampling::default()
                 }),
+                traceparent: self.traceparent.clone(),
                 ..Ask::default()
             })))
             .await?;

@@ -136,6 +136,10 @@ impl Engine {
         if entered == Entered::Open {
             return Ok(());
         }
+        if let Some(traceparent) = &ask.traceparent {
+            let request = ask.request;
+            tracing::debug!(traceparent, %request, "a traced question is taken");
+        }
         let ticket = Ticket::new(self.reports.clone(), worker.load.clone(), &ask);
         let mut question = Box::new(Question::new(ask, ticket));
         let reader = worker.reader.as_ref();

@@ -245,6 +245,7 @@ impl Client {
             credit: self.credit,
             waited_ms: 0.0,
             left_ms: PATIENCE.as_secs_f64() * 1e3,
+            traceparent: None,
         }
     }
 

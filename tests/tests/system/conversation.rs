@@ -106,6 +106,7 @@ impl<'a> Client<'a> {
             credit: u32::MAX,
             waited_ms: 0.0,
             left_ms: PATIENCE.as_secs_f64() * 1e3,
+            traceparent: None,
         })));
         let (mut ids, mut text) = (Vec::new(), String::new());
         loop {

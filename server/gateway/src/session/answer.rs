@@ -138,6 +138,7 @@ impl State {
         };
         let order = self.clock();
         let request = RequestId::random();
+        let traceparent = self.spans.asked(&ask.request, ask.traceparent.as_deref());
         let has = self.conversations.get(&id).map(|c| c.picture.as_ref());
         // The same picture, sent once more since it was lost.
         let is_back = has
@@ -166,6 +167,7 @@ impl State {
                 question: ask.text,
                 history,
                 sampling,
+                traceparent,
                 order,
                 received: now,
                 deadline: now + seconds(limits.request_seconds),
@@ -341,6 +343,7 @@ impl State {
             credit: ask.credit,
             waited_ms: milliseconds(ask.received, now),
             left_ms: milliseconds(now, ask.deadline),
+            traceparent: ask.traceparent.clone(),
         }));
         if let Some(PictureName::Image(image)) =
             conversation.picture.clone().map(|name| self.resolve(&name))

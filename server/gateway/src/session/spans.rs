@@ -6,9 +6,15 @@
 
 use std::collections::HashMap;
 
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::field::Empty;
 use tracing::{Span, debug_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use wire::ServerMessage;
+
+const TRACEPARENT: &str = "traceparent";
 
 /// One session's open spans.
 pub struct Spans {
@@ -51,6 +57,42 @@ impl Spans {
         }
     }
 
+    /// A question is taken, as a part of the trace that its client names, if any. Its span, as W3C Trace Context writes it:
+    /// what computing the answer is a part of.
+    pub fn asked(&mut self, id: &str, parent: Option<&str>) -> Option<String> {
+        let session = self.tag.as_str();
+        let whole = debug_span!(
+            parent: None,
+            "request",
+            session,
+            // The client chose the id: quoted, so that it can't pretend to be a line of its own.
+            request = ?id,
+            finish_reason = Empty,
+            prompt_tokens = Empty,
+            cached_tokens = Empty,
+            completion_tokens = Empty,
+            error = Empty,
+            otel.status_code = Empty,
+        );
+        let parent = parent.map(|parent| {
+            let carrier = HashMap::from([(TRACEPARENT.to_owned(), parent.to_owned())]);
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
+        });
+        // Where no collector is, no span is written anywhere, and the client's own goes on to who computes.
+        let context = match parent {
+            Some(parent) if whole.set_parent(parent.clone()).is_err() => parent,
+            _ => whole.context(),
+        };
+        let work = Work::new(
+            whole,
+            |whole| debug_span!(parent: whole, "queue", session, request = ?id),
+        );
+        self.requests.insert(id.to_owned(), work);
+        let mut carrier = HashMap::new();
+        TraceContextPropagator::new().inject_context(&context, &mut carrier);
+        carrier.remove(TRACEPARENT)
+    }
+
     /// Everything that was open ends with the session.
     pub fn clear(&mut self) {
         self.requests.clear();
@@ -72,7 +114,6 @@ impl Spans {
                         debug_span!(parent: &request.whole, "decode", session, request = ?id);
                 }
             }
-            ServerMessage::Queued(queued) => self.queued(&queued.request),
             ServerMessage::Started(started) => {
                 if let Some(request) = self.requests.get_mut(&started.request) {
                     let id = &started.request;
@@ -137,31 +178,6 @@ impl Spans {
         }
     }
 
-    fn queued(&mut self, id: &str) {
-        if self.requests.contains_key(id) {
-            return;
-        }
-        let session = self.tag.as_str();
-        let whole = debug_span!(
-            parent: None,
-            "request",
-            session,
-            // The client chose the id: quoted, so that it can't pretend to be a line of its own.
-            request = ?id,
-            finish_reason = Empty,
-            prompt_tokens = Empty,
-            cached_tokens = Empty,
-            completion_tokens = Empty,
-            error = Empty,
-            otel.status_code = Empty,
-        );
-        let work = Work::new(
-            whole,
-            |whole| debug_span!(parent: whole, "queue", session, request = ?id),
-        );
-        self.requests.insert(id.to_owned(), work);
-    }
-
     fn upload(&mut self, upload: u32) {
         let session = self.tag.as_str();
         self.uploads.entry(upload).or_insert_with(|| {
@@ -196,7 +212,7 @@ mod tests {
 
     use parking_lot::Mutex;
     use tracing_subscriber::fmt::format::FmtSpan;
-    use wire::{Done, FinishReason, Queued, Started, Token};
+    use wire::{Done, FinishReason, Started, Token};
 
     use super::*;
 
@@ -226,11 +242,7 @@ mod tests {
         let request = "one\ntwo".to_owned();
         tracing::subscriber::with_default(subscriber, || {
             let mut spans = Spans::new("0123abcd".into());
-            spans.told(&ServerMessage::Queued(Queued {
-                request: request.clone(),
-                conversation: "c".into(),
-                position: None,
-            }));
+            assert_eq!(spans.asked(&request, None), None);
             spans.told(&ServerMessage::Started(Started {
                 request: request.clone(),
             }));
@@ -262,5 +274,23 @@ mod tests {
             assert_eq!(log.matches(&format!(":{stage}{{")).count(), 2, "{log}");
         }
         assert!(!log.contains("secret"));
+    }
+
+    #[test]
+    fn a_trace_goes_on_behind_the_gateway_unless_it_is_none() {
+        let mut spans = Spans::new("0123abcd".into());
+        let mut asked = |parent| spans.asked("r1", Some(parent));
+        let traced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(asked(traced).as_deref(), Some(traced));
+        for none in [
+            "",
+            "00",
+            "Bearer 0af7651916cd43dd8448eb211c80319c",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nx: y",
+            &"0".repeat(100_000),
+        ] {
+            assert_eq!(asked(none), None, "{none:.80}");
+        }
     }
 }

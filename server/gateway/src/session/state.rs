@@ -70,7 +70,7 @@ pub struct State {
     pub(super) leaving: Vec<(Freed, Forgotten)>,
     pub effects: VecDeque<Effect>,
     presence: Presence,
-    spans: Spans,
+    pub(super) spans: Spans,
     /// Questions that wait here, not with the engine, which counts its own.
     waiting: usize,
     gauges: Share,

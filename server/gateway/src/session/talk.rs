@@ -108,6 +108,8 @@ pub struct Ask {
     /// Replaces the conversation's.
     pub history: Option<History>,
     pub sampling: SamplingParams,
+    /// The span that its answer is a part of.
+    pub traceparent: Option<String>,
     /// When it came, by the server's count of uses.
     pub order: u64,
     pub received: Instant,
