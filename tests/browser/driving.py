@@ -75,18 +75,20 @@ class Time:
     """Of a page, from before it is opened: it stands still, so that how busy the machine is changes nothing."""
 
     FRAME = 20
-    # Where the page's clock is stopped, in ms: how far it is ahead of `ms`, too.
-    page_ahead = 1
 
     def __init__(self, page):
         self.page = page
         # On the clock of a server that the page talks to.
         self.ms = 0.0
+        # How far the page's clock is ahead of that, in ms; none as long as no time has passed.
+        self.page_ahead = None
         page.clock.install(time=0)
-        page.clock.pause_at(self.page_ahead)
+        page.clock.pause_at(1)
 
     def passes(self, ms):
         """So much of it, with all that falls due in it."""
+        if self.page_ahead is None:
+            self.page_ahead = self.page.evaluate("() => performance.now()") - self.ms
         self.ms += ms
         self.page.clock.run_for(ms)
 

@@ -75,8 +75,8 @@ class Fake:
 
     def on_ping(self, message):
         # In the midst of time that passes the page is between what `time` was and what it will be: only the page knows where.
-        at = None if self.time is None else message["t"] - self.time.page_ahead
-        self.send("pong", at, t=message["t"])
+        ahead = self.time and self.time.page_ahead
+        self.send("pong", None if ahead is None else message["t"] - ahead, t=message["t"])
 
     def on_upload(self, message):
         self.bytes = message["bytes"]

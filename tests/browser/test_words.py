@@ -174,6 +174,8 @@ def test_a_wait_is_drawn_where_it_was(faked):
 
     page, fake = faked(stopped=True, ask=begins)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    # It asks whether the server is still there, while no time passes: that joins the clocks to the millisecond.
+    page.evaluate("() => window.dispatchEvent(new Event('online'))")
     asked = fake.time.ms
     turn = ask(page, "How many?")
     phase(page, turn, "thinking")
