@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::{ErrorCode, Event, FinishReason, State};
 
-use super::tests::{Answer, Client, PATIENCE, Served, start, start_with};
+use super::tests::{Answer, Client, PATIENCE, Served, start, start_several};
 use super::*;
 use model::device::DeviceFault;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn faulty(
     settings: Settings,
     hook: impl FnMut(&str, &[u32]) -> candle_core::Result<()> + Send + 'static,
 ) -> Served {
-    start_with(settings, move || faults::install(Box::new(hook)))
+    start_several(settings, vec![Box::new(hook)])
 }
 
 /// Two answers to be disturbed, one about a picture; the culprit's, if one is asked; and the two as they must be.
@@ -225,7 +225,7 @@ fn a_lost_device_refuses_all_that_is_open_and_all_that_comes() {
 /// Every page is used by what runs: that one answer ends, and says so.
 #[test]
 fn a_full_cache_is_told_as_memory_that_is_missing() {
-    let fault = guard::Fault::from(prefix::CacheFull);
+    let fault = guard::Fault::from(scheduler::CacheFull);
     let guard::Fault::Job(failure) = fault else {
         panic!("it ends a job");
     };

@@ -1,26 +1,77 @@
-//! Faults that tests put into the worker's work. Only there: nothing of this is in the program.
+//! Faults that tests put in the way of an executor's work.
 
-use std::cell::RefCell;
+use api::Pixels;
+use candle_core::Result;
+use model::prompt::Prompt;
 
-/// Told what is being worked on ("answer" or "picture") and the token ids that go in; fails or panics where it likes.
-type Hook = Box<dyn FnMut(&str, &[u32]) -> candle_core::Result<()>>;
+use crate::executor::{Executor, Progress, Wrap};
+use crate::pace::Pace;
+use crate::scheduler::Piece;
 
-thread_local! {
-    static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+/// Told what is begun ("answer" or "picture") and the token ids that go in; fails or panics where it likes.
+pub type Hook = Box<dyn FnMut(&str, &[u32]) -> Result<()> + Send>;
+
+/// Puts a hook before each piece of an executor's work.
+pub struct Hooked(pub Hook);
+
+impl Wrap for Hooked {
+    fn wrap<E: Executor>(self, executor: E) -> impl Executor {
+        Faulty {
+            executor,
+            hook: self.0,
+        }
+    }
 }
 
-/// Sets the hook of the worker on whose thread this is called.
-pub fn install(hook: Hook) {
-    HOOK.set(Some(hook));
+struct Faulty<E> {
+    executor: E,
+    hook: Hook,
 }
 
-/// Called by the worker at the beginning of each piece of work.
-pub fn strike(work: &str, ids: &[u32]) -> candle_core::Result<()> {
-    // Taken out while it runs, since it may panic.
-    let Some(mut hook) = HOOK.take() else {
-        return Ok(());
-    };
-    let struck = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(work, ids)));
-    HOOK.set(Some(hook));
-    struck.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+impl<E: Executor> Executor for Faulty<E> {
+    type Look = E::Look;
+
+    fn copy(&mut self, from: u32, to: u32) -> Result<()> {
+        self.executor.copy(from, to)
+    }
+
+    fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>> {
+        let ids: Vec<u32> = pieces.iter().flat_map(|p| &p.ids).copied().collect();
+        (self.hook)("answer", &ids)?;
+        self.executor.run(pieces)
+    }
+
+    fn look(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<E::Look> {
+        (self.hook)("picture", &[])?;
+        self.executor.look(pixels, pages)
+    }
+
+    fn look_on(&mut self, look: &mut E::Look, beside: bool) -> Result<Progress> {
+        (self.hook)("picture", &[])?;
+        self.executor.look_on(look, beside)
+    }
+
+    fn opening(&self) -> &Prompt {
+        self.executor.opening()
+    }
+
+    fn renew(&mut self) -> Result<()> {
+        self.executor.renew()
+    }
+
+    fn pace(&self) -> &Pace {
+        self.executor.pace()
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.executor.page_bytes()
+    }
+
+    fn picture_entries(&self) -> usize {
+        self.executor.picture_entries()
+    }
+
+    fn memory(&self) -> Option<(u64, u64)> {
+        self.executor.memory()
+    }
 }

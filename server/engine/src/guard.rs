@@ -2,10 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use api::{ErrorCode, Failure};
+use api::Failure;
 use model::device::DeviceFault;
 
-use crate::prefix::CacheFull;
+use crate::failures::{failed, out_of_memory};
+use crate::scheduler::CacheFull;
 
 /// Why a piece of work on the model did not come to its end.
 pub enum Fault {
@@ -51,36 +52,4 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
             .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
             .unwrap_or_else(|| "unknown".into())
     })
-}
-
-fn out_of_memory(what: String) -> Failure {
-    let message = "The device has no memory left for this: try again when others are done, or serve with a smaller --cache-bytes.";
-    Failure::new(ErrorCode::OutOfMemory, message)
-        .retry_after(1000.0)
-        .detail(what)
-}
-
-fn failed(what: String) -> Failure {
-    let message = "The worker failed in the middle of this; it goes on with the next. Try again.";
-    Failure::new(ErrorCode::WorkerFailed, message)
-        .retry_after(0.0)
-        .detail(what)
-}
-
-/// For the job whose work panicked.
-pub fn panicked() -> Failure {
-    Failure::new(
-        ErrorCode::WorkerFailed,
-        "The worker failed in the middle of this and has recovered. Try again.",
-    )
-    .retry_after(0.0)
-}
-
-/// For every job that a lost device leaves behind.
-pub fn lost() -> Failure {
-    Failure::new(
-        ErrorCode::WorkerFailed,
-        "The device failed and the server has to start anew: ask again when it is back.",
-    )
-    .retry_after(5000.0)
 }

@@ -5,24 +5,28 @@
 //! `max_batch` questions are answered in one forward pass, and join and leave it between tokens.
 
 mod command;
+mod executor;
+mod failures;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod faults;
+mod gallery;
 mod guard;
 mod load;
 mod pace;
-mod pages;
-mod prefix;
 mod reading;
 #[cfg(test)]
 mod reading_tests;
+mod recovery;
+mod reply;
 mod reports;
-mod sequence;
+mod scheduler;
 mod settings;
 mod start;
 #[cfg(test)]
 mod tests;
+mod warmup;
 mod worker;
 mod workers;
 #[cfg(test)]
@@ -42,11 +46,12 @@ use tokio::sync::watch;
 pub use settings::Settings;
 
 use command::{Command, Question};
+use executor::{Bare, Wrap};
 use load::{Entered, Load, not_running};
 use model::network::Language;
 use reading::{Reader, Text};
 use reports::{Freeing, Reports, Ticket};
-use start::work;
+use start::{Preparation, work};
 use workers::{Handle, Teller, Workers};
 
 /// A handle to the workers: cheap to clone, never blocks.
@@ -68,10 +73,24 @@ impl Engine {
         reports: Sender<Report>,
         observe: impl Fn(usize) -> Box<dyn Observer>,
     ) -> std::io::Result<Self> {
+        let opens = opens.into_iter().map(|open| (open, Bare)).collect();
+        Engine::start_wrapped(settings, opens, reports, observe)
+    }
+
+    /// As [`Engine::start`], with something around each executor.
+    fn start_wrapped(
+        settings: Settings,
+        opens: Vec<(
+            impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static,
+            impl Wrap + Send + 'static,
+        )>,
+        reports: Sender<Report>,
+        observe: impl Fn(usize) -> Box<dyn Observer>,
+    ) -> std::io::Result<Self> {
         let reports = Reports::new(reports);
         let (tellers, status) = Teller::several(opens.len(), &reports);
         let mut workers = Vec::with_capacity(opens.len());
-        for (number, (open, teller)) in opens.into_iter().zip(tellers).enumerate() {
+        for (number, ((open, wrap), teller)) in opens.into_iter().zip(tellers).enumerate() {
             let (commands, inbox) = mpsc::channel();
             let (settings, load) = (settings.clone(), Arc::new(Load::new(&settings)));
             let language: Arc<OnceLock<Arc<dyn Language>>> = Arc::default();
@@ -80,7 +99,16 @@ impl Engine {
             let observer = observe(number);
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || work(settings, load, open, observer, &language, &inbox, &teller))?;
+                .spawn(move || {
+                    let prepared = Preparation {
+                        settings,
+                        load,
+                        observer,
+                        language: &language,
+                        status: &teller,
+                    };
+                    work(prepared, open, wrap, &inbox);
+                })?;
         }
         Ok(Engine::of(workers, status, reports))
     }

@@ -7,7 +7,8 @@ use api::{Asker, ErrorCode, Failure, FairQueue, FinishReason, RequestId, Samplin
 use parking_lot::{Condvar, Mutex};
 
 use super::command::{Command, Question};
-use super::guard::{catch, panicked};
+use super::failures::panicked;
+use super::guard::catch;
 use super::load::not_running;
 use model::network::Language;
 use model::prompt::Prompt;

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 
 use api::{Ask, Asker, Event, Failure, Freed, Health, Report, RequestId, SessionId};
 
-use super::guard::lost;
+use super::failures::lost;
 use super::load::Load;
 
 /// Where reports go. Nobody has to listen.

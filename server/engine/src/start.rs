@@ -8,25 +8,34 @@ use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::{Target, tell_memory};
 use model::kernels::PAGE;
-use model::network::{Language, Network};
+use model::network::{Language, Shape};
 
 use crate::command::Command;
+use crate::executor::{Executor, OnDevice, Wrap};
 use crate::guard;
 use crate::load::Load;
 use crate::settings::Settings;
 use crate::worker::Worker;
 use crate::workers::Teller;
 
+/// What a worker is made with.
+pub struct Preparation<'a> {
+    pub settings: Settings,
+    pub load: Arc<Load>,
+    pub observer: Box<dyn Observer>,
+    /// For whoever reads questions, once the model's is known.
+    pub language: &'a OnceLock<Arc<dyn Language>>,
+    pub status: &'a Teller,
+}
+
 /// A worker's thread, from loading on.
 pub fn work(
-    settings: Settings,
-    load: Arc<Load>,
+    preparation: Preparation,
     open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
-    observer: Box<dyn Observer>,
-    language: &OnceLock<Arc<dyn Language>>,
+    wrap: impl Wrap,
     inbox: &mpsc::Receiver<Command>,
-    status: &Teller,
 ) {
+    let status = preparation.status;
     let failed = |error: String| {
         tracing::error!(%error, "the model could not be served");
         status.send_modify(|s| {
@@ -34,8 +43,7 @@ pub fn work(
             s.error = Some(error);
         });
     };
-    let prepared = guard::catch(|| prepare(settings, load, open, observer, language, status));
-    let mut worker = match prepared {
+    let mut worker = match guard::catch(|| prepare(preparation, open, wrap)) {
         Ok(Ok(worker)) => worker,
         Ok(Err(error)) => return failed(error.0),
         Err(panic) => return failed(format!("loading the model panicked ({panic})")),
@@ -56,17 +64,22 @@ pub fn work(
     }
 }
 
-fn prepare<O>(
-    settings: Settings,
-    load: Arc<Load>,
+fn prepare<O, W>(
+    preparation: Preparation,
     open: O,
-    mut observer: Box<dyn Observer>,
-    language: &OnceLock<Arc<dyn Language>>,
-    status: &Teller,
-) -> Result<Worker<impl Network + use<O>>, LoadError>
+    wrap: W,
+) -> Result<Worker<impl Executor + use<O, W>>, LoadError>
 where
     O: FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
+    W: Wrap,
 {
+    let Preparation {
+        settings,
+        load,
+        mut observer,
+        language,
+        status,
+    } = preparation;
     let (checkpoint, target) = open()?;
     let language = language.get_or_init(|| Arc::new(checkpoint.language()));
     let shape = language.shape();
@@ -101,25 +114,9 @@ where
     );
     tell_memory(&target.device, "with the weights");
 
-    // Enough for every slot to run a conversation to the model's end beside a picture being looked at; by default four
-    // times that, where it takes no more than a quarter of the free memory.
     let conversation = shape.entries.div_ceil(PAGE) + 1;
-    let least = settings.max_batch * conversation + shape.picture_entries.div_ceil(PAGE) + 2;
     let page_bytes = model.page_bytes() as u64;
-    let pages = match settings.cache_bytes {
-        Some(bytes) => {
-            let pages = usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);
-            if pages < least {
-                tracing::warn!(
-                    asked = bytes,
-                    taken = least as u64 * page_bytes,
-                    "--cache-bytes is too little for --max-batch conversations beside a picture: the least is taken"
-                );
-            }
-            pages.max(least)
-        }
-        None => ((target.free_memory() / 4 / page_bytes) as usize).clamp(least, 4 * least),
-    };
+    let pages = cache_pages(&settings, shape, page_bytes, target.free_memory());
     tracing::info!(
         pages,
         bytes = pages as u64 * page_bytes,
@@ -131,27 +128,45 @@ where
             "the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"
         ))
     };
-    let warmup = settings.warmup;
     let opening = language.opening().map_err(|e| LoadError(e.to_string()))?;
-    let mut worker = Worker::new(
-        model,
-        opening,
-        settings,
-        load,
-        status.reports().clone(),
-        pages,
-        observer,
-    )
-    .map_err(on_device)?;
-    if warmup {
+    let mut device = OnDevice::new(model, opening, pages).map_err(on_device)?;
+    if settings.warmup {
         status.send_modify(|s| {
             s.state = State::Warming;
             s.progress = None;
         });
-        worker
-            .warm_up()
+        device
+            .warm_up(settings.max_batch)
             .map_err(|e| LoadError(format!("the model does not run on this device ({e})")))?;
     }
-    worker.settle().map_err(on_device)?;
-    Ok(worker)
+    device.settle().map_err(on_device)?;
+    Ok(Worker::new(
+        wrap.wrap(device),
+        &settings,
+        pages,
+        load,
+        status.reports().clone(),
+        observer,
+    ))
+}
+
+/// Pages of the cache: enough for every slot to run a conversation to the model's end beside a picture being looked at; by default
+/// four times that, where it takes no more than a quarter of the free memory.
+fn cache_pages(settings: &Settings, shape: &Shape, page_bytes: u64, free: u64) -> usize {
+    let conversation = shape.entries.div_ceil(PAGE) + 1;
+    let least = settings.max_batch * conversation + shape.picture_entries.div_ceil(PAGE) + 2;
+    match settings.cache_bytes {
+        Some(bytes) => {
+            let pages = usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);
+            if pages < least {
+                tracing::warn!(
+                    asked = bytes,
+                    taken = least as u64 * page_bytes,
+                    "--cache-bytes is too little for --max-batch conversations beside a picture: the least is taken"
+                );
+            }
+            pages.max(least)
+        }
+        None => ((free / 4 / page_bytes) as usize).clamp(least, 4 * least),
+    }
 }

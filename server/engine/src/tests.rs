@@ -14,6 +14,7 @@ use api::{
 };
 use parking_lot::Mutex;
 
+use super::faults::{Hook, Hooked};
 use super::*;
 use glimpse_image as image;
 use model::device::{Choice, Dtype};
@@ -21,27 +22,14 @@ use model::device::{Choice, Dtype};
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) fn start(settings: Settings) -> Served {
-    start_with(settings, || {})
+    start_several(settings, vec![Box::new(|_, _| Ok(()))])
 }
 
-/// The same; `prepare` is called on the worker's thread.
-pub(super) fn start_with(settings: Settings, prepare: impl FnOnce() + Send + 'static) -> Served {
-    start_several(settings, vec![prepare])
-}
-
-/// The same with as many workers.
-pub(super) fn start_several(
-    settings: Settings,
-    prepares: Vec<impl FnOnce() + Send + 'static>,
-) -> Served {
-    let opens = prepares.into_iter().map(|prepare| {
-        move || {
-            prepare();
-            tiny()
-        }
-    });
+/// With a worker for each hook, which is called before each piece of its work.
+pub(super) fn start_several(settings: Settings, hooks: Vec<Hook>) -> Served {
+    let opens = hooks.into_iter().map(|hook| (tiny, Hooked(hook)));
     let served = Served::new(|reports| {
-        Engine::start(settings, opens.collect(), reports, |_| Box::new(())).unwrap()
+        Engine::start_wrapped(settings, opens.collect(), reports, |_| Box::new(())).unwrap()
     });
     let since = Instant::now();
     while served.status().borrow().state != State::Ready {
@@ -671,17 +659,15 @@ fn whoever_has_nothing_in_line_finds_a_place() {
 #[test]
 fn pictures_are_looked_at_by_turns() {
     let (go, wait) = channel::<()>();
-    let setup = move || {
-        let first = std::cell::Cell::new(true);
-        faults::install(Box::new(move |what, _| {
-            if what == "picture" && first.replace(false) {
-                // Until all are in line.
-                let _ = wait.recv();
-            }
-            Ok(())
-        }));
+    let mut first = true;
+    let hook = move |what: &str, _: &[u32]| {
+        if what == "picture" && std::mem::take(&mut first) {
+            // Until all are in line.
+            let _ = wait.recv();
+        }
+        Ok(())
     };
-    let engine = start_several(Settings::default(), vec![setup]);
+    let engine = start_several(Settings::default(), vec![Box::new(hook)]);
     let (many, other) = (Client::new(&engine), Client::new(&engine));
     for shade in 0..8 {
         many.show(shade);
@@ -710,23 +696,21 @@ fn a_picture_that_nobody_asks_about_any_more_is_not_looked_at() {
     let looked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let (go, wait) = channel::<()>();
     let count = looked.clone();
-    let setup = move || {
-        let first = std::cell::Cell::new(true);
-        faults::install(Box::new(move |what, _| {
-            if what == "answer" && first.replace(false) {
-                let _ = wait.recv();
-            }
-            if what == "picture" {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        }));
+    let mut first = true;
+    let hook = move |what: &str, _: &[u32]| {
+        if what == "answer" && std::mem::take(&mut first) {
+            let _ = wait.recv();
+        }
+        if what == "picture" {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     };
     let settings = Settings {
         eager_encode: false,
         ..Settings::default()
     };
-    let engine = start_several(settings, vec![setup]);
+    let engine = start_several(settings, vec![Box::new(hook)]);
     let client = Client::new(&engine);
     let first = client.ask(None, &[], "first", 3);
     while !matches!(client.next(), Event::Started { .. }) {}

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use api::{ErrorCode, Event, Freed, PictureKey, State, Turn};
 
+use super::faults::Hook;
 use super::tests::{Client, PATIENCE, Served, start_several, tiny};
 use super::workers::{Handle, Teller, merge};
 use super::*;
@@ -14,14 +15,12 @@ use std::time::{Duration, Instant};
 /// Two real workers, and how many pieces of work each has done.
 fn two() -> (Served, [Arc<AtomicUsize>; 2]) {
     let done: [Arc<AtomicUsize>; 2] = Default::default();
-    let count = |done: &Arc<AtomicUsize>| {
+    let count = |done: &Arc<AtomicUsize>| -> Hook {
         let done = done.clone();
-        move || {
-            faults::install(Box::new(move |_, _| {
-                done.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }));
-        }
+        Box::new(move |_, _| {
+            done.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
     };
     let engine = start_several(Settings::default(), done.iter().map(count).collect());
     (engine, done)
@@ -314,13 +313,8 @@ fn one_that_cannot_load_fails_all() {
 /// As with one: nothing new is taken, and the process ends.
 #[test]
 fn a_device_lost_of_two_is_told_and_refuses_all() {
-    let losing = || {
-        faults::install(Box::new(
-            |_, _| Err(model::device::DeviceFault::Lost.into()),
-        ));
-    };
-    let prepares: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(losing), Box::new(|| {})];
-    let engine = start_several(Settings::default(), prepares);
+    let losing: Hook = Box::new(|_, _| Err(model::device::DeviceFault::Lost.into()));
+    let engine = start_several(Settings::default(), vec![losing, Box::new(|_, _| Ok(()))]);
     let (struck, other) = (Client::new(&engine), Client::new(&engine));
     let asked = struck.ask(None, &[], "hello", 5);
     let error = struck.answer(asked).error.unwrap();

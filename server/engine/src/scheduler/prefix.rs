@@ -1,16 +1,16 @@
 //! The prefix cache: sequences that were computed before, so that nothing is computed twice.
 //!
 //! A sequence is a list of cache entries ([`Entry`]) with the pages that hold them. A new prompt takes over the longest
-//! common prefix: whole pages are shared, the last, partly used one is copied. Where there is no page left, clients that keep
-//! more than their share give way first, and of what they keep the least recently used.
+//! common prefix: whole pages are shared, the last, partly used one has to be copied. Where there is no page left, clients that
+//! keep more than their share give way first, and of what they keep the least recently used.
 
 use std::collections::HashMap;
 
-use super::guard::Fault;
-use super::pages::PagePool;
 use api::{ConversationId, PictureKey, SessionId};
-use model::kernels::{Arena, PAGE};
+use model::kernels::PAGE;
 use model::prompt::Entry;
+
+use super::pages::{Page, PagePool};
 
 /// Every page of the cache is in use by what runs.
 #[derive(Debug)]
@@ -33,7 +33,14 @@ pub struct Namespace {
 #[derive(Debug, Default)]
 pub struct Cached {
     pub entries: Vec<Entry>,
-    pub pages: Vec<u32>,
+    pub pages: Vec<Page>,
+}
+
+/// A page whose contents have to be in another before anything is computed there. Both are held until then.
+#[derive(Debug)]
+pub struct Copy {
+    pub from: Page,
+    pub to: Page,
 }
 
 struct Stored {
@@ -77,13 +84,15 @@ impl PrefixCache {
         self.pool.used()
     }
 
-    /// Starts a sequence with the longest known prefix of `entries`, the last of which is always left to compute.
-    pub fn begin(
-        &mut self,
-        namespace: Namespace,
-        entries: &[Entry],
-        arena: &Arena,
-    ) -> Result<Cached, Fault> {
+    /// The pages of what is kept.
+    #[cfg(test)]
+    pub fn held(&self) -> std::collections::HashSet<u32> {
+        let kept = self.stored.iter().flat_map(|stored| &stored.cached.pages);
+        kept.map(Page::number).collect()
+    }
+
+    /// The longest known prefix of `entries`, the last of which is always left to compute, and what has to be copied for it.
+    pub fn begin(&mut self, namespace: Namespace, entries: &[Entry]) -> (Cached, Option<Copy>) {
         let most = entries.len().saturating_sub(1);
         let common = |stored: &Stored| {
             let pairs = stored.cached.entries.iter().zip(&entries[..most]);
@@ -94,38 +103,29 @@ impl PrefixCache {
             .map(|i| (common(&self.stored[i]), i))
             .max_by_key(|(common, i)| (*common, std::cmp::Reverse(*i)));
         let Some((common, i)) = best.filter(|(common, _)| *common > 0) else {
-            return Ok(Cached::default());
+            return Default::default();
         };
         self.clock += 1;
         self.stored[i].last_used = self.clock;
         let (whole, part) = (common / PAGE, common % PAGE);
         let mut pages = self.stored[i].cached.pages[..whole].to_vec();
-        self.pool.share(&pages);
-        let mut reused = whole * PAGE;
+        let (mut reused, mut copy) = (whole * PAGE, None);
         if part > 0 {
-            let from = self.stored[i].cached.pages[whole];
             // Held while a page is found, which may drop the sequence it belongs to.
-            self.pool.share(&[from]);
+            let from = self.stored[i].cached.pages[whole].clone();
             // With no page to be had, the part is computed again.
             if let Ok(to) = self.take() {
-                pages.push(to);
-                if let Err(e) = arena.copy_page(from, to) {
-                    self.pool.release(&[from]);
-                    self.pool.release(&pages);
-                    return Err(e.into());
-                }
+                pages.push(to.clone());
                 reused = common;
+                copy = Some(Copy { from, to });
             }
-            self.pool.release(&[from]);
         }
-        Ok(Cached {
-            entries: entries[..reused].to_vec(),
-            pages,
-        })
+        let entries = entries[..reused].to_vec();
+        (Cached { entries, pages }, copy)
     }
 
     /// Makes room for `entries` in all.
-    pub fn grow(&mut self, pages: &mut Vec<u32>, entries: usize) -> Result<(), CacheFull> {
+    pub fn grow(&mut self, pages: &mut Vec<Page>, entries: usize) -> Result<(), CacheFull> {
         while pages.len() * PAGE < entries {
             pages.push(self.take()?);
         }
@@ -141,7 +141,7 @@ impl PrefixCache {
         cached: Cached,
     ) {
         if !self.conversations {
-            return self.pool.release(&cached.pages);
+            return;
         }
         self.store(Stored {
             client,
@@ -198,11 +198,6 @@ impl PrefixCache {
         }
     }
 
-    /// Frees the pages of a sequence that ends for good.
-    pub fn release(&mut self, cached: Cached) {
-        self.pool.release(&cached.pages);
-    }
-
     pub fn forget_picture(&mut self, picture: PictureKey) {
         self.drop_where(|s| s.picture == Some(picture));
     }
@@ -223,25 +218,17 @@ impl PrefixCache {
     }
 
     fn drop_where(&mut self, gone: impl Fn(&Stored) -> bool) {
-        let PrefixCache { pool, stored, .. } = self;
-        stored.retain(|s| {
-            let gone = gone(s);
-            if gone {
-                pool.release(&s.cached.pages);
-            }
-            !gone
-        });
+        self.stored.retain(|stored| !gone(stored));
     }
 
     /// A free page; where none is, sequences go until one is.
-    fn take(&mut self) -> Result<u32, CacheFull> {
+    fn take(&mut self) -> Result<Page, CacheFull> {
         loop {
             if let Some(page) = self.pool.take() {
                 return Ok(page);
             }
             let next = self.next_to_go().ok_or(CacheFull)?;
-            let gone = self.stored.swap_remove(next);
-            self.pool.release(&gone.cached.pages);
+            self.stored.swap_remove(next);
         }
     }
 
@@ -263,7 +250,6 @@ impl PrefixCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
 
     const fn token(id: u32) -> Entry {
         Entry::Token(id)
@@ -271,10 +257,6 @@ mod tests {
 
     fn ids(ids: impl IntoIterator<Item = u32>) -> Vec<Entry> {
         ids.into_iter().map(token).collect()
-    }
-
-    fn arena(pages: usize) -> Arena {
-        Arena::new(pages, 1, 1, 4, DType::F32, &Device::Cpu).unwrap()
     }
 
     const SESSION: SessionId = SessionId::new(7);
@@ -285,13 +267,8 @@ mod tests {
         picture: None,
     };
 
-    fn run(
-        cache: &mut PrefixCache,
-        namespace: Namespace,
-        entries: &[Entry],
-        arena: &Arena,
-    ) -> usize {
-        let mut cached = cache.begin(namespace, entries, arena).ok().unwrap();
+    fn run(cache: &mut PrefixCache, namespace: Namespace, entries: &[Entry]) -> usize {
+        let (mut cached, _) = cache.begin(namespace, entries);
         let reused = cached.entries.len();
         cache.grow(&mut cached.pages, entries.len()).unwrap();
         cached.entries = entries.to_vec();
@@ -301,34 +278,32 @@ mod tests {
 
     #[test]
     fn the_longest_common_prefix_is_reused_within_a_namespace_only() {
-        let arena = arena(16);
         let mut cache = PrefixCache::new(16, true);
         let first = ids(0..100);
         let longer = ids(0..150);
         let branch = ids((0..80).chain(500..600));
-        assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
-        assert_eq!(run(&mut cache, TALK, &longer, &arena), 100);
-        assert_eq!(run(&mut cache, TALK, &branch, &arena), 80);
-        assert_eq!(run(&mut cache, TALK, &branch, &arena), 179); // the last entry is always computed
+        assert_eq!(run(&mut cache, TALK, &first), 0);
+        assert_eq!(run(&mut cache, TALK, &longer), 100);
+        assert_eq!(run(&mut cache, TALK, &branch), 80);
+        assert_eq!(run(&mut cache, TALK, &branch), 179); // the last entry is always computed
         let other = Namespace {
             session: SessionId::new(2),
             picture: None,
         };
-        assert_eq!(run(&mut cache, other, &first, &arena), 0);
+        assert_eq!(run(&mut cache, other, &first), 0);
         cache.forget_session(SessionId::new(1));
-        assert_eq!(run(&mut cache, TALK, &first, &arena), 0);
+        assert_eq!(run(&mut cache, TALK, &first), 0);
         cache.drop_where(|_| true);
         assert_eq!(cache.used_pages(), 0);
     }
 
     #[test]
     fn a_forgotten_conversation_leaves_what_others_share_with_it() {
-        let arena = arena(16);
         let mut cache = PrefixCache::new(16, true);
         let first = ids(0..2 * PAGE as u32 + 10);
         let branch = ids((0..PAGE as u32).chain(500..510));
-        run(&mut cache, TALK, &first, &arena);
-        let mut other = cache.begin(TALK, &branch, &arena).ok().unwrap();
+        run(&mut cache, TALK, &first);
+        let (mut other, _) = cache.begin(TALK, &branch);
         assert_eq!(other.entries.len(), PAGE);
         cache.grow(&mut other.pages, branch.len()).unwrap();
         other.entries = branch.clone();
@@ -336,7 +311,7 @@ mod tests {
         assert_eq!(cache.used_pages(), 4);
         cache.forget_conversation(ConversationId::new(1));
         assert_eq!(cache.used_pages(), 2);
-        assert_eq!(run(&mut cache, TALK, &first, &arena), PAGE);
+        assert_eq!(run(&mut cache, TALK, &first), PAGE);
         cache.forget_conversation(ConversationId::new(1));
         cache.forget_conversation(ConversationId::new(2));
         assert_eq!(cache.used_pages(), 0);
@@ -344,7 +319,6 @@ mod tests {
 
     #[test]
     fn a_pictures_beginning_serves_every_session_that_may_see_it() {
-        let arena = arena(8);
         let mut cache = PrefixCache::new(8, false);
         let key = PictureKey {
             session: Some(SESSION),
@@ -366,7 +340,7 @@ mod tests {
             picture: Some(key),
         };
         let entries = [rows, ids([1, 2])].concat();
-        assert_eq!(run(&mut cache, namespace, &entries, &arena), 70);
+        assert_eq!(run(&mut cache, namespace, &entries), 70);
         assert_eq!(cache.used_pages(), 2); // conversations are not kept here
         let elsewhere = Namespace {
             session: SESSION,
@@ -375,7 +349,7 @@ mod tests {
                 ..key
             }),
         };
-        assert_eq!(run(&mut cache, elsewhere, &entries, &arena), 0);
+        assert_eq!(run(&mut cache, elsewhere, &entries), 0);
         cache.forget_session(SESSION);
         assert!(!cache.has_picture(key));
         assert_eq!(cache.used_pages(), 0);
@@ -383,19 +357,18 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first_and_running_sequences_stay() {
-        let arena = arena(4);
         let mut cache = PrefixCache::new(4, true);
         let talks: Vec<Vec<Entry>> = (0..3).map(|t| ids(t * 1000..t * 1000 + 60)).collect();
-        let mut running = cache.begin(TALK, &talks[0], &arena).ok().unwrap();
+        let (mut running, _) = cache.begin(TALK, &talks[0]);
         cache.grow(&mut running.pages, 60).unwrap();
-        run(&mut cache, TALK, &talks[1], &arena);
-        run(&mut cache, TALK, &talks[2], &arena);
-        assert_eq!(run(&mut cache, TALK, &talks[1], &arena), 59); // used: now talks[2] is the oldest
+        run(&mut cache, TALK, &talks[1]);
+        run(&mut cache, TALK, &talks[2]);
+        assert_eq!(run(&mut cache, TALK, &talks[1]), 59); // used: now talks[2] is the oldest
         assert_eq!(cache.used_pages(), 3); // its new copy took the old one's place
         let mut more = Vec::new();
         cache.grow(&mut more, PAGE + 1).unwrap();
         // No page is left for a copy of the part.
-        assert_eq!(run(&mut cache, TALK, &talks[1], &arena), 0);
+        assert_eq!(run(&mut cache, TALK, &talks[1]), 0);
         cache.drop_where(|_| true);
         cache.grow(&mut more, 3 * PAGE).unwrap();
         assert!(cache.grow(&mut more, 4 * PAGE).is_err());

@@ -1,0 +1,284 @@
+//! What runs turns on a device. It decides nothing, and nothing of questions, sessions or time limits is known here.
+
+use std::time::Instant;
+
+use api::Pixels;
+use candle_core::{Result, Tensor};
+use model::device::device_memory;
+use model::kernels::{Arena, Mark, Span};
+use model::network::Network;
+use model::prompt::Prompt;
+
+use crate::pace::Pace;
+use crate::scheduler::Piece;
+
+/// A device with a model and a cache on it. One whose work panics may be in any state until [`Executor::renew`].
+pub trait Executor {
+    /// A picture that is being looked at.
+    type Look;
+
+    /// Copies a page of the cache.
+    fn copy(&mut self, from: u32, to: u32) -> Result<()>;
+
+    /// Computes the pieces in one pass; for each that is its sequence's last, the next token's scores.
+    fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>>;
+
+    /// Begins to look at a picture, which will be in `pages`.
+    fn look(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<Self::Look>;
+
+    /// A slice of that, `beside` somebody's tokens; then it is short enough to fit between two of them.
+    fn look_on(&mut self, look: &mut Self::Look, beside: bool) -> Result<Progress>;
+
+    /// What the cache holds for every conversation about a picture, once it was looked at.
+    fn opening(&self) -> &Prompt;
+
+    /// An empty cache, once all that was asked of the device is done.
+    fn renew(&mut self) -> Result<()>;
+
+    /// How long things take.
+    fn pace(&self) -> &Pace;
+
+    /// Bytes of a page of the cache.
+    fn page_bytes(&self) -> usize;
+
+    /// Entries of the cache that a picture takes.
+    fn picture_entries(&self) -> usize;
+
+    /// The device's own memory, free and in all, if it has some.
+    fn memory(&self) -> Option<(u64, u64)>;
+}
+
+/// Puts something around an executor: tests put faults in its way.
+pub trait Wrap {
+    fn wrap<E: Executor>(self, executor: E) -> impl Executor;
+}
+
+/// Nothing.
+pub struct Bare;
+
+impl Wrap for Bare {
+    fn wrap<E: Executor>(self, executor: E) -> impl Executor {
+        executor
+    }
+}
+
+/// How far looking at a picture has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// In the vision tower.
+    Seeing,
+    /// Just out of it.
+    Seen,
+    /// In the decoder.
+    Reading,
+    /// Its entries are in the cache.
+    Done,
+}
+
+/// A model on its device.
+pub struct OnDevice<N: Network> {
+    pub(super) model: N,
+    pub(super) arena: Arena,
+    pub(super) pace: Pace,
+    opening: Prompt,
+}
+
+/// A picture being looked at.
+pub struct Look<N: Network> {
+    pages: Vec<u32>,
+    stage: Stage<N>,
+}
+
+enum Stage<N: Network> {
+    Vision {
+        look: N::Look,
+        /// What a card was asked for before the last stage: it is never more than two behind, so that no question has to wait
+        /// for the whole tower.
+        behind: Option<Mark>,
+    },
+    /// The vectors of the whole opening, of which so many are in the cache.
+    Prefill {
+        vectors: Tensor,
+        done: usize,
+        /// What is computed of them now, and how many entries that is.
+        pass: Option<(N::Pass, usize)>,
+    },
+}
+
+impl<N: Network> OnDevice<N> {
+    /// With a cache of so many pages, for conversations that begin with `opening`.
+    pub fn new(model: N, opening: Prompt, pages: usize) -> Result<Self> {
+        Ok(OnDevice {
+            arena: model.arena(pages)?,
+            pace: Pace::new(N::LOOK_KINDS),
+            opening,
+            model,
+        })
+    }
+
+    fn see(
+        &mut self,
+        look: &mut N::Look,
+        behind: &mut Option<Mark>,
+        beside: bool,
+    ) -> Result<Option<Tensor>> {
+        let started = Instant::now();
+        let kind = self.model.look_kind(look);
+        let most = match beside {
+            true => self.pace.vision_rows(kind, self.model.look_rows(look)),
+            false => Pace::WHOLE,
+        };
+        let step = self.model.look_on(look, most)?;
+        let here = Mark::set(self.model.device())?;
+        if beside || step.vectors.is_some() {
+            here.wait()?;
+        } else if let Some(before) = behind.replace(here) {
+            before.wait()?;
+        }
+        let vectors = step.vectors;
+        let vectors = vectors.map(|vectors| self.model.embed(&self.opening, Some(&vectors)));
+        let vectors = vectors.transpose()?;
+        if beside {
+            self.pace.vision(kind, started.elapsed(), step.rows);
+        }
+        Ok(vectors)
+    }
+
+    /// Whether all of it is in the cache.
+    fn prefill(
+        &mut self,
+        vectors: &Tensor,
+        start: &mut usize,
+        under_way: &mut Option<(N::Pass, usize)>,
+        pages: &[u32],
+        beside: bool,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        let entries = self.opening.entries().len();
+        let left = (entries - *start).min(Pace::PREFILL);
+        let all = self.model.layers();
+        let len = match &under_way {
+            Some((_, len)) => *len,
+            None if beside => self.pace.prefill_rows(left, all),
+            None => left,
+        };
+        let layers = match beside {
+            true => self.pace.prefill_layers(len, all),
+            false => all,
+        };
+        let pass = match under_way.take() {
+            Some((pass, _)) => pass,
+            None => {
+                let span = Span {
+                    start: *start,
+                    len,
+                    pages: pages.to_vec(),
+                };
+                let positions = self.opening.positions(*start..*start + len);
+                let rows = vectors.narrow(0, *start, len)?.contiguous()?;
+                self.model.begin(rows, vec![span], positions)?
+            }
+        };
+        let before = self.model.computed(&pass);
+        let (pass, done) = self.model.go_on(pass, layers, &self.arena)?;
+        self.model.device().synchronize()?;
+        let computed = layers.min(all - before);
+        self.pace.prefilled(started.elapsed(), len, computed, all);
+        if done {
+            *start += len;
+        } else {
+            *under_way = Some((pass, len));
+        }
+        Ok(*start == entries)
+    }
+}
+
+impl<N: Network> Executor for OnDevice<N> {
+    type Look = Look<N>;
+
+    fn copy(&mut self, from: u32, to: u32) -> Result<()> {
+        self.arena.copy_page(from, to)
+    }
+
+    fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>> {
+        let started = Instant::now();
+        let of_all = |list: fn(&Piece) -> &Vec<u32>| -> Vec<u32> {
+            pieces.iter().flat_map(list).copied().collect()
+        };
+        let (ids, positions) = (of_all(|piece| &piece.ids), of_all(|piece| &piece.positions));
+        let spans = pieces.iter().map(|piece| piece.span.clone()).collect();
+        let last: Vec<usize> = (0..pieces.len()).filter(|i| pieces[*i].is_last).collect();
+        let scores = self
+            .model
+            .next(&ids, spans, &positions, &self.arena, &last)?;
+        let decode = pieces.iter().all(|piece| piece.span.len == 1);
+        self.pace.forward(started.elapsed(), ids.len(), decode);
+        let mut results = vec![None; pieces.len()];
+        for (piece, scores) in last.into_iter().zip(scores) {
+            results[piece] = Some(scores);
+        }
+        Ok(results)
+    }
+
+    fn look(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<Look<N>> {
+        let (look, behind) = (self.model.look(pixels)?, None);
+        let stage = Stage::Vision { look, behind };
+        Ok(Look { pages, stage })
+    }
+
+    fn look_on(&mut self, look: &mut Look<N>, beside: bool) -> Result<Progress> {
+        match &mut look.stage {
+            Stage::Vision {
+                look: tower,
+                behind,
+            } => {
+                let Some(vectors) = self.see(tower, behind, beside)? else {
+                    return Ok(Progress::Seeing);
+                };
+                look.stage = Stage::Prefill {
+                    vectors,
+                    done: 0,
+                    pass: None,
+                };
+                Ok(Progress::Seen)
+            }
+            Stage::Prefill {
+                vectors,
+                done,
+                pass,
+            } => match self.prefill(vectors, done, pass, &look.pages, beside)? {
+                true => Ok(Progress::Done),
+                false => Ok(Progress::Reading),
+            },
+        }
+    }
+
+    fn opening(&self) -> &Prompt {
+        &self.opening
+    }
+
+    fn renew(&mut self) -> Result<()> {
+        self.model.device().synchronize()?;
+        let pages = self.arena.pages();
+        // The old memory goes before the new is taken: the device has no room for both.
+        self.arena = self.model.arena(1)?;
+        self.arena = self.model.arena(pages)?;
+        Ok(())
+    }
+
+    fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.model.page_bytes()
+    }
+
+    fn picture_entries(&self) -> usize {
+        self.model.shape().picture_entries
+    }
+
+    fn memory(&self) -> Option<(u64, u64)> {
+        device_memory(self.model.device())
+    }
+}

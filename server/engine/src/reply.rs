@@ -1,0 +1,134 @@
+//! What a question's asker is told: its answer, piece by piece, and its end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::{ErrorCode, Event, Failure, FinishReason, RequestId, Usage};
+use model::text::Answer;
+
+use crate::reports::Ticket;
+use crate::scheduler::{End, Job, Said};
+
+/// An open question's way back to its asker.
+pub struct Reply {
+    request: RequestId,
+    attempt: u32,
+    ticket: Ticket,
+    /// Once the question's text is read.
+    answer: Option<Answer>,
+    /// Ids of the answer so far.
+    ids: u64,
+    /// See [`Question::open`](crate::command::Question::open).
+    _open: Arc<()>,
+}
+
+impl Reply {
+    pub fn new((request, attempt): (RequestId, u32), ticket: Ticket, open: Arc<()>) -> Self {
+        Reply {
+            request,
+            attempt,
+            ticket,
+            answer: None,
+            ids: 0,
+            _open: open,
+        }
+    }
+
+    /// The question's text was read; so many ids of its answer are known.
+    pub fn read(&mut self, answer: Answer, so_far: usize) {
+        self.answer = Some(answer);
+        self.ids = so_far as u64;
+    }
+
+    pub fn is_of(&self, attempt: u32) -> bool {
+        self.attempt == attempt
+    }
+
+    pub fn queued(&self, position: Option<u64>) {
+        self.ticket.tell(Event::Queued {
+            request: self.request,
+            attempt: self.attempt,
+            position,
+        });
+    }
+
+    pub fn started(&self) {
+        self.ticket.tell(Event::Started {
+            request: self.request,
+            attempt: self.attempt,
+        });
+    }
+
+    /// Chooses the next token from its scores and tells what can be shown of it.
+    ///
+    /// # Errors
+    /// No token can be chosen from such scores.
+    pub fn accept(&mut self, scores: &mut [f32]) -> Result<Said, Failure> {
+        let fault = |what: String| Failure::new(ErrorCode::WorkerFailed, what);
+        let Some(answer) = &mut self.answer else {
+            return Err(fault("a question was answered before it was read".into()));
+        };
+        let step = answer.next(scores).map_err(|e| fault(e.to_string()))?;
+        let ids = match step.is_eos {
+            true => Vec::new(),
+            false => vec![step.id],
+        };
+        let has_text = !step.text.is_empty();
+        self.tell(ids.clone(), step.text);
+        Ok(Said {
+            ids,
+            has_text,
+            end: step.end,
+        })
+    }
+
+    /// Tells more of the answer, if it is more.
+    fn tell(&mut self, ids: Vec<u32>, text: String) {
+        if ids.is_empty() && text.is_empty() {
+            return;
+        }
+        let first = self.ids;
+        self.ids += ids.len() as u64;
+        self.ticket.tell(Event::Tokens {
+            request: self.request,
+            attempt: self.attempt,
+            first,
+            ids,
+            text,
+        });
+    }
+
+    /// Tells the end, and before that what was held back of the answer.
+    pub fn end(self, job: &Job, end: End) {
+        match end {
+            End::Finished { reason, .. } => self.finish(job, reason),
+            End::Failed(failure) => self.ticket.fail(failure),
+            End::Replaced => self.ticket.replaced(),
+        }
+    }
+
+    fn finish(mut self, job: &Job, finish_reason: FinishReason) {
+        let now = Instant::now();
+        let rest = self.answer.as_mut().map(Answer::finish).unwrap_or_default();
+        let mut times = job.times.clone();
+        if !rest.is_empty() {
+            times.first_text.get_or_insert(now);
+        }
+        self.tell(Vec::new(), rest);
+        let tokens = self.answer.as_ref().map_or(0, Answer::tokens);
+        let (prompt, pictures, cached) = job.usage();
+        let usage = Usage {
+            prompt_tokens: prompt as u64,
+            image_tokens: pictures as u64,
+            cached_tokens: cached as u64,
+            completion_tokens: tokens as u64,
+        };
+        self.ticket.end(Event::Done {
+            request: self.request,
+            attempt: self.attempt,
+            finish_reason,
+            usage,
+            timings: times.summary(now, job.picture.is_some(), tokens),
+        });
+    }
+}

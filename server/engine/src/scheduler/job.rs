@@ -1,0 +1,242 @@
+//! A question as it is scheduled.
+
+use std::time::{Duration, Instant};
+
+use api::{AnswerTimings, Ask, Asker, ConversationId, FinishReason, PictureKey, RequestId};
+use model::prompt::{Entry, Prompt};
+
+use super::prefix::{Cached, Copy, Namespace};
+
+/// A question from its arrival to its end. While it waits it holds no slot and no page.
+#[derive(Debug)]
+pub struct Job {
+    pub asker: Asker,
+    pub conversation: ConversationId,
+    pub request: RequestId,
+    pub attempt: u32,
+    pub picture: Option<PictureKey>,
+    /// When the answer must be over.
+    pub deadline: Instant,
+    /// Its place in the order of arrival.
+    pub(super) order: u64,
+    /// The prompt, once it is read, and behind it the answer.
+    prompt: Option<Prompt>,
+    /// How much of it was asked.
+    prompt_entries: usize,
+    /// How many more pieces of its answer may be told.
+    credit: u32,
+    /// It ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a step.
+    pub(super) suspect: bool,
+    /// Pages that it lacked when others had them: it runs again once so many are within reach.
+    pub(super) lacked: usize,
+    /// The queue position last told.
+    told: Option<Option<u64>>,
+    /// Entries that were in the cache when it first ran.
+    cached: Option<usize>,
+    pub times: Times,
+}
+
+/// When a question reached its stages.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// The client's question was read.
+    pub received: Instant,
+    /// The picture stopped being what it waits for.
+    pub picture: Option<Instant>,
+    /// It first had a slot.
+    pub started: Option<Instant>,
+    pub first_token: Option<Instant>,
+    pub first_text: Option<Instant>,
+}
+
+impl Job {
+    /// A question whose text is still being read.
+    pub fn new(ask: &Ask, received: Instant, deadline: Instant) -> Self {
+        Job {
+            asker: ask.asker,
+            conversation: ask.conversation,
+            request: ask.request,
+            attempt: ask.attempt,
+            picture: ask.pictures.first().map(|shown| shown.key),
+            deadline,
+            order: 0,
+            prompt: None,
+            prompt_entries: 0,
+            credit: ask.credit,
+            suspect: false,
+            lacked: 0,
+            told: None,
+            cached: None,
+            times: Times {
+                received,
+                picture: None,
+                started: None,
+                first_token: None,
+                first_text: None,
+            },
+        }
+    }
+
+    /// Its text was read, and behind that goes what an earlier attempt had of its answer.
+    pub(super) fn read(&mut self, mut prompt: Prompt, so_far: Vec<u32>) {
+        self.prompt_entries = prompt.entries().len();
+        prompt.extend(so_far);
+        self.prompt = Some(prompt);
+    }
+
+    pub fn is_read(&self) -> bool {
+        self.prompt.is_some()
+    }
+
+    /// The cache's entries of prompt and answer; none until its text is read.
+    pub fn entries(&self) -> &[Entry] {
+        self.prompt.as_ref().map_or(&[], Prompt::entries)
+    }
+
+    /// Where some of them stand.
+    pub(super) fn positions(&self, entries: std::ops::Range<usize>) -> &[u32] {
+        self.prompt
+            .as_ref()
+            .map_or(&[], |prompt| prompt.positions(entries))
+    }
+
+    /// Entries of the prompt, of those its pictures', and those that were in the cache when it first ran.
+    pub fn usage(&self) -> (usize, usize, usize) {
+        let pictures = self.prompt.as_ref().map_or(0, Prompt::picture_entries);
+        (self.prompt_entries, pictures, self.cached.unwrap_or(0))
+    }
+
+    pub(super) fn namespace(&self) -> Namespace {
+        Namespace {
+            session: self.asker.session,
+            picture: self.picture,
+        }
+    }
+
+    /// Whoever asked can take no more for now.
+    pub fn is_paused(&self) -> bool {
+        self.credit == 0
+    }
+
+    pub(super) fn grant(&mut self, pieces: u32) {
+        self.credit = self.credit.saturating_add(pieces);
+    }
+
+    pub fn has_started(&self) -> bool {
+        self.times.started.is_some()
+    }
+
+    /// Whether this is its first slot.
+    pub(super) fn start(&mut self, cached: usize, now: Instant) -> bool {
+        let is_first = !self.has_started();
+        if is_first {
+            self.times.started = Some(now);
+            self.cached = Some(cached);
+        }
+        is_first
+    }
+
+    /// Its answer goes on by a token.
+    pub(super) fn go_on(&mut self, said: Said, now: Instant) {
+        let Said { ids, has_text, .. } = said;
+        self.times.first_token.get_or_insert(now);
+        if has_text {
+            self.times.first_text.get_or_insert(now);
+        }
+        if has_text || !ids.is_empty() {
+            self.credit = self.credit.saturating_sub(1);
+        }
+        if let Some(prompt) = &mut self.prompt {
+            prompt.extend(ids);
+        }
+    }
+
+    /// Whether the position in the queue is news: `None` while it waits for its picture.
+    pub(super) fn is_news(&mut self, position: Option<u64>) -> bool {
+        let news = match (self.told, position) {
+            (None, _) => true,
+            (Some(None), Some(_)) => true,
+            (Some(Some(old)), Some(new)) => new < old,
+            (Some(_), None) => false,
+        };
+        if news && !self.has_started() {
+            self.told = Some(position);
+            return true;
+        }
+        false
+    }
+}
+
+impl Times {
+    /// Of an answer of so many tokens that ends now.
+    pub fn summary(&self, now: Instant, has_picture: bool, tokens: usize) -> AnswerTimings {
+        let ms =
+            |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
+        // What never happened took all the time there was before it, or none after.
+        let started = self.started.unwrap_or(now);
+        let picture = match self.picture {
+            Some(at) => at.min(started),
+            None if has_picture => started,
+            None => self.received,
+        };
+        let first = self.first_token.unwrap_or(now);
+        let decode_ms = ms(first, now);
+        AnswerTimings {
+            image_wait_ms: ms(self.received, picture),
+            queue_ms: ms(picture.max(self.received), started),
+            prefill_ms: ms(started, first),
+            first_token_ms: ms(self.received, self.first_text.unwrap_or(first)),
+            decode_ms,
+            total_ms: ms(self.received, now),
+            tokens_per_second: match tokens {
+                0 | 1 => 0.0,
+                n => (n - 1) as f64 / (decode_ms / 1e3).max(1e-9),
+            },
+        }
+    }
+}
+
+/// A job in a slot, with the part of its entries that is in the cache.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub job: Job,
+    pub cached: Cached,
+    /// What its first pass needs.
+    pub copy: Option<Copy>,
+}
+
+impl Running {
+    /// Entries that the next forward passes must compute; the last one's scores give the next token.
+    pub fn pending(&self) -> usize {
+        self.job.entries().len() - self.cached.entries.len()
+    }
+
+    /// Between tokens, not in its prompt.
+    pub fn is_decoding(&self) -> bool {
+        self.pending() == 1 && self.job.times.first_token.is_some()
+    }
+}
+
+/// What a token came to.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// None, if the answer ends with it.
+    pub ids: Vec<u32>,
+    /// There was something to show.
+    pub has_text: bool,
+    /// Why it was the last.
+    pub end: Option<FinishReason>,
+}
+
+/// How a job ends.
+#[derive(Debug)]
+pub enum End {
+    Finished {
+        reason: FinishReason,
+        /// How long it has had its slot, if it ends there.
+        ran: Option<Duration>,
+    },
+    Failed(api::Failure),
+    /// A later attempt takes its place.
+    Replaced,
+}

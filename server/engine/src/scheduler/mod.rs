@@ -1,0 +1,438 @@
+//! Who computes what next. Plain data: no model, no thread, no clock of its own. What happens comes in as method calls, with the
+//! time where it matters; [`Scheduler::turn`] says what to compute, and [`Scheduler::take_news`] what to tell.
+
+mod gallery;
+mod job;
+mod pages;
+mod prefix;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod tests;
+mod turn;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use api::{
+    ConversationId, EncodeTimings, Failure, FairQueue, FinishReason, PictureKey, Presence,
+    RequestId, SessionId,
+};
+use model::kernels::PAGE;
+use model::prompt::Prompt;
+
+use gallery::Gallery;
+use job::Running;
+
+pub use gallery::Look;
+pub use job::{End, Job, Said};
+pub use pages::{Page, numbers};
+pub use prefix::{CacheFull, Cached};
+pub use turn::{Piece, Rows, Turn};
+
+use crate::failures::gone;
+use prefix::PrefixCache;
+
+/// What a scheduler goes by.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Slots.
+    pub slots: usize,
+    /// Pages of the cache.
+    pub pages: usize,
+    /// Conversations are kept for their next question; pictures always are.
+    pub keeps_conversations: bool,
+    /// Pictures are looked at before anybody asks about them.
+    pub looks_ahead: bool,
+}
+
+/// What has to be told.
+#[derive(Debug)]
+pub enum News {
+    /// A question's place in the queue; none while it waits for its picture.
+    Queued(RequestId, Option<u64>),
+    /// A question has its first slot.
+    Started(RequestId),
+    Ended(Box<Job>, End),
+    /// The model has seen a picture: before this (`None`), or in so much time.
+    Encoded(SessionId, PictureKey, Option<EncodeTimings>),
+    PictureFailed(SessionId, PictureKey, Failure),
+}
+
+/// All that a worker decides by.
+pub struct Scheduler {
+    limits: Limits,
+    cache: PrefixCache,
+    waiting: FairQueue<Job>,
+    slots: Vec<Running>,
+    /// Questions so far, for their order.
+    arrivals: u64,
+    /// Sessions of which nobody is connected.
+    away: HashSet<SessionId>,
+    gallery: Gallery,
+    draining: bool,
+    news: Vec<News>,
+}
+
+impl Scheduler {
+    pub fn new(limits: Limits) -> Self {
+        Scheduler {
+            cache: PrefixCache::new(limits.pages, limits.keeps_conversations),
+            limits,
+            waiting: FairQueue::default(),
+            slots: Vec::new(),
+            arrivals: 0,
+            away: HashSet::new(),
+            gallery: Gallery::default(),
+            draining: false,
+            news: Vec::new(),
+        }
+    }
+
+    /// What there is to tell since the last time, in its order.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// A later attempt at a question comes: what there is of an earlier one ends.
+    pub fn replace(&mut self, request: RequestId) {
+        for slot in (0..self.slots.len()).rev() {
+            if self.slots[slot].job.request == request {
+                let job = self.leave_slot(slot);
+                self.ended(job, End::Replaced);
+            }
+        }
+        for job in self.waiting.take_where(|job| job.request == request) {
+            self.ended(job, End::Replaced);
+        }
+    }
+
+    /// A question whose text is being read: it has its place in the line already.
+    pub fn ask(&mut self, mut job: Job) {
+        self.arrivals += 1;
+        job.order = self.arrivals;
+        match job.picture {
+            Some(key) if !self.gallery.has(key) => return self.ended(job, End::Failed(gone())),
+            Some(key) if !self.cache.has_picture(key) => {
+                self.gallery.line_up(job.asker, key);
+                if job.is_news(None) {
+                    self.news.push(News::Queued(job.request, None));
+                }
+            }
+            // There is no picture to wait for.
+            _ => job.times.picture = Some(job.times.received),
+        }
+        self.waiting.push(job.asker, job);
+    }
+
+    /// A question's text was read, and so much is known of its answer; `over`: that is all of it.
+    pub fn read(
+        &mut self,
+        request: RequestId,
+        prompt: Prompt,
+        so_far: Vec<u32>,
+        over: Option<FinishReason>,
+    ) {
+        let mut line = self.waiting.in_order().into_iter();
+        if let Some(job) = line.find(|job| job.request == request) {
+            job.read(prompt, so_far);
+        }
+        if let Some(reason) = over {
+            self.finish_where(reason, |job| job.request == request);
+        }
+        self.tell_positions();
+    }
+
+    /// Of the client that has most questions open, and of its session that has, the newest that waits; if it can be, one
+    /// that has said nothing yet.
+    pub fn gives_way(&self) -> Option<RequestId> {
+        let (mut clients, mut sessions) = (HashMap::new(), HashMap::new());
+        let running = self.slots.iter().map(|running| &running.job);
+        for job in self.waiting.iter().chain(running) {
+            *clients.entry(job.asker.client).or_insert(0) += 1;
+            *sessions.entry(job.asker.session).or_insert(0) += 1;
+        }
+        let newest = self.waiting.iter().max_by_key(|job| {
+            let of_client = clients.get(&job.asker.client);
+            let of_session = sessions.get(&job.asker.session);
+            (of_client, of_session, !job.has_started(), job.order)
+        });
+        newest.map(|job| job.request)
+    }
+
+    /// A question may tell so many more pieces of its answer.
+    pub fn credit(&mut self, request: RequestId, pieces: u32) {
+        let running = self.slots.iter_mut().map(|running| &mut running.job);
+        let all = self.waiting.in_order().into_iter().chain(running);
+        for job in all.filter(|job| job.request == request) {
+            job.grant(pieces);
+        }
+    }
+
+    pub fn presence(&mut self, session: SessionId, presence: Presence) {
+        match presence {
+            Presence::Here => self.away.remove(&session),
+            Presence::Away => self.away.insert(session),
+        };
+    }
+
+    pub fn cancel(&mut self, request: RequestId) {
+        self.finish_where(FinishReason::Cancelled, |job| job.request == request);
+    }
+
+    pub fn forget_conversation(&mut self, conversation: ConversationId) {
+        self.finish_where(FinishReason::Cancelled, |job| {
+            job.conversation == conversation
+        });
+        self.cache.forget_conversation(conversation);
+    }
+
+    pub fn end_session(&mut self, session: SessionId) {
+        self.finish_where(FinishReason::Cancelled, |job| job.asker.session == session);
+        for key in self.gallery.keys() {
+            self.forget_picture(key, session);
+        }
+        self.cache.forget_session(session);
+        self.away.remove(&session);
+    }
+
+    /// Nothing new comes.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Everything is answered, and nothing more comes.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.slots.is_empty() && self.waiting.is_empty()
+    }
+
+    /// There is something to compute.
+    pub fn is_busy(&self) -> bool {
+        // A picture that made room for others has to be looked at again.
+        let lacks_picture = |job: &Job| job.picture.is_some_and(|key| !self.cache.has_picture(key));
+        let has_work = |job: &Job| self.is_ready(job) || lacks_picture(job);
+        !self.slots.is_empty() || !self.gallery.is_idle() || self.waiting.iter().any(has_work)
+    }
+
+    /// When a question's time is up though nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.waiting.iter().map(|job| job.deadline).min()
+    }
+
+    /// A question whose text is not read yet.
+    #[cfg(test)]
+    fn is_unread(&self, request: RequestId) -> bool {
+        let of_it = |job: &&Job| job.request == request;
+        self.waiting
+            .iter()
+            .find(of_it)
+            .is_some_and(|job| !job.is_read())
+    }
+
+    /// All questions.
+    pub fn open(&self) -> HashSet<RequestId> {
+        let running = self.slots.iter().map(|running| &running.job);
+        let all = self.waiting.iter().chain(running);
+        all.map(|job| job.request).collect()
+    }
+
+    /// Questions that wait, and those that run.
+    pub fn questions(&self) -> (usize, usize) {
+        (self.waiting.len(), self.slots.len())
+    }
+
+    /// Pages of the cache in use, and all of them.
+    pub fn pages(&self) -> (usize, usize) {
+        (self.cache.used_pages(), self.limits.pages)
+    }
+
+    /// A session holds a picture from now on.
+    pub fn picture(&mut self, picture: api::Picture, now: Instant) {
+        let (asker, key) = (picture.asker, picture.key);
+        let encoded = self.cache.has_picture(key);
+        self.gallery.hold(picture, !encoded, now);
+        if encoded {
+            self.news.push(News::Encoded(asker.session, key, None));
+        } else if self.limits.looks_ahead {
+            self.gallery.line_up(asker, key);
+        }
+    }
+
+    /// Drops a picture for one session; entirely, if no other holds it.
+    pub fn forget_picture(&mut self, key: PictureKey, session: SessionId) {
+        match self.gallery.let_go(key, session) {
+            None => return,
+            Some(true) => self.cache.forget_picture(key),
+            Some(false) => self.cache.forget_talk(session, key),
+        }
+        self.fail_waiting(&gone(), |job| {
+            job.asker.session == session && job.picture == Some(key)
+        });
+    }
+
+    /// What is being looked at. Whoever computes that stops when it changes.
+    pub fn looking(&self) -> Option<PictureKey> {
+        self.gallery.looking()
+    }
+
+    /// The next picture to look at, with pages for so many entries.
+    pub fn look(&mut self, entries: usize) -> Option<(Look, Result<Vec<Page>, CacheFull>)> {
+        let waiting = &self.waiting;
+        let wanted = |key| waiting.iter().any(|job| job.picture == Some(key));
+        let look = self.gallery.next(wanted)?;
+        let mut pages = Vec::new();
+        let grown = self.cache.grow(&mut pages, entries);
+        Some((look, grown.map(|()| pages)))
+    }
+
+    /// What was looked at is in the cache.
+    pub fn looked(&mut self, cached: Cached, timings: EncodeTimings, now: Instant) {
+        let Some((asker, key, sessions)) = self.gallery.looked() else {
+            return;
+        };
+        self.cache.keep_picture(asker.client, key, cached);
+        let told = sessions.into_iter();
+        self.news
+            .extend(told.map(|session| News::Encoded(session, key, Some(timings))));
+        for job in self.waiting.in_order() {
+            if job.picture == Some(key) {
+                job.times.picture.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Looking at a picture failed: it is dropped, and whoever waits for it ends.
+    pub fn look_failed(&mut self, key: PictureKey, failure: &Failure) {
+        // Those too that heard of it long ago: it had left the cache and can't be had again.
+        for session in self.gallery.drop(key) {
+            let failed = News::PictureFailed(session, key, failure.clone());
+            self.news.push(failed);
+        }
+        self.fail_waiting(failure, |job| job.picture == Some(key));
+    }
+
+    /// Ends a question, wherever it is.
+    pub fn fail(&mut self, request: RequestId, failure: &Failure) {
+        self.end_all(
+            || End::Failed(failure.clone()),
+            |job| job.request == request,
+        );
+    }
+
+    /// Ends all questions.
+    pub fn fail_all(&mut self, failure: &Failure) {
+        self.end_all(|| End::Failed(failure.clone()), |_| true);
+    }
+
+    /// Drops all pictures.
+    pub fn lose_pictures(&mut self, failure: &Failure) {
+        for key in self.gallery.keys() {
+            self.look_failed(key, failure);
+        }
+    }
+
+    /// Nothing that the cache holds can be trusted: it is empty from now on, and what ran is computed again. With `blame` what
+    /// ran alone is the cause and fails; of several, each runs alone next, so that the cause is found.
+    pub fn renew(&mut self, blame: Option<&Failure>) {
+        let running = std::mem::take(&mut self.slots);
+        let alone = running.len() == 1;
+        for mut job in running.into_iter().map(|running| running.job) {
+            match blame {
+                Some(failure) if alone => self.ended(job, End::Failed(failure.clone())),
+                _ => {
+                    job.suspect |= blame.is_some();
+                    self.waiting.push(job.asker, job);
+                }
+            }
+        }
+        self.gallery.look_anew();
+        self.cache = PrefixCache::new(self.limits.pages, self.limits.keeps_conversations);
+    }
+
+    /// Ends questions wherever they are, keeping what was computed.
+    fn finish_where(&mut self, reason: FinishReason, chosen: impl Fn(&Job) -> bool) {
+        for job in self.waiting.take_where(&chosen) {
+            self.ended(job, End::Finished { reason, ran: None });
+        }
+        for i in (0..self.slots.len()).rev() {
+            if chosen(&self.slots[i].job) {
+                self.finish(i, reason, None);
+            }
+        }
+        self.drop_unwanted();
+    }
+
+    /// The question in a slot is answered.
+    fn finish(&mut self, slot: usize, reason: FinishReason, now: Option<Instant>) {
+        let job = self.leave_slot(slot);
+        let started = job.times.started;
+        let ran = started
+            .zip(now)
+            .map(|(from, to)| to.saturating_duration_since(from));
+        self.ended(job, End::Finished { reason, ran });
+    }
+
+    /// What leaves its slot, with what was computed of it kept for whoever goes on.
+    fn leave_slot(&mut self, slot: usize) -> Job {
+        let Running {
+            job,
+            mut cached,
+            copy,
+        } = self.slots.remove(slot);
+        if copy.is_some() {
+            // Nothing is in its last page yet.
+            cached.pages.truncate(cached.entries.len() / PAGE);
+            cached.entries.truncate(cached.pages.len() * PAGE);
+        }
+        let (client, namespace) = (job.asker.client, job.namespace());
+        self.cache.keep(client, namespace, job.conversation, cached);
+        job
+    }
+
+    /// Ends questions wherever they are, with nothing kept of them.
+    fn end_all(&mut self, end: impl Fn() -> End, chosen: impl Fn(&Job) -> bool) {
+        let gone = self.slots.extract_if(.., |running| chosen(&running.job));
+        let mut jobs: Vec<Job> = gone.map(|running| running.job).collect();
+        jobs.extend(self.waiting.take_where(chosen));
+        for job in jobs {
+            self.ended(job, end());
+        }
+        self.drop_unwanted();
+    }
+
+    fn fail_waiting(&mut self, failure: &Failure, chosen: impl Fn(&Job) -> bool) {
+        for job in self.waiting.take_where(chosen) {
+            self.ended(job, End::Failed(failure.clone()));
+        }
+    }
+
+    fn ended(&mut self, job: Job, end: End) {
+        self.news.push(News::Ended(Box::new(job), end));
+    }
+
+    /// Pictures that are looked at for questions alone leave with the last that waited for them.
+    fn drop_unwanted(&mut self) {
+        if !self.limits.looks_ahead {
+            let waiting = &self.waiting;
+            self.gallery
+                .keep_wanted(|key| waiting.iter().any(|job| job.picture == Some(key)));
+        }
+    }
+
+    /// Tells each question how it stands.
+    fn tell_positions(&mut self) {
+        let Scheduler {
+            waiting,
+            cache,
+            news,
+            ..
+        } = self;
+        for (ahead, job) in waiting.in_order().into_iter().enumerate() {
+            let ready = job.picture.is_none_or(|key| cache.has_picture(key));
+            let position = ready.then_some(ahead as u64);
+            if job.is_news(position) {
+                news.push(News::Queued(job.request, position));
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who uses which page of the KV cache.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// The pages of the cache, by number. Not the memory itself: that is [`model::kernels::Arena`].
+pub struct PagePool {
+    pages: usize,
+    free: Rc<RefCell<Vec<u32>>>,
+}
+
+/// One user's hold on a page. A clone is one more user; the page is free when the last is dropped.
+#[derive(Clone, Debug)]
+pub struct Page(Rc<Used>);
+
+#[derive(Debug)]
+struct Used {
+    number: u32,
+    free: Rc<RefCell<Vec<u32>>>,
+}
+
+impl PagePool {
+    pub fn new(pages: usize) -> Self {
+        PagePool {
+            pages,
+            // Low pages first, so that memory is touched only as it is needed.
+            free: Rc::new(RefCell::new((0..pages as u32).rev().collect())),
+        }
+    }
+
+    /// A page, or `None` when all are used.
+    pub fn take(&self) -> Option<Page> {
+        let number = self.free.borrow_mut().pop()?;
+        let free = self.free.clone();
+        Some(Page(Rc::new(Used { number, free })))
+    }
+
+    /// Pages with users.
+    pub fn used(&self) -> usize {
+        self.pages - self.free.borrow().len()
+    }
+}
+
+impl Page {
+    pub fn number(&self) -> u32 {
+        self.0.number
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.free.borrow_mut().push(self.number);
+    }
+}
+
+/// As the model is told of them.
+pub fn numbers(pages: &[Page]) -> Vec<u32> {
+    pages.iter().map(Page::number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_free_when_its_last_user_is_gone() {
+        let pool = PagePool::new(2);
+        let a = pool.take().unwrap();
+        let again = a.clone();
+        let b = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        drop((a, b));
+        assert_eq!(pool.used(), 1);
+        assert_eq!(pool.take().unwrap().number(), 1);
+        drop(again);
+        assert_eq!(pool.used(), 0);
+    }
+}

@@ -1,0 +1,394 @@
+//! Random histories: whatever people, devices and the time do, every question ends exactly once, no page is held by nobody, and
+//! nothing waits for ever.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::job::Running;
+use super::tests::{Desk, OPENING, Question, ROWS, key, limits, opening, question};
+use super::*;
+use crate::failures::{failed, panicked};
+
+/// Sessions, of which the first two are one client's.
+const SESSIONS: u128 = 4;
+const PICTURES: u8 = 3;
+
+/// What happens, or a turn, and how it goes.
+#[derive(Clone, Debug)]
+enum Event {
+    Ask(Asked),
+    Again(usize),
+    Read(usize),
+    Show { session: u128, picture: u8 },
+    Forget { session: u128, picture: u8 },
+    ForgetConversation(u128),
+    EndSession(u128),
+    Cancel(usize),
+    Credit(usize, u32),
+    Presence(u128, bool),
+    GiveWay,
+    Passes(u64),
+    Turn(Outcome),
+    Look(Outcome),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    session: u128,
+    tokens: u32,
+    picture: Option<u8>,
+    credit: u32,
+    seconds: u64,
+    is_read: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Good,
+    /// Of the piece with this number, the work fails.
+    Fails(usize),
+    Panics,
+    /// Of the piece with this number, the answer ends.
+    Ends(usize),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let session = || 1..=SESSIONS;
+    let picture = || 1..=PICTURES;
+    let asked = (
+        session(),
+        1..200_u32,
+        prop::option::of(picture()),
+        0..5_u32,
+        5..200_u64,
+        any::<bool>(),
+    );
+    let asked = asked.prop_map(|(session, tokens, picture, credit, seconds, is_read)| {
+        let picture = picture.filter(|_| tokens % 2 == 0);
+        Event::Ask(Asked {
+            session,
+            tokens,
+            picture,
+            credit,
+            seconds,
+            is_read,
+        })
+    });
+    let outcome = || {
+        prop_oneof![
+            6 => Just(Outcome::Good),
+            1 => (0..3_usize).prop_map(Outcome::Fails),
+            1 => Just(Outcome::Panics),
+            2 => (0..3_usize).prop_map(Outcome::Ends),
+        ]
+    };
+    let event = prop_oneof![
+        8 => asked,
+        1 => (0..20_usize).prop_map(Event::Again),
+        4 => (0..20_usize).prop_map(Event::Read),
+        3 => (session(), picture()).prop_map(|(session, picture)| Event::Show { session, picture }),
+        1 => (session(), picture()).prop_map(|(session, picture)| Event::Forget { session, picture }),
+        1 => session().prop_map(Event::ForgetConversation),
+        1 => session().prop_map(Event::EndSession),
+        2 => (0..20_usize).prop_map(Event::Cancel),
+        3 => ((0..20_usize), (1..4_u32)).prop_map(|(n, pieces)| Event::Credit(n, pieces)),
+        2 => (session(), any::<bool>()).prop_map(|(session, here)| Event::Presence(session, here)),
+        1 => Just(Event::GiveWay),
+        2 => (1..30_u64).prop_map(Event::Passes),
+        20 => outcome().prop_map(Event::Turn),
+        6 => outcome().prop_map(Event::Look),
+    ];
+    prop::collection::vec(event, 1..150)
+}
+
+/// A history: what is open, and how what was has ended.
+struct History {
+    desk: Desk,
+    asked: Vec<(RequestId, Question)>,
+    /// How often each has ended, `replaced` left out.
+    ends: BTreeMap<RequestId, usize>,
+    /// Pages of the picture that is being looked at.
+    pages: Option<Vec<Page>>,
+}
+
+impl History {
+    fn new(limits: Limits) -> Self {
+        History {
+            desk: Desk::new(limits),
+            asked: Vec::new(),
+            ends: BTreeMap::new(),
+            pages: None,
+        }
+    }
+
+    fn nth(&self, n: usize) -> Option<RequestId> {
+        let n = n % self.asked.len().max(1);
+        self.asked.get(n).map(|(request, _)| *request)
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Ask(asked) => {
+                let question = Question {
+                    session: asked.session,
+                    client: (asked.session <= 2).then_some(1),
+                    tokens: asked.tokens,
+                    picture: asked.picture.map(key),
+                    credit: asked.credit,
+                    seconds: asked.seconds,
+                };
+                let request = match asked.is_read {
+                    true => self.desk.ask(question),
+                    false => self.desk.ask_unread(question),
+                };
+                self.asked.push((request, question));
+            }
+            // The same question is asked anew under its name.
+            Event::Again(n) => {
+                if let Some(request) = self.nth(n) {
+                    self.desk.scheduler.replace(request);
+                    self.count();
+                    self.ends.entry(request).or_insert(1);
+                }
+            }
+            Event::Read(n) => {
+                if let Some(request) = self.nth(n) {
+                    let of_it = |(asked, _): &&(RequestId, Question)| *asked == request;
+                    let (_, question) = self.asked.iter().find(of_it).unwrap();
+                    if self.desk.scheduler.is_unread(request) {
+                        self.desk.read(request, *question);
+                    }
+                }
+            }
+            Event::Show { session, picture } => self.desk.show(session, picture),
+            Event::Forget { session, picture } => {
+                let session = SessionId::new(session);
+                self.desk.scheduler.forget_picture(key(picture), session);
+            }
+            Event::ForgetConversation(conversation) => {
+                let conversation = ConversationId::new(conversation);
+                self.desk.scheduler.forget_conversation(conversation);
+            }
+            Event::EndSession(session) => {
+                self.desk.scheduler.end_session(SessionId::new(session));
+            }
+            Event::Cancel(n) => {
+                if let Some(request) = self.nth(n) {
+                    self.desk.scheduler.cancel(request);
+                }
+            }
+            Event::Credit(n, pieces) => {
+                if let Some(request) = self.nth(n) {
+                    self.desk.scheduler.credit(request, pieces);
+                }
+            }
+            Event::Presence(session, here) => {
+                let presence = if here { Presence::Here } else { Presence::Away };
+                self.desk
+                    .scheduler
+                    .presence(SessionId::new(session), presence);
+            }
+            Event::GiveWay => {
+                if let Some(request) = self.desk.scheduler.gives_way() {
+                    self.desk.scheduler.fail(request, &failed("full".into()));
+                }
+            }
+            Event::Passes(seconds) => self.desk.passes(seconds),
+            Event::Turn(outcome) => self.turn(outcome),
+            Event::Look(outcome) => self.look(outcome),
+        }
+        self.count();
+        self.check();
+    }
+
+    fn turn(&mut self, outcome: Outcome) {
+        let turn = self.desk.scheduler.turn(self.desk.now, ROWS);
+        self.check_turn(&turn);
+        if let Outcome::Panics = outcome {
+            self.pages = None;
+            return self.desk.scheduler.renew(Some(&panicked()));
+        }
+        for (number, piece) in turn.pieces.iter().enumerate() {
+            match outcome {
+                Outcome::Fails(n) if n == number => {
+                    self.desk.scheduler.fail(piece.request, &failed("n".into()));
+                    continue;
+                }
+                _ => self.desk.scheduler.computed(piece),
+            }
+            let ends = matches!(outcome, Outcome::Ends(n) if n == number);
+            if piece.is_last {
+                self.desk
+                    .say(piece.request, ends.then_some(FinishReason::Stop));
+            }
+        }
+    }
+
+    /// No page is written by two, and what is read is there.
+    fn check_turn(&self, turn: &Turn) {
+        assert!(turn.pieces.len() <= 2);
+        let mut written = HashSet::new();
+        for (_, copy) in &turn.copies {
+            assert!(written.insert(copy.to.number()));
+        }
+        let mut own = HashSet::new();
+        for piece in &turn.pieces {
+            let span = &piece.span;
+            assert!(span.len > 0 && piece.ids.len() == span.len);
+            assert!(span.start + span.len <= span.pages.len() * PAGE);
+            let first = span.start / PAGE;
+            for page in &span.pages[first..(span.start + span.len).div_ceil(PAGE)] {
+                assert!(own.insert(*page), "two write to page {page}");
+            }
+        }
+    }
+
+    fn look(&mut self, outcome: Outcome) {
+        let scheduler = &mut self.desk.scheduler;
+        let Some(at) = scheduler.looking() else {
+            self.pages = None;
+            if let Some((look, pages)) = scheduler.look(OPENING.into()) {
+                match pages {
+                    Ok(pages) => self.pages = Some(pages),
+                    Err(CacheFull) => scheduler.look_failed(look.key, &failed("full".into())),
+                }
+            }
+            return;
+        };
+        let pages = self.pages.take().expect("pages of what is looked at");
+        match outcome {
+            Outcome::Fails(_) => scheduler.look_failed(at, &failed("look".into())),
+            Outcome::Panics => {
+                scheduler.look_failed(at, &panicked());
+                scheduler.renew(None);
+            }
+            Outcome::Good | Outcome::Ends(_) => {
+                let entries = opening().entries().to_vec();
+                let cached = Cached { entries, pages };
+                scheduler.looked(cached, EncodeTimings::default(), self.desk.now);
+            }
+        }
+    }
+
+    fn count(&mut self) {
+        for news in self.desk.scheduler.take_news() {
+            if let News::Ended(job, end) = news
+                && !matches!(end, End::Replaced)
+            {
+                *self.ends.entry(job.request).or_default() += 1;
+            }
+        }
+        // It was dropped while it was looked at.
+        if self.desk.scheduler.looking().is_none() {
+            self.pages = None;
+        }
+    }
+
+    fn check(&self) {
+        let scheduler = &self.desk.scheduler;
+        let open = scheduler.open();
+        for (request, _) in &self.asked {
+            let ends = self.ends.get(request).copied().unwrap_or(0);
+            assert_eq!(ends, usize::from(!open.contains(request)), "{request}");
+        }
+        let mut held: HashSet<u32> = scheduler.cache.held();
+        let of = |running: &Running| -> Vec<u32> { numbers(&running.cached.pages) };
+        held.extend(scheduler.slots.iter().flat_map(of));
+        held.extend(self.pages.iter().flatten().map(Page::number));
+        assert_eq!(scheduler.pages().0, held.len(), "pages that nobody holds");
+        assert!(scheduler.slots.len() <= scheduler.limits.slots);
+        assert!(scheduler.slots.iter().all(|r| r.copy.is_none()));
+    }
+
+    /// Everybody is here and takes what comes: all that is open ends.
+    fn ends_well(mut self) {
+        for session in 1..=SESSIONS {
+            let session = SessionId::new(session);
+            self.desk.scheduler.presence(session, Presence::Here);
+        }
+        for n in 0..self.asked.len() {
+            self.happens(Event::Read(n));
+            self.happens(Event::Credit(n, 1000));
+        }
+        self.desk.scheduler.drain();
+        let mut turns = 0;
+        while !self.desk.scheduler.is_drained() {
+            assert!(self.desk.scheduler.is_busy(), "it stands still");
+            self.happens(Event::Look(Outcome::Good));
+            self.happens(Event::Turn(Outcome::Ends(turns % 3)));
+            turns += 1;
+            let most = 100 + 10 * self.asked.len();
+            assert!(turns < most, "still open: {:?}", self.desk.scheduler.open());
+        }
+        for session in 1..=SESSIONS {
+            self.happens(Event::EndSession(session));
+        }
+        assert_eq!(self.desk.scheduler.pages().0, 0);
+        assert!(self.desk.scheduler.gallery.is_idle());
+    }
+}
+
+fn run(limits: Limits, events: Vec<Event>) {
+    let mut history = History::new(limits);
+    for event in events {
+        history.happens(event);
+    }
+    history.ends_well();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        // What is found becomes a test of its own.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_question_ends_once_whatever_happens(
+        events in events(),
+        looks_ahead: bool,
+        keeps_conversations: bool,
+    ) {
+        run(Limits { looks_ahead, keeps_conversations, ..limits() }, events);
+    }
+
+    /// Too few pages for two of the longer ones.
+    #[test]
+    fn with_few_pages_too(events in events(), pages in 4..12_usize) {
+        run(Limits { pages, ..limits() }, events);
+    }
+}
+
+/// Somebody who asks without end keeps nobody out.
+#[test]
+fn nobody_starves() {
+    for sessions in [1, 50] {
+        let mut desk = Desk::new(limits());
+        let mut asked = 0;
+        let mut flood = |desk: &mut Desk| {
+            asked += 1;
+            let mut flooding = question(100 + asked % sessions, 5);
+            flooding.client = Some(100);
+            desk.ask(flooding);
+        };
+        for _ in 0..200 {
+            flood(&mut desk);
+        }
+        desk.run();
+        let one = desk.ask(question(1, 5));
+        let mut turns = 0;
+        loop {
+            let ran = desk.run();
+            if ran.iter().any(|(request, _)| *request == one) {
+                break;
+            }
+            turns += 1;
+            assert!(turns < 3, "{turns} turns");
+            // One of the flood's ends, and another comes.
+            desk.say(ran[0].0, Some(FinishReason::Stop));
+            flood(&mut desk);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Runs everything once that will be served, so that the first user is as fast as the tenth.
+
+use std::time::Instant;
+
+use api::Pixels;
+use candle_core::{Result, Tensor};
+use model::device::tell_memory;
+use model::kernels::{PAGE, Span};
+use model::network::Network;
+use model::prompt::Prompt;
+
+use crate::executor::{Executor, OnDevice};
+use crate::pace::Pace;
+
+impl<N: Network> OnDevice<N> {
+    /// For so many slots. The cache is used from its beginning, and nothing of that is kept.
+    pub fn warm_up(&mut self, slots: usize) -> Result<()> {
+        let size = self.model.shape().picture_side;
+        self.model.reserve_memory()?;
+        tell_memory(self.model.device(), "with the KV cache, and reserved");
+        let pixels = Pixels::new(size, vec![128; Pixels::bytes(size)]);
+        let is_card = self.model.device().is_cuda();
+        if is_card {
+            // It measures its products at first.
+            let mut unused = Pace::new(N::LOOK_KINDS);
+            look_at(&self.model, &pixels, &mut unused, false)?;
+        }
+        let vectors = look_at(&self.model, &pixels, &mut self.pace, false)?;
+        tell_memory(self.model.device(), "after a picture");
+        let rows = vectors.dim(0)?;
+        let of_slot = (rows + 8).div_ceil(PAGE) as u32;
+        let span = |start, len, slot: usize| Span {
+            start,
+            len,
+            pages: (slot as u32 * of_slot..(slot as u32 + 1) * of_slot).collect(),
+        };
+        let mut places = Prompt::new(self.opening().axes());
+        places.extend(std::iter::repeat_n(0, rows));
+        // Slices of other work are cut by what is measured here from the first one on; a card measures its products at first.
+        for _ in 0..if is_card { 2 } else { 1 } {
+            self.model.device().synchronize()?;
+            let started = Instant::now();
+            let (spans, layers) = (vec![span(0, rows, 0)], self.model.layers());
+            let positions = places.positions(0..rows);
+            let pass = self.model.begin(vectors.clone(), spans, positions)?;
+            self.model.go_on(pass, layers, &self.arena)?;
+            self.model.device().synchronize()?;
+            self.pace.prefilled(started.elapsed(), rows, layers, layers);
+        }
+        tell_memory(self.model.device(), "after its prefill");
+        // A card's products are measured for each size of question.
+        let lens: &[usize] = match is_card {
+            true => &[128, 64, 32, 16, 4, 1],
+            false => &[4, 1],
+        };
+        for batch in 1..=slots {
+            for &len in lens.iter().filter(|len| **len <= rows) {
+                for turn in 0..3 {
+                    let started = Instant::now();
+                    let ids = vec![0; batch * len];
+                    let positions = places.positions(0..len).repeat(batch);
+                    let spans = (0..batch).map(|slot| span(0, len, slot)).collect();
+                    let all: Vec<usize> = (0..batch).collect();
+                    self.model
+                        .next(&ids, spans, &positions, &self.arena, &all)?;
+                    if (batch, len, turn) == (1, 1, 2) {
+                        self.pace.forward(started.elapsed(), 1, true);
+                    }
+                }
+                let what = format!("after {batch} × {len} tokens");
+                tell_memory(self.model.device(), &what);
+            }
+        }
+        if is_card {
+            // The sizes of products beside somebody who decodes.
+            look_at(&self.model, &pixels, &mut self.pace, true)?;
+        }
+        Ok(())
+    }
+
+    /// From now on nobody waits for anything to be measured.
+    pub fn settle(&self) -> Result<()> {
+        self.model.settle()
+    }
+}
+
+/// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `pace` what each
+/// took.
+fn look_at<N: Network>(
+    model: &N,
+    pixels: &Pixels,
+    pace: &mut Pace,
+    sliced: bool,
+) -> Result<Tensor> {
+    let mut look = model.look(pixels)?;
+    loop {
+        let (started, kind) = (Instant::now(), model.look_kind(&look));
+        let most = match sliced {
+            true => pace.vision_rows(kind, model.look_rows(&look)),
+            false => Pace::WHOLE,
+        };
+        let step = model.look_on(&mut look, most)?;
+        model.device().synchronize()?;
+        pace.vision(kind, started.elapsed(), step.rows);
+        if let Some(vectors) = step.vectors {
+            return Ok(vectors);
+        }
+    }
+}
