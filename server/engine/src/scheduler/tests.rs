@@ -222,8 +222,9 @@ fn lens(pieces: &[Piece]) -> Vec<(RequestId, usize)> {
 /// What is asked of which session, and the turns that follow: how many entries are computed of which question, by its number.
 #[test]
 fn turns_follow_from_what_is_asked() {
-    type Turns<'a> = &'a [&'a [(u128, usize)]];
-    let table: &[(&str, &[(u128, u32)], Turns)] = &[
+    type Asked = &'static [(u128, u32)];
+    type Turns = &'static [&'static [(u128, usize)]];
+    let table: [(&str, Asked, Turns); 6] = [
         ("one", &[(1, 30)], &[&[(1, 30)], &[(1, 1)], &[(1, 1)]]),
         (
             "two share a pass",
@@ -256,7 +257,7 @@ fn turns_follow_from_what_is_asked() {
             pages: 64,
             ..limits()
         });
-        for (session, tokens) in *asked {
+        for (session, tokens) in asked {
             desk.ask(question(*session, *tokens));
         }
         for (number, turn) in turns.iter().enumerate() {
