@@ -2,7 +2,7 @@
 
 #[path = "../checks/frames.rs"]
 mod checks;
-#[path = "../../server/gateway/src/session/frames.rs"]
+#[path = "../../server/gateway/src/doors/ws/frames.rs"]
 mod frames;
 
 use frames::FrameGuard;

@@ -3,7 +3,7 @@
 
 #[path = "../checks/messages.rs"]
 mod checks;
-#[path = "../../server/gateway/src/session/codec.rs"]
+#[path = "../../server/gateway/src/doors/ws/codec.rs"]
 mod codec;
 
 use libfuzzer_sys::fuzz_target;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use gateway::http::Ended;
+use gateway::doors::Ended;
 use glimpse::config::{self, Command};
 use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
 use model::device::settle_threads;

@@ -8,9 +8,10 @@ use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
 use crate::watch::observer;
 use api::{Compute, Report, Status};
 use engine::Engine;
-use gateway::http::{self, Access, Ended, Proxies, Tls};
+use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
+use gateway::doors::{self, Ended, Tls};
 use gateway::intake::decode;
-use gateway::session::{GuestLimits, Guests, Hub, KeyFile, Options, Shared};
+use gateway::session::{Hub, Options, Shared};
 use glimpse_image as image;
 use model::Quantize;
 use model::device::Target;
@@ -125,7 +126,7 @@ pub fn with_engine(
     let hub = Arc::new(Hub::new(Shared::new(
         engine, status, reports, limits, options,
     )?));
-    let options = http::Options {
+    let options = doors::Options {
         listen: settings.listen,
         threads: settings.http_threads.into(),
         drain: Duration::try_from_secs_f64(settings.drain_seconds).unwrap_or_default(),
@@ -136,7 +137,7 @@ pub fn with_engine(
         tls,
     };
     actix_web::rt::System::new().block_on(async {
-        http::serve(hub, options, |address| {
+        doors::serve(hub, options, |address| {
             // Nobody may be there to read it, which is no reason to panic.
             let _ = writeln!(io::stdout(), "listening on {scheme}://{address}");
         })

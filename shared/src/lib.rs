@@ -6,6 +6,7 @@
 mod blank;
 pub mod client;
 pub mod frame;
+mod hash;
 #[cfg(test)]
 mod schemas;
 pub mod server;
@@ -16,6 +17,7 @@ pub use api::{
 };
 pub use blank::is_blank;
 pub use client::{Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Turn, Upload};
+pub use hash::{parse_sha256, to_hex};
 pub use server::{
     Done, Error, Forgotten, ImageEncoded, ImageReady, ImageTimings, Limits, Pong, Queued, Reason,
     ServerEnvelope, ServerMessage, Started, Status, Token, UploadAccepted, UploadProgress,

@@ -1,8 +1,9 @@
 //! Everything that faces people and programs: the page, the socket, sessions, and what an operator looks at.
 //!
-//! Data goes one way: [`http`] → [`session`] → [`api::Command`]s down, [`api::Report`]s up through one channel to all sessions.
+//! Data goes one way: [`doors`] → [`session`] → [`api::Command`]s down, [`api::Report`]s up through one channel to all sessions.
 
-pub mod http;
+pub mod access;
+pub mod doors;
 pub mod intake;
 pub mod metrics;
 #[cfg(test)]

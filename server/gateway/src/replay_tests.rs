@@ -7,8 +7,8 @@ mod inputs;
 #[path = "../../../fuzz/checks/messages.rs"]
 mod messages;
 
-use crate::session::codec;
-use crate::session::frames::FrameGuard;
+use crate::doors::ws::codec;
+use crate::doors::ws::frames::FrameGuard;
 
 /// Calls `check` with every input, whose file's name is there to read if it panics.
 fn replay(target: &str, check: impl Fn(&[u8])) {

@@ -15,7 +15,7 @@ use model::checkpoint::{self, Checkpoint};
 use model::device::{Choice, Dtype};
 use model::{LoadError, Quantize};
 
-use gateway::http::Network;
+use gateway::access::Network;
 use values::one_of;
 
 pub use self::bench::BenchArgs;

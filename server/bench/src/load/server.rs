@@ -6,9 +6,6 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use client::ms;
 
 /// Where a server is, and its process if it is ours, which ends with this.
@@ -71,19 +68,15 @@ impl Server {
     /// What `/metrics` says; `None` if there is nothing to be had.
     pub async fn metrics(&self) -> Option<String> {
         let rest = self.url.strip_prefix("ws://")?;
-        let address = rest.split('/').next()?.to_owned();
-        let get = async {
-            let mut stream = TcpStream::connect(&address).await.ok()?;
-            let request =
-                format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.ok()?;
-            Some(answer)
+        let address = format!("http://{}/metrics", rest.split('/').next()?);
+        let get = move || {
+            let patience = Some(Duration::from_secs(5));
+            let config = ureq::Agent::config_builder().timeout_global(patience);
+            let agent = ureq::Agent::from(config.build());
+            let mut answer = agent.get(address).call().ok()?;
+            answer.body_mut().read_to_string().ok()
         };
-        tokio::time::timeout(Duration::from_secs(5), get)
-            .await
-            .ok()?
+        tokio::task::spawn_blocking(get).await.ok()?
     }
 }
 

@@ -12,7 +12,6 @@ mod targets;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -294,38 +293,7 @@ pub fn load() -> f64 {
 
 /// The time in UTC, to the minute.
 pub fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let minutes = since.map_or(0, |since| since.as_secs() / 60);
-    let (year, month, day) = date((minutes / 1440) as i64);
-    format!(
-        "{year}-{month:02}-{day:02} {:02}:{:02}",
-        minutes / 60 % 24,
-        minutes % 60
-    )
-}
-
-/// Year, month and day of a number of days since 1970-01-01 (Howard Hinnant, chrono-compatible low-level date
-/// algorithms: `civil_from_days`, for days not before 1970).
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + i64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_the_calendars() {
-        assert_eq!(date(0), (1970, 1, 1));
-        assert_eq!(date(11_016), (2000, 2, 29));
-        assert_eq!(date(20_454), (2026, 1, 1));
-        assert_eq!(date(20_453), (2025, 12, 31));
-    }
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%d %H:%M")
+        .to_string()
 }

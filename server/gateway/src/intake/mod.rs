@@ -3,6 +3,8 @@
 mod budget;
 mod client;
 pub mod decode;
+mod messages;
 
 pub use budget::{Budget, Candidate, Claim};
 pub use client::{Client, KeyId};
+pub use messages::{Eviction, Messages};

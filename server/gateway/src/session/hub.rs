@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 
-use super::codec::to_hex;
 use super::outbox::Gap;
 use super::state::seconds;
 use super::{Connection, Session, Shared};
@@ -52,12 +51,12 @@ impl Hub {
         getrandom::fill(&mut random)?;
         let mut prefix = [0; 4];
         getrandom::fill(&mut prefix)?;
-        let id = to_hex(&random);
-        let tag = to_hex(&digest(&id)[..4]);
+        let id = wire::to_hex(&random);
+        let tag = wire::to_hex(&digest(&id)[..4]);
         let session = Session::new(
             id.clone(),
             tag,
-            to_hex(&prefix),
+            wire::to_hex(&prefix),
             owner,
             client,
             self.shared.clone(),

@@ -5,10 +5,6 @@
 //! [`socket`] is the connection.
 
 mod answer;
-pub mod codec;
-pub mod frames;
-pub mod guard;
-mod guests;
 mod hub;
 mod outbox;
 mod picture;
@@ -16,7 +12,6 @@ mod receive;
 mod reports;
 mod room;
 mod shared;
-pub mod socket;
 mod spans;
 mod state;
 mod talk;
@@ -39,10 +34,10 @@ use api::{Asker, Command, Event, Failure, Presence, RequestId, SessionId};
 use outbox::Gap;
 use state::{Effect, Setup, State};
 
-pub use guests::{Guest, GuestLimits, Guests, Key, KeyFile, Passed, Place};
 pub use hub::{Hub, Resumed};
-pub use shared::{Options, Phase, Shared};
+pub use shared::{DRAINING_RETRY_MS, Options, Phase, Shared, StatusWatch};
 pub use spans::Spans;
+pub use state::seconds;
 
 /// A client's session.
 pub struct Session {
@@ -576,7 +571,7 @@ impl Connection {
     /// A text frame that is not the first `hello`. `allowed`: whether one more question may be asked from here now.
     pub fn text(
         &self,
-        message: Result<ClientMessage, codec::Refusal>,
+        message: Result<ClientMessage, Box<wire::Error>>,
         allowed: impl FnOnce() -> Result<(), Failure>,
     ) {
         let now = Instant::now();

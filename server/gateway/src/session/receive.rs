@@ -7,7 +7,6 @@ use wire::{
     Upload, UploadAccepted, UploadProgress, UploadReceived, frame,
 };
 
-use super::codec::{parse_sha256, to_hex};
 use super::picture::{Picture, Ready, Stage};
 use super::room::Hold;
 use super::state::{Effect, Outcome, State};
@@ -25,7 +24,7 @@ impl State {
         let number = upload.upload;
         if !self.uploads.knows(number)
             && self.uploads.has_room(number)
-            && let Some(sha256) = upload.sha256.as_deref().and_then(parse_sha256)
+            && let Some(sha256) = upload.sha256.as_deref().and_then(wire::parse_sha256)
             && let Some(picture) = self.pictures.by_sha256(&sha256)
         {
             let image = picture.id.clone();
@@ -186,7 +185,7 @@ impl State {
             upload: arrived.upload,
             image: id.clone(),
             bytes,
-            sha256: to_hex(&arrived.sha256),
+            sha256: wire::to_hex(&arrived.sha256),
             cached: false,
         }));
         self.effects.push_back(Effect::Decode {
@@ -207,7 +206,7 @@ impl State {
             upload,
             image: image.clone(),
             bytes: picture.bytes,
-            sha256: to_hex(&picture.key.sha256),
+            sha256: wire::to_hex(&picture.key.sha256),
             cached: true,
         };
         let known = match &picture.stage {

@@ -11,13 +11,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::{ErrorCode, Limits, State as ServerState};
 
-use super::guard::Messages;
 use super::reports;
 use super::room::{Hold, Room};
 use super::upload::{Budget, File};
 use super::{Keeper, Session};
 use crate::intake::decode::{self, Decoders, Job, Name};
-use crate::intake::{self, Candidate};
+use crate::intake::{self, Candidate, Messages};
 use crate::metrics::{METRICS, RECEIVED};
 use api::{Asker, Compute, Defaults, Failure, Report, Status};
 use glimpse_image as image;
@@ -27,7 +26,7 @@ const RELIEF_PATIENCE: Duration = Duration::from_millis(100);
 /// What a client is told to wait while the model loads.
 const LOADING_RETRY_MS: f64 = 1000.0;
 /// And while the server shuts down: the next one may be up by then.
-pub(super) const DRAINING_RETRY_MS: f64 = 3000.0;
+pub const DRAINING_RETRY_MS: f64 = 3000.0;
 /// How long a decoded picture may wait for another's memory, and what its client is told to wait after that.
 const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 const ROOM_RETRY_MS: f64 = 2000.0;

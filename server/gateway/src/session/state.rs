@@ -390,7 +390,7 @@ impl LookUp {
 }
 
 /// A limit given in seconds.
-pub(super) fn seconds(limit: f64) -> Duration {
+pub fn seconds(limit: f64) -> Duration {
     Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX)
 }
 

@@ -8,7 +8,6 @@ use glimpse_image::FileBuffer;
 use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
-use super::codec::parse_sha256;
 use crate::intake::decode::HasFile;
 use crate::intake::{self, Claim};
 use crate::metrics::METRICS;
@@ -150,7 +149,7 @@ impl Uploads {
     /// An `upload` message was read. The caller has looked whether the session has the file already.
     pub fn announce(&mut self, upload: &Upload, limits: &Limits, now: Instant) -> Announced {
         let number = upload.upload;
-        let sha256 = upload.sha256.as_deref().and_then(parse_sha256);
+        let sha256 = upload.sha256.as_deref().and_then(wire::parse_sha256);
         if let Some(before) = self.used.get(&number) {
             if *before != (upload.bytes, sha256) {
                 return refused(
@@ -254,7 +253,7 @@ impl Uploads {
     pub fn close(&mut self, upload: &Upload) {
         self.open.remove(&upload.upload);
         if self.used.len() < MAX_NUMBERS {
-            let sha256 = upload.sha256.as_deref().and_then(parse_sha256);
+            let sha256 = upload.sha256.as_deref().and_then(wire::parse_sha256);
             self.used.insert(upload.upload, (upload.bytes, sha256));
         }
     }
@@ -374,7 +373,6 @@ fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::codec::to_hex;
 
     fn limits() -> Limits {
         Limits {
@@ -417,7 +415,7 @@ mod tests {
         let (mut uploads, now) = (uploads(), Instant::now());
         let data: Vec<u8> = (0..600_000u32).map(|i| i as u8).collect();
         let announce = Upload {
-            sha256: Some(to_hex(&Sha256::digest(&data))),
+            sha256: Some(wire::to_hex(&Sha256::digest(&data))),
             ..upload(1, data.len() as u64)
         };
         assert!(matches!(

@@ -47,7 +47,7 @@ fn a_question_may_come_before_its_picture() {
             "done"
         ]
     );
-    assert_eq!(messages[0]["sha256"], codec::to_hex(&Sha256::digest(&file)));
+    assert_eq!(messages[0]["sha256"], wire::to_hex(&Sha256::digest(&file)));
     assert_eq!(messages[1]["format"], "png");
     assert_eq!(
         (&messages[1]["width"], &messages[1]["height"]),

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use wire::{FinishReason, Limits, Reason, frame};
 
 use super::*;
+use crate::doors::ws::codec;
 use crate::intake::{Client, decode};
 use crate::stand_in::{self, Player, stand_in};
 use api::{Ask, Compute, Failure, Freed, Picture, PictureKey, Shown, Status};

@@ -95,7 +95,7 @@ fn the_picture_used_longest_ago_goes() {
 fn a_known_picture_is_not_sent_again() {
     let rig = rig();
     let image = rig.image(1);
-    let sha256 = codec::to_hex(&Sha256::digest(picture(1)));
+    let sha256 = wire::to_hex(&Sha256::digest(picture(1)));
     rig.send(json!({"type": "upload", "upload": 2, "bytes": 1, "sha256": sha256}));
     let messages = rig.take();
     assert_eq!(
@@ -205,7 +205,7 @@ fn a_lonely_upload_gives_its_memory_to_others_and_begins_again() {
     let received = &take(&again)[0];
     assert_eq!(received["type"], "upload_received");
     let sha256: [u8; 32] = Sha256::digest(b"hello").into();
-    assert_eq!(received["sha256"], codec::to_hex(&sha256));
+    assert_eq!(received["sha256"], wire::to_hex(&sha256));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn numbers_run_out_for_known_pictures_too() {
     let sha256: [u8; 32] = Sha256::digest(picture(1)).into();
     let mut last = Value::Null;
     for number in 2..=65_537 {
-        let hash = codec::to_hex(&sha256);
+        let hash = wire::to_hex(&sha256);
         rig.send(json!({"type": "upload", "upload": number, "bytes": 1, "sha256": hash}));
         last = rig.take().remove(0);
     }

@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -16,17 +15,7 @@ use futures_util::Stream;
 use tokio::sync::Notify;
 
 use super::frames::{Breach, FrameGuard};
-use crate::intake::{self, Claim};
-
-/// Memory for messages that have begun to come and are not whole, shared by all connections.
-pub type Messages = intake::Budget<Arc<Eviction>>;
-
-/// Asks a connection to end, since its client's messages take most of that memory.
-#[derive(Default)]
-pub struct Eviction {
-    asked: AtomicBool,
-    notify: Notify,
-}
+use crate::intake::{Claim, Eviction, Messages};
 
 /// A connection's incoming bytes, up to where it has to end; what follows that is read and dropped.
 pub struct GuardedPayload {
@@ -98,7 +87,7 @@ impl Verdict {
     }
 
     fn fault(&self) -> Option<Fault> {
-        if self.eviction.asked.load(Ordering::Relaxed) {
+        if self.eviction.is_asked() {
             return Some(Fault::Evicted);
         }
         self.breach.get().map(Fault::Breach)
@@ -112,7 +101,7 @@ impl Verdict {
             }
             tokio::select! {
                 () = self.notify.notified() => {}
-                () = self.eviction.notify.notified() => {}
+                () = self.eviction.asked() => {}
             }
         }
     }
@@ -155,8 +144,7 @@ impl GuardedPayload {
         self.verdict.place.touch(now);
         self.verdict.place.set(pending);
         for eviction in self.messages.give_way(0, |place| place.touched) {
-            eviction.asked.store(true, Ordering::Relaxed);
-            eviction.notify.notify_one();
+            eviction.ask();
         }
     }
 }

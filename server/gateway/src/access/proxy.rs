@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName, VIA};
+use ipnet::IpNet;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -19,22 +20,17 @@ static ADDED: [HeaderName; 6] = [
 
 /// An address, or a network written as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    bits: u128,
-    mask: u128,
-}
+pub struct Network(IpNet);
 
 impl Network {
+    /// An IPv4 address is also one within ::ffff:0:0/96.
     fn contains(&self, address: IpAddr) -> bool {
-        bits(address) & self.mask == self.bits & self.mask
-    }
-}
-
-/// As IPv6, so that both kinds are compared alike.
-fn bits(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
+        let address = address.to_canonical();
+        let as_v6 = match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        self.0.contains(&address) || self.0.contains(&IpAddr::V6(as_v6))
     }
 }
 
@@ -42,29 +38,10 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let problem = || "must be an IP address, or a network such as 10.0.0.0/8".to_string();
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| problem())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let length: u32 =
-            length.map_or(Ok(most), |length| length.parse().map_err(|_| problem()))?;
-        if length > most {
-            return Err(problem());
-        }
-        let mask = (!0u128).checked_shl(most - length).unwrap_or(0);
-        // An IPv4 network is one within ::ffff:0:0/96.
-        let mask = if address.is_ipv4() {
-            mask | !0 << 32
-        } else {
-            mask
-        };
-        Ok(Network {
-            bits: bits(address),
-            mask,
-        })
+        let network = text.parse::<IpNet>().ok();
+        let network = network.or_else(|| text.parse::<IpAddr>().map(IpNet::from).ok());
+        let problem = || "must be an IP address, or a network such as 10.0.0.0/8".to_owned();
+        network.map(Network).ok_or_else(problem)
     }
 }
 

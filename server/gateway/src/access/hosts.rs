@@ -3,24 +3,16 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
-use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
-use actix_web::http::header::{HOST, HeaderMap, ORIGIN, RETRY_AFTER};
+use actix_web::http::header::{HOST, HeaderMap, ORIGIN};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 use parking_lot::Mutex;
-use wire::ErrorCode;
 
 use super::proxy::{Proxies, passed_on};
-use crate::intake::Client;
-use crate::session::{Guests, Passed, Place};
-use api::Failure;
 
 /// Names that are logged when they are refused; what comes after those is not.
 const MAX_LOGGED: usize = 64;
@@ -43,16 +35,6 @@ pub struct Access {
 enum Refusal {
     Host(String),
     Origin(String),
-}
-
-/// Who sent a request.
-#[derive(Clone)]
-pub struct Caller {
-    pub client: Client,
-    /// Whether the limits of addresses hold.
-    pub limited: bool,
-    /// There are too many already.
-    pub refusal: Option<Failure>,
 }
 
 impl Access {
@@ -161,7 +143,7 @@ impl Access {
     }
 
     /// Whether the peer passes this request on for somebody else, and for whom.
-    fn passed_on(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    pub(super) fn passed_on(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if self.proxies.trusts(peer) {
             return Some(self.proxies.client(peer, headers));
         }
@@ -279,102 +261,6 @@ fn verdict(request: &HttpRequest) -> Result<(), String> {
     })
 }
 
-/// Finds out who sends a request, and refuses it if they have too many connections already; the socket tells its clients
-/// so itself.
-pub async fn count<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse, Error> {
-    let (caller, passed) = caller(request.request());
-    let refusal = caller.as_ref().and_then(|caller| caller.refusal.clone());
-    if let Some(refusal) = refusal.filter(|_| request.path() != super::SOCKET) {
-        return Ok(request.into_response(busy(&refusal)));
-    }
-    if let Some(caller) = caller {
-        request.extensions_mut().insert(caller);
-    }
-    let response = next.call(request).await?;
-    Ok(match passed {
-        None => response.map_into_boxed_body(),
-        Some(passed) => response.map_body(|_, body| {
-            Counted {
-                body: body.boxed(),
-                _passed: passed,
-            }
-            .boxed()
-        }),
-    })
-}
-
-fn busy(refusal: &Failure) -> HttpResponse {
-    let status = match refusal.code {
-        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    let wait = (refusal.retry_after_ms.unwrap_or_default() / 1e3).ceil() as u64;
-    HttpResponse::build(status)
-        .insert_header((RETRY_AFTER, wait))
-        .force_close()
-        .content_type("text/plain; charset=utf-8")
-        .body(format!("{}\n", refusal.message))
-}
-
-fn caller(request: &HttpRequest) -> (Option<Caller>, Option<Passed>) {
-    let (Some(access), Some(guests), Some(peer)) = (
-        request.app_data::<web::Data<Access>>(),
-        request.app_data::<web::Data<Guests>>(),
-        request.peer_addr(),
-    ) else {
-        return (None, None);
-    };
-    let peer = peer.ip();
-    let place = request.conn_data::<Arc<Place>>();
-    let refusal = place.and_then(|place| place.refusal());
-    let Some(address) = access.passed_on(peer, request.headers()) else {
-        let caller = Caller {
-            client: Client::at(peer),
-            limited: guests.limits_apply(peer),
-            refusal,
-        };
-        return (Some(caller), None);
-    };
-    let client = Client::at(address);
-    if let Some(place) = place {
-        place.seen_as(client);
-    }
-    let (passed, refusal) = match (refusal, guests.clone().into_inner().pass(client)) {
-        (Some(refusal), _) | (None, Err(refusal)) => (None, Some(refusal)),
-        (None, Ok(passed)) => (Some(passed), None),
-    };
-    let caller = Caller {
-        client,
-        limited: true,
-        refusal,
-    };
-    (Some(caller), passed)
-}
-
-/// An answer that counts as one of its client's connections until it is sent.
-struct Counted {
-    body: BoxBody,
-    _passed: Passed,
-}
-
-impl MessageBody for Counted {
-    type Error = Box<dyn std::error::Error>;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<web::Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -484,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_proxy_is_never_this_machine() {
-        let passed_on = |proxies: Vec<super::super::Network>, peer: &str, forwarded: bool| {
+        let passed_on = |proxies: Vec<crate::access::Network>, peer: &str, forwarded: bool| {
             let access = Access::new(&[], &[], Proxies::new(proxies)).unwrap();
             let mut headers = HeaderMap::new();
             if forwarded {

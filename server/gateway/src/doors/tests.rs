@@ -12,10 +12,11 @@ use tokio::sync::{oneshot, watch};
 use tokio_tungstenite::tungstenite::Message;
 use wire::{FinishReason, State, close};
 
-use super::{Access, Ended, Proxies, healthz, metrics, readyz};
+use super::{Ended, healthz, metrics, readyz};
+use crate::access::{Access, GuestLimits, Guests, Proxies};
 use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
-use crate::session::{GuestLimits, Guests, Hub, Options, Phase, Shared};
+use crate::session::{Hub, Options, Phase, Shared};
 use crate::stand_in::{limits, stand_in};
 use api::{Command, Compute, Event, Report, Status};
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
-use crate::session::Place;
+use crate::access::Place;
 
 /// What the kernel holds for one client at most (it doubles this for its own needs), and how much of that it takes
 /// before it was sent.

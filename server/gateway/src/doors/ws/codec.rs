@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use wire::client::CLIENT_TYPES;
-use wire::{ClientMessage, ErrorCode, Failure, MAX_ID_BYTES, MAX_INTEGER};
+use wire::{ClientMessage, ErrorCode, Failure, MAX_ID_BYTES, MAX_INTEGER, parse_sha256};
 
 /// Values that one message may have, told by what separates them: each takes far more memory than text, up to 700 bytes
 /// for one of three characters.
@@ -271,32 +271,6 @@ fn id_is_fine(value: &str) -> bool {
     (1..=MAX_ID_BYTES).contains(&value.len())
 }
 
-/// The digest in 64 lower-case hex digits.
-pub fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
-    let digits = hex.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = (hex_digit(pair[0])? << 4) | hex_digit(pair[1])?;
-    }
-    Some(digest)
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
-
-/// Lower-case hex.
-pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,14 +398,5 @@ mod tests {
             (refusal.request.as_deref(), refusal.upload),
             (Some("r"), None)
         );
-    }
-
-    #[test]
-    fn digests() {
-        let digest = std::array::from_fn(|i| i as u8 * 7);
-        assert_eq!(parse_sha256(&to_hex(&digest)), Some(digest));
-        assert_eq!(parse_sha256(&"g".repeat(64)), None);
-        assert_eq!(parse_sha256(&"A".repeat(64)), None);
-        assert_eq!(parse_sha256("é"), None);
     }
 }

@@ -16,12 +16,12 @@ use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
+use super::codec;
 use super::frames::Breach;
 use super::guard::{Fault, Verdict};
-use super::shared::{DRAINING_RETRY_MS, StatusWatch};
-use super::state::seconds;
-use super::{Connection, Guest, Hub, Outgoing, Phase, codec};
+use crate::access::{Guest, Login, unauthorized};
 use crate::intake::KeyId;
+use crate::session::{Connection, DRAINING_RETRY_MS, Hub, Outgoing, Phase, StatusWatch, seconds};
 use api::Failure;
 
 /// How long a close frame may take to leave, and then the client's to come.
@@ -43,34 +43,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A message of more bytes takes a while to be read.
 const LONG: usize = 4096;
-
-/// How a connection comes in.
-pub enum Entry {
-    /// With the right key, or none is needed.
-    Open(Guest, Option<KeyId>),
-    /// Its first message must have the key; until then nothing is said.
-    NeedsKey(Guest),
-    /// Told why, then closed.
-    Refused(Failure),
-}
-
-impl Entry {
-    /// [`Client::number`](crate::intake::Client::number), as far as it is known; 0 of one that is refused.
-    pub fn client(&self) -> u128 {
-        match self {
-            Entry::Open(guest, _) | Entry::NeedsKey(guest) => guest.client().number(),
-            Entry::Refused(_) => 0,
-        }
-    }
-}
-
-/// What a connection without the right key is told.
-pub fn unauthorized() -> Failure {
-    Failure::new(
-        ErrorCode::Unauthorized,
-        "This server takes an API key: send it as the token of a hello, or as Authorization: Bearer.",
-    )
-}
 
 /// Why a connection ends.
 #[derive(Debug, PartialEq)]
@@ -116,7 +88,7 @@ impl Socket {
         mut ws: actix_ws::Session,
         mut stream: AggregatedMessageStream,
         verdict: Rc<Verdict>,
-        entry: Entry,
+        login: Login,
         mut keys: watch::Receiver<u64>,
     ) {
         if hub.shared.phase() != Phase::Serving {
@@ -127,7 +99,7 @@ impl Socket {
             .retry_after(DRAINING_RETRY_MS);
             return leave(ws, &mut stream, End::Refuse(error, close::DRAINING)).await;
         }
-        let (guest, owner, hello) = match admit(&hub, entry, &mut stream, &verdict).await {
+        let (guest, owner, hello) = match admit(&hub, login, &mut stream, &verdict).await {
             Ok(admitted) => admitted,
             Err(end) => return leave(ws, &mut stream, end).await,
         };
@@ -431,23 +403,15 @@ impl Socket {
 /// answer is still due.
 async fn admit(
     hub: &Hub,
-    entry: Entry,
+    login: Login,
     stream: &mut AggregatedMessageStream,
     verdict: &Verdict,
 ) -> Result<(Guest, Option<KeyId>, Option<wire::Hello>), End> {
-    let mut guest = match entry {
-        Entry::Open(guest, owner) => return Ok((guest, owner, None)),
-        Entry::Refused(refusal) => {
-            let code = match refusal.code {
-                ErrorCode::Unauthorized => close::UNAUTHORIZED,
-                ErrorCode::RateLimited | ErrorCode::Busy => close::RATE_LIMITED,
-                _ => 1011,
-            };
-            return Err(End::Refuse(refusal, code));
-        }
-        Entry::NeedsKey(guest) => guest,
+    let guest = match login {
+        Login::Open(guest, owner) => return Ok((guest, owner, None)),
+        Login::Refused(refusal) => return Err(refused(refusal)),
+        Login::NeedsKey(guest) => guest,
     };
-    let refused = || End::Refuse(unauthorized(), close::UNAUTHORIZED);
     let first = async {
         loop {
             match stream.recv().await {
@@ -457,33 +421,42 @@ async fn admit(
         }
     };
     let first = tokio::select! {
-        first = patiently(HELLO_PATIENCE, first) => first.ok_or_else(refused)?,
-        _ = verdict.given() => return Err(refused()),
+        first = patiently(HELLO_PATIENCE, first) => first.ok_or_else(without_key)?,
+        _ = verdict.given() => return Err(without_key()),
     };
     let hello = match first {
         Some(Ok(AggregatedMessage::Text(text))) => match codec::decode(&text) {
             Ok(ClientMessage::Hello(hello)) => hello,
-            _ => return Err(refused()),
+            _ => return Err(without_key()),
         },
         Some(Ok(AggregatedMessage::Close(_))) | None => return Err(End::Lost),
         Some(Err(problem)) => return Err(broken(&problem)),
-        Some(Ok(_)) => return Err(refused()),
+        Some(Ok(_)) => return Err(without_key()),
     };
-    let owner = hello
-        .token
-        .as_deref()
-        .and_then(|token| guest.guests().owner(token));
-    let Some(owner) = owner else {
-        return Err(refused());
+    let (guest, owner) = match Login::with(guest, hello.token.as_deref()) {
+        Login::Open(guest, owner) => (guest, owner),
+        Login::Refused(refusal) => return Err(refused(refusal)),
+        Login::NeedsKey(_) => return Err(without_key()),
     };
-    guest
-        .identify(owner)
-        .map_err(|refusal| End::Refuse(refusal, close::RATE_LIMITED))?;
     verdict.set_message_bytes(hub.shared.limits.message_bytes);
     verdict.belongs_to(guest.client().number());
     // Without a resume the session's own welcome is the answer.
     let hello = hello.resume.is_some().then_some(hello);
-    Ok((guest, Some(owner), hello))
+    Ok((guest, owner, hello))
+}
+
+fn without_key() -> End {
+    refused(unauthorized())
+}
+
+/// Told why nobody is served here.
+fn refused(refusal: Failure) -> End {
+    let code = match refusal.code {
+        ErrorCode::Unauthorized => close::UNAUTHORIZED,
+        ErrorCode::RateLimited | ErrorCode::Busy => close::RATE_LIMITED,
+        _ => 1011,
+    };
+    End::Refuse(refusal, code)
 }
 
 /// Waits for it at most so long, and once more if the process stood still meanwhile.

@@ -1,14 +1,12 @@
 //! The routes: the page, the socket, and what an operator looks at.
 
-mod access;
 mod metrics;
 mod page;
-mod proxy;
-mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod ws;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,16 +29,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use wire::State;
 
-pub use access::Access;
-pub use proxy::{Network, Proxies};
 pub use tls::Tls;
 
-use crate::session::socket::LATE;
-use crate::session::{Guests, Hub, KeyFile, Phase};
+use crate::access::{self, Access, Guests, KeyFile, SOCKET};
+use crate::session::{Hub, Phase};
 use stream::{Stream, Watched};
+use ws::LATE;
 
 /// Where the WebSocket is.
-const SOCKET: &str = "/ws";
 /// Connections that the kernel keeps until they are looked at.
 const BACKLOG: i32 = 1024;
 /// How long a client may take to send what a request begins with, or to agree on TLS.
@@ -136,7 +132,7 @@ pub async fn serve(
                 .wrap(from_fn(access::count))
                 .wrap(from_fn(access::check))
                 .wrap(from_fn(page::security_headers))
-                .route(SOCKET, web::get().to(socket::open))
+                .route(SOCKET, web::get().to(ws::open))
                 .route("/healthz", web::get().to(healthz))
                 .route("/healthz", web::head().to(healthz))
                 .route("/readyz", web::get().to(readyz))

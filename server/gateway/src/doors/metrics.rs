@@ -3,9 +3,9 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use wire::State;
 
-use super::socket::bearer;
+use crate::access::{Guests, has_key};
 use crate::metrics::{METRICS, Text};
-use crate::session::{Guests, Hub};
+use crate::session::Hub;
 
 /// With API keys it takes one.
 pub async fn show(
@@ -13,11 +13,7 @@ pub async fn show(
     hub: web::Data<Hub>,
     guests: web::Data<Guests>,
 ) -> HttpResponse {
-    if guests.needs_key()
-        && bearer(&request)
-            .and_then(|token| guests.owner(token))
-            .is_none()
-    {
+    if !has_key(&request, &guests) {
         return HttpResponse::Unauthorized()
             .insert_header(("WWW-Authenticate", "Bearer"))
             .content_type("text/plain; charset=utf-8")

@@ -1,4 +1,9 @@
-//! `/ws`: from the HTTP request to the WebSocket.
+//! `/ws`, the socket that speaks `glimpse.v1`: from the HTTP request to the WebSocket.
+
+pub mod codec;
+pub mod frames;
+mod guard;
+mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,17 +11,18 @@ use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
-use actix_web::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, dev, rt, web};
-use api::Failure;
+use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev, rt, web};
 use futures_util::Stream;
 use tokio::sync::oneshot;
-use wire::{ErrorCode, PROTOCOL, frame};
+use wire::{PROTOCOL, frame};
 
-use super::access::Caller;
-use crate::session::guard::GuardedPayload;
-use crate::session::socket::{Entry, HELLO_BYTES, Socket, unauthorized};
-use crate::session::{Guests, Hub, Place};
+use crate::access::{Guests, Login, Place};
+use crate::session::Hub;
+use guard::GuardedPayload;
+use socket::{HELLO_BYTES, Socket};
+
+pub use socket::LATE;
 
 type BoxedPayloadStream = Pin<Box<dyn Stream<Item = Result<web::Bytes, PayloadError>>>>;
 
@@ -44,16 +50,16 @@ pub async fn open(
     let place = request.conn_data::<Arc<Place>>().cloned();
     let guests = guests.into_inner();
     let keys = guests.watch();
-    let entry = entry(&request, guests, place.clone());
+    let login = Login::of(&request, &guests, place.clone());
     let message_bytes = hub.shared.limits.message_bytes;
     let messages = hub.shared.messages.clone();
     let (guarded, verdict) = GuardedPayload::new(
         payload.into_inner(),
         message_bytes,
         messages,
-        entry.client(),
+        login.client(),
     );
-    if matches!(entry, Entry::NeedsKey(_)) {
+    if matches!(login, Login::NeedsKey(_)) {
         verdict.set_message_bytes(HELLO_BYTES);
     }
     let stream: BoxedPayloadStream = Box::pin(guarded);
@@ -73,51 +79,13 @@ pub async fn open(
         place.set_in_use(true);
     }
     rt::spawn(async move {
-        Socket::serve(hub, ws, stream, verdict, entry, keys).await;
+        Socket::serve(hub, ws, stream, verdict, login, keys).await;
         if let Some(place) = &place {
             place.set_in_use(false);
         }
         drop(hold);
     });
     Ok(response)
-}
-
-/// Who this is, as far as the request tells. Refusals come through the socket: browsers see nothing of an HTTP status.
-fn entry(request: &HttpRequest, guests: Arc<Guests>, place: Option<Arc<Place>>) -> Entry {
-    let caller = request.extensions().get::<Caller>().cloned();
-    let Some(caller) = caller else {
-        return Entry::Refused(Failure::new(
-            ErrorCode::Internal,
-            "The connection has no address: connect over TCP.",
-        ));
-    };
-    if let Some(refusal) = caller.refusal {
-        return Entry::Refused(refusal);
-    }
-    let mut guest = match guests.enter(caller.client, caller.limited, place) {
-        Ok(guest) => guest,
-        Err(refusal) => return Entry::Refused(refusal),
-    };
-    if !guests.needs_key() {
-        return Entry::Open(guest, None);
-    }
-    let Some(token) = bearer(request) else {
-        return Entry::NeedsKey(guest);
-    };
-    let Some(owner) = guests.owner(token) else {
-        return Entry::Refused(unauthorized());
-    };
-    match guest.identify(owner) {
-        Ok(()) => Entry::Open(guest, Some(owner)),
-        Err(refusal) => Entry::Refused(refusal),
-    }
-}
-
-/// The API key of an `Authorization: Bearer` header.
-pub fn bearer(request: &HttpRequest) -> Option<&str> {
-    let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The socket's outgoing bytes, whose end, and so TCP's, comes only when the socket has seen the client's close frame
