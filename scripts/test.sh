@@ -21,8 +21,8 @@ ends() {
 failed=()
 # shellcheck disable=SC2031
 bin=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/glimpse
-# Two at a time, since many tests wait; a file's tests stay together with the servers that they share.
-PYTEST=("$VENV/bin/python" -m pytest -n 2 --dist loadfile)
+# Four at a time, also on two cores, since most tests wait; a file's tests stay together with the servers that they share.
+PYTEST=("$VENV/bin/python" -m pytest -n 4 --dist loadfile)
 
 # check NAME COMMAND…
 check() {

@@ -10,4 +10,3 @@ pub mod loading;
 pub mod quantize;
 pub mod serve;
 pub mod telemetry;
-mod watch;

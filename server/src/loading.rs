@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use api::{Loaded, Status};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::watch;
 
 /// Between two lines in the log.
 const EVERY: Duration = Duration::from_secs(5);
@@ -63,6 +65,28 @@ impl Loading {
             bar.finish_and_clear();
         }
         tracing::debug!("loaded in {:.1} s", self.started.elapsed().as_secs_f64());
+    }
+}
+
+/// Shows how far loading is until it is over.
+pub async fn show(mut status: watch::Receiver<Status>) {
+    let mut shown: Option<Loading> = None;
+    loop {
+        let now = status.borrow_and_update().loaded;
+        match now {
+            Some(Loaded { done, total }) => shown
+                .get_or_insert_with(|| Loading::new("loading"))
+                .at(done, total),
+            // One that is loaded loads no more.
+            None if shown.is_some() => break,
+            None => {}
+        }
+        if status.changed().await.is_err() {
+            break;
+        }
+    }
+    if let Some(shown) = shown {
+        shown.finish();
     }
 }
 

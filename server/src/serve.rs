@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
-use crate::watch::observer;
+use crate::loading;
 use api::{Compute, Report, Status};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
@@ -40,7 +40,7 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     let opens = targets.into_iter().map(each).collect();
     let (reports, inbox) = mpsc::channel();
     let engine = engine_settings(settings, quantize);
-    let engine = Engine::start(engine, opens, reports, observer)?;
+    let engine = Engine::start(engine, opens, reports)?;
     let status = engine.status();
     with_engine(settings, Arc::new(engine), status, inbox)
 }
@@ -137,6 +137,7 @@ pub fn with_engine(
         tls,
     };
     actix_web::rt::System::new().block_on(async {
+        actix_web::rt::spawn(loading::show(hub.shared.engine_status()));
         doors::serve(hub, options, |address| {
             // Nobody may be there to read it, which is no reason to panic.
             let _ = writeln!(io::stdout(), "listening on {scheme}://{address}");

@@ -8,12 +8,26 @@ pub trait Compute: Send + Sync {
     fn command(&self, command: Command);
 }
 
+/// How much of a model is on its device, in bytes as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub done: u64,
+    pub total: u64,
+}
+
+impl Loaded {
+    /// 0–1.
+    pub fn progress(self) -> f64 {
+        self.done as f64 / self.total.max(1) as f64
+    }
+}
+
 /// How the engine stands.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub state: State,
-    /// 0–1 while loading.
-    pub progress: Option<f64>,
+    /// While loading.
+    pub loaded: Option<Loaded>,
     /// Known from the configuration on, so before the weights are loaded.
     pub model: Model,
     /// The checkpoint's own sampling settings, for what a question leaves open.

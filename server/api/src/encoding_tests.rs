@@ -213,6 +213,25 @@ fn reports() -> Vec<(&'static str, Report)> {
     let events = events.map(|(name, event)| (name, Report::Session { session, event }));
     let mut reports = Vec::from(events);
     reports.push(("health", Report::Health(health)));
+    let measured = |measured| Report::Measured {
+        worker: 1,
+        measured,
+    };
+    let gauges = Gauges {
+        waiting: 3,
+        running: 2,
+        cache_used: 1 << 20,
+        cache_size: 1 << 30,
+        memory_used: 0,
+        memory_size: 0,
+    };
+    let pass = Pass {
+        ms: 4.5,
+        slots: 2,
+        decode: true,
+    };
+    reports.push(("gauges", measured(Measured::Gauges(gauges))));
+    reports.push(("pass", measured(Measured::Pass(pass))));
     reports
 }
 

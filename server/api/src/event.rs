@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AnswerTimings, ConversationId, EncodeTimings, Failure, FinishReason, Health, PictureKey,
-    RequestId, SessionId, Usage,
+    AnswerTimings, ConversationId, EncodeTimings, Failure, FinishReason, Health, Measured,
+    PictureKey, RequestId, SessionId, Usage,
 };
 
 /// What a session is told. Whatever names an `attempt` speaks of that one alone.
@@ -83,4 +83,9 @@ pub enum Report {
     },
     /// Each second, and when its state changes: for whoever chooses a worker.
     Health(Health),
+    /// What the worker with this number on its machine counts: for whoever watches.
+    Measured {
+        worker: u32,
+        measured: Measured,
+    },
 }

@@ -20,7 +20,7 @@ pub mod health;
 #[cfg(feature = "compute")]
 pub mod id;
 #[cfg(feature = "compute")]
-pub mod observer;
+pub mod measured;
 #[cfg(feature = "compute")]
 pub mod pixels;
 pub mod sampling;
@@ -31,7 +31,7 @@ pub use answer::{AnswerTimings, EncodeTimings, FinishReason, Usage};
 #[cfg(feature = "compute")]
 pub use command::{Ask, Command, Picture, PictureKey, Presence, Shown};
 #[cfg(feature = "compute")]
-pub use compute::{Compute, Status};
+pub use compute::{Compute, Loaded, Status};
 #[cfg(feature = "compute")]
 pub use event::{Event, Freed, Report};
 pub use failure::{ErrorCode, Failure};
@@ -42,7 +42,7 @@ pub use health::Health;
 #[cfg(feature = "compute")]
 pub use id::{ConversationId, RequestId, SessionId};
 #[cfg(feature = "compute")]
-pub use observer::{Gauges, Observer};
+pub use measured::{Gauges, Measured, Pass};
 #[cfg(feature = "compute")]
 pub use pixels::Pixels;
 #[cfg(feature = "compute")]

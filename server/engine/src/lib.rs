@@ -35,9 +35,7 @@ mod workers_tests;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
-use api::{
-    Ask, Compute, ErrorCode, Event, Failure, Freed, Observer, Report, SessionId, State, Status,
-};
+use api::{Ask, Compute, ErrorCode, Event, Failure, Freed, Report, SessionId, State, Status};
 use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::Target;
@@ -66,15 +64,14 @@ pub struct Engine {
 impl Engine {
     /// Starts a worker for each of `opens`, which loads the checkpoint onto its device, warms up, and then serves.
     /// `status` tells how far they are; a load that fails ends in [`State::Failed`] with the reason. What comes of commands
-    /// goes to `reports`. `observe` makes each worker's observer, by the worker's number.
+    /// goes to `reports`.
     pub fn start(
         settings: Settings,
         opens: Vec<impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static>,
         reports: Sender<Report>,
-        observe: impl Fn(usize) -> Box<dyn Observer>,
     ) -> std::io::Result<Self> {
         let opens = opens.into_iter().map(|open| (open, Bare)).collect();
-        Engine::start_wrapped(settings, opens, reports, observe)
+        Engine::start_wrapped(settings, opens, reports)
     }
 
     /// As [`Engine::start`], with something around each executor.
@@ -85,7 +82,6 @@ impl Engine {
             impl Wrap + Send + 'static,
         )>,
         reports: Sender<Report>,
-        observe: impl Fn(usize) -> Box<dyn Observer>,
     ) -> std::io::Result<Self> {
         let reports = Reports::new(reports);
         let (tellers, status) = Teller::several(opens.len(), &reports);
@@ -96,14 +92,12 @@ impl Engine {
             let language: Arc<OnceLock<Arc<dyn Language>>> = Arc::default();
             let reader = Reader::start(number, language.clone(), commands.clone())?;
             workers.push(Handle::new(commands, load.clone(), Some(reader)));
-            let observer = observe(number);
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     let prepared = Preparation {
                         settings,
                         load,
-                        observer,
                         language: &language,
                         status: &teller,
                     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use api::{Ask, Asker, Event, Failure, Freed, Health, Report, RequestId, SessionId};
+use api::{Ask, Asker, Event, Failure, Freed, Health, Measured, Report, RequestId, SessionId};
 
 use super::failures::lost;
 use super::load::Load;
@@ -19,6 +19,10 @@ impl Reports {
 
     pub fn tell(&self, session: SessionId, event: Event) {
         let _ = self.0.send(Report::Session { session, event });
+    }
+
+    pub fn measured(&self, worker: u32, measured: Measured) {
+        let _ = self.0.send(Report::Measured { worker, measured });
     }
 
     pub fn health(&self, health: Health) {

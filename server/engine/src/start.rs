@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Instant;
 
-use api::{Observer, State};
+use api::{Loaded, State};
 use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::{Target, tell_memory};
@@ -22,7 +22,6 @@ use crate::workers::Teller;
 pub struct Preparation<'a> {
     pub settings: Settings,
     pub load: Arc<Load>,
-    pub observer: Box<dyn Observer>,
     /// For whoever reads questions, once the model's is known.
     pub language: &'a OnceLock<Arc<dyn Language>>,
     pub status: &'a Teller,
@@ -50,7 +49,7 @@ pub fn work(
     };
     status.send_modify(|s| {
         s.state = State::Ready;
-        s.progress = None;
+        s.loaded = None;
     });
     if let Err(lost) = worker.run(inbox, status) {
         tracing::error!(error = %lost, "the device is lost");
@@ -76,7 +75,6 @@ where
     let Preparation {
         settings,
         load,
-        mut observer,
         language,
         status,
     } = preparation;
@@ -100,11 +98,8 @@ where
     status.health(|health| health.model = fingerprint);
     let since = Instant::now();
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
-        observer.loading(done, total);
-        let progress = done as f64 / total.max(1) as f64;
-        status.send_modify(|s| s.progress = Some(progress));
+        status.send_modify(|s| s.loaded = Some(Loaded { done, total }));
     })?;
-    observer.loaded();
     tracing::info!(
         bytes = model.weight_bytes(),
         device = target.device_name(),
@@ -133,7 +128,7 @@ where
     if settings.warmup {
         status.send_modify(|s| {
             s.state = State::Warming;
-            s.progress = None;
+            s.loaded = None;
         });
         device
             .warm_up(settings.max_batch)
@@ -146,7 +141,7 @@ where
         pages,
         load,
         status.reports().clone(),
-        observer,
+        status.number(),
     ))
 }
 

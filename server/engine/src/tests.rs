@@ -28,9 +28,8 @@ pub(super) fn start(settings: Settings) -> Served {
 /// With a worker for each hook, which is called before each piece of its work.
 pub(super) fn start_several(settings: Settings, hooks: Vec<Hook>) -> Served {
     let opens = hooks.into_iter().map(|hook| (tiny, Hooked(hook)));
-    let served = Served::new(|reports| {
-        Engine::start_wrapped(settings, opens.collect(), reports, |_| Box::new(())).unwrap()
-    });
+    let served =
+        Served::new(|reports| Engine::start_wrapped(settings, opens.collect(), reports).unwrap());
     let since = Instant::now();
     while served.status().borrow().state != State::Ready {
         assert!(since.elapsed() < PATIENCE && served.status().borrow().error.is_none());
@@ -78,6 +77,7 @@ impl Served {
                         }
                     }
                     Report::Health(now) => health.lock().push(now),
+                    Report::Measured { .. } => {}
                 }
             }
         });

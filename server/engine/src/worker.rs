@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use api::{Event, Failure, Gauges, Observer, RequestId};
+use api::{Event, Failure, Gauges, Measured, Pass, RequestId};
 
 use crate::command::{Command, Question};
 use crate::executor::Executor;
@@ -33,13 +33,16 @@ pub struct Worker<E: Executor> {
     pub(super) looking: Option<Looking<E::Look>>,
     load: Arc<Load>,
     reports: Reports,
+    /// On its machine.
+    number: u32,
     pub(super) panics: Panics,
     /// Turns of the loop so far.
     turns: u64,
     /// When health is told next, and the device asked for its memory.
     due: Instant,
     gauges: Gauges,
-    observer: Box<dyn Observer>,
+    /// As they were told last.
+    told: Gauges,
 }
 
 /// The scores of a sequence's next token, none before its prompt is through; or why it failed.
@@ -53,7 +56,7 @@ impl<E: Executor> Worker<E> {
         pages: usize,
         load: Arc<Load>,
         reports: Reports,
-        observer: Box<dyn Observer>,
+        number: u32,
     ) -> Self {
         Worker {
             executor,
@@ -71,7 +74,8 @@ impl<E: Executor> Worker<E> {
             turns: 0,
             due: Instant::now(),
             gauges: Gauges::default(),
-            observer,
+            told: Gauges::default(),
+            number,
         }
     }
 
@@ -140,7 +144,7 @@ impl<E: Executor> Worker<E> {
         });
     }
 
-    /// Tells the metrics how it stands.
+    /// Tells how it stands, where that is news.
     fn gauge(&mut self) {
         let page = self.executor.page_bytes() as u64;
         let (waiting, running) = self.scheduler.questions();
@@ -150,7 +154,11 @@ impl<E: Executor> Worker<E> {
         now.running = running as u64;
         now.cache_used = used as u64 * page;
         now.cache_size = pages as u64 * page;
-        self.observer.gauges(*now);
+        if *now != self.told {
+            self.told = *now;
+            let gauges = Measured::Gauges(self.told);
+            self.reports.measured(self.number, gauges);
+        }
     }
 
     /// A command, whose panic ends it alone: what it was about ends with it.
@@ -314,8 +322,12 @@ impl<E: Executor> Worker<E> {
         let started = Instant::now();
         let scores = guarded(|| self.executor.run(pieces))?;
         let decode = pieces.iter().all(|piece| piece.span.len == 1);
-        let took = started.elapsed();
-        self.observer.forward(took, pieces.len(), decode);
+        let pass = Pass {
+            ms: started.elapsed().as_secs_f64() * 1e3,
+            slots: pieces.len() as u64,
+            decode,
+        };
+        self.reports.measured(self.number, Measured::Pass(pass));
         Ok(scores)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 
-use api::{Health, SessionId, State, Status};
+use api::{Health, Loaded, SessionId, State, Status};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -134,6 +134,11 @@ impl Teller {
         self.statuses.merged.send_replace(merge(&each));
     }
 
+    /// The worker's, on its machine.
+    pub fn number(&self) -> u32 {
+        self.number as u32
+    }
+
     pub fn reports(&self) -> &Reports {
         &self.reports
     }
@@ -156,7 +161,7 @@ pub fn merge(each: &[Status]) -> Status {
         State::Ready | State::Draining => 4,
     };
     // Loading and nothing of it told yet is less than any progress.
-    let progress = |status: &Status| status.progress.unwrap_or(-1.0);
+    let progress = |status: &Status| status.loaded.map_or(-1.0, Loaded::progress);
     let behind = each.iter().min_by(|a, b| {
         let by_rank = rank(a).cmp(&rank(b));
         by_rank.then_with(|| progress(a).total_cmp(&progress(b)))

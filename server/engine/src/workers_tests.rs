@@ -3,13 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
-use api::{ErrorCode, Event, Freed, PictureKey, State, Turn};
+use api::{ErrorCode, Event, Freed, Loaded, PictureKey, State, Turn};
 
 use super::faults::Hook;
 use super::tests::{Client, PATIENCE, Served, start_several, tiny};
 use super::workers::{Handle, Teller, merge};
 use super::*;
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Two real workers, and how many pieces of work each has done.
@@ -224,20 +223,20 @@ fn a_conversation_is_forgotten_by_real_workers() {
 
 #[test]
 fn the_furthest_behind_says_how_all_stand() {
-    let status = |state, progress| Status {
+    let status = |state, done: Option<u64>| Status {
         state,
-        progress,
+        loaded: done.map(|done| Loaded { done, total: 10 }),
         ..Status::default()
     };
     let merged = |each: &[Status]| {
         let merged = merge(each);
-        (merged.state, merged.progress)
+        (merged.state, merged.loaded.map(|loaded| loaded.done))
     };
     let (loading, warming) = (State::Loading, status(State::Warming, None));
     let ready = status(State::Ready, None);
-    let (half, most) = (status(loading, Some(0.5)), status(loading, Some(0.9)));
-    assert_eq!(merged(&[most.clone(), half.clone()]), (loading, Some(0.5)));
-    assert_eq!(merged(&[ready.clone(), most.clone()]), (loading, Some(0.9)));
+    let (half, most) = (status(loading, Some(5)), status(loading, Some(9)));
+    assert_eq!(merged(&[most.clone(), half.clone()]), (loading, Some(5)));
+    assert_eq!(merged(&[ready.clone(), most.clone()]), (loading, Some(9)));
     assert_eq!(
         merged(&[half.clone(), status(loading, None)]),
         (loading, None)
@@ -250,7 +249,7 @@ fn the_furthest_behind_says_how_all_stand() {
         merged(&[ready.clone(), ready.clone()]),
         (State::Ready, None)
     );
-    assert_eq!(merged(std::slice::from_ref(&half)), (loading, Some(0.5)));
+    assert_eq!(merged(std::slice::from_ref(&half)), (loading, Some(5)));
     let failed = Status {
         error: Some("no room".into()),
         ..status(State::Failed, None)
@@ -289,14 +288,7 @@ fn one_that_cannot_load_fails_all() {
     type Open = Box<dyn FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send>;
     let broken = || Err(LoadError("no room on this one".into()));
     let opens: Vec<Open> = vec![Box::new(tiny), Box::new(broken)];
-    let observed = Mutex::new(Vec::new());
-    let observe = |number| -> Box<dyn Observer> {
-        observed.lock().push(number);
-        Box::new(())
-    };
-    let engine =
-        Served::new(|reports| Engine::start(Settings::default(), opens, reports, observe).unwrap());
-    assert_eq!(*observed.lock(), [0, 1]);
+    let engine = Served::new(|reports| Engine::start(Settings::default(), opens, reports).unwrap());
     let status = engine.status();
     let since = Instant::now();
     while status.borrow().state != State::Failed {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use api::{Gauges, Health};
+use api::{Gauges, Health, Measured, Pass};
 use parking_lot::Mutex;
-use wire::{AnswerTimings, FinishReason, ServerMessage, Usage};
+use wire::{AnswerTimings, FinishReason, ServerMessage, State, Usage};
 
 /// Upper bounds of the histograms' buckets, in seconds.
 const SECONDS: [f64; 17] = [
@@ -118,16 +117,10 @@ pub struct Metrics {
     /// By outcome: few, since they are finish reasons and error codes.
     requests: Mutex<BTreeMap<&'static str, u64>>,
     uploads: Mutex<BTreeMap<&'static str, u64>>,
-    // Gauges: sums over the workers.
+    /// Questions that wait in sessions.
     waiting: Counter,
-    running: Counter,
-    cache_used_bytes: Counter,
-    cache_size_bytes: Counter,
-    /// 0 where the device has no memory of its own.
-    pub device_memory_used_bytes: Counter,
-    pub device_memory_size_bytes: Counter,
     /// Each worker by its number, as it told last.
-    workers: Mutex<BTreeMap<u32, Health>>,
+    workers: Mutex<BTreeMap<u32, (Health, Gauges)>>,
 }
 
 impl Metrics {
@@ -146,29 +139,53 @@ impl Metrics {
             requests: Mutex::new(BTreeMap::new()),
             uploads: Mutex::new(BTreeMap::new()),
             waiting: Counter::new(),
-            running: Counter::new(),
-            cache_used_bytes: Counter::new(),
-            cache_size_bytes: Counter::new(),
-            device_memory_used_bytes: Counter::new(),
-            device_memory_size_bytes: Counter::new(),
             workers: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// A forward pass for `slots` slots; `decode`: each had one token.
-    pub fn forward(&self, took: Duration, slots: usize, decode: bool) {
-        self.passes[slots.clamp(1, self.passes.len()) - 1].add(1);
-        let kind = if decode {
-            &self.decode_step
-        } else {
-            &self.prompt_pass
-        };
-        kind.observe(took.as_secs_f64());
+    /// What a worker counts.
+    pub fn measured(&self, worker: u32, measured: Measured) {
+        match measured {
+            Measured::Gauges(gauges) => self.workers.lock().entry(worker).or_default().1 = gauges,
+            Measured::Pass(pass) => self.pass(pass),
+        }
     }
 
-    /// How a worker stands from now on.
+    fn pass(&self, pass: Pass) {
+        let slots = usize::try_from(pass.slots).unwrap_or(usize::MAX);
+        self.passes[slots.clamp(1, self.passes.len()) - 1].add(1);
+        let kind = match pass.decode {
+            true => &self.decode_step,
+            false => &self.prompt_pass,
+        };
+        kind.observe(pass.ms / 1e3);
+    }
+
+    /// How a worker stands from now on. Of one that has failed nothing is left.
     pub fn health(&self, health: Health) {
-        self.workers.lock().insert(health.worker, health);
+        let mut workers = self.workers.lock();
+        let (now, gauges) = workers.entry(health.worker).or_default();
+        if health.state == State::Failed {
+            *gauges = Gauges::default();
+        }
+        *now = health;
+    }
+
+    /// All workers together.
+    fn gauges(&self) -> Gauges {
+        let mut sum = Gauges {
+            waiting: self.waiting.get(),
+            ..Gauges::default()
+        };
+        for (_, gauges) in self.workers.lock().values() {
+            sum.waiting += gauges.waiting;
+            sum.running += gauges.running;
+            sum.cache_used += gauges.cache_used;
+            sum.cache_size += gauges.cache_size;
+            sum.memory_used += gauges.memory_used;
+            sum.memory_size += gauges.memory_size;
+        }
+        sum
     }
 
     /// A question is over.
@@ -290,43 +307,45 @@ impl Metrics {
             let label = format!("slots=\"{}\"", slots + 1);
             out.sample(name, &label, counter.get() as f64);
         }
+        let now = self.gauges();
         for (name, help, gauge) in [
             (
                 "glimpse_requests_waiting",
                 "Questions that wait for their picture, their turn or a slot.",
-                &self.waiting,
+                now.waiting,
             ),
             (
                 "glimpse_requests_running",
                 "Questions that are being answered.",
-                &self.running,
+                now.running,
             ),
             (
                 "glimpse_cache_used_bytes",
                 "KV cache in use, by answers or what is kept for later ones.",
-                &self.cache_used_bytes,
+                now.cache_used,
             ),
             (
                 "glimpse_cache_size_bytes",
                 "KV cache in all.",
-                &self.cache_size_bytes,
+                now.cache_size,
             ),
             (
                 "glimpse_device_memory_used_bytes",
                 "Memory of the GPU in use, by anyone.",
-                &self.device_memory_used_bytes,
+                now.memory_used,
             ),
             (
                 "glimpse_device_memory_size_bytes",
                 "Memory of the GPU.",
-                &self.device_memory_size_bytes,
+                now.memory_size,
             ),
         ] {
-            if name.contains("device") && self.device_memory_size_bytes.get() == 0 {
+            // There is none where the device has no memory of its own.
+            if name.contains("device") && now.memory_size == 0 {
                 continue;
             }
             out.head(name, "gauge", help);
-            out.sample(name, "", gauge.get() as f64);
+            out.sample(name, "", gauge as f64);
         }
         self.write_workers(out);
         let name = "glimpse_decode_step_seconds";
@@ -346,7 +365,7 @@ impl Metrics {
         let workers = self.workers.lock();
         let mut each = |name: &str, kind: &str, help: &str, value: fn(&Health) -> f64| {
             out.head(name, kind, help);
-            for (worker, health) in &*workers {
+            for (worker, (health, _)) in &*workers {
                 out.sample(name, &format!("worker=\"{worker}\""), value(health));
             }
         };
@@ -377,40 +396,21 @@ impl Metrics {
     }
 }
 
-/// A worker's or a session's share of this process's gauges, which it takes back when it ends.
+/// A session's share of the questions that wait, which it takes back when it ends.
 #[derive(Debug, Default)]
-pub struct Share(Gauges);
+pub struct Waiting(u64);
 
-impl Share {
-    pub fn change(&mut self, change: impl FnOnce(&mut Gauges)) {
-        let old = self.0;
-        change(&mut self.0);
-        let new = &self.0;
-        for (gauge, old, new) in [
-            (&METRICS.waiting, old.waiting, new.waiting),
-            (&METRICS.running, old.running, new.running),
-            (&METRICS.cache_used_bytes, old.cache_used, new.cache_used),
-            (&METRICS.cache_size_bytes, old.cache_size, new.cache_size),
-            (
-                &METRICS.device_memory_used_bytes,
-                old.memory_used,
-                new.memory_used,
-            ),
-            (
-                &METRICS.device_memory_size_bytes,
-                old.memory_size,
-                new.memory_size,
-            ),
-        ] {
-            // Down as well: the addition wraps.
-            gauge.add(new.wrapping_sub(old));
-        }
+impl Waiting {
+    pub fn set(&mut self, now: u64) {
+        // Down as well: the addition wraps.
+        METRICS.waiting.add(now.wrapping_sub(self.0));
+        self.0 = now;
     }
 }
 
-impl Drop for Share {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.change(|gauges| *gauges = Gauges::default());
+        self.set(0);
     }
 }
 

@@ -46,7 +46,7 @@ fn start(model: Folder) -> Served {
         Ok((Arc::new(Checkpoint::open(&model)?), target))
     };
     let (sender, reports) = channel();
-    let engine = Engine::start(Settings::default(), vec![open], sender, |_| Box::new(()));
+    let engine = Engine::start(Settings::default(), vec![open], sender);
     let engine = engine.unwrap();
     let since = Instant::now();
     while engine.status().borrow().state != State::Ready {

@@ -13,8 +13,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use wire::{AnswerTimings, Done, FinishReason, Queued, ServerMessage, Started, Token, Usage};
 
 use crate::report::Instruments;
-use api::SamplingParams;
-use gateway::metrics::{METRICS, Share};
+use api::{Gauges, Measured, Pass, SamplingParams};
+use gateway::metrics::METRICS;
 use gateway::session::Spans;
 use model::text::Sampler;
 
@@ -77,13 +77,12 @@ fn sampling() -> Vec<f64> {
 /// Milliseconds for a token, and for all of an answer but its tokens.
 fn batches() -> (Vec<f64>, Vec<f64>) {
     let mut spans = Spans::new("01234567".into());
-    let mut gauges = Share::default();
     (0..BATCHES)
         .map(|_| {
             begin(&mut spans);
             let started = Instant::now();
             for index in 0..TOKENS {
-                token(&mut spans, &mut gauges, index);
+                token(&mut spans, index);
             }
             let tokens = started.elapsed();
             end(&mut spans);
@@ -111,19 +110,27 @@ fn begin(spans: &mut Spans) {
         conversation: "conversation".into(),
         position: Some(0),
     };
+    spans.asked(&request, None);
     told(spans, &ServerMessage::Queued(queued));
     told(spans, &ServerMessage::Started(Started { request }));
 }
 
 /// Of a token: the pass that made it, how the queue stands, and what the client is told.
-fn token(spans: &mut Spans, gauges: &mut Share, index: u64) {
-    METRICS.forward(Duration::from_micros(black_box(1000)), 1, true);
-    gauges.change(|now| {
-        now.waiting = black_box(0);
-        now.running = 1;
-        now.cache_used = black_box(1 << 20);
-        now.cache_size = 1 << 30;
-    });
+fn token(spans: &mut Spans, index: u64) {
+    let pass = Pass {
+        ms: black_box(1.0),
+        slots: 1,
+        decode: true,
+    };
+    METRICS.measured(0, Measured::Pass(pass));
+    let gauges = Gauges {
+        waiting: black_box(0),
+        running: 1,
+        cache_used: black_box(1 << 20),
+        cache_size: 1 << 30,
+        ..Gauges::default()
+    };
+    METRICS.measured(0, Measured::Gauges(gauges));
     let token = Token {
         request: "request".into(),
         index,

@@ -21,6 +21,7 @@ use actix_web::dev::AppConfig;
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
 use actix_web::{App, Error, HttpResponse, web};
+use api::Loaded;
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
@@ -320,7 +321,7 @@ fn health(hub: &Hub, good: impl Fn(State) -> bool) -> HttpResponse {
         .insert_header(("Cache-Control", "no-store"))
         .json(json!({
             "state": status.state,
-            "progress": status.progress,
+            "progress": status.loaded.map(Loaded::progress),
             "model": status.model.name,
             "error": status.error,
         }))

@@ -18,7 +18,7 @@ use crate::metrics::METRICS;
 use crate::metrics::check::{conventions, parse};
 use crate::session::{Hub, Options, Phase, Shared};
 use crate::stand_in::{limits, stand_in};
-use api::{Command, Compute, Event, Report, Status};
+use api::{Command, Compute, Event, Gauges, Measured, Report, Status};
 
 fn hub(state: State) -> web::Data<Hub> {
     let (_, status) = watch::channel(Status {
@@ -184,7 +184,11 @@ fn metrics_keep_to_the_conventions_and_tell_the_state() {
 #[test]
 fn the_dashboard_asks_for_what_there_is() {
     // Told only where there is a GPU.
-    METRICS.device_memory_size_bytes.add(1 << 30);
+    let gauges = Gauges {
+        memory_size: 1 << 30,
+        ..Gauges::default()
+    };
+    METRICS.measured(u32::MAX, Measured::Gauges(gauges));
     let families = parse(&metrics::text(&hub(State::Ready))).unwrap();
     let dashboard = include_str!("../../../../docs/grafana.json");
     let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();

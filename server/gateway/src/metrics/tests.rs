@@ -6,9 +6,15 @@ use super::*;
 #[test]
 fn prometheus_can_read_it_and_finds_nothing_to_complain_about() {
     let metrics = Metrics::new();
-    metrics.device_memory_size_bytes.add(1 << 30);
-    metrics.forward(Duration::from_millis(4), 1, true);
-    metrics.forward(Duration::from_secs(1_000_000), 2, true);
+    let gauges = Gauges {
+        memory_size: 1 << 30,
+        ..Gauges::default()
+    };
+    metrics.measured(0, Measured::Gauges(gauges));
+    for (ms, slots) in [(4.0, 1), (1e9, 2)] {
+        let decode = true;
+        metrics.measured(0, Measured::Pass(Pass { ms, slots, decode }));
+    }
     metrics.told(&ServerMessage::Done(Box::new(wire::Done {
         request: "r".into(),
         conversation: "c".into(),
@@ -99,19 +105,27 @@ fn the_parser_complains() {
     assert!(conventions(&parse(wrong).unwrap()).is_err());
 }
 
-/// The gauge is one that no test's worker tells, since a CPU has no memory of its own.
 #[test]
-fn gauges_are_sums_over_the_workers() {
-    let used = || METRICS.device_memory_used_bytes.get();
-    let (mut one, mut other) = (Share::default(), Share::default());
-    one.change(|now| now.memory_used = 5);
-    other.change(|now| now.memory_used = 3);
-    assert_eq!(used(), 8);
-    one.change(|now| now.memory_used = 2);
-    other.change(|now| now.waiting += 1);
-    assert_eq!(used(), 5);
-    drop(one);
-    assert_eq!(used(), 3);
-    drop(other);
-    assert_eq!(used(), 0);
+fn gauges_are_sums_over_the_workers_that_are_there() {
+    let metrics = Metrics::new();
+    let tells = |worker, memory_used, waiting| {
+        let gauges = Gauges {
+            memory_used,
+            waiting,
+            ..Gauges::default()
+        };
+        metrics.measured(worker, Measured::Gauges(gauges));
+        let sum = metrics.gauges();
+        (sum.memory_used, sum.waiting)
+    };
+    assert_eq!(tells(0, 5, 0), (5, 0));
+    assert_eq!(tells(1, 3, 0), (8, 0));
+    assert_eq!(tells(0, 2, 0), (5, 0));
+    assert_eq!(tells(1, 3, 1), (5, 1));
+    metrics.health(Health {
+        worker: 1,
+        state: State::Failed,
+        ..Health::default()
+    });
+    assert_eq!(tells(0, 2, 4), (2, 4));
 }

@@ -13,6 +13,7 @@ pub fn hand_on(reports: &Receiver<Report>, room: &Room) {
         let handed = catch_unwind(AssertUnwindSafe(|| match report {
             Report::Session { session, event } => tell(room, session, event),
             Report::Health(health) => METRICS.health(health),
+            Report::Measured { worker, measured } => METRICS.measured(worker, measured),
         }));
         if handed.is_err() {
             tracing::error!("what the engine told led to a panic: it is passed over");

@@ -161,9 +161,14 @@ impl Shared {
         let mut status = self.engine_status.borrow().clone();
         if self.phase() != Phase::Serving && status.state != ServerState::Failed {
             status.state = ServerState::Draining;
-            status.progress = None;
+            status.loaded = None;
         }
         status
+    }
+
+    /// The engine's own.
+    pub fn engine_status(&self) -> watch::Receiver<Status> {
+        self.engine_status.clone()
     }
 
     /// Tells when the status may have changed.

@@ -14,7 +14,7 @@ use super::picture::{Pictures, Stage};
 use super::spans::Spans;
 use super::talk::{Ask, AskStage, Conversation, PictureName, Requests};
 use super::upload::{Budget, File, Uploads};
-use crate::metrics::{METRICS, RECEIVED, Share};
+use crate::metrics::{METRICS, RECEIVED, Waiting};
 use api::{Asker, Command, Failure, Freed, Presence, RequestId, SessionId, Shown};
 
 /// Something to be done outside of the session's lock, in order.
@@ -72,8 +72,7 @@ pub struct State {
     presence: Presence,
     pub(super) spans: Spans,
     /// Questions that wait here, not with the engine, which counts its own.
-    waiting: usize,
-    gauges: Share,
+    waiting: Waiting,
     ids: u64,
 }
 
@@ -96,8 +95,7 @@ impl State {
             // As the engine takes every session to be until it is told.
             presence: Presence::Here,
             spans: Spans::new(setup.tag.clone()),
-            waiting: 0,
-            gauges: Share::default(),
+            waiting: Waiting::default(),
             ids: 0,
             setup,
         }
@@ -253,11 +251,8 @@ impl State {
     /// Tells the metrics how many questions wait for a picture or behind another of their conversation.
     pub fn tell_waiting(&mut self) {
         let waits = |ask: &&Ask| ask.stage == AskStage::Waiting;
-        let waiting = self.asks.values().filter(waits).count();
-        if waiting != self.waiting {
-            self.waiting = waiting;
-            self.gauges.change(|now| now.waiting = waiting as u64);
-        }
+        self.waiting
+            .set(self.asks.values().filter(waits).count() as u64);
     }
 
     /// Counts what ends with the session and nobody is told of. What the engine or the threads for decoding have by

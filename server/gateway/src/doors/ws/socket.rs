@@ -22,7 +22,7 @@ use super::guard::{Fault, Verdict};
 use crate::access::{Guest, Login, unauthorized};
 use crate::intake::KeyId;
 use crate::session::{Connection, DRAINING_RETRY_MS, Hub, Outgoing, Phase, StatusWatch, seconds};
-use api::Failure;
+use api::{Failure, Loaded};
 
 /// How long a close frame may take to leave, and then the client's to come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -345,7 +345,7 @@ impl Socket {
         let status = self.hub.shared.status();
         self.connection.send(ServerMessage::Status(wire::Status {
             state: status.state,
-            progress: status.progress,
+            progress: status.loaded.map(Loaded::progress),
         }));
         None
     }

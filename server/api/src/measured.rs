@@ -1,0 +1,36 @@
+//! What a worker counts of its own work.
+
+use serde::{Deserialize, Serialize};
+
+/// How a worker stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gauges {
+    /// Questions.
+    pub waiting: u64,
+    pub running: u64,
+    /// Bytes of the KV cache.
+    pub cache_used: u64,
+    pub cache_size: u64,
+    /// Bytes of the device's own memory, if it has some.
+    pub memory_used: u64,
+    pub memory_size: u64,
+}
+
+/// A forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    pub ms: f64,
+    /// How many questions it served.
+    pub slots: u64,
+    /// Each had one token.
+    pub decode: bool,
+}
+
+/// What a worker has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// It stands so from now on.
+    Gauges(Gauges),
+    Pass(Pass),
+}
