@@ -2,8 +2,8 @@
 //! the socket, the worker, the store, the clock or the browser brings, and tells what is to be done as [`Effect`]s. The time,
 //! random values and whatever else the world decides come with the input ([`Now`]), so that a test can run all of it.
 //!
-//! Each file owns a matter and the ways in which that changes: [`connection`], [`conversation`], [`upload`], [`history`],
-//! [`notices`]. What one of them means for another stands in [`state`] (for whatever a person does, or the clock) and in
+//! Each file owns a matter and the ways in which that changes: [`connection`], [`conversation`], [`upload`], [`transfer`],
+//! [`history`], [`notices`]. What one of them means for another stands in [`state`] (for whatever a person does, or the clock) and in
 //! [`messages`] (for whatever the server says).
 
 pub mod clock;

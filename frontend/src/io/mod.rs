@@ -7,6 +7,7 @@ mod clipboard;
 pub mod dom;
 mod drops;
 pub mod files;
+mod lenses;
 pub mod memory;
 pub mod samples;
 pub mod signals;
