@@ -267,10 +267,16 @@ impl Conversation {
         let Some(turn) = self.asked(&m.request) else {
             return false;
         };
+        let begins = turn
+            .sent
+            .as_ref()
+            .is_some_and(|ask| ask.conversation.is_none());
+        let named = begins && *turn.phase == TurnPhase::Sent;
         turn.phase.set(TurnPhase::Queued(m.position));
         turn.times.queued.get_or_insert(left);
-        let named = self.id.is_none();
-        self.id.get_or_insert(m.conversation);
+        if named {
+            self.id = Some(m.conversation);
+        }
         named
     }
 
