@@ -35,7 +35,7 @@ pub struct Conversation {
     /// The conversation's id on the wire. It has none before the first `queued`, and none that counts after its session.
     id: Option<String>,
     /// The server remembers turns that are on the page no more: the next question tells it anew what was said.
-    stale: bool,
+    pub(super) stale: bool,
     /// Counts turns and requests.
     count: u64,
     /// Turns have ended without the server's word.

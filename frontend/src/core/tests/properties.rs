@@ -211,6 +211,11 @@ proptest! {
         world.is_whole();
         assert_eq!(world.questions(), expected.questions);
         assert_eq!(*world.page.draft, expected.draft);
+        // One more question is answered, and what the server remembers is then what stands on the page.
+        expected.take(&mut world, Step::Asks("And now?".to_owned()));
+        world.settles();
+        world.is_whole();
+        assert!(!world.page.conversation.stale);
         // What stands on the page is kept, and a reload brings it back.
         let remembered = world.page.conversation.remembered();
         if !remembered.is_empty() {

@@ -340,7 +340,10 @@ impl World {
                 other => panic!("{:?} ended with {other:?}", turn.question),
             }
         }
-        if let Some(id) = self.page.conversation.id() {
+        // What the server remembers wrongly, the next question sets right.
+        if let Some(id) = self.page.conversation.id()
+            && !self.page.conversation.stale
+        {
             let mut remembers = self.server.remembers(id).unwrap_or_default().to_vec();
             let mut stands = self.page.conversation.remembered();
             // What was refused for a while may have been overtaken by what was asked later.
