@@ -1,9 +1,6 @@
 //! Every sentence of the page, in English and Chinese.
 
-use leptos::prelude::*;
-
-use crate::state::App;
-
+/// A language of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lang {
     En,
@@ -11,12 +8,8 @@ pub enum Lang {
 }
 
 impl Lang {
-    /// The user's choice on this browser, or else the browser's own language.
-    pub fn of_browser() -> Self {
-        let chosen = crate::dom::local("glimpse-lang");
-        let name = chosen
-            .or_else(|| window().navigator().language())
-            .unwrap_or_default();
+    /// The one of a locale's name, as in `zh-CN`.
+    pub fn of(name: &str) -> Self {
         if name.to_ascii_lowercase().starts_with("zh") {
             Lang::Zh
         } else {
@@ -36,24 +29,6 @@ impl Lang {
             Lang::En => Lang::Zh,
             Lang::Zh => Lang::En,
         }
-    }
-}
-
-impl App {
-    /// The sentence now; for event handlers.
-    pub fn text(&self, text: T) -> &'static str {
-        text.in_language(self.lang.get_untracked())
-    }
-
-    /// The sentence, again whenever the language changes; for views.
-    pub fn t(self, text: T) -> impl Fn() -> &'static str + Copy + Send + Sync + 'static {
-        let lang = self.lang;
-        move || text.in_language(lang.get())
-    }
-
-    /// The sentence with its `{}` filled; for views.
-    pub fn filled(&self, text: T, values: &[&str]) -> String {
-        fill(text.in_language(self.lang.get()), values)
     }
 }
 

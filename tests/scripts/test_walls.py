@@ -1,5 +1,6 @@
-"""The walls between the crates, and the check that finds circles between folders."""
+"""The walls between the crates and within the page, and the check that finds circles between folders."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,25 @@ def test_the_gateway_links_no_model_and_the_model_no_server_and_a_client_neither
     assert not [name for name in client if name.startswith("actix")]
     # The names are those of today.
     assert {"actix-web", "tokio"} <= gateway and {"candle-core", "tokenizers"} <= model
+
+# What each folder of the page knows of the others.
+PAGE = {"core": [], "worker": [], "io": ["core", "worker"], "view": ["core", "io"]}
+
+
+def test_a_folder_of_the_page_knows_only_what_is_below_it():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from circles import Crate
+
+    source = ROOT / "frontend/src"
+    folder = lambda file: file.relative_to(source).parts[0]
+    arrows = {(folder(a), folder(b)) for a, b in Crate(ROOT / "frontend").arrows()}
+    known = {name: sorted(b for a, b in arrows if a == name and b in PAGE and b != name) for name in PAGE}
+    assert known == PAGE
+
+
+def test_the_pages_core_knows_no_browser():
+    for file in (ROOT / "frontend/src/core").rglob("*.rs"):
+        assert not re.search(r"\b(web_sys|js_sys|wasm_bindgen|leptos)\b", file.read_text()), file
 
 
 def circles(crate):

@@ -6,9 +6,12 @@ use leptos::{html::Div, prelude::*};
 
 use wire::FinishReason;
 
+use super::patch::patch;
 use crate::{
-    markdown::Document,
-    state::{App, Turn, TurnPhase},
+    core::{
+        Browser, conversation::TurnChange, markdown::Document, speech::sentences, turn::TurnPhase,
+    },
+    io::{App, TurnHandle},
 };
 
 #[derive(Default)]
@@ -23,25 +26,27 @@ struct Drawn {
 
 #[component]
 pub fn Answer(
-    app: App,
-    turn: Turn,
+    turn: TurnHandle,
     /// Called after each drawing.
     grown: Callback<()>,
 ) -> impl IntoView {
+    let app = App::here();
     let place = NodeRef::<Div>::new();
     // An answer from the store was heard when it came.
-    let heard = turn.phase.with_untracked(|p| !p.open());
-    let drawn = Rc::new(RefCell::new(Drawn {
-        told: if heard {
-            turn.answer.with_untracked(String::len)
-        } else {
+    let told = turn.read(|turn| {
+        if turn.phase.open() {
             0
-        },
+        } else {
+            turn.answer.len()
+        }
+    });
+    let drawn = Rc::new(RefCell::new(Drawn {
+        told,
         ..Drawn::default()
     }));
     Effect::new(move |_| {
-        turn.answer.track();
-        let over = turn.phase.with(|p| !p.open());
+        turn.track(TurnChange::Answer);
+        turn.track(TurnChange::Phase);
         let Some(place) = place.get() else { return };
         if std::mem::replace(&mut drawn.borrow_mut().due, true) {
             return;
@@ -50,51 +55,31 @@ pub fn Answer(
         request_animation_frame(move || {
             let mut drawn = drawn.borrow_mut();
             drawn.due = false;
-            let over = over || turn.phase.with_untracked(|p| !p.open());
-            // What was cut short stays as it was drawn last, its open emphasis closed.
-            let whole = turn
-                .phase
-                .with_untracked(|p| *p == TurnPhase::Done(FinishReason::Stop));
-            turn.answer.with_untracked(|text| {
+            let told = turn.read(|turn| {
+                let text = turn.answer.as_str();
                 if text.len() < drawn.length {
                     // Asked anew after the session was lost.
                     *drawn = Drawn::default();
                     place.set_text_content(None);
                 }
                 drawn.length = text.len();
-                drawn.document.update(text, whole).apply(&place);
-                if turn.phase.with_untracked(|p| *p == TurnPhase::Streaming) || drawn.told > 0 {
-                    tell(app, &mut drawn.told, text, over);
-                } else if over {
-                    // A short answer that was over before its first frame.
-                    tell(app, &mut drawn.told, text, true);
-                }
+                // What was cut short stays as it was drawn last, its open emphasis closed.
+                let whole = *turn.phase == TurnPhase::Done(FinishReason::Stop);
+                let change = drawn.document.update(text, whole);
+                patch(&place, &change.old, &change.new, change.from as u32);
+                change.keep();
+                let over = !turn.phase.open();
+                let rest = text.get(drawn.told..).unwrap_or_default();
+                let sentences = &rest[..sentences(rest, over)];
+                drawn.told += sentences.len();
+                sentences.to_owned()
             });
+            if !told.is_empty() {
+                app.tell(Browser::Speaks(told));
+            }
             drop(drawn);
             grown.run(());
         });
     });
     view! { <div class="answer" data-testid="answer" node_ref=place></div> }
-}
-
-/// Tells a screen reader the sentences that are whole.
-fn tell(app: App, told: &mut usize, text: &str, over: bool) {
-    let rest = text.get(*told..).unwrap_or_default();
-    let whole = if over {
-        rest.len()
-    } else {
-        rest.char_indices()
-            .zip(rest.chars().skip(1).map(Some).chain([None]))
-            .filter(|((_, c), next)| {
-                matches!(c, '。' | '！' | '？' | '\n')
-                    || matches!(c, '.' | '!' | '?') && next.is_some_and(char::is_whitespace)
-            })
-            .map(|((at, c), _)| at + c.len_utf8())
-            .last()
-            .unwrap_or(0)
-    };
-    if whole > 0 {
-        app.say_aloud(&rest[..whole]);
-        *told += whole;
-    }
 }

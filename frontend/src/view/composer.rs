@@ -4,7 +4,7 @@ use leptos::{html::Textarea, prelude::*};
 use web_sys::KeyboardEvent;
 
 use super::icon::{Icon, SEND, STOP};
-use crate::{actions, i18n::T, state::App};
+use crate::{core::Person, i18n::T, io::App};
 
 /// Puts the cursor into the question.
 pub fn focus_question() {
@@ -17,18 +17,17 @@ pub fn focus_question() {
 }
 
 #[component]
-pub fn Composer(app: App) -> impl IntoView {
+pub fn Composer() -> impl IntoView {
+    let app = App::here();
     let field = NodeRef::<Textarea>::new();
     let send = move |when: f64| {
-        if actions::ask(app, &app.draft.get_untracked(), when) {
-            app.draft.set(String::new());
-        }
+        app.person(Person::Sends { when });
         focus_question();
     };
     // Browsers without `field-sizing` grow the field by hand.
     Effect::new(move |_| {
         let lines = app
-            .draft
+            .draft()
             .with(|text| text.matches('\n').count() + 1)
             .clamp(1, 8);
         if let Some(field) = field.get() {
@@ -42,13 +41,13 @@ pub fn Composer(app: App) -> impl IntoView {
             event.prevent_default();
             send(event.time_stamp());
         } else if event.key() == "Escape" && !composing {
-            actions::stop(app);
+            app.person(Person::Stops);
         }
     };
     let running = Memo::new(move |_| app.running());
-    let empty = Memo::new(move |_| app.draft.with(|text| wire::is_blank(text)));
+    let empty = Memo::new(move |_| app.draft().with(|text| wire::is_blank(text)));
     let hint = move || {
-        let text = if app.picture.with(Option::is_some) {
+        let text = if app.picture().with(Option::is_some) {
             T::Placeholder
         } else {
             T::PlaceholderEmpty
@@ -70,8 +69,8 @@ pub fn Composer(app: App) -> impl IntoView {
                 aria-label=app.t(T::Question)
                 placeholder=hint
                 node_ref=field
-                prop:value=app.draft
-                on:input=move |event| app.draft.set(event_target_value(&event))
+                prop:value=move || app.draft().get()
+                on:input=move |event| app.person(Person::Types(event_target_value(&event)))
                 on:keydown=key
             ></textarea>
             <Show when=move || running.get()>
@@ -81,7 +80,7 @@ pub fn Composer(app: App) -> impl IntoView {
                     data-testid="stop"
                     aria-label=app.t(T::Stop)
                     title=app.t(T::Stop)
-                    on:click=move |_| actions::stop(app)
+                    on:click=move |_| app.person(Person::Stops)
                 >
                     <Icon path=STOP />
                 </button>

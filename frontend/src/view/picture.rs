@@ -1,52 +1,46 @@
 //! The picture: where it is dropped, how far it is, what it looks like.
 
 use leptos::{html::Input, prelude::*};
-use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{Blob, Event, FileList, HtmlInputElement, Response};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{Event, HtmlInputElement};
 
-use super::icon::{CAMERA, IMAGE, Icon};
+use super::{
+    composer::focus_question,
+    icon::{CAMERA, IMAGE, Icon},
+};
 use crate::{
-    actions, dom,
-    i18n::{Lang, T},
-    state::{App, Picture, PicturePhase},
-    upload,
+    core::{
+        figures,
+        picture::{Picture, PicturePhase},
+    },
+    i18n::T,
+    io::{
+        App,
+        samples::{self, Sample},
+    },
 };
 
-/// Takes the first picture of `files`, as brought by an event at `when`.
-pub fn take(app: App, files: Option<FileList>, when: f64) -> bool {
-    let Some(files) = files.filter(|files| files.length() > 0) else {
-        return false;
-    };
-    let all = (0..files.length()).filter_map(|i| files.get(i));
-    // A file whose kind the browser does not know may well be a picture: the server decides.
-    let mut pictures = all.filter(|f| f.type_().is_empty() || f.type_().starts_with("image/"));
-    let Some(first) = pictures.next() else {
-        app.say(app.text(T::NotAPicture), true);
-        return true;
-    };
-    actions::new_conversation(app);
-    upload::open(app, first, when);
-    if files.length() > 1 {
-        app.say(app.text(T::OnePicture), false);
-    }
+/// Puts the cursor into the question, where there is a keyboard to type it with.
+pub fn focus_after_picture() {
     let fine = window().match_media("(pointer: fine)").ok().flatten();
     if fine.is_some_and(|m| m.matches()) {
-        super::focus_question();
+        focus_question();
     }
-    true
 }
 
 #[component]
-pub fn PicturePane(app: App) -> impl IntoView {
+pub fn PicturePane() -> impl IntoView {
+    let app = App::here();
     let input = NodeRef::<Input>::new();
     let changed = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
-        take(app, input.files(), event.time_stamp());
+        if app.bring(input.files(), event.time_stamp()) {
+            focus_after_picture();
+        }
         // The same file may be chosen again.
         input.set_value("");
     };
-    let has = Memo::new(move |_| app.picture.with(Option::is_some));
+    let has = Memo::new(move |_| app.picture().with(Option::is_some));
     view! {
         <section class="picture" aria-label=app.t(T::ThePicture)>
             <input
@@ -60,9 +54,9 @@ pub fn PicturePane(app: App) -> impl IntoView {
                 on:change=changed
             />
             {move || if has.get() {
-                view! { <Viewfinder app input /> }.into_any()
+                view! { <Viewfinder input /> }.into_any()
             } else {
-                view! { <Empty app input /> }.into_any()
+                view! { <Empty input /> }.into_any()
             }}
             <p class="drop-now" aria-hidden="true">{app.t(T::DropNow)}</p>
         </section>
@@ -81,7 +75,8 @@ fn choose(input: NodeRef<Input>, camera: bool) {
 }
 
 #[component]
-fn Buttons(app: App, input: NodeRef<Input>, first: bool) -> impl IntoView {
+fn Buttons(input: NodeRef<Input>, first: bool) -> impl IntoView {
+    let app = App::here();
     let label = if first { T::Choose } else { T::Replace };
     view! {
         <button class:primary=first class:quiet=!first data-testid="choose" on:click=move |_| choose(input, false)>
@@ -103,7 +98,8 @@ fn Buttons(app: App, input: NodeRef<Input>, first: bool) -> impl IntoView {
 
 /// No picture yet: the place to drop one, and some to try.
 #[component]
-fn Empty(app: App, input: NodeRef<Input>) -> impl IntoView {
+fn Empty(input: NodeRef<Input>) -> impl IntoView {
+    let app = App::here();
     view! {
         <div class="hero">
             <h2>{app.t(T::Tagline)}</h2>
@@ -112,80 +108,21 @@ fn Empty(app: App, input: NodeRef<Input>) -> impl IntoView {
         <div class="viewfinder drop" data-testid="drop-zone">
             <p class="drop-here">{app.t(T::Drop)}</p>
             <p class="or">{app.t(T::OrPaste)}</p>
-            <p class="buttons"><Buttons app input first=true /></p>
+            <p class="buttons"><Buttons input first=true /></p>
         </div>
-        <Samples app />
+        <Samples />
     }
-}
-
-#[derive(Clone, serde::Deserialize)]
-struct Sample {
-    file: String,
-    alt: Words,
-    questions: Vec<Words>,
-}
-
-/// A sentence in both languages.
-#[derive(Clone, serde::Deserialize)]
-struct Words {
-    en: String,
-    zh: String,
-}
-
-impl Words {
-    fn of(&self, lang: Lang) -> String {
-        match lang {
-            Lang::En => self.en.clone(),
-            Lang::Zh => self.zh.clone(),
-        }
-    }
-}
-
-async fn fetch(path: &str) -> Result<Response, JsValue> {
-    let response: Response = JsFuture::from(window().fetch_with_str(path))
-        .await?
-        .dyn_into()?;
-    if response.ok() {
-        Ok(response)
-    } else {
-        Err(JsValue::NULL)
-    }
-}
-
-async fn sample_list() -> Result<Vec<Sample>, JsValue> {
-    let text = JsFuture::from(fetch("samples/samples.json").await?.text()?).await?;
-    serde_json::from_str(&text.as_string().unwrap_or_default()).map_err(|e| e.to_string().into())
 }
 
 #[component]
-fn Samples(app: App) -> impl IntoView {
+fn Samples() -> impl IntoView {
+    let app = App::here();
     let samples = RwSignal::new(Vec::<Sample>::new());
     spawn_local(async move {
-        if let Ok(list) = sample_list().await {
+        if let Ok(list) = samples::list().await {
             let _ = samples.try_set(list);
         }
     });
-    let pick = move |sample: Sample, when: f64| {
-        spawn_local(async move {
-            let path = format!("samples/{}", sample.file);
-            let blob = async {
-                JsFuture::from(fetch(&path).await?.blob()?)
-                    .await?
-                    .dyn_into::<Blob>()
-            };
-            match blob.await {
-                Ok(blob) => {
-                    actions::new_conversation(app);
-                    let lang = app.lang.get_untracked();
-                    app.suggestions
-                        .set(sample.questions.iter().map(|q| q.of(lang)).collect());
-                    upload::open_blob(app, blob, sample.file, when, None);
-                    super::focus_question();
-                }
-                Err(_) => app.say(app.text(T::Unreadable), true),
-            }
-        });
-    };
     view! {
         <Show when=move || samples.with(|s| !s.is_empty())>
             <div class="samples">
@@ -194,13 +131,15 @@ fn Samples(app: App) -> impl IntoView {
                     <For each=move || samples.get() key=|sample| sample.file.clone() let(sample)>
                         {
                             let shown = sample.clone();
-                            let alt = move || shown.alt.of(app.lang.get());
-                            let source = format!("samples/{}", sample.file);
+                            let alt = move || shown.alt.of(app.lang().get());
+                            let source = sample.path();
                             view! {
                                 <li>
                                     <button
                                         data-testid="sample"
-                                        on:click=move |event| pick(sample.clone(), event.time_stamp())
+                                        on:click=move |event| {
+                                            app.bring_sample(sample.clone(), event.time_stamp(), focus_question);
+                                        }
                                     >
                                         <img src=source alt=alt loading="lazy" width="160" height="120" />
                                     </button>
@@ -216,21 +155,22 @@ fn Samples(app: App) -> impl IntoView {
 
 /// The picture of the conversation, in its frame.
 #[component]
-fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
-    let field =
-        move |f: fn(&Picture) -> Option<String>| app.picture.with(|p| p.as_ref().and_then(f));
-    let phase = Memo::new(move |_| app.picture.with(|p| p.as_ref().map(|p| p.phase.clone())));
+fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
+    let app = App::here();
+    let picture = app.picture();
+    let field = move |f: fn(&Picture) -> Option<String>| picture.with(|p| p.as_ref().and_then(f));
+    let phase = Memo::new(move |_| picture.with(|p| p.as_ref().map(|p| p.phase.clone())));
     let preview = Memo::new(move |_| field(|p| p.preview.clone()));
     let name = Memo::new(move |_| field(|p| Some(p.name.clone())).unwrap_or_default());
     let label = move || match phase.get() {
         Some(PicturePhase::Received) => app.filled(T::Received, &[]),
         Some(PicturePhase::Uploading) => {
-            let (percent, speed) = app.picture.with(|p| {
+            let (percent, speed) = picture.with(|p| {
                 p.as_ref()
                     .map_or((0, None), |p| (100 * p.sent / p.sending.max(1), p.speed))
             });
             let speed = speed
-                .map(|s| format!(" · {}/s", dom::size(s as u64)))
+                .map(|s| format!(" · {}/s", figures::size(s as u64)))
                 .unwrap_or_default();
             format!("{} {percent} %{speed}", app.filled(T::Uploading, &[]))
         }
@@ -240,12 +180,12 @@ fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
         None => String::new(),
     };
     let facts = move || {
-        app.picture.with(|p| {
+        picture.with(|p| {
             p.as_ref().map(|p| {
                 let size = p
                     .size
                     .map(|(w, h)| app.filled(T::Pixels, &[&w.to_string(), &h.to_string()]));
-                [Some(dom::size(p.bytes)), size]
+                [Some(figures::size(p.bytes)), size]
                     .into_iter()
                     .flatten()
                     .collect::<Vec<_>>()
@@ -254,7 +194,7 @@ fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
         })
     };
     let sent = move || {
-        app.picture.with(|p| {
+        picture.with(|p| {
             p.as_ref()
                 .map_or(0.0, |p| p.sent as f64 / p.sending.max(1) as f64)
         })
@@ -284,7 +224,7 @@ fn Viewfinder(app: App, input: NodeRef<Input>) -> impl IntoView {
                 <p class="file"><span class="name" title=name>{name}</span> <span class="facts">{facts}</span></p>
                 {move || field(|p| p.unseen.then(String::new)).map(|_| view! { <p class="hint">{app.t(T::NoPreview)}</p> })}
                 {move || failure().map(|why| view! { <p class="failure" role="alert" data-testid="picture-failure">{why}</p> })}
-                <p class="buttons"><Buttons app input first=false /></p>
+                <p class="buttons"><Buttons input first=false /></p>
             </figcaption>
         </figure>
     }

@@ -1,12 +1,11 @@
 //! Where the time went: for each answer a small waterfall, from the user's own click.
 
-use leptos::{html::Div, prelude::*};
-
-use crate::{
-    dom,
-    i18n::T,
-    state::{AnswerTimes, App, PictureTimes, Turn},
+use super::{
+    picture::PictureTimes,
+    state::State,
+    turn::{AnswerTimes, Turn},
 };
+use crate::i18n::{Lang, T};
 
 /// A stretch of time, in milliseconds from its group's beginning.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,22 +124,24 @@ pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     sorted.get(rank.saturating_sub(1)).copied()
 }
 
-fn json(app: App, turn: Turn, times: &AnswerTimes) -> String {
+/// All of it about an answer, for whoever wants to work with the figures.
+pub fn json(state: &State, turn: &Turn) -> String {
+    let times = &*turn.times;
     let spans = |spans: Vec<Span>| -> serde_json::Value {
         spans
             .iter()
             .map(|s| {
                 serde_json::json!({
-                    "span": s.label.in_language(crate::i18n::Lang::En),
+                    "span": s.label.in_language(Lang::En),
                     "begin_ms": s.begin, "end_ms": s.end,
                     "measured_by": if s.server { "server" } else { "page" },
                 })
             })
             .collect()
     };
-    let first_words = app.first_words.get_untracked();
+    let first_words = &state.first_words;
     let value = serde_json::json!({
-        "question": turn.question.get_untracked(),
+        "question": turn.question,
         "first_word_ms": times.drawn.map(|d| d - times.clicked),
         "clock_uncertainty_ms": times.clock.map(|c| c.uncertainty),
         "picture": times.picture.as_ref().map(|p| spans(picture(p))),
@@ -149,144 +150,12 @@ fn json(app: App, turn: Turn, times: &AnswerTimes) -> String {
         "usage": times.usage,
         "session": {
             "answers": first_words.len(),
-            "first_word_median_ms": percentile(&first_words, 0.5),
-            "first_word_p95_ms": percentile(&first_words, 0.95),
+            "first_word_median_ms": percentile(first_words, 0.5),
+            "first_word_p95_ms": percentile(first_words, 0.95),
         },
-        "model": app.model.get_untracked(),
+        "model": *state.model,
     });
     serde_json::to_string_pretty(&value).unwrap_or_default()
-}
-
-#[component]
-fn Waterfall(app: App, title: T, spans: Vec<Span>) -> impl IntoView {
-    let whole = spans.iter().map(|s| s.end).fold(1.0, f64::max);
-    let percent = move |ms: f64| format!("{:.2}%", 100.0 * ms / whole);
-    view! {
-        <p class="panel-title">{app.t(title)}</p>
-        <dl class="waterfall">
-            {spans
-                .into_iter()
-                .map(|s| {
-                    let width = percent((s.end - s.begin).max(whole / 200.0));
-                    view! {
-                        <div class:server=s.server>
-                            <dt>{app.t(s.label)}</dt>
-                            <dd>
-                                <svg aria-hidden="true" height="8" width="100%">
-                                    <rect class="track" width="100%" height="8" rx="4" />
-                                    <rect class="bar" x=percent(s.begin.min(whole * 0.995)) width=width height="8" rx="3" />
-                                </svg>
-                                <span>{dom::duration(s.end - s.begin)}</span>
-                            </dd>
-                        </div>
-                    }
-                })
-                .collect_view()}
-        </dl>
-    }
-}
-
-/// One line under an answer, opened to its waterfall.
-#[component]
-pub fn Latency(app: App, turn: Turn) -> impl IntoView {
-    let opened = RwSignal::new(false);
-    let place = NodeRef::<Div>::new();
-    // All of it is to be seen, once it is asked for.
-    Effect::new(move |_| {
-        if let Some(panel) = place.get() {
-            panel.scroll_into_view_with_bool(false);
-        }
-    });
-    let line = move || {
-        turn.times.with(|times| {
-            let drawn = times.drawn.or(times.first)?;
-            let mut parts =
-                vec![app.filled(T::FirstWord, &[&dom::duration(drawn - times.clicked)])];
-            if let Some(t) = times.timings {
-                if t.tokens_per_second > 0.0 {
-                    parts.push(
-                        app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]),
-                    );
-                }
-                if let Some(done) = times.done.map(|done| done.max(drawn)) {
-                    parts.push(app.filled(T::Total, &[&dom::duration(done - times.clicked)]));
-                }
-            }
-            Some(parts)
-        })
-    };
-    let panel = move || {
-        let times = turn.times.get();
-        let first_words = app.first_words.get();
-        let value = |share| {
-            percentile(&first_words, share)
-                .map(dom::duration)
-                .unwrap_or_default()
-        };
-        let session = app.filled(
-            T::Session,
-            &[&value(0.5), &value(0.95), &first_words.len().to_string()],
-        );
-        let clock = match times.clock {
-            Some(clock) => app.filled(T::ClockNote, &[&dom::duration(clock.uncertainty)]),
-            None => app.filled(T::ClockUnknown, &[]),
-        };
-        let usage = times.usage.map(|u| {
-            let numbers =
-                [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
-            let speed = times.timings.map_or(0.0, |t| t.tokens_per_second);
-            app.filled(
-                T::Tokens,
-                &[
-                    &numbers[0],
-                    &numbers[1],
-                    &numbers[2],
-                    &format!("{speed:.0}"),
-                ],
-            )
-        });
-        let copied = times.clone();
-        view! {
-            <div class="latency-panel" data-testid="latency-panel" node_ref=place>
-                {times.picture.map(|p| view! { <Waterfall app title=T::PicturePart spans=picture(&p) /> })}
-                <Waterfall app title=T::AnswerPart spans=answer(&times) />
-                <p>{clock}</p>
-                <p>{usage}</p>
-                <p>{session}</p>
-                <button
-                    class="quiet"
-                    data-testid="copy-json"
-                    on:click=move |_| {
-                        app.copy(json(app, turn, &copied));
-                    }
-                >
-                    {app.t(T::CopyJson)}
-                </button>
-            </div>
-        }
-    };
-    view! {
-        <Show when=move || line().is_some()>
-            <div class="latency">
-                <button
-                    class="latency-line"
-                    data-testid="latency"
-                    title=app.t(T::Latency)
-                    aria-expanded=move || opened.get().to_string()
-                    on:click=move |_| opened.update(|o| *o = !*o)
-                >
-                    {move || line().map(|parts| {
-                        let last = parts.len() - 1;
-                        let part = |(i, text)| view! {
-                            <span class="part">{text} {(i < last).then_some(" ·")}</span> " "
-                        };
-                        parts.into_iter().enumerate().map(part).collect_view()
-                    })}
-                </button>
-                {move || opened.get().then(panel)}
-            </div>
-        </Show>
-    }
 }
 
 #[cfg(test)]

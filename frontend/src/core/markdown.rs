@@ -1,9 +1,7 @@
-//! Markdown as it streams: parsed from the beginning of the last open block, drawn by changing only what differs.
-//! Everything becomes DOM nodes; nothing passes through `innerHTML`, raw HTML stands as text and no picture loads.
+//! Markdown as it streams: parsed from the beginning of the last open block, as nodes of which only those that differ have to
+//! be drawn. Raw HTML stands as text and no picture loads.
 
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
-use wasm_bindgen::JsCast;
-use web_sys::{CharacterData, Element, Node as DomNode};
 
 /// A node of a rendered answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,9 +54,8 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Draws it under `parent`.
-    pub fn apply(self, parent: &DomNode) {
-        patch(parent, &self.old, &self.new, self.from as u32);
+    /// It is drawn.
+    pub fn keep(self) {
         self.document.keep(self.new, self.from);
     }
 }
@@ -302,77 +299,6 @@ fn link(url: &str) -> Node {
     }
 }
 
-/// Makes the children of `parent` be `new`, where they are `old`: what is the same is not touched.
-pub fn patch(parent: &DomNode, old: &[Node], new: &[Node], offset: u32) {
-    let children = parent.child_nodes();
-    for (i, node) in new.iter().enumerate() {
-        let at = offset + i as u32;
-        match (old.get(i), children.item(at)) {
-            (Some(old), Some(_)) if old == node => {}
-            (Some(Node::Text(old)), Some(dom)) if matches!(node, Node::Text(_)) => {
-                let (Node::Text(text), Some(data)) = (node, dom.dyn_ref::<CharacterData>()) else {
-                    continue;
-                };
-                match text.strip_prefix(old.as_str()) {
-                    Some(more) => {
-                        let _ = data.append_data(more);
-                    }
-                    None => data.set_data(text),
-                }
-            }
-            (
-                Some(Node::Element {
-                    tag: old_tag,
-                    attributes: old_attributes,
-                    children: old_children,
-                }),
-                Some(dom),
-            ) if matches!(node, Node::Element { tag, attributes, .. } if tag == old_tag && attributes == old_attributes) => {
-                if let Node::Element { children, .. } = node {
-                    patch(&dom, old_children, children, 0);
-                }
-            }
-            (_, there) => {
-                let Some(made) = create(node) else { continue };
-                let _ = match there {
-                    Some(dom) => parent.replace_child(&made, &dom),
-                    None => parent.append_child(&made),
-                };
-            }
-        }
-    }
-    let wanted = offset + new.len() as u32;
-    while children.length() > wanted {
-        let Some(last) = parent.last_child() else {
-            break;
-        };
-        let _ = parent.remove_child(&last);
-    }
-}
-
-fn create(node: &Node) -> Option<DomNode> {
-    let document = leptos::prelude::document();
-    match node {
-        Node::Text(text) => Some(document.create_text_node(text).into()),
-        Node::Element {
-            tag,
-            attributes,
-            children,
-        } => {
-            let element: Element = document.create_element(tag).ok()?;
-            for (name, value) in attributes {
-                let _ = element.set_attribute(name, value);
-            }
-            for child in children {
-                if let Some(child) = create(child) {
-                    let _ = element.append_child(&child);
-                }
-            }
-            Some(element.into())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,8 +359,7 @@ mod tests {
         assert_eq!(shown[change.from..], change.old[..]);
         shown.truncate(change.from);
         shown.extend(change.new.iter().cloned());
-        let (new, from) = (change.new, change.from);
-        document.keep(new, from);
+        change.keep();
     }
 
     #[test]

@@ -1,9 +1,7 @@
-//! What the user chose, kept in this browser.
+//! What the person chose.
 
 use serde::{Deserialize, Serialize};
 use wire::Sampling;
-
-use crate::dom;
 
 /// Whether pictures are made smaller before they are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,21 +41,7 @@ impl Default for Settings {
     }
 }
 
-const KEY: &str = "glimpse-settings";
-
 impl Settings {
-    pub fn load() -> Self {
-        dom::local(KEY)
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
-    }
-
-    pub fn store(&self) {
-        if let Ok(text) = serde_json::to_string(self) {
-            dom::keep_local(KEY, &text);
-        }
-    }
-
     /// What goes with a question, within what the server allows.
     pub fn sampling(&self, most_tokens: u64) -> Option<Sampling> {
         let sampling = Sampling {

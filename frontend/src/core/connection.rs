@@ -1,0 +1,363 @@
+//! The connection: opens, greets, comes back after a loss and goes on where it was. The session's id lives in this page's
+//! memory only, so that two tabs never fight over one.
+
+use wire::{
+    Ack, ClientMessage, Failure, Hello, Ping, Resume, ServerEnvelope, ServerMessage, Welcome, close,
+};
+
+use super::{
+    clock::Clock,
+    effect::{Effect, Effects, Timer},
+    input::Now,
+    watched::Watched,
+};
+use crate::i18n::{Lang, T};
+
+/// A lost connection is tried again after this, doubled each time.
+const FIRST_RETRY_MS: f64 = 250.0;
+const LAST_RETRY_MS: f64 = 5_000.0;
+/// A connection that is not greeted by then is given up.
+const GREETING_MS: f64 = 10_000.0;
+/// How often the clocks are joined and the connection is proven alive.
+const PING_EVERY_MS: f64 = 15_000.0;
+/// Two more pings soon after the greeting, so that the clocks are joined well before the first answer.
+const FIRST_PINGS_MS: [f64; 2] = [300.0, 900.0];
+/// After sleep, a pong later than this means that the connection is dead.
+const PONG_WITHIN_MS: f64 = 2_000.0;
+/// Events are acknowledged at the latest after this many.
+const ACK_EVERY: u64 = 64;
+
+/// How the connection stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Link {
+    /// The first connection is on its way.
+    #[default]
+    Connecting,
+    Online,
+    /// Lost; the next try is on its way or due.
+    Lost,
+    /// The server asks for a key; `true`: the one given was wrong.
+    NeedsKey(bool),
+    /// The server refused for now and said why, and until when (page's clock, milliseconds).
+    Refused {
+        why: String,
+        until: f64,
+    },
+    /// The socket never opened, and this is why: who runs the server or the proxy before it has to let the page in.
+    Barred(String),
+    /// Another tab took the session over.
+    TakenOver,
+    /// The server speaks another protocol: the page is out of date.
+    Outdated,
+}
+
+/// What a greeting brings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Come {
+    /// The first session of this page.
+    First,
+    /// A second greeting on the same connection.
+    Twice,
+    /// The session goes on.
+    Resumed,
+    /// The old session is gone; what it held must be sent anew.
+    Anew,
+}
+
+#[derive(Debug, Default)]
+pub struct Connection {
+    pub link: Watched<Link>,
+    /// The server's clock beside ours.
+    pub clock: Clock,
+    /// Counts connections: what belongs to an older one is ignored.
+    generation: u64,
+    session: Option<String>,
+    last_event: u64,
+    acked: u64,
+    /// The greeting is still to come, and has its time.
+    pending: bool,
+    /// The `welcome` that answers our `hello` with a resume is still to come.
+    awaiting: bool,
+    /// The socket is open: it was not refused.
+    opened: bool,
+    greeted: bool,
+    attempts: i32,
+    /// Not before this (page's clock) the server wants to see us again.
+    not_before: f64,
+    last_heard: f64,
+    /// When the last tick came.
+    ticked: f64,
+    key: Option<String>,
+    /// What this session is to be told and could not be.
+    owed: Vec<ClientMessage>,
+}
+
+impl Connection {
+    /// Opens the first connection and keeps watch from then on.
+    pub fn begin(&mut self, key: Option<String>, now: &Now, out: &mut Effects) {
+        self.key = key;
+        self.ticked = now.ms;
+        self.open(out);
+        out.after(PING_EVERY_MS, Timer::Tick);
+    }
+
+    /// Whether messages can be sent.
+    pub fn online(&self) -> bool {
+        self.greeted
+    }
+
+    /// Whether `generation` is the connection that there is now.
+    pub fn is(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
+
+    /// Sends a message that is out of date on the next connection; without one it is let go.
+    pub fn send(&self, message: ClientMessage, out: &mut Effects) {
+        if self.greeted {
+            out.send(message);
+        }
+    }
+
+    /// Sends a message that its session should get, be it after a resume.
+    pub fn send_or_owe(&mut self, message: ClientMessage, out: &mut Effects) {
+        if self.greeted {
+            out.send(message);
+        } else if self.session.is_some() {
+            self.owed.push(message);
+        }
+    }
+
+    /// Tries with this key from now on.
+    pub fn use_key(&mut self, key: String, out: &mut Effects) {
+        out.push(Effect::RememberKey(key.clone()));
+        self.key = Some(key);
+        self.not_before = 0.0;
+        self.link.set(Link::Connecting);
+        self.open(out);
+    }
+
+    /// Connects again at once, whatever was before.
+    pub fn again(&mut self, out: &mut Effects) {
+        self.attempts = 0;
+        self.not_before = 0.0;
+        self.link.set(Link::Lost);
+        self.open(out);
+    }
+
+    /// The page is left. Leaving for good frees the server at once.
+    pub fn leave(&mut self, out: &mut Effects) {
+        self.greeted = false;
+        out.push(Effect::Leave);
+    }
+
+    fn open(&mut self, out: &mut Effects) {
+        self.generation += 1;
+        (self.opened, self.greeted, self.pending) = (false, false, true);
+        let generation = self.generation;
+        out.push(Effect::Open { generation });
+        out.after(GREETING_MS, Timer::Greeting(generation));
+    }
+
+    /// The socket is open: says hello.
+    pub fn opened(&mut self, out: &mut Effects) {
+        self.opened = true;
+        self.awaiting = self.session.is_some();
+        let resume = self.session.clone().map(|session| Resume {
+            session,
+            last_event: self.last_event,
+        });
+        out.send(ClientMessage::Hello(Hello {
+            token: self.key.clone(),
+            resume,
+        }));
+    }
+
+    /// The socket has ended, or is given up.
+    pub fn lost(&mut self, code: Option<u16>, now: &Now, out: &mut Effects) {
+        (self.greeted, self.pending) = (false, false);
+        self.attempts += 1;
+        match code {
+            Some(close::UNAUTHORIZED) => {
+                return self.link.set(Link::NeedsKey(self.key.is_some()));
+            }
+            Some(close::TAKEN_OVER) => return self.link.set(Link::TakenOver),
+            _ => {}
+        }
+        match *self.link {
+            Link::Outdated => return,
+            Link::Connecting | Link::Refused { .. } | Link::Barred(_) => {}
+            _ => self.link.set(Link::Lost),
+        }
+        let generation = self.generation;
+        // What once let us in does not bar us later.
+        if !self.opened && self.session.is_none() {
+            out.push(Effect::AskWhy { generation });
+        }
+        let backoff = (FIRST_RETRY_MS * 2f64.powi(self.attempts - 1)).min(LAST_RETRY_MS);
+        let jitter = 0.75 + now.random / 2.0;
+        let wait = (backoff * jitter).max(self.not_before - now.ms);
+        out.after(wait, Timer::Retry(generation));
+    }
+
+    /// Why the socket does not open: a POST names the page that it comes from as the socket's request did, so it is
+    /// refused alike, and its refusal can be read.
+    pub fn barred(&mut self, status: u16, why: Option<String>, lang: Lang) {
+        let why = match status {
+            403 => why,
+            // A proxy whose server is away.
+            500.. => None,
+            _ => Some(T::NoSocket.in_language(lang).to_owned()),
+        };
+        if let Some(why) = why {
+            self.link.set(Link::Barred(why));
+        }
+    }
+
+    /// The server wants to see nobody for a while.
+    pub fn delayed(&mut self, failure: &Failure, now: &Now) {
+        if let Some(wait) = failure.retry_after_ms {
+            self.not_before = now.ms + wait;
+        }
+    }
+
+    /// The server takes nobody now, and says why.
+    pub fn refused(&mut self, failure: Failure, now: &Now) {
+        self.link.set(Link::Refused {
+            why: failure.message,
+            until: now.ms + failure.retry_after_ms.unwrap_or_default(),
+        });
+    }
+
+    /// Takes in what the server said, heard at `when`; what of it is news to the page.
+    pub fn hear(
+        &mut self,
+        envelope: ServerEnvelope,
+        when: f64,
+        now: &Now,
+    ) -> Option<ServerMessage> {
+        self.last_heard = now.ms;
+        let fresh = match (&envelope.message, envelope.event) {
+            // What an unresumed session says before the resumed one answers is not for us.
+            (message, _) if self.awaiting => {
+                matches!(message, ServerMessage::Welcome(_) | ServerMessage::Error(_))
+            }
+            (_, Some(event)) if event <= self.last_event => false,
+            (_, Some(event)) => {
+                self.last_event = event;
+                true
+            }
+            _ => true,
+        };
+        match envelope.message {
+            ServerMessage::Pong(pong) if fresh => {
+                if let Some(sent) = pong.t.as_ref().and_then(|t| t.as_f64()) {
+                    self.clock.sample(sent, when.max(sent), envelope.at);
+                }
+                None
+            }
+            message => fresh.then_some(message),
+        }
+    }
+
+    /// The server greets; what comes with that, if it is for us.
+    pub fn welcomed(&mut self, welcome: &Welcome, now: &Now, out: &mut Effects) -> Option<Come> {
+        if welcome.protocol != wire::PROTOCOL {
+            self.link.set(Link::Outdated);
+            return None;
+        }
+        if self.awaiting && welcome.resumed.is_none() {
+            return None;
+        }
+        self.awaiting = false;
+        let come = match (self.greeted, welcome.resumed, &self.session) {
+            (true, _, _) => Come::Twice,
+            (_, Some(true), _) => Come::Resumed,
+            (_, _, Some(_)) => Come::Anew,
+            (_, _, None) => Come::First,
+        };
+        let owed = std::mem::take(&mut self.owed);
+        if come == Come::Resumed {
+            owed.into_iter().for_each(|message| out.send(message));
+        } else {
+            (self.last_event, self.acked) = (0, 0);
+            self.clock.clear();
+        }
+        self.session = Some(welcome.session.clone());
+        (self.greeted, self.pending) = (true, false);
+        self.attempts = 0;
+        self.not_before = 0.0;
+        self.link.set(Link::Online);
+        self.ping(now, out);
+        if come != Come::Twice {
+            for ms in FIRST_PINGS_MS {
+                out.after(ms, Timer::Ping);
+            }
+        }
+        Some(come)
+    }
+
+    /// Lets the server forget what it keeps for a resume, if it is time or if `now` is the time.
+    pub fn acknowledge(&mut self, now: bool, out: &mut Effects) {
+        let due = self.last_event - self.acked;
+        if self.greeted && (due >= ACK_EVERY || now && due > 0) {
+            self.acked = self.last_event;
+            out.send(ClientMessage::Ack(Ack {
+                event: self.last_event,
+            }));
+        }
+    }
+
+    pub fn ping(&self, now: &Now, out: &mut Effects) {
+        let t = Some(now.ms.into());
+        self.send(ClientMessage::Ping(Ping { t }), out);
+    }
+
+    /// Every so often: proves that the connection is alive, or finds out that the machine has slept.
+    pub fn tick(&mut self, now: &Now, out: &mut Effects) {
+        let slept = now.ms - self.ticked > 2.0 * PING_EVERY_MS;
+        self.ticked = now.ms;
+        out.after(PING_EVERY_MS, Timer::Tick);
+        if slept {
+            self.probe(now, out);
+        } else {
+            self.ping(now, out);
+        }
+    }
+
+    /// Is the connection alive? After sleep or a change of network a dead one may look open for minutes.
+    pub fn probe(&mut self, now: &Now, out: &mut Effects) {
+        if self.greeted {
+            self.ping(now, out);
+            let pong = Timer::Pong {
+                generation: self.generation,
+                asked: now.ms,
+            };
+            out.after(PONG_WITHIN_MS, pong);
+        } else if matches!(*self.link, Link::Connecting | Link::Lost) {
+            self.attempts = 0;
+            self.open(out);
+        }
+    }
+
+    /// The greeting should be there by now.
+    pub fn greeting_due(&mut self, generation: u64, now: &Now, out: &mut Effects) {
+        if self.is(generation) && self.pending {
+            self.lost(None, now, out);
+        }
+    }
+
+    /// It is time for the next try.
+    pub fn retry(&mut self, generation: u64, out: &mut Effects) {
+        if self.is(generation) {
+            self.open(out);
+        }
+    }
+
+    /// The answer to the ping that was sent at `asked` should be there by now.
+    pub fn pong_due(&mut self, generation: u64, asked: f64, out: &mut Effects) {
+        if self.is(generation) && self.last_heard < asked {
+            self.link.set(Link::Lost);
+            self.open(out);
+        }
+    }
+}

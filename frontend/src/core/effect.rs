@@ -1,0 +1,123 @@
+//! What is to be done outside of the state.
+
+use wire::ClientMessage;
+
+use super::{kept::Kept, settings::Settings};
+use crate::i18n::Lang;
+
+/// Something to do in the browser, on the wire or in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Opens a socket and lets go of the one before, in a way that leaves its session to be resumed. What this one says
+    /// comes back with `generation`.
+    Open {
+        generation: u64,
+    },
+    /// Closes the socket for good, which ends its session.
+    Leave,
+    /// Finds out why no socket opens, which a browser tells nobody.
+    AskWhy {
+        generation: u64,
+    },
+    Send(ClientMessage),
+    /// Sends the next piece that was read for this generation of the upload.
+    SendFrame {
+        generation: u32,
+    },
+    /// Throws away what was read and not sent.
+    Discard,
+    /// Has the worker read bytes `begin..end` of what is sent of a picture, as a frame of the wire.
+    Read {
+        generation: u32,
+        upload: u32,
+        picture: u64,
+        begin: u64,
+        end: u64,
+    },
+    /// Has the worker hash a picture as it was given.
+    Hash(u64),
+    /// Has the worker make a picture's reduced copy.
+    Preview(u64),
+    /// Has the worker make a picture smaller, with this many pixels on its shorter side.
+    Scale {
+        picture: u64,
+        side: u32,
+    },
+    /// Tells when the picture stands on the screen.
+    WatchShown(u64),
+    /// Tells when the turn's first word stands on the screen.
+    WatchDrawn(u64),
+    /// Lets go of a picture's bytes.
+    Release(u64),
+    /// Lets go of a reduced copy's address, once nothing draws it any more.
+    Revoke(String),
+    /// Keeps a conversation, with its reduced copy of the picture and, if `whole`, the picture as it was given.
+    Keep {
+        kept: Kept,
+        picture: u64,
+        whole: bool,
+    },
+    /// Takes a conversation out of the store.
+    Load(String),
+    /// Empties the store.
+    Clear,
+    /// Which kept conversation is open in this tab, over a reload.
+    RememberOpen(Option<String>),
+    /// The server's key, for this tab.
+    RememberKey(String),
+    RememberSettings(Settings),
+    RememberLanguage(Lang),
+    /// Brings [`Input::Clock`](super::Input::Clock) with `timer` after so many milliseconds.
+    After {
+        ms: f64,
+        timer: Timer,
+    },
+}
+
+/// What time brings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Timer {
+    /// A connection of this generation should have been greeted by now.
+    Greeting(u64),
+    /// The connection of this generation was lost: it is time for the next.
+    Retry(u64),
+    /// The ping that was sent at `asked` should have been answered by now.
+    Pong { generation: u64, asked: f64 },
+    /// One more ping.
+    Ping,
+    /// Every so often: is the connection alive, has the machine slept?
+    Tick,
+    /// Questions that waited may go.
+    Questions,
+    /// The browser's buffer may have drained.
+    Drain,
+    /// A notice has stood long enough.
+    Notice(u64),
+}
+
+/// The effects of an input, in order.
+#[derive(Debug, Default)]
+pub struct Effects(Vec<Effect>);
+
+impl Effects {
+    pub fn push(&mut self, effect: Effect) {
+        self.0.push(effect);
+    }
+
+    pub fn send(&mut self, message: ClientMessage) {
+        self.push(Effect::Send(message));
+    }
+
+    pub fn after(&mut self, ms: f64, timer: Timer) {
+        self.push(Effect::After { ms, timer });
+    }
+}
+
+impl IntoIterator for Effects {
+    type Item = Effect;
+    type IntoIter = std::vec::IntoIter<Effect>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

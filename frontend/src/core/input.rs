@@ -1,0 +1,163 @@
+//! What comes to the page from outside.
+
+use wire::ServerEnvelope;
+
+use super::{effect::Timer, kept::Kept, picture::NewPicture, settings::Settings};
+use crate::i18n::Lang;
+
+/// How the world is at the moment of an input.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// The page's monotonic clock, in milliseconds.
+    pub ms: f64,
+    /// Milliseconds since 1970.
+    pub wall: f64,
+    /// A random value from 0 to 1.
+    pub random: f64,
+    /// Bytes that the browser holds back of what was sent.
+    pub buffered: u32,
+}
+
+#[derive(Debug)]
+pub enum Input {
+    Person(Person),
+    Socket(Socket),
+    Worker(Worker),
+    Store(Store),
+    Clock(Timer),
+    Browser(Browser),
+}
+
+/// What a person does. `when` is the time of the event on the page's clock.
+#[derive(Debug)]
+pub enum Person {
+    /// This stands in the composer now.
+    Types(String),
+    /// Asks what stands there.
+    Sends {
+        when: f64,
+    },
+    /// Asks something else.
+    Asks {
+        text: String,
+        when: f64,
+    },
+    /// Asks the question of a turn again, as `text` if it was edited; what came after it is dropped.
+    AsksAgain {
+        turn: u64,
+        text: Option<String>,
+        when: f64,
+    },
+    /// Stops every answer.
+    Stops,
+    /// Drops, pastes or chooses a picture, which begins a new conversation.
+    Brings {
+        picture: NewPicture,
+        /// What might be asked of it.
+        suggestions: Vec<String>,
+        /// There were more files than this one.
+        more: bool,
+        when: f64,
+    },
+    /// Brings files, of which none is a picture.
+    BringsNothing,
+    /// Leaves the conversation for an empty page.
+    Leaves,
+    /// Opens a kept conversation.
+    Opens {
+        id: String,
+        when: f64,
+    },
+    /// Leaves the conversation and wants everything forgotten, here and on the server.
+    ForgetsAll,
+    GivesKey(String),
+    /// Wants the connection here, whatever was before.
+    Connects,
+    Chooses(Settings),
+    Speaks(Lang),
+}
+
+/// What a socket brings, by its generation.
+#[derive(Debug)]
+pub enum Socket {
+    Opened {
+        generation: u64,
+    },
+    Said {
+        generation: u64,
+        envelope: Box<ServerEnvelope>,
+        when: f64,
+    },
+    /// It ended, or never was.
+    Closed {
+        generation: u64,
+        code: Option<u16>,
+    },
+    /// What the server answered to a plain request, after a socket did not open: its status, and with 403 its words.
+    Barred {
+        generation: u64,
+        status: u16,
+        why: Option<String>,
+    },
+}
+
+/// What the worker answers.
+#[derive(Debug)]
+pub enum Worker {
+    /// This browser starts none.
+    Missing,
+    /// A piece of so many bytes, its header left out, has been read.
+    Frame { generation: u32, bytes: u32 },
+    /// The file can't be read any more.
+    Unreadable { generation: u32 },
+    /// A reduced copy, and the picture's own width and height where the browser told.
+    Preview {
+        picture: u64,
+        url: String,
+        size: Option<(u32, u32)>,
+    },
+    /// The browser can't decode it.
+    Unseen { picture: u64 },
+    /// So many bytes are sent of it; nothing where the original should go.
+    Scaled { picture: u64, bytes: Option<u64> },
+    /// Nothing where it can't be read.
+    Hashed {
+        picture: u64,
+        sha256: Option<String>,
+    },
+}
+
+#[derive(Debug)]
+pub enum Store {
+    Loaded { kept: Kept, picture: NewPicture },
+    Cleared,
+}
+
+/// What the browser tells.
+#[derive(Debug)]
+pub enum Browser {
+    /// The page begins, in a tab that keeps these over a reload.
+    Began {
+        key: Option<String>,
+        open: Option<String>,
+    },
+    /// The picture stands on the screen.
+    Shown {
+        picture: u64,
+    },
+    /// The turn's first word stands on the screen.
+    Drawn {
+        turn: u64,
+    },
+    /// A screen reader should say this.
+    Speaks(String),
+    Copied(bool),
+    /// A picture to try could not be had.
+    NoSample,
+    /// The network or the person is back.
+    Awake,
+    /// The page is shown again out of the browser's cache.
+    Restored,
+    /// The page is left for good, or for that cache.
+    Left,
+}

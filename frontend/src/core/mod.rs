@@ -1,0 +1,35 @@
+//! What the page knows and how that changes, with nothing of a browser in it: [`State`] takes an [`Input`], which a person,
+//! the socket, the worker, the store, the clock or the browser brings, and tells what is to be done as [`Effect`]s. The time,
+//! random values and whatever else the world decides come with the input ([`Now`]), so that a test can run all of it.
+//!
+//! Each file owns a matter and the ways in which that changes: [`connection`], [`conversation`], [`upload`], [`transfer`],
+//! [`history`], [`notices`]. What one of them means for another stands in [`state`] (for whatever a person does, or the clock) and in
+//! [`messages`] (for whatever the server says).
+
+pub mod clock;
+pub mod connection;
+pub mod conversation;
+pub mod effect;
+pub mod figures;
+pub mod history;
+pub mod input;
+pub mod kept;
+pub mod latency;
+pub mod markdown;
+mod messages;
+pub mod notices;
+pub mod picture;
+pub mod scaling;
+pub mod settings;
+pub mod speech;
+pub mod state;
+#[cfg(test)]
+mod tests;
+pub mod transfer;
+pub mod turn;
+pub mod upload;
+pub mod watched;
+
+pub use effect::{Effect, Effects};
+pub use input::{Browser, Input, Now, Person, Socket, Store, Worker};
+pub use state::State;

@@ -1,0 +1,137 @@
+//! The picture of the conversation, as it is shown.
+
+use wire::{EncodeTimings, Failure, ImageTimings};
+
+/// Where the picture is on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PicturePhase {
+    /// In the page; no byte has left.
+    Received,
+    Uploading,
+    /// The server has every byte; the model looks.
+    Looking,
+    /// The model has looked, or will at the first question.
+    Ready,
+    Failed(Failure),
+}
+
+impl PicturePhase {
+    /// A stable name, for styles and tests.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PicturePhase::Received => "received",
+            PicturePhase::Uploading => "uploading",
+            PicturePhase::Looking => "looking",
+            PicturePhase::Ready => "ready",
+            PicturePhase::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Times of the picture on the page's clock, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PictureTimes {
+    /// The event that brought it: drop, change or paste.
+    pub dropped: f64,
+    /// "Received" stood on the page.
+    pub shown: Option<f64>,
+    /// The first bytes were read.
+    pub read: Option<f64>,
+    /// It was scaled, from and to.
+    pub scaled: Option<(f64, f64)>,
+    /// The first frame left.
+    pub sent: Option<f64>,
+    /// The server's word that it has all.
+    pub received: Option<f64>,
+    pub ready: Option<f64>,
+    pub encoded: Option<f64>,
+    pub image: Option<ImageTimings>,
+    pub encode: Option<EncodeTimings>,
+}
+
+/// A picture that comes to the page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewPicture {
+    /// A number of its own on this page, by which its bytes are found.
+    pub id: u64,
+    pub name: String,
+    pub bytes: u64,
+    /// The address of its reduced copy, where there is one already.
+    pub preview: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    pub id: u64,
+    pub name: String,
+    /// Of the file that was picked.
+    pub bytes: u64,
+    /// Of what is sent: less where the page scales it.
+    pub sending: u64,
+    /// How much of it the server has.
+    pub sent: u64,
+    /// Bytes per second.
+    pub speed: Option<f64>,
+    pub phase: PicturePhase,
+    /// The address of a reduced copy.
+    pub preview: Option<String>,
+    /// The browser cannot show it; the server may still read it.
+    pub unseen: bool,
+    /// Width and height, upright.
+    pub size: Option<(u32, u32)>,
+    /// Its number on the wire, in this session.
+    pub upload: Option<u32>,
+    /// Its id on the wire, in this session.
+    pub image: Option<String>,
+    pub times: PictureTimes,
+}
+
+impl Picture {
+    pub fn new(new: NewPicture, when: f64) -> Self {
+        Picture {
+            id: new.id,
+            name: new.name,
+            bytes: new.bytes,
+            sending: new.bytes,
+            sent: 0,
+            speed: None,
+            phase: PicturePhase::Received,
+            preview: new.preview,
+            unseen: false,
+            size: None,
+            upload: None,
+            image: None,
+            times: PictureTimes {
+                dropped: when,
+                ..PictureTimes::default()
+            },
+        }
+    }
+
+    pub fn failed(&self) -> Option<&Failure> {
+        match &self.phase {
+            PicturePhase::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+/// Which of some files is taken, by their kinds (as in `image/png`). A file whose kind the browser does not know may well be
+/// a picture: the server decides.
+pub fn pick<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Option<usize> {
+    let picture = |kind: &str| kind.is_empty() || kind.starts_with("image/");
+    kinds.into_iter().position(picture)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_file_that_may_be_a_picture_is_taken() {
+        assert_eq!(pick(["text/plain", "image/png", "image/jpeg"]), Some(1));
+        assert_eq!(pick(["application/pdf", ""]), Some(1));
+        assert_eq!(pick(["text/plain"]), None);
+        assert_eq!(pick([]), None);
+    }
+}

@@ -1,0 +1,368 @@
+//! A page's core with all that it speaks to: a server, the way there, a worker, the store and the clock.
+
+use std::collections::{HashMap, VecDeque};
+
+use wire::{ClientMessage, FinishReason, ServerMessage, frame};
+
+use super::server::{Server, answer};
+use crate::core::{
+    Browser, Effect, Input, Now, Person, Socket, State, Store, Worker, effect::Timer, kept::Kept,
+    picture::NewPicture, settings::Settings, turn::TurnPhase,
+};
+use crate::i18n::Lang;
+
+/// What is on its way to the server.
+enum Sent {
+    Message(ClientMessage),
+    Frame(u32, u64, u64),
+}
+
+pub struct World {
+    pub page: State,
+    pub server: Server,
+    /// The page's clock.
+    pub ms: f64,
+    timers: Vec<(f64, Timer)>,
+    /// The page's socket, if the way to the server is there.
+    socket: Option<u64>,
+    /// The socket that the page has, be its way there or not.
+    pub generation: u64,
+    sent: VecDeque<Sent>,
+    worker: VecDeque<Worker>,
+    /// What was read and not sent: generation, upload, offset and length.
+    frames: VecDeque<(u32, u32, u64, u64)>,
+    reads: VecDeque<(u32, u32, u64, u64)>,
+    lengths: HashMap<u64, u64>,
+    pub store: HashMap<String, (Kept, u64)>,
+    pub open: Option<String>,
+    pictures: u64,
+    /// What the page has said, but for pings.
+    pub said: Vec<ClientMessage>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let mut world = World {
+            page: State::new(Lang::En, Settings::default()),
+            server: Server::default(),
+            ms: 1_000.0,
+            timers: Vec::new(),
+            socket: None,
+            generation: 0,
+            sent: VecDeque::new(),
+            worker: VecDeque::new(),
+            frames: VecDeque::new(),
+            reads: VecDeque::new(),
+            lengths: HashMap::new(),
+            store: HashMap::new(),
+            open: None,
+            pictures: 0,
+            said: Vec::new(),
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        let open = self.open.clone();
+        self.apply(Input::Browser(Browser::Began { key: None, open }));
+    }
+
+    /// The page is loaded again: only what the store and the tab keep is left.
+    pub fn reload(&mut self) {
+        self.apply(Input::Browser(Browser::Left));
+        self.page = State::new(Lang::En, Settings::default());
+        self.timers.clear();
+        self.worker.clear();
+        self.frames.clear();
+        self.reads.clear();
+        self.begin();
+    }
+
+    pub fn apply(&mut self, input: Input) {
+        let now = Now {
+            ms: self.ms,
+            wall: self.ms,
+            random: 0.5,
+            buffered: self.buffered(),
+        };
+        let effects = self.page.apply(input, &now);
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.page.take_changes(|_| {});
+        assert!(self.buffered() <= 256 * 1024);
+    }
+
+    fn buffered(&self) -> u32 {
+        let frames = self.sent.iter().map(|sent| match sent {
+            Sent::Frame(_, _, bytes) => *bytes as u32 + frame::HEADER as u32,
+            Sent::Message(_) => 0,
+        });
+        frames.sum()
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Open { generation } => {
+                self.cut();
+                self.generation = generation;
+                self.socket = Some(generation);
+                self.apply(Input::Socket(Socket::Opened { generation }));
+            }
+            Effect::Leave => self.cut(),
+            Effect::Send(message) => {
+                if !matches!(message, ClientMessage::Ping(_)) {
+                    self.said.push(message.clone());
+                }
+                self.send(Sent::Message(message));
+            }
+            Effect::SendFrame { generation } => {
+                while let Some((of, upload, begin, bytes)) = self.frames.pop_front() {
+                    if of == generation {
+                        return self.send(Sent::Frame(upload, begin, bytes));
+                    }
+                }
+                panic!("a frame that was never read");
+            }
+            Effect::Discard => self.frames.clear(),
+            Effect::Read {
+                generation,
+                upload,
+                picture,
+                begin,
+                end,
+            } => {
+                assert!(begin < end && end <= self.lengths[&picture]);
+                self.reads
+                    .push_back((generation, upload, begin, end - begin));
+            }
+            Effect::Hash(picture) => self.worker.push_back(Worker::Hashed {
+                picture,
+                sha256: Some(format!("{:064}", self.lengths[&picture])),
+            }),
+            Effect::Preview(picture) => self.worker.push_back(Worker::Preview {
+                picture,
+                url: format!("blob:{picture}"),
+                size: None,
+            }),
+            Effect::Scale { picture, .. } => self.worker.push_back(Worker::Scaled {
+                picture,
+                bytes: None,
+            }),
+            Effect::Keep { kept, picture, .. } => {
+                let bytes = self.lengths[&picture];
+                self.store.insert(kept.id.clone(), (kept, bytes));
+            }
+            Effect::Load(id) => {
+                if let Some((kept, bytes)) = self.store.get(&id).cloned() {
+                    let picture = self.picture(bytes);
+                    self.apply(Input::Store(Store::Loaded { kept, picture }));
+                }
+            }
+            Effect::Clear => {
+                self.store.clear();
+                self.apply(Input::Store(Store::Cleared));
+            }
+            Effect::RememberOpen(id) => self.open = id,
+            Effect::After { ms, timer } => self.timers.push((self.ms + ms.max(0.0), timer)),
+            Effect::AskWhy { .. }
+            | Effect::WatchShown(_)
+            | Effect::WatchDrawn(_)
+            | Effect::Release(_)
+            | Effect::Revoke(_)
+            | Effect::RememberKey(_)
+            | Effect::RememberSettings(_)
+            | Effect::RememberLanguage(_) => {}
+        }
+    }
+
+    fn send(&mut self, sent: Sent) {
+        if self.socket.is_some() {
+            self.sent.push_back(sent);
+        }
+    }
+
+    fn picture(&mut self, bytes: u64) -> NewPicture {
+        self.pictures += 1;
+        self.lengths.insert(self.pictures, bytes);
+        NewPicture {
+            id: self.pictures,
+            name: format!("{bytes}.png"),
+            bytes,
+            preview: None,
+        }
+    }
+
+    pub fn person(&mut self, person: Person) {
+        self.apply(Input::Person(person));
+    }
+
+    pub fn bring(&mut self, bytes: u64) {
+        let picture = self.picture(bytes);
+        let when = self.ms;
+        self.person(Person::Brings {
+            picture,
+            suggestions: Vec::new(),
+            more: false,
+            when,
+        });
+    }
+
+    pub fn ask(&mut self, question: &str) {
+        self.person(Person::Types(question.into()));
+        self.person(Person::Sends { when: self.ms });
+    }
+
+    /// The way to the server is gone, with all that was on it. The page does not know.
+    pub fn cut(&mut self) {
+        self.server.cut();
+        self.sent.clear();
+        self.socket = None;
+    }
+
+    /// The browser tells that the socket is closed.
+    pub fn closed(&mut self, code: u16) {
+        self.cut();
+        let generation = self.generation;
+        let code = Some(code);
+        self.apply(Input::Socket(Socket::Closed { generation, code }));
+    }
+
+    /// The next thing that is on its way to the server gets there.
+    pub fn up(&mut self) -> bool {
+        self.server.at = self.ms;
+        match self.sent.pop_front() {
+            Some(Sent::Message(message)) => self.server.hear(message),
+            Some(Sent::Frame(upload, begin, bytes)) => self.server.frame(upload, begin, bytes),
+            None => return false,
+        }
+        true
+    }
+
+    /// The next thing that the server has said gets here.
+    pub fn down(&mut self) -> bool {
+        let Some(generation) = self.socket.filter(|_| !self.server.said.is_empty()) else {
+            return false;
+        };
+        let envelope = Box::new(self.server.said.remove(0));
+        self.apply(Input::Socket(Socket::Said {
+            generation,
+            envelope,
+            when: self.ms,
+        }));
+        true
+    }
+
+    /// The worker is done with something.
+    pub fn works(&mut self) -> bool {
+        if let Some((generation, upload, begin, bytes)) = self.reads.pop_front() {
+            self.frames.push_back((generation, upload, begin, bytes));
+            self.apply(Input::Worker(Worker::Frame {
+                generation,
+                bytes: bytes as u32,
+            }));
+            return true;
+        }
+        let Some(said) = self.worker.pop_front() else {
+            return false;
+        };
+        self.apply(Input::Worker(said));
+        true
+    }
+
+    /// Time passes, with all that falls due in it.
+    pub fn passes(&mut self, ms: f64) {
+        let end = self.ms + ms;
+        loop {
+            let due = self.timers.iter().map(|(due, _)| *due);
+            let next = due.fold(f64::INFINITY, f64::min);
+            if next > end {
+                break;
+            }
+            let at = self.timers.iter().position(|(due, _)| *due == next);
+            let (_, timer) = self.timers.remove(at.expect("there"));
+            self.ms = self.ms.max(next);
+            self.apply(Input::Clock(timer));
+        }
+        self.ms = end;
+    }
+
+    /// Everything that can happen does, with nothing in its way.
+    pub fn settles(&mut self) {
+        for _ in 0..600 {
+            let mut busy = true;
+            while busy {
+                busy = self.up() | self.down() | self.works() | self.server.step();
+            }
+            // A dead connection is found by itself within seconds once the network is back.
+            if self.socket.is_none() && self.page.connection.online() {
+                self.apply(Input::Browser(Browser::Awake));
+            }
+            if !self.page.conversation.running()
+                && self.page.connection.online()
+                && self.socket.is_some()
+                && self.sent.is_empty()
+                && self.reads.is_empty()
+            {
+                return;
+            }
+            self.passes(100.0);
+        }
+        panic!("still not settled: {:?}", self.phases());
+    }
+
+    pub fn questions(&self) -> Vec<String> {
+        let turns = self.page.conversation.turns().iter();
+        turns.map(|turn| turn.question.clone()).collect()
+    }
+
+    pub fn phases(&self) -> Vec<&'static str> {
+        let turns = self.page.conversation.turns().iter();
+        turns.map(|turn| turn.phase.name()).collect()
+    }
+
+    pub fn answers(&self) -> Vec<String> {
+        let turns = self.page.conversation.turns().iter();
+        turns.map(|turn| turn.answer.clone()).collect()
+    }
+
+    /// What must hold once all has settled: each question is answered in whole, or stopped by the person, and the server
+    /// remembers of the conversation what stands on the page.
+    pub fn is_whole(&self) {
+        for turn in self.page.conversation.turns() {
+            let whole = answer(&turn.question).concat();
+            match &*turn.phase {
+                TurnPhase::Done(FinishReason::Stop) => assert_eq!(*turn.answer, whole),
+                TurnPhase::Done(FinishReason::Cancelled) => {
+                    assert!(whole.starts_with(turn.answer.as_str()));
+                }
+                other => panic!("{:?} ended with {other:?}", turn.question),
+            }
+        }
+        // What the server remembers wrongly, the next question sets right.
+        if let Some(id) = self.page.conversation.id()
+            && !self.page.conversation.stale
+        {
+            let mut remembers = self.server.remembers(id).unwrap_or_default().to_vec();
+            let mut stands = self.page.conversation.remembered();
+            // What was refused for a while may have been overtaken by what was asked later.
+            if self.server.refused {
+                let text = |turn: &wire::Turn| turn.question.clone() + &turn.answer;
+                remembers.sort_by_key(text);
+                stands.sort_by_key(text);
+            }
+            assert_eq!(remembers, stands);
+        }
+        if let Some(picture) = self.page.picture() {
+            let received = self.server.received();
+            assert_eq!(received, Some((picture.bytes, picture.bytes)));
+            assert_eq!(picture.phase.name(), "ready");
+        }
+    }
+
+    /// Whether a message of this kind is on its way to the page.
+    pub fn comes(&self, kind: impl Fn(&ServerMessage) -> bool) -> bool {
+        self.server.said.iter().any(|said| kind(&said.message))
+    }
+}

@@ -1,0 +1,111 @@
+//! What of the state is drawn, each part to be listened to by itself.
+
+use wire::{Limits, Model};
+
+use super::{
+    app::App,
+    signals::{Lens, TurnHandle},
+};
+use crate::{
+    core::{
+        State,
+        connection::Link,
+        notices::Notice,
+        picture::Picture,
+        settings::Settings,
+        state::{Part, Server},
+        turn::Turn,
+    },
+    i18n::{Lang, T, fill},
+};
+
+impl App {
+    pub fn lang(self) -> Lens<Lang> {
+        self.signals.lens(Part::Lang, |state| &state.lang)
+    }
+
+    pub fn settings(self) -> Lens<Settings> {
+        self.signals.lens(Part::Settings, |state| &state.settings)
+    }
+
+    pub fn link(self) -> Lens<Link> {
+        self.signals
+            .lens(Part::Link, |state| &state.connection.link)
+    }
+
+    pub fn server(self) -> Lens<Server> {
+        self.signals.lens(Part::Server, |state| &state.server)
+    }
+
+    pub fn model(self) -> Lens<Option<Model>> {
+        self.signals.lens(Part::Model, |state| &state.model)
+    }
+
+    pub fn limits(self) -> Lens<Limits> {
+        self.signals.lens(Part::Limits, |state| &state.limits)
+    }
+
+    pub fn picture(self) -> Lens<Option<Picture>> {
+        self.signals
+            .lens(Part::Picture, |state| &state.uploads.picture)
+    }
+
+    pub fn turns(self) -> Lens<Vec<Turn>> {
+        self.signals
+            .lens(Part::Turns, |state| state.conversation.turns())
+    }
+
+    pub fn notice(self) -> Lens<Option<Notice>> {
+        self.signals
+            .lens(Part::Notice, |state| &state.notices.shown)
+    }
+
+    pub fn aloud(self) -> Lens<String> {
+        self.signals.lens(Part::Aloud, |state| &state.notices.aloud)
+    }
+
+    pub fn first_words(self) -> Lens<Vec<f64>> {
+        self.signals
+            .lens(Part::FirstWords, |state| &state.first_words)
+    }
+
+    pub fn draft(self) -> Lens<String> {
+        self.signals.lens(Part::Draft, |state| &state.draft)
+    }
+
+    pub fn suggestions(self) -> Lens<Vec<String>> {
+        self.signals
+            .lens(Part::Suggestions, |state| &state.suggestions)
+    }
+
+    /// Whether an answer is on its way; tracked.
+    pub fn running(self) -> bool {
+        self.signals.running()
+    }
+
+    /// A turn, for the view that draws it.
+    pub fn turn(self, id: u64) -> TurnHandle {
+        self.signals.turn(id)
+    }
+
+    /// Anything of the state, without listening to it.
+    pub fn read<R>(self, f: impl FnOnce(&State) -> R) -> R {
+        self.signals.read(f)
+    }
+
+    /// The sentence now; for event handlers.
+    pub fn text(self, text: T) -> &'static str {
+        text.in_language(self.lang().get_untracked())
+    }
+
+    /// The sentence, again whenever the language changes; for views.
+    pub fn t(self, text: T) -> impl Fn() -> &'static str + Copy + Send + Sync + 'static {
+        let lang = self.lang();
+        move || text.in_language(lang.get())
+    }
+
+    /// The sentence with its `{}` filled; for views.
+    pub fn filled(self, text: T, values: &[&str]) -> String {
+        fill(text.in_language(self.lang().get()), values)
+    }
+}

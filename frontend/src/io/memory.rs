@@ -1,0 +1,88 @@
+//! Small things that the browser keeps: the person's choices, and what a tab is at.
+
+use leptos::prelude::*;
+
+use crate::{core::settings::Settings, i18n::Lang};
+
+const SETTINGS: &str = "glimpse-settings";
+const LANGUAGE: &str = "glimpse-lang";
+/// The demo checkpoint's banner was read.
+const DEMO_SEEN: &str = "glimpse-demo-seen";
+/// Where the tab keeps the server's key.
+const KEY: &str = "glimpse-key";
+/// Where the tab keeps which conversation is open.
+const OPEN: &str = "glimpse-open";
+
+pub fn settings() -> Settings {
+    local(SETTINGS)
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
+}
+
+pub fn keep_settings(settings: &Settings) {
+    if let Ok(text) = serde_json::to_string(settings) {
+        keep_local(SETTINGS, &text);
+    }
+}
+
+/// The person's choice on this browser, or else the browser's own language.
+pub fn language() -> Lang {
+    let name = local(LANGUAGE).or_else(|| window().navigator().language());
+    Lang::of(&name.unwrap_or_default())
+}
+
+pub fn keep_language(lang: Lang) {
+    keep_local(LANGUAGE, lang.code());
+}
+
+pub fn demo_seen() -> bool {
+    local(DEMO_SEEN).is_some()
+}
+
+pub fn keep_demo_seen() {
+    keep_local(DEMO_SEEN, "1");
+}
+
+pub fn key() -> Option<String> {
+    tab(KEY)
+}
+
+pub fn keep_key(key: &str) {
+    keep_tab(KEY, Some(key));
+}
+
+/// The kept conversation that is open in this tab.
+pub fn open() -> Option<String> {
+    tab(OPEN)
+}
+
+pub fn keep_open(id: Option<&str>) {
+    keep_tab(OPEN, id);
+}
+
+/// A small thing kept in this browser; nothing where storage is refused.
+fn local(key: &str) -> Option<String> {
+    window().local_storage().ok()??.get_item(key).ok()?
+}
+
+/// Keeps a small thing in this browser, where it may.
+fn keep_local(key: &str, value: &str) {
+    if let Ok(Some(storage)) = window().local_storage() {
+        let _ = storage.set_item(key, value);
+    }
+}
+
+/// A small thing kept in this tab, over a reload.
+fn tab(key: &str) -> Option<String> {
+    window().session_storage().ok()??.get_item(key).ok()?
+}
+
+/// Keeps a small thing in this tab, or lets it go.
+fn keep_tab(key: &str, value: Option<&str>) {
+    if let Ok(Some(storage)) = window().session_storage() {
+        let _ = match value {
+            Some(value) => storage.set_item(key, value),
+            None => storage.remove_item(key),
+        };
+    }
+}

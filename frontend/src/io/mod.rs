@@ -1,0 +1,19 @@
+//! What the page touches: it brings what happens to the [`core`](crate::core) and does what that asks for. Each file speaks to
+//! one thing outside, and knows nothing of the others; [`App`] puts them together.
+
+mod app;
+mod browser;
+mod clipboard;
+pub mod dom;
+mod drops;
+pub mod files;
+mod lenses;
+pub mod memory;
+pub mod samples;
+pub mod signals;
+mod socket;
+pub mod store;
+mod worker;
+
+pub use app::App;
+pub use signals::TurnHandle;

@@ -1,0 +1,179 @@
+//! The banners under the bar: where the connection needs the person, the server before it is ready, the demo checkpoint.
+
+use leptos::prelude::*;
+use wire::State;
+
+use crate::{
+    core::{Person, connection::Link},
+    i18n::T,
+    io::{App, dom, memory},
+};
+
+#[component]
+pub fn Banners() -> impl IntoView {
+    view! {
+        <Gate />
+        <ServerFace />
+        <DemoBanner />
+    }
+}
+
+/// Where the connection needs the user: a key, a reload, a decision.
+#[component]
+fn Gate() -> impl IntoView {
+    let app = App::here();
+    let key = RwSignal::new(String::new());
+    view! {
+        {move || match app.link().get() {
+            Link::NeedsKey(wrong) => view! {
+                <form
+                    class="banner gate"
+                    aria-label=app.t(T::KeyNeeded)
+                    data-testid="key-form"
+                    on:submit=move |event| {
+                        event.prevent_default();
+                        app.person(Person::GivesKey(key.get_untracked()));
+                    }
+                >
+                    <label for="key">{app.t(if wrong { T::WrongKey } else { T::NeedsKey })}</label>
+                    <input id="key" type="password" autocomplete="current-password" required prop:value=key
+                        on:input=move |event| key.set(event_target_value(&event)) />
+                    <button class="primary">{app.t(T::Enter)}</button>
+                </form>
+            }
+            .into_any(),
+            Link::TakenOver => view! {
+                <section class="banner gate" aria-label=app.t(T::Elsewhere)>
+                    <p>{app.t(T::TakenOver)}</p>
+                    <button class="primary" on:click=move |_| app.person(Person::Connects)>{app.t(T::UseHere)}</button>
+                </section>
+            }
+            .into_any(),
+            Link::Outdated => view! {
+                <section class="banner gate" aria-label=app.t(T::Updated)>
+                    <p>{app.t(T::Outdated)}</p>
+                    <button class="primary" on:click=move |_| { let _ = window().location().reload(); }>
+                        {app.t(T::Reload)}
+                    </button>
+                </section>
+            }
+            .into_any(),
+            Link::Lost => view! {
+                <div class="banner" role="status" data-testid="lost"><p>{app.t(T::Lost)}</p></div>
+            }
+            .into_any(),
+            Link::Refused { why, until } => view! {
+                <section class="banner" aria-label=app.t(T::Full) data-testid="refused">
+                    <p><span role="status">{why}</span> " " <Wait until /></p>
+                </section>
+            }
+            .into_any(),
+            Link::Barred(why) => view! {
+                <section class="banner" aria-label=app.t(T::Barred) data-testid="barred">
+                    <p role="status">{why}</p>
+                </section>
+            }
+            .into_any(),
+            Link::Connecting | Link::Online => ().into_any(),
+        }}
+    }
+}
+
+/// The seconds until the next try, counted down.
+#[component]
+fn Wait(until: f64) -> impl IntoView {
+    let app = App::here();
+    let left = move || ((until - dom::now()) / 1e3).ceil();
+    let seconds = RwSignal::new(left());
+    let clock = set_interval_with_handle(
+        move || seconds.set(left()),
+        std::time::Duration::from_secs(1),
+    );
+    on_cleanup(move || {
+        if let Ok(clock) = clock {
+            clock.clear();
+        }
+    });
+    move || {
+        let seconds = seconds.get();
+        (seconds > 0.0).then(|| app.filled(T::NextTry, &[&format!("{seconds:.0}")]))
+    }
+}
+
+/// The server before it is ready, or on its way out.
+#[component]
+fn ServerFace() -> impl IntoView {
+    let app = App::here();
+    let progress = move || app.server().with(|server| server.progress);
+    let server = move || app.server().with(|server| server.state);
+    let face = move || match (app.link().get(), server()) {
+        (Link::Online, State::Loading) => Some((T::Loading, T::LoadingHint)),
+        (Link::Online, State::Warming) => Some((T::Warming, T::LoadingHint)),
+        (Link::Online, State::Failed) => Some((T::Failed, T::ServerFailed)),
+        (Link::Online, State::Draining) => Some((T::Leaving, T::Draining)),
+        _ => None,
+    };
+    view! {
+        {move || {
+            face().map(|(title, hint)| view! {
+                <div class="banner" data-testid="server-face" role="status">
+                    <p>
+                        <strong>{app.t(title)}</strong>
+                        {move || progress().map(|p| format!(" {:.0} %", 100.0 * p))}
+                        " "
+                        {app.t(hint)}
+                    </p>
+                    {move || progress().map(|p| view! { <progress max="1" value=p.to_string() aria-label=app.t(title)></progress> })}
+                </div>
+            })
+        }}
+    }
+}
+
+/// Says plainly what the demo checkpoint knows.
+#[component]
+fn DemoBanner() -> impl IntoView {
+    let app = App::here();
+    let narrow = window()
+        .match_media("(max-width: 760px)")
+        .ok()
+        .flatten()
+        .is_some_and(|m| m.matches());
+    let seen = RwSignal::new(memory::demo_seen());
+    // On a phone it makes room for the conversation.
+    Effect::new(move |_| {
+        if narrow && app.picture().with(Option::is_some) {
+            seen.set(true);
+        }
+    });
+    let demo = Memo::new(move |_| app.model().with(|m| m.as_ref().is_some_and(|m| m.demo)));
+    view! {
+        <Show when=move || demo.get()>
+            <aside class="banner demo" class:folded=seen data-testid="demo-banner">
+                <p>
+                    <button
+                        class="tag"
+                        aria-expanded=move || (!seen.get()).to_string()
+                        on:click=move |_| seen.update(|s| *s = !*s)
+                    >
+                        {app.t(T::DemoTitle)}
+                    </button>
+                    <span class="more">
+                        {app.t(T::DemoKnows)} " " {app.t(T::DemoServe)} " "
+                        <code>"make serve ARGS=\"--model DIR\""</code> " " {app.t(T::DemoOr)} " "
+                        <code>"glimpse serve --model DIR"</code> "."
+                    </span>
+                </p>
+                <button
+                    class="quiet more"
+                    on:click=move |_| {
+                        memory::keep_demo_seen();
+                        seen.set(true);
+                    }
+                >
+                    {app.t(T::Dismiss)}
+                </button>
+            </aside>
+        </Show>
+    }
+}

@@ -1,0 +1,146 @@
+//! One line under an answer that says how long it took, opened to a waterfall.
+
+use leptos::{html::Div, prelude::*};
+
+use crate::{
+    core::{
+        figures::duration,
+        latency::{self, Span, percentile},
+        turn::AnswerTimes,
+    },
+    i18n::T,
+    io::{App, TurnHandle},
+};
+
+#[component]
+fn Waterfall(title: T, spans: Vec<Span>) -> impl IntoView {
+    let app = App::here();
+    let whole = spans.iter().map(|s| s.end).fold(1.0, f64::max);
+    let percent = move |ms: f64| format!("{:.2}%", 100.0 * ms / whole);
+    view! {
+        <p class="panel-title">{app.t(title)}</p>
+        <dl class="waterfall">
+            {spans
+                .into_iter()
+                .map(|s| {
+                    let width = percent((s.end - s.begin).max(whole / 200.0));
+                    view! {
+                        <div class:server=s.server>
+                            <dt>{app.t(s.label)}</dt>
+                            <dd>
+                                <svg aria-hidden="true" height="8" width="100%">
+                                    <rect class="track" width="100%" height="8" rx="4" />
+                                    <rect class="bar" x=percent(s.begin.min(whole * 0.995)) width=width height="8" rx="3" />
+                                </svg>
+                                <span>{duration(s.end - s.begin)}</span>
+                            </dd>
+                        </div>
+                    }
+                })
+                .collect_view()}
+        </dl>
+    }
+}
+
+/// One line under an answer, opened to its waterfall.
+#[component]
+pub fn Latency(turn: TurnHandle) -> impl IntoView {
+    let app = App::here();
+    let opened = RwSignal::new(false);
+    let place = NodeRef::<Div>::new();
+    // All of it is to be seen, once it is asked for.
+    Effect::new(move |_| {
+        if let Some(panel) = place.get() {
+            panel.scroll_into_view_with_bool(false);
+        }
+    });
+    let line = move || {
+        turn.times(|times| {
+            let drawn = times.drawn.or(times.first)?;
+            let mut parts = vec![app.filled(T::FirstWord, &[&duration(drawn - times.clicked)])];
+            if let Some(t) = times.timings {
+                if t.tokens_per_second > 0.0 {
+                    parts.push(
+                        app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]),
+                    );
+                }
+                if let Some(done) = times.done.map(|done| done.max(drawn)) {
+                    parts.push(app.filled(T::Total, &[&duration(done - times.clicked)]));
+                }
+            }
+            Some(parts)
+        })
+    };
+    let panel = move || {
+        let times = turn.times(AnswerTimes::clone);
+        let first_words = app.first_words().get();
+        let value = |share| {
+            percentile(&first_words, share)
+                .map(duration)
+                .unwrap_or_default()
+        };
+        let session = app.filled(
+            T::Session,
+            &[&value(0.5), &value(0.95), &first_words.len().to_string()],
+        );
+        let clock = match times.clock {
+            Some(clock) => app.filled(T::ClockNote, &[&duration(clock.uncertainty)]),
+            None => app.filled(T::ClockUnknown, &[]),
+        };
+        let usage = times.usage.map(|u| {
+            let numbers =
+                [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
+            let speed = times.timings.map_or(0.0, |t| t.tokens_per_second);
+            app.filled(
+                T::Tokens,
+                &[
+                    &numbers[0],
+                    &numbers[1],
+                    &numbers[2],
+                    &format!("{speed:.0}"),
+                ],
+            )
+        });
+        view! {
+            <div class="latency-panel" data-testid="latency-panel" node_ref=place>
+                {times.picture.map(|p| view! { <Waterfall title=T::PicturePart spans=latency::picture(&p) /> })}
+                <Waterfall title=T::AnswerPart spans=latency::answer(&times) />
+                <p>{clock}</p>
+                <p>{usage}</p>
+                <p>{session}</p>
+                <button
+                    class="quiet"
+                    data-testid="copy-json"
+                    on:click=move |_| {
+                        let json = app.read(|state| turn.read(|turn| latency::json(state, turn)));
+                        app.copy(json);
+                    }
+                >
+                    {app.t(T::CopyJson)}
+                </button>
+            </div>
+        }
+    };
+    view! {
+        <Show when=move || line().is_some()>
+            <div class="latency">
+                <button
+                    class="latency-line"
+                    data-testid="latency"
+                    title=app.t(T::Latency)
+                    aria-expanded=move || opened.get().to_string()
+                    on:click=move |_| opened.update(|o| *o = !*o)
+                >
+                    {move || line().map(|parts| {
+                        let last = parts.len() - 1;
+                        let part = |(i, text)| view! {
+                            <span class="part">{text} {(i < last).then_some(" ·")}</span> " "
+                        };
+                        parts.into_iter().enumerate().map(part).collect_view()
+                    })}
+                </button>
+                {move || opened.get().then(panel)}
+            </div>
+        </Show>
+    }
+}
