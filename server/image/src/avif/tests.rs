@@ -170,6 +170,79 @@ fn films_and_other_kinds_are_unsupported() {
     }
 }
 
+/// Where a file says that an item's data lies: of each item in its order, the place of offset and length.
+fn extents(file: &[u8]) -> Vec<usize> {
+    let iloc = file.windows(4).position(|four| four == b"iloc").unwrap();
+    let items = u16::from_be_bytes([file[iloc + 10], file[iloc + 11]]);
+    (0..items.into())
+        .map(|item| iloc + 12 + 14 * item + 6)
+        .collect()
+}
+
+fn put(file: &mut [u8], at: usize, extent: [usize; 2]) {
+    for (i, value) in extent.into_iter().enumerate() {
+        file[at + 4 * i..][..4].copy_from_slice(&(value as u32).to_be_bytes());
+    }
+}
+
+fn extent(file: &[u8], at: usize) -> [usize; 2] {
+    [0, 4].map(|i| u32::from_be_bytes(file[at + i..][..4].try_into().unwrap()) as usize)
+}
+
+/// Every bit of its head changed by itself: size, depth, colours and their sampling are the other tiles', or nothing is shown.
+#[test]
+fn a_tile_of_another_kind_is_refused() {
+    let grid = file("grid.avif");
+    // The first item is the grid, the others are its tiles.
+    let [start, _] = extent(&grid, extents(&grid)[2]);
+    let of_another_kind = (0..8 * 9).filter(|bit| {
+        let mut changed = grid.clone();
+        // Behind a unit of two bytes, and the head and length of this one.
+        changed[start + 4 + bit / 8] ^= 1 << (bit % 8);
+        let found = Still::read(&changed).map(|_| ());
+        let told = matches!(found, Err(Fault::Unsupported("tiles of different kinds")));
+        assert!(!told || read(&changed).is_err(), "bit {bit}");
+        told
+    });
+    let of_another_kind = of_another_kind.count();
+    assert!(of_another_kind > 5, "{of_another_kind}");
+}
+
+/// So that a small file can't have much decoded.
+#[test]
+fn tiles_that_share_their_data_are_refused() {
+    let mut grid = file("grid.avif");
+    let [start, _] = extent(&grid, extents(&grid)[1]);
+    let length = grid.len() - start;
+    for at in extents(&grid).split_off(1) {
+        put(&mut grid, at, [start, length]);
+    }
+    let error = read(&grid).map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), api::ErrorCode::ImageUnsupported, "{error}");
+    let found = Still::read(&grid).map(|_| ());
+    assert!(matches!(found, Err(Fault::Unsupported(what)) if what.contains("share")));
+}
+
+/// A picture may be several frames on each other, of which the last is shown, but no film.
+#[test]
+fn frames_behind_frames_are_bounded() {
+    let with_frames = |frames: usize| {
+        let mut plain = file("plain.avif");
+        let at = extents(&plain)[0];
+        let [start, length] = extent(&plain, at);
+        let (end, data) = (plain.len(), plain[start..start + length].to_vec());
+        plain.extend(data.repeat(frames));
+        put(&mut plain, at, [end, frames * length]);
+        read(&plain).map(|picture| picture.pixels)
+    };
+    let once = with_frames(1).unwrap();
+    for frames in [2, 8] {
+        assert!(with_frames(frames).unwrap() == once, "{frames}");
+    }
+    let error = with_frames(9).unwrap_err();
+    assert_eq!(error.code(), api::ErrorCode::ImageUnsupported, "{error}");
+}
+
 /// No test: how long a file takes, `GLIMPSE_AVIF=FILE cargo test --release -p glimpse-image avif -- --nocapture`.
 #[test]
 fn time() {
