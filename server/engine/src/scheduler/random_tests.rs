@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::job::Running;
 use super::tests::{Desk, OPENING, Question, ROWS, key, limits, opening, question};
@@ -337,14 +338,23 @@ fn run(limits: Limits, events: Vec<Event>) {
     history.ends_well();
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 2000,
+/// The same histories each time, unless others are asked for.
+fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig {
+        cases: asked.cases.max(2000),
+        rng_seed: match asked.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(0),
+            seed => seed,
+        },
         // What is found becomes a test of its own.
         failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+        ..asked
+    }
+}
 
+proptest! {
+    #![proptest_config(config())]
     #[test]
     fn every_question_ends_once_whatever_happens(
         events in events(),
