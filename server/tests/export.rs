@@ -76,10 +76,6 @@ fn collector() -> (String, Receiver<Sent>) {
     (address, sent)
 }
 
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
     let found = span.attributes.iter().find(|a| a.key == key)?;
     found.value.as_ref()?.value.as_ref()
@@ -139,8 +135,14 @@ fn a_collector_gets_each_stage_of_a_picture_and_a_question() {
         let whole = find(whole);
         // A question is a part of its client's trace; a picture begins one.
         let parent = match whole.name.as_str() {
-            "request" => (hex(&whole.trace_id), hex(&whole.parent_span_id)),
-            _ => (TRACE.to_owned(), hex(&whole.parent_span_id) + PARENT),
+            "request" => (
+                wire::to_hex(&whole.trace_id),
+                wire::to_hex(&whole.parent_span_id),
+            ),
+            _ => (
+                TRACE.to_owned(),
+                wire::to_hex(&whole.parent_span_id) + PARENT,
+            ),
         };
         assert_eq!(parent, (TRACE.to_owned(), PARENT.to_owned()));
         for stage in stages {

@@ -38,9 +38,5 @@ pub fn hash(blob: &Blob) -> Result<String, JsValue> {
         hasher.update(piece(blob, begin, end)?.to_vec());
         begin = end;
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(wire::to_hex(&hasher.finalize()))
 }

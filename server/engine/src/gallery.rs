@@ -6,7 +6,7 @@ use api::{EncodeTimings, PictureKey};
 
 use crate::executor::{Executor, Progress};
 use crate::guard::{Fault, guarded};
-use crate::scheduler::{CacheFull, Cached, Look, Page, Scheduler, numbers};
+use crate::scheduler::{Cached, Look, Page, Scheduler, numbers};
 
 /// The picture that is being looked at.
 pub struct Looking<L> {
@@ -19,16 +19,16 @@ pub struct Looking<L> {
     vision_ms: f64,
 }
 
-impl<L> Looking<L> {
-    pub fn key(&self) -> PictureKey {
-        self.key
-    }
-}
-
 /// What a slice came to, where it failed.
 pub struct Failed {
     pub key: PictureKey,
     pub fault: Fault,
+}
+
+/// Stops looking at what was forgotten since.
+pub fn let_go<L>(looking: &mut Option<Looking<L>>, scheduler: &Scheduler) {
+    let now_at = scheduler.looking();
+    looking.take_if(|looking| Some(looking.key) != now_at);
 }
 
 /// A slice of looking at the picture at hand, or at the next one: a good half of a token's time beside somebody's answer, else a
@@ -41,9 +41,7 @@ pub fn look<E: Executor>(
     scheduler: &mut Scheduler,
     executor: &mut E,
 ) -> Result<(), Box<Failed>> {
-    // It may have been forgotten since.
-    let now_at = scheduler.looking();
-    looking.take_if(|looking| Some(looking.key) != now_at);
+    let_go(looking, scheduler);
     match looking {
         Some(_) => look_on(looking, scheduler, executor),
         None => {
@@ -63,8 +61,7 @@ fn begin<E: Executor>(
         return Ok(None);
     };
     let started = Instant::now();
-    let begun = pages.map_err(|full: CacheFull| Fault::from(full));
-    let begun = begun.and_then(|pages| {
+    let begun = pages.map_err(Fault::from).and_then(|pages| {
         let look = guarded(|| executor.look(&pixels, numbers(&pages)))?;
         Ok((look, pages))
     });

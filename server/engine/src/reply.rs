@@ -69,14 +69,11 @@ impl Reply {
             return Err(fault("a question was answered before it was read".into()));
         };
         let step = answer.next(scores).map_err(|e| fault(e.to_string()))?;
-        let ids = match step.is_eos {
-            true => Vec::new(),
-            false => vec![step.id],
-        };
+        let id = (!step.is_eos).then_some(step.id);
         let has_text = !step.text.is_empty();
-        self.tell(ids.clone(), step.text);
+        self.tell(id.into_iter().collect(), step.text);
         Ok(Said {
-            ids,
+            id,
             has_text,
             end: step.end,
         })

@@ -109,13 +109,12 @@ where
     );
     tell_memory(&target.device, "with the weights");
 
-    let conversation = shape.entries.div_ceil(PAGE) + 1;
     let page_bytes = model.page_bytes() as u64;
     let pages = cache_pages(&settings, shape, page_bytes, target.free_memory());
     tracing::info!(
         pages,
         bytes = pages as u64 * page_bytes,
-        whole_conversations = pages / conversation,
+        whole_conversations = pages / conversation_pages(shape),
         "memory for the KV cache"
     );
     let on_device = |e: candle_core::Error| {
@@ -145,11 +144,16 @@ where
     ))
 }
 
+/// What a conversation to the model's end takes.
+fn conversation_pages(shape: &Shape) -> usize {
+    shape.entries.div_ceil(PAGE) + 1
+}
+
 /// Pages of the cache: enough for every slot to run a conversation to the model's end beside a picture being looked at; by default
 /// four times that, where it takes no more than a quarter of the free memory.
 fn cache_pages(settings: &Settings, shape: &Shape, page_bytes: u64, free: u64) -> usize {
-    let conversation = shape.entries.div_ceil(PAGE) + 1;
-    let least = settings.max_batch * conversation + shape.picture_entries.div_ceil(PAGE) + 2;
+    let least =
+        settings.max_batch * conversation_pages(shape) + shape.picture_entries.div_ceil(PAGE) + 2;
     match settings.cache_bytes {
         Some(bytes) => {
             let pages = usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);

@@ -214,9 +214,7 @@ impl<E: Executor> Worker<E> {
 
     /// What was forgotten is not looked at, and its questions hear of their end, before anybody is told that it is freed.
     fn let_go(&mut self) {
-        let now_at = self.scheduler.looking();
-        self.looking
-            .take_if(|looking| Some(looking.key()) != now_at);
+        gallery::let_go(&mut self.looking, &self.scheduler);
         self.tell_news();
     }
 
@@ -369,8 +367,10 @@ impl<E: Executor> Worker<E> {
                     }
                 }
                 News::Ended(job, end) => {
-                    if let End::Finished { ran: Some(ran), .. } = end {
-                        self.load.answered(ran);
+                    if let End::Finished { in_slot: true, .. } = end
+                        && let Some(started) = job.times.started
+                    {
+                        self.load.answered(started.elapsed());
                     }
                     if let Some(reply) = self.replies.remove(&job.request) {
                         reply.end(&job, end);

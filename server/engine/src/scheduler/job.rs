@@ -1,6 +1,6 @@
 //! A question as it is scheduled.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use api::{AnswerTimings, Ask, Asker, ConversationId, FinishReason, PictureKey, RequestId};
 use model::prompt::{Entry, Prompt};
@@ -138,16 +138,16 @@ impl Job {
 
     /// Its answer goes on by a token.
     pub(super) fn go_on(&mut self, said: Said, now: Instant) {
-        let Said { ids, has_text, .. } = said;
+        let Said { id, has_text, .. } = said;
         self.times.first_token.get_or_insert(now);
         if has_text {
             self.times.first_text.get_or_insert(now);
         }
-        if has_text || !ids.is_empty() {
+        if has_text || id.is_some() {
             self.credit = self.credit.saturating_sub(1);
         }
         if let Some(prompt) = &mut self.prompt {
-            prompt.extend(ids);
+            prompt.extend(id);
         }
     }
 
@@ -221,7 +221,7 @@ impl Running {
 #[derive(Clone, Debug)]
 pub struct Said {
     /// None, if the answer ends with it.
-    pub ids: Vec<u32>,
+    pub id: Option<u32>,
     /// There was something to show.
     pub has_text: bool,
     /// Why it was the last.
@@ -233,8 +233,8 @@ pub struct Said {
 pub enum End {
     Finished {
         reason: FinishReason,
-        /// How long it has had its slot, if it ends there.
-        ran: Option<Duration>,
+        /// It ends while it has one.
+        in_slot: bool,
     },
     Failed(api::Failure),
     /// A later attempt takes its place.

@@ -352,24 +352,22 @@ impl Scheduler {
     /// Ends questions wherever they are, keeping what was computed.
     fn finish_where(&mut self, reason: FinishReason, chosen: impl Fn(&Job) -> bool) {
         for job in self.waiting.take_where(&chosen) {
-            self.ended(job, End::Finished { reason, ran: None });
+            let in_slot = false;
+            self.ended(job, End::Finished { reason, in_slot });
         }
         for i in (0..self.slots.len()).rev() {
             if chosen(&self.slots[i].job) {
-                self.finish(i, reason, None);
+                self.finish(i, reason);
             }
         }
         self.drop_unwanted();
     }
 
-    /// The question in a slot is answered.
-    fn finish(&mut self, slot: usize, reason: FinishReason, now: Option<Instant>) {
+    /// The question in a slot is answered, or its time is up.
+    fn finish(&mut self, slot: usize, reason: FinishReason) {
         let job = self.leave_slot(slot);
-        let started = job.times.started;
-        let ran = started
-            .zip(now)
-            .map(|(from, to)| to.saturating_duration_since(from));
-        self.ended(job, End::Finished { reason, ran });
+        let in_slot = true;
+        self.ended(job, End::Finished { reason, in_slot });
     }
 
     /// What leaves its slot, with what was computed of it kept for whoever goes on.

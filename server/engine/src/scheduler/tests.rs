@@ -45,6 +45,14 @@ pub(super) const fn question(session: u128, tokens: u32) -> Question {
     }
 }
 
+/// About this picture, by the first session.
+fn about(picture: u8) -> Question {
+    Question {
+        picture: Some(key(picture)),
+        ..question(1, 5)
+    }
+}
+
 pub(super) fn asker(session: u128) -> Asker {
     Asker {
         client: session,
@@ -170,7 +178,7 @@ impl Desk {
 
     pub fn say(&mut self, request: RequestId, end: Option<FinishReason>) {
         let said = Said {
-            ids: vec![7],
+            id: Some(7),
             has_text: true,
             end,
         };
@@ -353,10 +361,7 @@ fn time_is_up_for_what_waits_and_what_runs() {
 fn a_question_waits_for_its_picture_and_reads_no_row_of_it_again() {
     let mut desk = desk();
     desk.show(1, 9);
-    let about = Question {
-        picture: Some(key(9)),
-        ..question(1, 5)
-    };
+    let about = about(9);
     let asked = desk.ask(about);
     assert!(desk.turn().pieces.is_empty());
     assert_eq!(desk.look(), Some(key(9)));
@@ -381,10 +386,7 @@ fn a_picture_that_made_room_is_looked_at_again() {
     });
     desk.show(1, 9);
     assert_eq!(desk.look(), Some(key(9)));
-    let about = Question {
-        picture: Some(key(9)),
-        ..question(1, 5)
-    };
+    let about = about(9);
     let asked = desk.ask_unread(about);
     let other = desk.ask(question(2, 5));
     desk.run();
@@ -402,10 +404,7 @@ fn pictures_that_are_asked_about_come_first() {
     for picture in 1..=3 {
         desk.show(1, picture);
     }
-    desk.ask(Question {
-        picture: Some(key(2)),
-        ..question(1, 5)
-    });
+    desk.ask(about(2));
     let order: Vec<_> = std::iter::from_fn(|| desk.look()).collect();
     assert_eq!(order, [key(2), key(1), key(3)]);
 }
@@ -414,10 +413,7 @@ fn pictures_that_are_asked_about_come_first() {
 fn a_forgotten_picture_is_looked_at_no_longer_and_its_questions_end() {
     let mut desk = desk();
     desk.show(1, 9);
-    let about = Question {
-        picture: Some(key(9)),
-        ..question(1, 5)
-    };
+    let about = about(9);
     let asked = desk.ask(about);
     assert!(desk.scheduler.look(OPENING.into()).is_some());
     assert_eq!(desk.scheduler.looking(), Some(key(9)));
@@ -439,10 +435,7 @@ fn without_looking_ahead_only_what_is_asked_about_is_looked_at() {
     });
     desk.show(1, 9);
     assert!(!desk.scheduler.is_busy());
-    let asked = desk.ask(Question {
-        picture: Some(key(9)),
-        ..question(1, 5)
-    });
+    let asked = desk.ask(about(9));
     assert!(desk.scheduler.is_busy());
     desk.scheduler.cancel(asked);
     assert_eq!(desk.look(), None);

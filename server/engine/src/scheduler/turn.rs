@@ -9,7 +9,7 @@ use model::prompt::tokens;
 
 use super::job::Running;
 use super::pages::{Page, numbers};
-use super::prefix::{CacheFull, Copy};
+use super::prefix::Copy;
 use super::{End, Job, News, Said, Scheduler};
 use crate::failures::{gone, out_of_memory, picture_left};
 
@@ -65,7 +65,8 @@ impl Scheduler {
 
     /// A piece's entries are in the cache.
     pub fn computed(&mut self, piece: &Piece) {
-        if let Some(running) = self.running(piece.request) {
+        if let Some(slot) = self.slot(piece.request) {
+            let running = &mut self.slots[slot];
             let entries = &running.job.entries()[piece.span.start..][..piece.span.len];
             running.cached.entries.extend_from_slice(entries);
             running.job.suspect = false;
@@ -80,7 +81,7 @@ impl Scheduler {
         let end = said.end;
         self.slots[slot].job.go_on(said, now);
         if let Some(reason) = end {
-            self.finish(slot, reason, Some(now));
+            self.finish(slot, reason);
         }
     }
 
@@ -91,10 +92,6 @@ impl Scheduler {
 
     fn slot(&self, request: RequestId) -> Option<usize> {
         self.slots.iter().position(|r| r.job.request == request)
-    }
-
-    fn running(&mut self, request: RequestId) -> Option<&mut Running> {
-        self.slots.iter_mut().find(|r| r.job.request == request)
     }
 
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
@@ -145,9 +142,10 @@ impl Scheduler {
             .map(|job| job.request)
             .collect();
         // It was there before whoever would have the pages that it lacks.
-        let is_kept_out = |job: &Job| job.lacked > 0 && self.has_all_but_pages(job);
-        let kept_out = |job: &Job| is_kept_out(job) && !ready.contains(&job.request);
-        if self.waiting.iter().any(kept_out) {
+        let is_kept_out = |job: &Job| {
+            job.lacked > 0 && !ready.contains(&job.request) && self.has_all_but_pages(job)
+        };
+        if self.waiting.iter().any(is_kept_out) {
             return None;
         }
         let suspects = self
@@ -219,10 +217,14 @@ impl Scheduler {
             false => (rows.alone / self.slots.len().max(1)).max(1),
         };
         let mut turn = Turn::default();
-        for request in self.running_requests() {
-            match self.piece(request, most) {
-                Ok(piece) => turn.pieces.push(piece),
-                Err(failure) => self.lacks_pages(request, failure),
+        let mut slot = 0;
+        while slot < self.slots.len() {
+            match self.piece(slot, most) {
+                Ok(piece) => {
+                    turn.pieces.push(piece);
+                    slot += 1;
+                }
+                Err(failure) => self.lacks_pages(slot, failure),
             }
         }
         for running in &mut self.slots {
@@ -233,30 +235,21 @@ impl Scheduler {
         turn
     }
 
-    fn running_requests(&self) -> Vec<RequestId> {
-        self.slots
-            .iter()
-            .map(|running| running.job.request)
-            .collect()
-    }
-
     /// # Errors
     /// What the question is told if it can't be computed at all: there is no page for it.
-    fn piece(&mut self, request: RequestId, most: usize) -> Result<Piece, Failure> {
-        let full = || out_of_memory(CacheFull.to_string());
+    fn piece(&mut self, slot: usize, most: usize) -> Result<Piece, Failure> {
         let Scheduler { slots, cache, .. } = self;
-        let running = slots.iter_mut().find(|r| r.job.request == request);
-        let running = running.ok_or_else(full)?;
+        let running = &mut slots[slot];
         let start = running.cached.entries.len();
         let len = most.min(running.pending());
         let entries = &running.job.entries()[start..start + len];
         // A picture's rows can't be computed here: there was no page to copy them to.
         let ids = tokens(entries).ok_or_else(picture_left)?;
         let grown = cache.grow(&mut running.cached.pages, start + len);
-        grown.map_err(|CacheFull| full())?;
+        grown.map_err(|full| out_of_memory(full.to_string()))?;
         let job = &running.job;
         Ok(Piece {
-            request,
+            request: job.request,
             ids,
             positions: job.positions(start..start + len).to_vec(),
             span: Span {
@@ -269,10 +262,7 @@ impl Scheduler {
     }
 
     /// There are too few pages for the question in a slot. Beside others it waits until they have ended; alone it fails.
-    fn lacks_pages(&mut self, request: RequestId, failure: Failure) {
-        let Some(slot) = self.slot(request) else {
-            return;
-        };
+    fn lacks_pages(&mut self, slot: usize, failure: Failure) {
         if self.slots.len() == 1 {
             let Running { job, .. } = self.slots.remove(slot);
             return self.ended(job, End::Failed(failure));
