@@ -8,14 +8,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Whose paths are from the repository's root.
-GUIDES = ("docs/architecture.md",)
+GUIDES = ("docs/architecture.md", "CONTRIBUTING.md")
 DOCUMENTS = sorted(path.relative_to(ROOT) for folder in (".", "docs", "examples", "models/demo/train", "tests/reference")
                    for path in (ROOT / folder).glob("*.md"))
 
-CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.M | re.S)
+FENCE = re.compile(r"(^ *```.*?^ *```$)", re.M | re.S)
+CODE = re.compile(FENCE.pattern + r"|(`[^`\n]+`)", re.M | re.S)
 PATH = re.compile(r"\.?\w[\w.-]*(/[\w.*-]+)*/?")
 ENDINGS = tuple(".css .cu .cuh .html .js .json .lock .md .mjs .py .rs .sh .toml .yaml".split())
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def codes(text):
+    """The fences and the spans of code."""
+    return [match[0] for match in CODE.finditer(text)]
 
 
 def paths(code):
@@ -27,8 +33,8 @@ def paths(code):
 
 def blocks(text):
     """Fences, paragraphs, items of lists and rows of tables, these with their table's head."""
-    for part in re.split(r"(^```.*?^```$)", text, flags=re.M | re.S):
-        if part.startswith("```"):
+    for part in FENCE.split(text):
+        if part.lstrip().startswith("```"):
             yield part
             continue
         for block in re.split(r"\n\s*\n", part):
@@ -57,7 +63,7 @@ def missing(text, root=ROOT):
     gone = []
     for block in blocks(text):
         folders = []
-        for path in (path for code in CODE.findall(block) for path in paths(code)):
+        for path in (path for code in codes(block) for path in paths(code)):
             matches = found(path, folders, root)
             if not matches and not made(path, root):
                 gone.append(path)
@@ -68,7 +74,7 @@ def missing(text, root=ROOT):
 @pytest.mark.parametrize("name", GUIDES)
 def test_every_path_that_a_guide_names_exists(name):
     text = (ROOT / name).read_text()
-    assert sum(len(paths(code)) for code in CODE.findall(text)) > 20
+    assert sum(len(paths(code)) for code in codes(text)) > 20
     assert missing(text) == []
 
 
@@ -88,13 +94,13 @@ def test_a_path_that_leads_nowhere_is_found(tmp_path):
 
 def anchors(text):
     """The names that a document's headings have."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_links_within_the_repository_lead_somewhere(document):
-    text = re.sub(CODE, "", (ROOT / document).read_text())
+    text = CODE.sub("", (ROOT / document).read_text())
     for link in LINK.findall(text):
         if "://" in link:
             continue
