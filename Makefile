@@ -50,7 +50,7 @@ bench: server ## measure the server under load
 fuzz: ## fuzz what strangers can send: eight targets, twenty minutes each
 	@scripts/fuzz.sh
 
-figures: bench ## measure, and put the figures into docs/figures.md and README.md
+figures: bench ## measure, and put the figures into docs/figures.md, README.md and README.zh.md
 	@scripts/figures.sh
 
 page: ## build the page into dist/

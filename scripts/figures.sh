@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts what `make bench` printed into docs/figures.md, and its first table into README.md, between the marks there.
+# Puts what `make bench` printed into docs/figures.md, and its first table into README.md and, in its words, README.zh.md,
+# between the marks there.
 #   scripts/figures.sh [REPORT.md]
 set -euo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -8,24 +9,42 @@ cd "$(dirname "$0")/.." || exit
 report=${1:-bench-report/report.md}
 [ -f "$report" ] || die "there is no $report: run make bench first."
 grep -q '^## Each stage' "$report" || die "$report has no table of stages: run make bench with at least one round."
+for readme in README.md README.zh.md; do
+    for mark in '<!-- figures -->' '<!-- /figures -->'; do
+        grep -qx "$mark" "$readme" || die "$readme has lost its mark $mark."
+    done
+done
 
 fact() { sed -n "s/^- $1: //p" "$report" | head -1; }
 # The lines below a heading, to the next one, without the empty ones.
 section() { awk -v name="## $1" 'index($0, "## ") == 1 { on = index($0, name) == 1; next } on && NF' "$report"; }
 
-new=$(mktemp)
-trap 'rm -f "$new"' EXIT
-{
-    sed '/^<!-- figures -->$/q' README.md
-    echo
+figures() {
     section 'Each stage'
     echo
-    echo "$(fact Command | sed 's/^/Printed by /'), $(fact Date), on $(fact Machine); $(fact 'Other work on it'). All times in"
-    echo "milliseconds, on $(fact Model); the picture is $(fact Picture)."
-    echo
-    sed -n '/^<!-- \/figures -->$/,$p' README.md
-} > "$new"
-grep -q '^<!-- /figures -->$' "$new" || die "README.md has lost its marks <!-- figures --> and <!-- /figures -->."
+    echo "Printed by $(fact Command), $(fact Date), on $(fact Machine); $(fact 'Other work on it')."
+    echo "All times in milliseconds, on $(fact Model); the picture is $(fact Picture)."
+}
+in_chinese() { sed -E -f scripts/figures.zh.sed; }
+
+# put FILE: what comes in goes between its marks.
+put() {
+    {
+        sed '/^<!-- figures -->$/q' "$1"
+        echo
+        cat
+        echo
+        sed -n '/^<!-- \/figures -->$/,$p' "$1"
+    } > "$new"
+    cat "$new" > "$1"
+}
+
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
+figures > "$new"
+alike=$(in_chinese < "$new" | grep -v -e '^|--' -e '^$' | grep -Fx -f "$new" || true)
+[ -z "$alike" ] || die "scripts/figures.zh.sed has no Chinese for: $alike"
 cp "$report" docs/figures.md
-cat "$new" > README.md
-say "docs/figures.md and README.md have the figures of $(fact Date)."
+figures | put README.md
+figures | in_chinese | put README.zh.md
+say "docs/figures.md, README.md and README.zh.md have the figures of $(fact Date)."

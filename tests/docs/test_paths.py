@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Whose paths are from the repository's root.
-GUIDES = ("docs/architecture.md", "CONTRIBUTING.md")
+GUIDES = ("docs/architecture.md", "docs/operations.md", "CONTRIBUTING.md")
 DOCUMENTS = sorted(path.relative_to(ROOT) for folder in (".", "docs", "examples", "models/demo/train", "tests/reference")
                    for path in (ROOT / folder).glob("*.md"))
 

@@ -197,25 +197,64 @@ def test_wasm_bindgen_is_asked_for_in_the_version_the_page_is_compiled_with(mach
     assert "cargo install" not in machine.called()
 
 
+REPORT_OF_BENCH = """# Title
+
+- Date: 2026-01-31 12:00 UTC
+- Command: `glimpse bench --runs 3`
+- Machine: A, B; processor, 2 cores, 25 GB, a system
+- Other work on it: load average 0.5 before, 12.0 after
+- Model: the demo checkpoint on cuda:0, bf16, quantization q4, Glimpse 1.2.3
+- Picture: a generated 1920×1080 JPEG of 1.2 MB
+
+## Each stage, 3 rounds
+
+| Stage | median | p95 | max | n |
+|---|---:|---:|---:|---:|
+| First token | 4.0 | 5.0 | 6.0 | 3 |
+
+## More
+
+| other | 1 |
+"""
+
+
 def test_figures_go_between_their_marks(machine):
-    """However often: what was there before is gone."""
-    readme = machine.root / "README.md"
-    readme.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
+    """In both languages, and however often: what was there before is gone."""
+    readmes = [machine.root / name for name in ("README.md", "README.zh.md")]
     (machine.root / "docs").mkdir()
     (machine.root / "bench-report").mkdir()
     assert "run make bench" in last_sentence(machine.run("bash", "scripts/figures.sh"))
     report = machine.root / "bench-report/report.md"
-    report.write_text(
-        "# Title\n\n- Date: 2026-01-31 12:00 UTC\n- Command: `glimpse bench`\n- Machine: a machine\n\n"
-        "## Each stage, 3 rounds\n\n| Stage | median |\n|---|---:|\n| First token | 4.0 |\n\n## More\n\n| other | 1 |\n"
-    )
+    report.write_text(REPORT_OF_BENCH)
+    for readme in readmes:
+        readme.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
     for _ in range(2):
-        assert machine.run("bash", "scripts/figures.sh").returncode == 0
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n")
-    assert text.count("| First token | 4.0 |") == 1 and "old" not in text and "other" not in text
-    assert "`glimpse bench`, 2026-01-31 12:00 UTC, on a machine" in text
+        result = machine.run("bash", "scripts/figures.sh")
+        assert result.returncode == 0, result.stderr
+    english, chinese = (readme.read_text() for readme in readmes)
+    for text, row in ((english, "| First token | 4.0 | 5.0 | 6.0 | 3 |"), (chinese, "| 首个 token | 4.0 | 5.0 | 6.0 | 3 |")):
+        assert text.startswith("before\n") and text.endswith("after\n")
+        assert text.count(row) == 1 and "old" not in text and "other" not in text
+    assert "Printed by `glimpse bench --runs 3`, 2026-01-31 12:00 UTC, on A, B; processor, 2 cores, 25 GB, a system; load average" in english
+    assert (
+        "由 `glimpse bench --runs 3` 于 2026-01-31 12:00 UTC 输出，机器：A, B; processor，2 核，25 GB，a system；负载均值：测前 0.5，测后 12.0。"
+        "时间单位均为毫秒；模型：演示模型，cuda:0，bf16，量化 q4，Glimpse 1.2.3；图片：程序生成的 1920×1080 JPEG，1.2 MB。\n"
+    ) in chinese
     assert (machine.root / "docs/figures.md").read_text() == report.read_text()
+
+
+def test_figures_that_would_be_lost_or_half_translated_change_nothing(machine):
+    (machine.root / "docs").mkdir()
+    report = machine.root / "report.md"
+    readmes = [machine.root / name for name in ("README.md", "README.zh.md")]
+    for readme in readmes:
+        readme.write_text("<!-- figures -->\n<!-- /figures -->\n")
+    report.write_text(REPORT_OF_BENCH.replace("First token", "A new stage"))
+    assert "no Chinese for: | A new stage |" in last_sentence(machine.run("bash", "scripts/figures.sh", "report.md"))
+    report.write_text(REPORT_OF_BENCH)
+    readmes[1].write_text("<!-- figures -->\n")
+    assert "README.zh.md has lost its mark <!-- /figures -->" in last_sentence(machine.run("bash", "scripts/figures.sh", "report.md"))
+    assert readmes[0].read_text() == "<!-- figures -->\n<!-- /figures -->\n" and not (machine.root / "docs/figures.md").exists()
 
 
 REPORT = """========= COMPUTE-SANITIZER

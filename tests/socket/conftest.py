@@ -1,4 +1,4 @@
-"""A client of the wire that shares no code with Glimpse: Python's `websockets`, driven by what wire.md says."""
+"""A client of the wire that shares no code with Glimpse: Python's `websockets`, driven by what docs/protocol.md says."""
 
 import hashlib
 import io
