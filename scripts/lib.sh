@@ -73,7 +73,7 @@ cargo_tool() {
     local install=(cargo install "$crate" --version "=$version" --root "$TOOLS" --force "$@")
     # Away from the project's settings for cargo, and with the lock file the tool was released with, where that still resolves.
     (
-        unset RUSTFLAGS CARGO_BUILD_TARGET
+        unset RUSTFLAGS CARGO_BUILD_TARGET RUSTC_WORKSPACE_WRAPPER
         export CARGO_TARGET_DIR=$TOOLS/build CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0
         export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=${OPT_LEVEL:-0}
         "${install[@]}" --locked || "${install[@]}"

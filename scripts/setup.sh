@@ -2,6 +2,7 @@
 # Installs what is missing, once, and nothing else.
 #   scripts/setup.sh server   what the server's build needs
 #   scripts/setup.sh page     what the page's build needs
+#   scripts/setup.sh page-packages   of that, what may ask for a password: the rest can be built beside other things
 #   scripts/setup.sh test     what the tests need beside these
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,8 +19,14 @@ setup_server() {
     install_packages $(missing "gcc libc6-dev" cc; missing cmake cmake; missing nasm nasm yasm)
 }
 
-setup_page() {
+setup_page-packages() {
     wasm_setup
+    # shellcheck disable=SC2046
+    wasm_opt_here || install_packages $(missing npm npm)
+}
+
+setup_page() {
+    setup_page-packages
     # Without what it downloads with: all that it runs is here.
     cargo_tool trunk $TRUNK trunk --no-default-features
     # The version must be the very one that the page is compiled with; unoptimised, it takes too long on the page.
@@ -30,12 +37,14 @@ setup_page() {
 }
 
 # Debian's wasm-opt is too old for what today's compiler emits; npm carries a current one.
-setup_wasm_opt() {
+wasm_opt_here() {
     local found
     found=$(wasm-opt --version 2>/dev/null | awk '{print $3}') || true
-    if [ "${found:-0}" -ge 120 ] 2>/dev/null; then return; fi
-    # shellcheck disable=SC2046
-    install_packages $(missing npm npm)
+    [ "${found:-0}" -ge 120 ] 2>/dev/null
+}
+
+setup_wasm_opt() {
+    if wasm_opt_here; then return; fi
     say "Installing wasm-opt (npm's binaryen $BINARYEN) into $TOOLS"
     mkdir -p "$TOOLS"
     npm install --prefix "$TOOLS" --no-save --no-audit --no-fund --loglevel=error "binaryen@$BINARYEN" ||
@@ -79,7 +88,7 @@ setup_python() {
 
 for part; do
     case $part in
-        server | page | test) "setup_$part" ;;
-        *) die "There is nothing called '$part' to set up: it is server, page or test." ;;
+        server | page | page-packages | test) "setup_$part" ;;
+        *) die "There is nothing called '$part' to set up: it is server, page, page-packages or test." ;;
     esac
 done

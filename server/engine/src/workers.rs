@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use api::{Health, Loaded, SessionId, State, Status};
 use parking_lot::Mutex;
+use policy::placement::{self, Candidate};
 use tokio::sync::watch;
 
 use super::command::Command;
@@ -54,8 +55,7 @@ impl Workers {
         &self.all
     }
 
-    /// The session's home. A new session gets one here: where the fewest questions are open, then the fewest sessions
-    /// are at home.
+    /// The session's home. A new session gets one here.
     pub fn home(&self, session: SessionId) -> Option<&Handle> {
         if let [only] = &self.all[..] {
             return Some(only);
@@ -64,9 +64,11 @@ impl Workers {
         let home = match homes.get(&session) {
             Some(home) => *home,
             None => {
-                let sessions = |i: usize| homes.values().filter(|home| **home == i).count();
-                let home =
-                    (0..self.all.len()).min_by_key(|&i| (self.all[i].load.open(), sessions(i)))?;
+                let mut candidates: Vec<Candidate> = self.all.iter().map(candidate).collect();
+                for home in homes.values() {
+                    candidates[*home].sessions += 1;
+                }
+                let home = placement::home(candidates)?;
                 homes.insert(session, home);
                 home
             }
@@ -85,6 +87,14 @@ impl Workers {
     /// From now on the session has no home.
     pub fn leave(&self, session: SessionId) {
         self.homes.lock().remove(&session);
+    }
+}
+
+/// A worker, without the sessions that are at home there.
+fn candidate(worker: &Handle) -> Candidate {
+    Candidate {
+        open: worker.load.open() as u64,
+        sessions: 0,
     }
 }
 

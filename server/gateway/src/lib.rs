@@ -5,9 +5,9 @@
 pub mod access;
 pub mod doors;
 pub mod intake;
-pub mod metrics;
 #[cfg(test)]
 mod replay_tests;
 pub mod session;
 #[cfg(test)]
 mod stand_in;
+pub mod telemetry;

@@ -3,6 +3,8 @@
 mod broken;
 mod cli;
 mod conversation;
+mod export;
 mod fidelity;
 mod quantize;
 mod support;
+mod timings;

@@ -80,7 +80,7 @@ impl Golden {
 }
 
 /// GLIMPSE_BIN, or where cargo puts it.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let built = || data("../../target/release/glimpse");
     let path = std::env::var_os("GLIMPSE_BIN").map_or_else(built, PathBuf::from);
     assert!(

@@ -10,12 +10,12 @@ use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tracing_subscriber::layer::SubscriberExt;
-use wire::{AnswerTimings, Done, FinishReason, Queued, ServerMessage, Started, Token, Usage};
+use wire::{AnswerTimings, FinishReason, Usage};
 
 use crate::report::Instruments;
 use api::{Gauges, Measured, Pass, SamplingParams};
-use gateway::metrics::METRICS;
-use gateway::session::Spans;
+use gateway::telemetry::Question;
+use gateway::telemetry::metrics::METRICS;
 use model::text::Sampler;
 
 /// As many as GLM-4V-9B's scores have.
@@ -76,20 +76,18 @@ fn sampling() -> Vec<f64> {
 
 /// Milliseconds for a token, and for all of an answer but its tokens.
 fn batches() -> (Vec<f64>, Vec<f64>) {
-    let mut spans = Spans::new("01234567".into());
     (0..BATCHES)
         .map(|_| {
-            begin(&mut spans);
+            let mut question = begin();
             let started = Instant::now();
-            for index in 0..TOKENS {
-                token(&mut spans, index);
+            for _ in 0..TOKENS {
+                token(&mut question);
             }
             let tokens = started.elapsed();
-            end(&mut spans);
+            end(question);
             let started = Instant::now();
             for _ in 0..ANSWERS {
-                begin(&mut spans);
-                end(&mut spans);
+                end(begin());
             }
             let answers = started.elapsed();
             let ms = |time: Duration, n: f64| time.as_secs_f64() * 1e3 / n;
@@ -98,25 +96,16 @@ fn batches() -> (Vec<f64>, Vec<f64>) {
         .unzip()
 }
 
-fn told(spans: &mut Spans, message: &ServerMessage) {
-    METRICS.told(black_box(message));
-    spans.told(black_box(message));
+fn begin() -> Question {
+    let (session, request) = (black_box("01234567").into(), black_box("request").into());
+    let (mut question, _) = Question::taken(session, request, None);
+    question.given();
+    question.started();
+    question
 }
 
-fn begin(spans: &mut Spans) {
-    let request = "request".to_owned();
-    let queued = Queued {
-        request: request.clone(),
-        conversation: "conversation".into(),
-        position: Some(0),
-    };
-    spans.asked(&request, None);
-    told(spans, &ServerMessage::Queued(queued));
-    told(spans, &ServerMessage::Started(Started { request }));
-}
-
-/// Of a token: the pass that made it, how the queue stands, and what the client is told.
-fn token(spans: &mut Spans, index: u64) {
+/// Of a token: the pass that made it, how the queue stands, and that it is there.
+fn token(question: &mut Question) {
     let pass = Pass {
         ms: black_box(1.0),
         slots: 1,
@@ -131,23 +120,12 @@ fn token(spans: &mut Spans, index: u64) {
         ..Gauges::default()
     };
     METRICS.measured(0, Measured::Gauges(gauges));
-    let token = Token {
-        request: "request".into(),
-        index,
-        text: String::new(),
-    };
-    told(spans, &ServerMessage::Token(token));
+    black_box(question).token();
 }
 
-fn end(spans: &mut Spans) {
-    let done = Done {
-        request: "request".into(),
-        conversation: "conversation".into(),
-        finish_reason: FinishReason::Stop,
-        usage: Usage::default(),
-        timings: AnswerTimings::default(),
-    };
-    told(spans, &ServerMessage::Done(Box::new(done)));
+fn end(mut question: Question) {
+    let (usage, timings) = (Usage::default(), AnswerTimings::default());
+    question.done(FinishReason::Stop, black_box(&usage), black_box(&timings));
 }
 
 /// A collector that costs nothing: what is measured is this process.

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use api::{Asker, FairQueue, PictureKey, Pixels, SessionId};
+use api::{Asker, PictureKey, Pixels, SessionId};
+use policy::FairQueue;
 
 /// Pictures by key; of those that the cache lacks, a line, and the one that is being looked at.
 #[derive(Default)]

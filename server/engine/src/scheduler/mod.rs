@@ -15,11 +15,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use api::{
-    ConversationId, EncodeTimings, Failure, FairQueue, FinishReason, PictureKey, Presence,
-    RequestId, SessionId,
+    ConversationId, EncodeTimings, Failure, FinishReason, PictureKey, Presence, RequestId,
+    SessionId,
 };
 use model::kernels::PAGE;
 use model::prompt::Prompt;
+use policy::FairQueue;
 
 use gallery::Gallery;
 use job::Running;

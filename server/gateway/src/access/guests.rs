@@ -15,7 +15,7 @@ use super::guest::Guest;
 use super::keys::{GuestLimits, Key};
 use super::place::{Passed, Place, Switch};
 use super::rate::Bucket;
-use crate::intake::{Client, KeyId};
+use crate::intake::{Client, KeyId, retry};
 
 /// How much of the server one client has.
 pub(super) struct Record {
@@ -308,7 +308,7 @@ fn full() -> Failure {
         ErrorCode::Busy,
         "The server has as many connections as it takes: try again in a moment.",
     )
-    .retry_after(5000.0)
+    .retry_after(retry::CONNECTIONS)
 }
 
 pub(super) fn limited(message: &str, wait: Duration) -> Failure {

@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use wire::State;
 
 use crate::access::{Guests, has_key};
-use crate::metrics::{METRICS, Text};
 use crate::session::Hub;
+use crate::telemetry::metrics::{METRICS, Snapshot};
 
 /// With API keys it takes one.
 pub async fn show(
@@ -26,71 +26,80 @@ pub async fn show(
 }
 
 pub(super) fn text(hub: &Hub) -> String {
-    let mut out = Text::default();
-    let status = hub.shared.status().state;
-    let name = "glimpse_state";
-    out.head(name, "gauge", "1 for the state that the server is in.");
-    for (state, label) in [
+    let shared = &hub.shared;
+    let snapshot = Snapshot::new();
+    let status = shared.status().state;
+    let states = [
         (State::Loading, "loading"),
         (State::Warming, "warming"),
         (State::Ready, "ready"),
         (State::Draining, "draining"),
         (State::Failed, "failed"),
-    ] {
-        let label = format!("state=\"{label}\"");
-        out.sample(name, &label, f64::from(u8::from(status == state)));
-    }
-    let name = "glimpse_build_info";
-    out.head(name, "gauge", "1, with the version.");
-    let label = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    out.sample(name, &label, 1.0);
+    ];
+    snapshot.gauges(
+        "glimpse_state",
+        "1 for the state that the server is in.",
+        "state",
+        states.map(|(state, label)| (label, f64::from(u8::from(status == state)))),
+    );
+    snapshot.gauges(
+        "glimpse_build_info",
+        "1, with the version.",
+        "version",
+        [(env!("CARGO_PKG_VERSION"), 1.0)],
+    );
     let (sessions, connected) = hub.count();
-    out.gauge(
-        "glimpse_sessions",
-        "Sessions, with or without a connection.",
-        sessions as f64,
+    let (waiting, running, memory) = shared.decoding();
+    snapshot.gauges(
+        "glimpse_decodes",
+        "Pictures to decode.",
+        "state",
+        [("waiting", waiting as f64), ("running", running as f64)],
     );
-    out.gauge(
-        "glimpse_connections",
-        "Sessions with a connection.",
-        connected as f64,
-    );
-    out.gauge(
-        "glimpse_upload_buffer_bytes",
-        "Memory of files on their way.",
-        hub.shared.budget.used() as f64,
-    );
-    out.gauge(
-        "glimpse_picture_memory_bytes",
-        "Memory of the pictures that sessions keep.",
-        hub.shared.room.used() as f64,
-    );
-    let (waiting, running, memory) = hub.shared.decoding();
-    let name = "glimpse_decodes";
-    out.head(name, "gauge", "Pictures to decode.");
-    out.sample(name, "state=\"waiting\"", waiting as f64);
-    out.sample(name, "state=\"running\"", running as f64);
-    out.gauge(
-        "glimpse_decode_memory_bytes",
-        "Memory that pictures being decoded may take.",
-        memory as f64,
-    );
-    out.gauge(
-        "glimpse_session_memory_bytes",
-        "Memory of histories, open questions, and messages that are unsent or kept for a resume.",
-        hub.shared.session_memory() as f64,
-    );
-    out.gauge(
-        "glimpse_message_buffer_bytes",
-        "Memory of messages on their way.",
-        hub.shared.message_memory() as f64,
-    );
+    for (name, help, value) in [
+        (
+            "glimpse_sessions",
+            "Sessions, with or without a connection.",
+            sessions as u64,
+        ),
+        (
+            "glimpse_connections",
+            "Sessions with a connection.",
+            connected as u64,
+        ),
+        (
+            "glimpse_upload_buffer_bytes",
+            "Memory of files on their way.",
+            shared.budget.used(),
+        ),
+        (
+            "glimpse_picture_memory_bytes",
+            "Memory of the pictures that sessions keep.",
+            shared.pictures.used(),
+        ),
+        (
+            "glimpse_decode_memory_bytes",
+            "Memory that pictures being decoded may take.",
+            memory,
+        ),
+        (
+            "glimpse_session_memory_bytes",
+            "Memory of histories, open questions, and messages that are unsent or kept for a resume.",
+            shared.session_memory(),
+        ),
+        (
+            "glimpse_message_buffer_bytes",
+            "Memory of messages on their way.",
+            shared.message_memory(),
+        ),
+    ] {
+        snapshot.gauge(name, help, value as f64);
+    }
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";
-        out.gauge(name, "Resident memory of the process.", bytes);
+        snapshot.gauge(name, "Resident memory of the process.", bytes);
     }
-    METRICS.write(&mut out);
-    out.0
+    METRICS.text(snapshot)
 }
 
 /// Memory of this process that is not swapped out.

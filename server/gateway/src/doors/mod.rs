@@ -30,6 +30,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use wire::State;
 
+pub use page::{File, Page};
 pub use tls::Tls;
 
 use crate::access::{self, Access, Guests, KeyFile, SOCKET};
@@ -37,7 +38,6 @@ use crate::session::{Hub, Phase};
 use stream::{Stream, Watched};
 use ws::LATE;
 
-/// Where the WebSocket is.
 /// Connections that the kernel keeps until they are looked at.
 const BACKLOG: i32 = 1024;
 /// How long a client may take to send what a request begins with, or to agree on TLS.
@@ -57,6 +57,7 @@ pub struct Options {
     pub keys: Option<KeyFile>,
     /// `None` is plain http; read anew on SIGHUP.
     pub tls: Option<Tls>,
+    pub page: Page,
 }
 
 /// Why serving ended.
@@ -107,6 +108,7 @@ pub async fn serve(
     bound: impl FnOnce(SocketAddr),
 ) -> io::Result<Ended> {
     let access = Arc::new(options.access);
+    let page = web::Data::new(options.page);
     let tls = options.tls.map(Arc::new);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
     let door = Arc::new(Door {
@@ -130,6 +132,7 @@ pub async fn serve(
                 .app_data(web::Data::from(app_hub.clone()))
                 .app_data(web::Data::from(access.clone()))
                 .app_data(web::Data::from(guests.clone()))
+                .app_data(page.clone())
                 .wrap(from_fn(access::count))
                 .wrap(from_fn(access::check))
                 .wrap(from_fn(page::security_headers))

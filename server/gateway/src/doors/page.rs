@@ -1,9 +1,9 @@
-//! The page, embedded in the binary: `dist/` as it was when this was built.
+//! The page.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
-use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, MessageBody};
@@ -15,20 +15,27 @@ use actix_web::http::header::{
 };
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
-use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web::{Error, HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-/// A file of the page, as the build script lists them.
-struct Embedded {
-    name: &'static str,
-    plain: &'static [u8],
-    brotli: Option<&'static [u8]>,
-    gzip: Option<&'static [u8]>,
+/// A file of the page, as it is and, where that is worth it, compressed.
+#[derive(Clone, Copy, Debug)]
+pub struct File {
+    /// Its path below `/`.
+    pub name: &'static str,
+    pub plain: &'static [u8],
+    pub brotli: Option<&'static [u8]>,
+    pub gzip: Option<&'static [u8]>,
 }
 
-include!(concat!(env!("OUT_DIR"), "/page.rs"));
+/// The page's files as they are served.
+pub struct Page {
+    assets: HashMap<&'static str, Asset>,
+    /// The Content-Security-Policy.
+    policy: HeaderValue,
+}
 
 /// Shown where the page would be, if it was not built.
 const NO_PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Glimpse</title>\
@@ -39,33 +46,35 @@ the socket is at <code>/ws</code>.</p></html>";
 /// One file of the page.
 struct Asset {
     kind: &'static str,
-    file: &'static Embedded,
+    file: File,
     etag: String,
     immutable: bool,
 }
 
-static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
-    FILES
-        .iter()
-        .map(|file| {
-            let asset = Asset {
-                kind: kind(file.name),
-                etag: format!(
-                    "W/\"{}\"",
-                    BASE64_STANDARD.encode(&Sha256::digest(file.plain)[..12])
-                ),
-                immutable: is_hashed(file.name),
-                file,
-            };
-            (file.name, asset)
+impl Page {
+    /// Without files it says how to build them.
+    ///
+    /// # Errors
+    /// If the page's own scripts can't be named in a header.
+    pub fn new(files: &[File]) -> io::Result<Self> {
+        let asset = |file: &File| Asset {
+            kind: kind(file.name),
+            etag: format!(
+                "W/\"{}\"",
+                BASE64_STANDARD.encode(&Sha256::digest(file.plain)[..12])
+            ),
+            immutable: is_hashed(file.name),
+            file: *file,
+        };
+        let assets: HashMap<_, _> = files.iter().map(|file| (file.name, asset(file))).collect();
+        let index = assets.get("index.html").map(|asset| asset.file.plain);
+        let policy = policy(&String::from_utf8_lossy(index.unwrap_or_default()));
+        Ok(Page {
+            assets,
+            policy: HeaderValue::from_str(&policy).map_err(io::Error::other)?,
         })
-        .collect()
-});
-
-static POLICY: LazyLock<String> = LazyLock::new(|| {
-    let index = ASSETS.get("index.html").map(|asset| asset.file.plain);
-    policy(&String::from_utf8_lossy(index.unwrap_or_default()))
-});
+    }
+}
 
 /// The media type by the name's ending.
 fn kind(name: &str) -> &'static str {
@@ -121,7 +130,7 @@ fn policy(index: &str) -> String {
 }
 
 /// The page's files. Only what is embedded can be had, so no path leads anywhere else.
-pub async fn show(request: HttpRequest) -> HttpResponse {
+pub async fn show(request: HttpRequest, page: web::Data<Page>) -> HttpResponse {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return HttpResponse::MethodNotAllowed()
             .insert_header(("Allow", "GET, HEAD"))
@@ -131,7 +140,7 @@ pub async fn show(request: HttpRequest) -> HttpResponse {
         "/" => "index.html",
         path => path.trim_start_matches('/'),
     };
-    let Some(asset) = ASSETS.get(path) else {
+    let Some(asset) = page.assets.get(path) else {
         return if path == "index.html" {
             HttpResponse::Ok()
                 .content_type("text/html; charset=utf-8")
@@ -228,10 +237,11 @@ pub async fn security_headers<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
+    let page = request.app_data::<web::Data<Page>>().cloned();
     let mut response = next.call(request).await?;
     let headers = response.headers_mut();
-    if let Ok(policy) = HeaderValue::from_str(&POLICY) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    if let Some(page) = page {
+        headers.insert(CONTENT_SECURITY_POLICY, page.policy.clone());
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

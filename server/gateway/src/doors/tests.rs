@@ -12,12 +12,12 @@ use tokio::sync::{oneshot, watch};
 use tokio_tungstenite::tungstenite::Message;
 use wire::{FinishReason, State, close};
 
-use super::{Ended, healthz, metrics, readyz};
+use super::{Ended, Page, healthz, metrics, readyz};
 use crate::access::{Access, GuestLimits, Guests, Proxies};
-use crate::metrics::METRICS;
-use crate::metrics::check::{conventions, parse};
 use crate::session::{Hub, Options, Phase, Shared};
 use crate::stand_in::{limits, stand_in};
+use crate::telemetry::metrics::METRICS;
+use crate::telemetry::metrics::check::{conventions, parse};
 use api::{Command, Compute, Event, Gauges, Measured, Report, Status};
 
 fn hub(state: State) -> web::Data<Hub> {
@@ -68,6 +68,7 @@ fn options() -> super::Options {
         guests: Guests::new(Vec::new(), GuestLimits::default(), 10, false),
         keys: None,
         tls: None,
+        page: Page::new(&[]).unwrap(),
     }
 }
 

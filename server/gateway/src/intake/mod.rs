@@ -4,7 +4,12 @@ mod budget;
 mod client;
 pub mod decode;
 mod messages;
+mod picture_memory;
+mod question;
+pub mod retry;
 
 pub use budget::{Budget, Candidate, Claim};
 pub use client::{Client, KeyId};
 pub use messages::{Eviction, Messages};
+pub use picture_memory::{PictureMemory, Retained};
+pub use question::{check_text, sampling};

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 
+use super::context::seconds;
 use super::outbox::Gap;
-use super::state::seconds;
 use super::{Connection, Session, Shared};
 use crate::intake::{Client, KeyId};
 

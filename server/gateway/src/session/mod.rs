@@ -1,43 +1,41 @@
 //! One WebSocket client: what it sent, what it may still have to be sent, and what the engine does for it.
 //!
-//! A session outlives its connections. [`State`](state::State) is what it knows, with no I/O at all; [`Session`] is that
-//! behind a lock, with the engine on one side and at most one connection on the other; [`Hub`] has all sessions;
-//! [`socket`] is the connection.
+//! A session outlives its connections. [`State`] is what it knows, with no I/O at all; [`Session`] is that behind a lock, with
+//! the engine on one side and at most one [`Connection`] on the other; [`Hub`] has all sessions.
 
-mod answer;
+mod connection;
+mod context;
+mod conversations;
 mod hub;
+mod log;
 mod outbox;
-mod picture;
-mod receive;
+mod pictures;
+mod registry;
 mod reports;
-mod room;
 mod shared;
-mod spans;
 mod state;
-mod talk;
 #[cfg(test)]
 mod tests;
-mod upload;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytestring::ByteString;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use wire::{ClientMessage, ErrorCode, ServerMessage};
+use wire::ServerMessage;
 
 use crate::intake::{Claim, Client, KeyId};
-use api::{Asker, Command, Event, Failure, Presence, RequestId, SessionId};
+use api::{Asker, Command, Presence, SessionId};
+use context::{Effect, Setup};
 use outbox::Gap;
-use state::{Effect, Setup, State};
+use state::State;
 
+pub use connection::{Connection, Outgoing};
+pub use context::seconds;
 pub use hub::{Hub, Resumed};
-pub use shared::{DRAINING_RETRY_MS, Options, Phase, Shared, StatusWatch};
-pub use spans::Spans;
-pub use state::seconds;
+pub use shared::{Options, Phase, Shared, StatusWatch};
 
 /// A client's session.
 pub struct Session {
@@ -91,29 +89,6 @@ impl Drop for Settling<'_> {
     }
 }
 
-/// A connection's hold on its session.
-#[derive(Clone)]
-pub struct Connection {
-    session: Arc<Session>,
-    generation: u64,
-    notify: Arc<Notify>,
-}
-
-/// What a connection has to do next.
-pub enum Outgoing {
-    Text(ByteString),
-    /// Nothing to send.
-    Empty,
-    /// The client does not read and too much is waiting.
-    TooSlow,
-    /// Another connection has the session.
-    TakenOver,
-    /// The session is over: its client took more than its share of the server's memory.
-    Evicted,
-    /// The session is over.
-    Ended,
-}
-
 impl Inner {
     /// Counts what the session takes of the server's memory, where that is news.
     fn count(&mut self) {
@@ -139,7 +114,7 @@ impl Session {
             client: client.number(),
             session: SessionId::random(),
         };
-        let room = shared.room.clone();
+        let registry = shared.registry.clone();
         let away = Arc::new(AtomicBool::new(true));
         let keeper = Keeper {
             session: asker.session,
@@ -147,7 +122,7 @@ impl Session {
         };
         let share_pictures = shared.options.share_pictures;
         let setup = Setup {
-            tag: tag.clone(),
+            tag: tag.as_str().into(),
             asker,
             scope: (!share_pictures).then_some(asker.session),
             prefix,
@@ -175,7 +150,7 @@ impl Session {
             away,
             kept: AtomicBool::new(false),
         });
-        room.enter(asker.session, &session);
+        registry.enter(asker.session, &session);
         session
     }
 
@@ -185,77 +160,6 @@ impl Session {
 
     fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
-    }
-
-    /// How each answer ended, for whoever runs the server: nothing of what was asked, said or shown.
-    fn log(&self, event: &Event) {
-        let session = &self.tag;
-        // The client chose the id: quoted, so that it can't pretend to be a line of its own.
-        let name = |request: RequestId, attempt: u32| {
-            let inner = self.inner.lock();
-            let ask = inner.state.asked(request, attempt);
-            ask.map(|ask| ask.request.clone())
-        };
-        match event {
-            Event::Done {
-                request,
-                attempt,
-                finish_reason,
-                usage,
-                timings,
-            } => {
-                if let Some(request) = name(*request, *attempt) {
-                    tracing::info!(
-                        session,
-                        ?request,
-                        ?finish_reason,
-                        prompt_tokens = usage.prompt_tokens,
-                        cached_tokens = usage.cached_tokens,
-                        completion_tokens = usage.completion_tokens,
-                        first_token_ms = timings.first_token_ms,
-                        total_ms = timings.total_ms,
-                        "answered"
-                    );
-                }
-            }
-            Event::Failed {
-                request,
-                attempt,
-                failure,
-            } => {
-                let Some(request) = name(*request, *attempt) else {
-                    return;
-                };
-                let code = failure.code;
-                match &failure.detail {
-                    Some(detail) => {
-                        tracing::error!(session, ?request, %code, detail, "a question failed");
-                    }
-                    // Nothing is wrong: there is no room, or no model yet.
-                    None if matches!(code, ErrorCode::Busy | ErrorCode::Loading) => {
-                        tracing::debug!(session, ?request, %code, "a question was refused");
-                    }
-                    None => tracing::warn!(session, ?request, %code, "a question failed"),
-                }
-            }
-            Event::PictureFailed { failure, .. } => {
-                let (code, detail) = (failure.code, failure.detail.as_deref().unwrap_or_default());
-                tracing::warn!(session, %code, detail, "a picture could not be looked at");
-            }
-            Event::Encoded {
-                timings, cached, ..
-            } => tracing::debug!(
-                session,
-                cached,
-                vision_ms = timings.vision_ms,
-                prefill_ms = timings.prefill_ms,
-                "looked at a picture"
-            ),
-            Event::Queued { .. }
-            | Event::Started { .. }
-            | Event::Tokens { .. }
-            | Event::Freed(_) => {}
-        }
     }
 
     /// Changes the state, then does outside of the lock what that asks for, and wakes the connection. `None`: the
@@ -298,7 +202,7 @@ impl Session {
         self.away
             .store(inner.connection.is_none(), Ordering::Relaxed);
         if let Some(notify) = &inner.connection
-            && !inner.state.outbox.is_empty()
+            && !inner.state.context.outbox.is_empty()
         {
             notify.notify_one();
         }
@@ -312,7 +216,7 @@ impl Session {
                 if inner.settling {
                     return;
                 }
-                let Some(effect) = inner.state.effects.pop_front() else {
+                let Some(effect) = inner.state.context.effects.pop_front() else {
                     return;
                 };
                 inner.settling = true;
@@ -352,7 +256,12 @@ impl Session {
         welcome: impl FnOnce(&str) -> ServerMessage,
     ) -> Result<Connection, Option<Gap>> {
         let resumed = self.with_inner(None, |inner| {
-            inner.state.outbox.resume(last_event).map_err(Some)?;
+            inner
+                .state
+                .context
+                .outbox
+                .resume(last_event)
+                .map_err(Some)?;
             if inner.connection.is_none() {
                 let now = Instant::now();
                 let alone = now.saturating_duration_since(inner.alone_since);
@@ -368,7 +277,7 @@ impl Session {
         inner: &mut Inner,
         welcome: impl FnOnce(&str) -> ServerMessage,
     ) -> Connection {
-        inner.state.outbox.push_first(welcome(&self.id));
+        inner.state.context.outbox.push_first(welcome(&self.id));
         inner.state.set_presence(Presence::Here);
         inner.generation += 1;
         let notify = Arc::new(Notify::new());
@@ -399,7 +308,7 @@ impl Session {
     /// does not send what the question is about.
     fn is_busy(&self, now: Instant) -> bool {
         let inner = self.inner.lock();
-        let stalled = inner.connection.is_some() && inner.state.outbox.full();
+        let stalled = inner.connection.is_some() && inner.state.context.outbox.full();
         !stalled && inner.state.is_busy(now)
     }
 
@@ -498,135 +407,10 @@ impl Session {
         inner.counted = 0;
         inner.memory.set(0);
         // Behind what the engine is being told of the session just now.
-        inner.state.effects.push_back(Effect::End);
+        inner.state.context.effects.push_back(Effect::End);
         drop(inner);
-        self.shared.room.leave(self.asker.session);
+        self.shared.registry.leave(self.asker.session);
         self.away.store(true, Ordering::Relaxed);
         self.settle();
-    }
-}
-
-impl Connection {
-    /// The session's tag for logs: never its id.
-    pub fn tag(&self) -> &str {
-        &self.session.tag
-    }
-
-    /// The session's id: only its client may know it.
-    pub fn id(&self) -> &str {
-        &self.session.id
-    }
-
-    /// The API key that the session was opened with.
-    pub fn owner(&self) -> Option<KeyId> {
-        self.session.owner
-    }
-
-    /// Waits until [`Connection::next`] has something new to say.
-    pub async fn changed(&self) {
-        self.notify.notified().await;
-    }
-
-    /// What to send or do now.
-    pub fn next(&self) -> Outgoing {
-        let mut inner = self.session.inner.lock();
-        if inner.evicted {
-            return Outgoing::Evicted;
-        }
-        if inner.ended {
-            return Outgoing::Ended;
-        }
-        if inner.generation != self.generation {
-            return Outgoing::TakenOver;
-        }
-        if inner.state.outbox.overflowed() {
-            return Outgoing::TooSlow;
-        }
-        let text = inner.state.pop();
-        drop(inner);
-        self.session.settle();
-        text.map_or(Outgoing::Empty, Outgoing::Text)
-    }
-
-    /// Whether so much waits to be sent that nothing more should be read.
-    pub fn is_full(&self) -> bool {
-        self.session.inner.lock().state.outbox.full()
-    }
-
-    /// Whether the session goes on and this is its connection.
-    pub fn is_current(&self) -> bool {
-        let inner = self.session.inner.lock();
-        !inner.ended && inner.generation == self.generation
-    }
-
-    fn with<R>(&self, change: impl FnOnce(&mut State) -> R) -> Option<R> {
-        self.session.with_as(Some(self.generation), change)
-    }
-
-    /// Queues a message for this connection.
-    pub fn send(&self, message: ServerMessage) {
-        self.with(|state| state.outbox.push(message));
-    }
-
-    /// A text frame that is not the first `hello`. `allowed`: whether one more question may be asked from here now.
-    pub fn text(
-        &self,
-        message: Result<ClientMessage, Box<wire::Error>>,
-        allowed: impl FnOnce() -> Result<(), Failure>,
-    ) {
-        let now = Instant::now();
-        let shared = &self.session.shared;
-        // What others have to give way for is given before anything more is taken.
-        shared.relieve(0);
-        self.with(|state| match message {
-            Err(refusal) => state.refused(*refusal),
-            Ok(ClientMessage::Hello(_)) => state.refused(
-                Failure::new(
-                    ErrorCode::HelloLate,
-                    "A hello can only be the first message: connect again to resume.",
-                )
-                .into(),
-            ),
-            Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
-            Ok(ClientMessage::Ask(ask)) => {
-                state.ask(*ask, allowed().and_then(|()| shared.terms()), now);
-            }
-            Ok(ClientMessage::Cancel(cancel)) => {
-                if let Some(request) = cancel.request {
-                    state.cancel_ask(&request, now);
-                } else if let Some(upload) = cancel.upload {
-                    state.cancel_upload(upload);
-                }
-            }
-            Ok(ClientMessage::Forget(forget)) => {
-                if let Some(image) = forget.image {
-                    state.forget_image(&image);
-                } else if let Some(conversation) = forget.conversation {
-                    state.forget_conversation(&conversation, now);
-                }
-            }
-            Ok(ClientMessage::Ack(ack)) => state.ack(ack.event),
-            Ok(ClientMessage::Ping(ping)) => {
-                state
-                    .outbox
-                    .push(ServerMessage::Pong(wire::Pong { t: ping.t }));
-            }
-        });
-    }
-
-    /// A binary frame.
-    pub fn binary(&self, bytes: &[u8]) {
-        self.session.shared.relieve(bytes.len() as u64);
-        self.with(|state| state.piece(bytes, Instant::now()));
-    }
-
-    /// The connection is gone; the session waits for a resume.
-    pub fn detach(&self) {
-        self.session.with_inner(Some(self.generation), |inner| {
-            inner.connection = None;
-            inner.alone_since = Instant::now();
-            inner.state.outbox.detach();
-            inner.state.set_presence(Presence::Away);
-        });
     }
 }

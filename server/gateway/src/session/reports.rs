@@ -3,15 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Receiver;
 
-use super::room::Room;
-use crate::metrics::METRICS;
+use super::registry::Registry;
+use crate::telemetry::metrics::METRICS;
 use api::{Event, Report, SessionId};
 
 /// Hands on one report after the other, until nobody is left to tell any. A panic over one costs that one alone.
-pub fn hand_on(reports: &Receiver<Report>, room: &Room) {
+pub fn hand_on(reports: &Receiver<Report>, registry: &Registry) {
     for report in reports {
         let handed = catch_unwind(AssertUnwindSafe(|| match report {
-            Report::Session { session, event } => tell(room, session, event),
+            Report::Session { session, event } => tell(registry, session, event),
             Report::Health(health) => METRICS.health(health),
             Report::Measured { worker, measured } => METRICS.measured(worker, measured),
         }));
@@ -21,9 +21,9 @@ pub fn hand_on(reports: &Receiver<Report>, room: &Room) {
     }
 }
 
-fn tell(room: &Room, session: SessionId, event: Event) {
+fn tell(registry: &Registry, session: SessionId, event: Event) {
     let mut event = Some(event);
-    if let Some(session) = room.session(session) {
+    if let Some(session) = registry.get(session) {
         event.as_ref().inspect(|event| session.log(event));
         session.with(|state| event.take().map(|event| state.event(event)));
     }

@@ -1,6 +1,7 @@
 //! What all sessions share.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -11,25 +12,20 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::{ErrorCode, Limits, State as ServerState};
 
+use super::pictures::{Budget, File};
+use super::registry::Registry;
 use super::reports;
-use super::room::{Hold, Room};
-use super::upload::{Budget, File};
 use super::{Keeper, Session};
 use crate::intake::decode::{self, Decoders, Job, Name};
-use crate::intake::{self, Candidate, Messages};
-use crate::metrics::{METRICS, RECEIVED};
+use crate::intake::{self, Candidate, Messages, PictureMemory, Retained, retry};
+use crate::telemetry::metrics::{METRICS, RECEIVED};
 use api::{Asker, Compute, Defaults, Failure, Report, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.
 const RELIEF_PATIENCE: Duration = Duration::from_millis(100);
-/// What a client is told to wait while the model loads.
-const LOADING_RETRY_MS: f64 = 1000.0;
-/// And while the server shuts down: the next one may be up by then.
-pub const DRAINING_RETRY_MS: f64 = 3000.0;
-/// How long a decoded picture may wait for another's memory, and what its client is told to wait after that.
-const ROOM_PATIENCE: Duration = Duration::from_secs(5);
-const ROOM_RETRY_MS: f64 = 2000.0;
+/// How long a decoded picture may wait for another's memory.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How sessions behave.
 #[derive(Clone, Debug)]
@@ -74,7 +70,9 @@ pub struct Shared {
     pub messages: Arc<Messages>,
     /// Someone is asking others to give way.
     relieving: Mutex<()>,
-    pub room: Arc<Room>,
+    /// Memory for the pictures that sessions keep.
+    pub pictures: Arc<PictureMemory>,
+    pub(super) registry: Arc<Registry>,
     /// Counts uses of what may have to go, so that what sessions have can be compared.
     pub(super) uses: Arc<AtomicU64>,
     pub(super) decoders: Decoders,
@@ -100,9 +98,11 @@ impl Shared {
             (size > 0 || status.state == ServerState::Failed).then(|| size.max(1))
         };
         let decoders = Decoders::start(options.decode.clone(), Box::new(size))?;
-        let room = Room::new(options.picture_memory, options.share_pictures);
-        // It knows sessions by the room alone, so that it keeps nobody: the engine ends with what is shared, and this then.
-        let known = room.clone();
+        let registry = Arc::new(Registry::default());
+        let (most, shared) = (options.picture_memory, options.share_pictures);
+        let pictures = PictureMemory::new(most, shared);
+        // It keeps nobody: the engine ends with what is shared, and this then.
+        let known = registry.clone();
         thread::Builder::new()
             .name("events".into())
             .spawn(move || reports::hand_on(&reports, &known))?;
@@ -115,7 +115,8 @@ impl Shared {
             memory: intake::Budget::new(options.session_memory),
             messages: intake::Budget::new(options.message_memory),
             relieving: Mutex::new(()),
-            room,
+            pictures,
+            registry,
             uses: Arc::default(),
             options,
             phase: watch::Sender::new(Phase::Serving),
@@ -141,7 +142,7 @@ impl Shared {
         let _relieving = self.relieving.try_lock_for(RELIEF_PATIENCE);
         let stalest = self.budget.give_way(upload, |place| place.touched);
         for sender in stalest {
-            if let Some(session) = self.room.session(sender.session) {
+            if let Some(session) = self.registry.get(sender.session) {
                 session.upload_gives_way(sender.upload);
             }
         }
@@ -150,7 +151,7 @@ impl Shared {
             (!away, Reverse(place.bytes))
         };
         for keeper in self.memory.give_way(0, away_first) {
-            if let Some(session) = self.room.session(keeper.session) {
+            if let Some(session) = self.registry.get(keeper.session) {
                 session.gives_way();
             }
         }
@@ -197,17 +198,17 @@ impl Shared {
                 ErrorCode::Draining,
                 "The server is shutting down: ask again when it is back.",
             )
-            .retry_after(DRAINING_RETRY_MS)),
+            .retry_after(retry::DRAINING)),
             ServerState::Loading => Err(Failure::new(
                 ErrorCode::Loading,
                 "The model is still loading: ask again in a moment.",
             )
-            .retry_after(LOADING_RETRY_MS)),
+            .retry_after(retry::LOADING)),
             ServerState::Failed if status.lost => Err(Failure::new(
                 ErrorCode::WorkerFailed,
                 "The device failed and the server has to start anew: ask again when it is back.",
             )
-            .retry_after(DRAINING_RETRY_MS)),
+            .retry_after(retry::DRAINING)),
             ServerState::Failed => Err(Failure::new(
                 ErrorCode::WorkerFailed,
                 format!(
@@ -226,7 +227,8 @@ impl Shared {
             asker,
             image: image.clone(),
         };
-        let (session, room) = (Arc::downgrade(session), self.room.clone());
+        let session = Arc::downgrade(session);
+        let (memory, registry) = (self.pictures.clone(), self.registry.clone());
         let done = move |decoded: Result<image::Picture, Failure>| {
             if let Err(Failure {
                 code,
@@ -241,7 +243,7 @@ impl Shared {
                 METRICS.upload_ended(RECEIVED);
                 return;
             };
-            let result = decoded.and_then(|picture| keep(picture, asker, &room));
+            let result = decoded.and_then(|picture| keep(picture, asker, &memory, &registry));
             METRICS.upload_ended(match &result {
                 Ok(_) => RECEIVED,
                 Err(failure) => failure.code.as_str(),
@@ -267,19 +269,37 @@ impl Shared {
     }
 }
 
-/// Finds memory for a decoded picture, or refuses it for now.
+/// Finds memory for a decoded picture, or refuses it for now. Call it without any session's lock.
 fn keep(
     mut picture: image::Picture,
     asker: Asker,
-    room: &Arc<Room>,
-) -> Result<(image::Picture, Hold), Failure> {
+    memory: &Arc<PictureMemory>,
+    registry: &Registry,
+) -> Result<(image::Picture, Retained), Failure> {
     let bytes = picture.pixels.rgb().len() as u64;
-    let Some(place) = room.take(bytes, asker.client, ROOM_PATIENCE) else {
+    let evict = |kept: &HashMap<u128, u64>| evict_picture(registry, asker.client, kept);
+    let Some(place) = memory.reserve(bytes, asker.client, MEMORY_PATIENCE, evict) else {
         let message = "The server has no memory left for pictures, and all that could go for this one are asked about: send it again in a moment.";
-        return Err(Failure::new(ErrorCode::Busy, message).retry_after(ROOM_RETRY_MS));
+        return Err(Failure::new(ErrorCode::Busy, message).retry_after(retry::PICTURE_MEMORY));
     };
     picture.pixels = picture.pixels.counted(place.clone());
-    Ok((picture, Hold::new(place)))
+    Ok((picture, Retained::new(place)))
+}
+
+/// Lets a picture go for one of this client's; false if there is none to spare. Those of clients that would keep less than this
+/// one stay; of the others, the client's that keeps most goes, of sessions without a connection first, then of those that
+/// keep most, and there the one used longest ago.
+fn evict_picture(registry: &Registry, client: u128, kept: &HashMap<u128, u64>) -> bool {
+    let keeps = |client| kept.get(&client).copied().unwrap_or(0);
+    let sessions = registry.all();
+    let spare = sessions.iter().filter_map(|session| {
+        let owner = session.asker().client;
+        let missed = session.spare_picture()?;
+        let order = (Reverse(keeps(owner)), owner == client, missed);
+        (keeps(owner) >= keeps(client)).then_some((order, session))
+    });
+    let first = spare.min_by_key(|(order, _)| *order);
+    first.is_some_and(|(_, session)| session.let_picture_go())
 }
 
 /// See [`Shared::watch`].

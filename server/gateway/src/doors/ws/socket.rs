@@ -20,15 +20,12 @@ use super::codec;
 use super::frames::Breach;
 use super::guard::{Fault, Verdict};
 use crate::access::{Guest, Login, unauthorized};
-use crate::intake::KeyId;
-use crate::session::{Connection, DRAINING_RETRY_MS, Hub, Outgoing, Phase, StatusWatch, seconds};
+use crate::intake::{KeyId, retry};
+use crate::session::{Connection, Hub, Outgoing, Phase, StatusWatch, seconds};
 use api::{Failure, Loaded};
 
 /// How long a close frame may take to leave, and then the client's to come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a client is told to wait that took most of a memory that ran out.
-const EVICTED_RETRY_MS: f64 = 5000.0;
 
 /// The longest `hello` before a key was seen.
 pub const HELLO_BYTES: u64 = 4096;
@@ -96,7 +93,7 @@ impl Socket {
                 ErrorCode::Draining,
                 "The server is shutting down: connect again in a moment.",
             )
-            .retry_after(DRAINING_RETRY_MS);
+            .retry_after(retry::DRAINING);
             return leave(ws, &mut stream, End::Refuse(error, close::DRAINING)).await;
         }
         let (guest, owner, hello) = match admit(&hub, login, &mut stream, &verdict).await {
@@ -506,7 +503,7 @@ fn draining() -> End {
 
 fn evicted() -> Failure {
     let message = "The server has no memory left, and this client takes the most of it: connect again in a moment, and keep less on its way at once.";
-    Failure::new(ErrorCode::Busy, message).retry_after(EVICTED_RETRY_MS)
+    Failure::new(ErrorCode::Busy, message).retry_after(retry::EVICTED)
 }
 
 fn taken_over() -> End {

@@ -9,10 +9,8 @@ use glimpse_image::process::{self, Killer, Process};
 use glimpse_image::{FileBuffer, ImageError, Options, Picture, Stop};
 use wire::ErrorCode;
 
+use crate::intake::retry;
 use api::Failure;
-
-/// What a client is told to wait when a decoder could not be had.
-const RETRY_MS: f64 = 1000.0;
 
 /// Ends what a decoder does, from another thread.
 #[derive(Clone)]
@@ -202,5 +200,5 @@ fn too_long(time: Duration) -> Failure {
 #[cfg(target_os = "linux")]
 fn unavailable() -> Failure {
     let message = "The server could not decode the picture just now: send it again in a moment.";
-    Failure::new(ErrorCode::Busy, message).retry_after(RETRY_MS)
+    Failure::new(ErrorCode::Busy, message).retry_after(retry::DECODERS)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use api::{Asker, FairQueue};
+use api::Asker;
+use policy::FairQueue;
 
 /// A picture: whose, and which of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the engine is told, and what is made of what it tells.
 
 use super::*;
-use crate::metrics::{METRICS, Text};
+use crate::telemetry::metrics::{METRICS, Snapshot};
 
 /// Answers as an engine does, as far as it may: how often it told something, behind so many tokens.
 fn answer_while_granted(rig: &Rig, ask: &Ask, behind: u32, mut credit: u32) -> u32 {
@@ -209,9 +209,8 @@ fn a_question_that_the_engine_has_no_room_for_may_be_asked_again() {
 
 /// A sample of the metrics; 0 where there is none.
 fn counted(name: &str) -> f64 {
-    let mut text = Text::default();
-    METRICS.write(&mut text);
-    let found = text.0.lines().find_map(|line| line.strip_prefix(name));
+    let text = METRICS.text(Snapshot::new());
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
     found.map_or(0.0, |value| value.trim().parse().unwrap())
 }
 

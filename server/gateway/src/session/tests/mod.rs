@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use wire::{FinishReason, Limits, Reason, frame};
+use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 
 use super::*;
 use crate::doors::ws::codec;
 use crate::intake::{Client, decode};
 use crate::stand_in::{self, Player, stand_in};
-use api::{Ask, Compute, Failure, Freed, Picture, PictureKey, Shown, Status};
+use api::{Ask, Compute, Event, Failure, Freed, Picture, PictureKey, RequestId, Shown, Status};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.

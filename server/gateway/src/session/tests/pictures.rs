@@ -225,7 +225,7 @@ fn numbers_run_out_for_known_pictures_too() {
 #[test]
 fn the_memory_of_all_kept_pictures_is_bounded() {
     let rig = rig();
-    let room = rig.hub.shared.room.clone();
+    let memory = rig.hub.shared.pictures.clone();
     let shown = |connection: &Connection, shade: u8| {
         upload(connection, shade);
         let job = rig.looked();
@@ -237,7 +237,7 @@ fn the_memory_of_all_kept_pictures_is_bounded() {
     let (first, first_job) = shown(&rig.connection, 1);
     let (second, second_job) = shown(&away, 2);
     let (third, third_job) = shown(&rig.connection, 3);
-    assert_eq!(room.used(), PICTURE_MEMORY);
+    assert_eq!(memory.used(), PICTURE_MEMORY);
 
     // Of a session without a connection goes first, though another was used longer ago.
     away.detach();
@@ -250,10 +250,10 @@ fn the_memory_of_all_kept_pictures_is_bounded() {
     rig.freed(session, Freed::Picture(picture));
     std::thread::sleep(Duration::from_millis(200));
     rig.no_command();
-    assert_eq!(room.used(), PICTURE_MEMORY);
+    assert_eq!(memory.used(), PICTURE_MEMORY);
     drop(second_job);
     let fourth_job = rig.looked();
-    assert_eq!(room.used(), PICTURE_MEMORY);
+    assert_eq!(memory.used(), PICTURE_MEMORY);
     rig.take();
 
     // Then the one used longest ago, unless it is asked about.
@@ -282,7 +282,7 @@ fn the_memory_of_all_kept_pictures_is_bounded() {
 
     // With the session everything goes, as soon as the engine has freed it.
     rig.hub.close(&rig.connection);
-    assert_eq!(room.used(), PICTURE_MEMORY / 3 * 2);
+    assert_eq!(memory.used(), PICTURE_MEMORY / 3 * 2);
     drop((first_job, fourth_job));
-    assert_eq!(room.used(), 0);
+    assert_eq!(memory.used(), 0);
 }

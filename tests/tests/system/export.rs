@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use super::support::{binary, data};
 use bench::load::Server;
 use client::{About, Client};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -87,10 +87,10 @@ fn a_collector_gets_each_stage_of_a_picture_and_a_question() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const PARENT: &str = "b7ad6b7169203331";
     let (address, sent) = collector();
-    let program = Path::new(env!("CARGO_BIN_EXE_glimpse"));
+    let program = binary();
     let flags = ["--warmup", "off", "--otlp-endpoint", &address];
-    let server = Server::start(program, &flags.map(Into::into)).unwrap();
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../public/samples/shapes.jpg");
+    let server = Server::start(&program, &flags.map(Into::into)).unwrap();
+    let picture = data("../../public/samples/shapes.jpg");
     let picture = std::fs::read(picture).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -184,9 +184,9 @@ fn a_server_answers_without_its_collector() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    let program = Path::new(env!("CARGO_BIN_EXE_glimpse"));
+    let program = binary();
     let flags = ["--warmup", "off", "--otlp-endpoint", &address];
-    let server = Server::start(program, &flags.map(Into::into)).unwrap();
+    let server = Server::start(&program, &flags.map(Into::into)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -194,7 +194,7 @@ fn a_server_answers_without_its_collector() {
     let text = runtime.block_on(async {
         let mut client = Client::connect(&server.url).await.unwrap();
         client.until_ready().await.unwrap();
-        let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../public/samples/shapes.jpg");
+        let picture = data("../../public/samples/shapes.jpg");
         let picture = std::fs::read(picture).unwrap();
         let upload = client.upload(&picture).await.unwrap().upload;
         let answer = client.ask(About::Upload(upload), "What is in the picture?", 16);

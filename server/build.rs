@@ -17,8 +17,7 @@ const COMPRESSIBLE: [&str; 8] = [
 ];
 
 fn main() -> io::Result<()> {
-    let root =
-        PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("../..");
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("..");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     println!("cargo::rerun-if-changed=build.rs");
     page(&root.join("dist"), &out)
@@ -35,7 +34,7 @@ fn page(dist: &Path, out: &Path) -> io::Result<()> {
         fs::remove_dir_all(&compressed)?;
     }
     fs::create_dir_all(&compressed)?;
-    let mut list = String::from("const FILES: &[Embedded] = &[\n");
+    let mut list = String::from("const FILES: &[File] = &[\n");
     for (number, path) in files(&dist)?.into_iter().enumerate() {
         let name = path.strip_prefix(&dist).map_err(io::Error::other)?;
         let name = name.to_string_lossy().replace('\\', "/");
@@ -54,7 +53,7 @@ fn page(dist: &Path, out: &Path) -> io::Result<()> {
         let brotli = variant("br", brotli(&plain))?;
         let gzip = variant("gz", gzip(&plain))?;
         list += &format!(
-            "    Embedded {{ name: {name:?}, plain: include_bytes!({path:?}), brotli: {brotli}, gzip: {gzip} }},\n"
+            "    File {{ name: {name:?}, plain: include_bytes!({path:?}), brotli: {brotli}, gzip: {gzip} }},\n"
         );
     }
     list += "];\n";

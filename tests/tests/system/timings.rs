@@ -1,7 +1,6 @@
 //! The times that the wire tells, held against a client's own clock and against each other.
 
-use std::path::Path;
-
+use super::support::{binary, data};
 use bench::load::Server;
 use client::{About, Answer, Client, ms};
 
@@ -40,9 +39,9 @@ fn check(answer: &Answer) {
 #[test]
 fn told_times_are_the_clients() {
     const QUESTION: &str = "What is in the picture?";
-    let program = Path::new(env!("CARGO_BIN_EXE_glimpse"));
-    let server = Server::start(program, &["--warmup".into(), "off".into()]).unwrap();
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../public/samples/shapes.jpg");
+    let program = binary();
+    let server = Server::start(&program, &["--warmup".into(), "off".into()]).unwrap();
+    let picture = data("../../public/samples/shapes.jpg");
     let picture = std::fs::read(picture).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,5 +1,3 @@
-use wire::FinishReason;
-
 use super::check::{conventions, parse};
 use super::*;
 
@@ -15,24 +13,18 @@ fn prometheus_can_read_it_and_finds_nothing_to_complain_about() {
         let decode = true;
         metrics.measured(0, Measured::Pass(Pass { ms, slots, decode }));
     }
-    metrics.told(&ServerMessage::Done(Box::new(wire::Done {
-        request: "r".into(),
-        conversation: "c".into(),
-        finish_reason: FinishReason::Stop,
-        usage: wire::Usage {
-            prompt_tokens: 30,
-            image_tokens: 20,
-            cached_tokens: 25,
-            completion_tokens: 7,
-        },
-        timings: wire::AnswerTimings {
-            total_ms: 120.0,
-            ..wire::AnswerTimings::default()
-        },
-    })));
-    let mut text = Text::default();
-    metrics.write(&mut text);
-    let families = parse(&text.0).unwrap();
+    let usage = Usage {
+        prompt_tokens: 30,
+        image_tokens: 20,
+        cached_tokens: 25,
+        completion_tokens: 7,
+    };
+    let timings = AnswerTimings {
+        total_ms: 120.0,
+        ..AnswerTimings::default()
+    };
+    metrics.answered(FinishReason::Stop, &usage, &timings);
+    let families = parse(&metrics.text(Snapshot::new())).unwrap();
     conventions(&families).unwrap();
     let value = |name: &str, labels: &[(&str, &str)]| {
         let base = name.trim_end_matches("_sum").trim_end_matches("_count");
@@ -69,9 +61,7 @@ fn a_worker_stands_as_it_told_last() {
             ..Health::default()
         });
     }
-    let mut text = Text::default();
-    metrics.write(&mut text);
-    let families = parse(&text.0).unwrap();
+    let families = parse(&metrics.text(Snapshot::new())).unwrap();
     conventions(&families).unwrap();
     let values = |name: &str| -> Vec<(String, String, f64)> {
         let samples = families[name].samples.iter();

@@ -3,17 +3,7 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
-use crate::SessionId;
-
-/// Whose something in line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Asker {
-    /// Whoever shares are for, as a number: an API key, or an address.
-    pub client: u128,
-    pub session: SessionId,
-}
+use api::{Asker, SessionId};
 
 /// What waits. Each client in turn gets one, and of a client each session in turn; within a session it goes by order
 /// of arrival.

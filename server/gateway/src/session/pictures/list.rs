@@ -2,7 +2,8 @@
 
 use wire::{EncodeTimings, ImageReady};
 
-use super::room::Hold;
+use crate::intake::Retained;
+use crate::telemetry;
 use api::{Failure, PictureKey};
 
 /// Records of failed and forgotten pictures kept, so that asking for one gets the right answer.
@@ -20,6 +21,8 @@ pub struct Picture {
     pub stage: Stage,
     /// When it was last used, by the server's count of uses.
     pub used: u64,
+    /// Until the model has looked at it, or never will.
+    pub telemetry: Option<telemetry::Picture>,
 }
 
 /// How far a picture is.
@@ -39,7 +42,7 @@ pub struct Ready {
     pub side: u32,
     pub encoded: Option<(u64, EncodeTimings)>,
     /// Its place in the server's memory.
-    pub _hold: Hold,
+    pub _hold: Retained,
 }
 
 impl Picture {
@@ -47,13 +50,21 @@ impl Picture {
     pub fn is_live(&self) -> bool {
         matches!(self.stage, Stage::Decoding | Stage::Ready(_))
     }
+
+    /// Nothing can be asked about it.
+    pub fn fail(&mut self, failure: Failure) {
+        if let Some(telemetry) = self.telemetry.take() {
+            telemetry.failed(failure.code);
+        }
+        self.stage = Stage::Failed(failure);
+    }
 }
 
 /// All of a session's pictures. There are few, so they are found by looking at each.
 #[derive(Default)]
-pub struct Pictures(Vec<Picture>);
+pub struct PictureList(Vec<Picture>);
 
-impl Pictures {
+impl PictureList {
     pub fn add(&mut self, picture: Picture) {
         self.0.push(picture);
         let past = self.0.iter().filter(|picture| !picture.is_live()).count();

@@ -10,7 +10,7 @@ use wire::{ErrorCode, Limits, Upload};
 
 use crate::intake::decode::HasFile;
 use crate::intake::{self, Claim};
-use crate::metrics::METRICS;
+use crate::telemetry::{self, metrics::METRICS};
 use api::{Asker, Failure, SessionId};
 
 /// Progress is told after so many bytes, or half a small window …
@@ -79,6 +79,7 @@ struct Transfer {
     heard: Instant,
     told: u64,
     told_at: Instant,
+    telemetry: telemetry::Picture,
 }
 
 impl Transfer {
@@ -94,9 +95,10 @@ pub struct Arrived {
     pub sha256: [u8; 32],
     /// From the announcement to the last byte.
     pub upload_ms: f64,
+    pub telemetry: telemetry::Picture,
 }
 
-/// What an announcement leads to.
+/// What an announcement leads to. Of one that is refused nothing is counted yet.
 pub enum Announced {
     /// Bytes may come, from this offset on.
     Accepted {
@@ -105,8 +107,10 @@ pub enum Announced {
     /// It was announced before in the same words and is over: what came of it was told then.
     Over,
     Refused(Failure),
-    /// An empty file is whole at once.
+    /// An empty file is whole at once …
     Arrived(Box<Arrived>),
+    /// … unless it was announced as another.
+    Failed(Failure),
 }
 
 /// What a piece leads to.
@@ -124,6 +128,8 @@ pub enum Piece {
 
 /// One session's uploads.
 pub struct Uploads {
+    /// The session's, in logs.
+    tag: Arc<str>,
     asker: Asker,
     budget: Arc<Budget>,
     open: HashMap<u32, Transfer>,
@@ -135,8 +141,9 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    pub fn new(asker: Asker, budget: Arc<Budget>, upload_window: u64) -> Self {
+    pub fn new(tag: Arc<str>, asker: Asker, budget: Arc<Budget>, upload_window: u64) -> Self {
         Uploads {
+            tag,
             asker,
             budget,
             progress_bytes: PROGRESS_BYTES.min(upload_window / 2),
@@ -202,11 +209,12 @@ impl Uploads {
             heard: now,
             told: 0,
             told_at: now,
+            telemetry: telemetry::Picture::announced(self.tag.clone(), number),
         };
         if upload.bytes == 0 {
             return match finish(number, transfer, now) {
                 Ok(arrived) => Announced::Arrived(arrived),
-                Err(failure) => Announced::Refused(failure),
+                Err(failure) => Announced::Failed(failure),
             };
         }
         self.open.insert(number, transfer);
@@ -285,7 +293,7 @@ impl Uploads {
         };
         transfer.heard = now;
         transfer.file.place.touch(now);
-        METRICS.upload_bytes.add(piece.len() as u64);
+        METRICS.upload_bytes.inc_by(piece.len() as u64);
         let failure = if transfer.received() + piece.len() as u64 > transfer.bytes {
             Some(Failure::new(
                 ErrorCode::UploadLength,
@@ -303,7 +311,7 @@ impl Uploads {
             None
         };
         if let Some(failure) = failure {
-            self.open.remove(&number);
+            self.end(number, failure.code);
             return Piece::Failed(failure);
         }
         transfer.hash.update(piece);
@@ -329,9 +337,12 @@ impl Uploads {
         }
     }
 
-    /// Ends an open upload; false if it is not open.
-    pub fn cancel(&mut self, number: u32) -> bool {
-        self.open.remove(&number).is_some()
+    /// Ends an open upload for this reason; false if it is not open.
+    pub fn end(&mut self, number: u32, code: ErrorCode) -> bool {
+        let ended = self.open.remove(&number);
+        ended
+            .map(|transfer| transfer.telemetry.failed(code))
+            .is_some()
     }
 
     /// No upload is blamed for a time in which no byte could come.
@@ -343,10 +354,13 @@ impl Uploads {
 
     /// Takes out the uploads of which no byte came for `idle`.
     pub fn expire(&mut self, idle: Duration, now: Instant) -> Vec<u32> {
-        self.open
-            .extract_if(|_, transfer| now.duration_since(transfer.heard) >= idle)
-            .map(|(number, _)| number)
-            .collect()
+        let late = |transfer: &Transfer| now.duration_since(transfer.heard) >= idle;
+        let numbers = self.open.iter().filter(|(_, transfer)| late(transfer));
+        let numbers: Vec<u32> = numbers.map(|(number, _)| *number).collect();
+        for number in &numbers {
+            self.end(*number, ErrorCode::UploadTimeout);
+        }
+        numbers
     }
 }
 
@@ -357,8 +371,10 @@ fn refused(code: ErrorCode, message: impl Into<String>) -> Announced {
 fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>, Failure> {
     let sha256: [u8; 32] = transfer.hash.finalize().into();
     if transfer.sha256.is_some_and(|announced| announced != sha256) {
+        let code = ErrorCode::HashMismatch;
+        transfer.telemetry.failed(code);
         return Err(Failure::new(
-            ErrorCode::HashMismatch,
+            code,
             "The bytes do not have the announced SHA-256: read the file again and send it anew.",
         ));
     }
@@ -367,6 +383,7 @@ fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>,
         file: transfer.file,
         sha256,
         upload_ms: now.duration_since(transfer.started).as_secs_f64() * 1e3,
+        telemetry: transfer.telemetry,
     }))
 }
 
@@ -396,7 +413,7 @@ mod tests {
             client: 1,
             session: SessionId::new(1),
         };
-        Uploads::new(asker, budget, 1 << 20)
+        Uploads::new("tag".into(), asker, budget, 1 << 20)
     }
 
     fn uploads() -> Uploads {
@@ -507,7 +524,8 @@ mod tests {
             Piece::Failed(failure) if failure.code == ErrorCode::Busy
         ));
         assert_eq!(uploads.budget.used(), 3);
-        assert!(uploads.cancel(1) && !uploads.cancel(1));
+        let mut cancel = || uploads.end(1, ErrorCode::UploadCancelled);
+        assert!(cancel() && !cancel());
         assert_eq!(uploads.budget.used(), 0);
     }
 
