@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use api::{Ask, ConversationId, Failure, Picture, PictureKey, Presence, RequestId, SessionId};
 
-use crate::reading::Read;
-use crate::reports::{Freeing, Ticket};
+use crate::reports::{FreedNotice, Permit};
+use crate::tokenization::TokenizedQuestion;
 
 /// What the handle sends to a worker.
 pub enum Command {
     Picture(Picture),
     Ask(Box<Question>),
     /// A question's text was read.
-    Read {
+    Tokenized {
         request: RequestId,
         attempt: u32,
-        read: Result<Box<Read>, Failure>,
+        read: Result<Box<TokenizedQuestion>, Failure>,
     },
     /// There is a question too many, of somebody who has fewer than another: the newest of whoever has most ends with `busy`.
     GiveWay,
@@ -36,18 +36,18 @@ pub enum Command {
     /// Frees what the session has of the picture in the caches, and the picture itself once no session holds it.
     Forget {
         key: PictureKey,
-        freeing: Freeing,
+        freeing: FreedNotice,
     },
     /// Frees what is kept of a conversation; what of it still waits or runs is cancelled.
     ForgetConversation {
         conversation: ConversationId,
-        freeing: Freeing,
+        freeing: FreedNotice,
     },
     /// Cancels everything of the session and frees its caches.
     EndSession {
         session: SessionId,
         /// Of all workers together.
-        freeing: Arc<Freeing>,
+        freeing: Arc<FreedNotice>,
     },
     /// Ends the worker when everything accepted before is answered.
     Shutdown,
@@ -56,7 +56,7 @@ pub enum Command {
 /// A question on its way to a worker.
 pub struct Question {
     pub ask: Ask,
-    pub ticket: Ticket,
+    pub ticket: Permit,
     /// When the client's question was read.
     pub received: Instant,
     /// When the answer must be over.
@@ -66,7 +66,7 @@ pub struct Question {
 }
 
 impl Question {
-    pub fn new(ask: Ask, ticket: Ticket) -> Self {
+    pub fn new(ask: Ask, ticket: Permit) -> Self {
         /// No answer takes longer; and later moments may not exist.
         const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
         let time = |ms: f64| Duration::try_from_secs_f64(ms / 1e3).unwrap_or(LONGEST);

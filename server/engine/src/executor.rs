@@ -9,13 +9,13 @@ use model::kernels::{Arena, Mark, Span};
 use model::network::Network;
 use model::prompt::Prompt;
 
-use crate::pace::Pace;
 use crate::scheduler::Piece;
+use crate::step_timings::StepTimings;
 
 /// A device with a model and a cache on it. One whose work panics may be in any state until [`Executor::renew`].
 pub trait Executor {
-    /// A picture that is being looked at.
-    type Look;
+    /// A picture that is being encoded.
+    type Encoding;
 
     /// Copies a page of the cache.
     fn copy(&mut self, from: u32, to: u32) -> Result<()>;
@@ -23,20 +23,20 @@ pub trait Executor {
     /// Computes the pieces in one pass; for each that is its sequence's last, the next token's scores.
     fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>>;
 
-    /// Begins to look at a picture, which will be in `pages`.
-    fn look(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<Self::Look>;
+    /// Begins to encode a picture, which will be in `pages`.
+    fn start_encode(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<Self::Encoding>;
 
     /// A slice of that, `beside` somebody's tokens; then it is short enough to fit between two of them.
-    fn look_on(&mut self, look: &mut Self::Look, beside: bool) -> Result<Progress>;
+    fn encode_chunk(&mut self, encoding: &mut Self::Encoding, beside: bool) -> Result<Progress>;
 
-    /// What the cache holds for every conversation about a picture, once it was looked at.
+    /// What the cache holds for every conversation about a picture, once it was encoded.
     fn opening(&self) -> &Prompt;
 
     /// An empty cache, once all that was asked of the device is done.
     fn renew(&mut self) -> Result<()>;
 
     /// How long things take.
-    fn pace(&self) -> &Pace;
+    fn timings(&self) -> &StepTimings;
 
     /// Bytes of a page of the cache.
     fn page_bytes(&self) -> usize;
@@ -49,28 +49,28 @@ pub trait Executor {
 }
 
 /// Puts something around an executor: tests put faults in its way.
-pub trait Wrap {
+pub trait Layer {
     fn wrap<E: Executor>(self, executor: E) -> impl Executor;
 }
 
 /// Nothing.
-pub struct Bare;
+pub struct Identity;
 
-impl Wrap for Bare {
+impl Layer for Identity {
     fn wrap<E: Executor>(self, executor: E) -> impl Executor {
         executor
     }
 }
 
-/// How far looking at a picture has come.
+/// How far encoding a picture has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// In the vision tower.
-    Seeing,
+    Encoding,
     /// Just out of it.
-    Seen,
+    Encoded,
     /// In the decoder.
-    Reading,
+    Prefilling,
     /// Its entries are in the cache.
     Done,
 }
@@ -79,19 +79,19 @@ pub enum Progress {
 pub struct OnDevice<N: Network> {
     pub(super) model: N,
     pub(super) arena: Arena,
-    pub(super) pace: Pace,
+    pub(super) timings: StepTimings,
     opening: Prompt,
 }
 
-/// A picture being looked at.
-pub struct Look<N: Network> {
+/// A picture being encoded.
+pub struct EncodeState<N: Network> {
     pages: Vec<u32>,
     stage: Stage<N>,
 }
 
 enum Stage<N: Network> {
     Vision {
-        look: N::Look,
+        encoding: N::Encoding,
         /// What a card was asked for before the last stage: it is never more than two behind, so that no question has to wait
         /// for the whole tower.
         behind: Option<Mark>,
@@ -110,25 +110,27 @@ impl<N: Network> OnDevice<N> {
     pub fn new(model: N, opening: Prompt, pages: usize) -> Result<Self> {
         Ok(OnDevice {
             arena: model.arena(pages)?,
-            pace: Pace::new(N::LOOK_KINDS),
+            timings: StepTimings::new(N::ENCODE_STAGES),
             opening,
             model,
         })
     }
 
-    fn see(
+    fn encode(
         &mut self,
-        look: &mut N::Look,
+        encoding: &mut N::Encoding,
         behind: &mut Option<Mark>,
         beside: bool,
     ) -> Result<Option<Tensor>> {
         let started = Instant::now();
-        let kind = self.model.look_kind(look);
+        let kind = self.model.encode_stage(encoding);
         let most = match beside {
-            true => self.pace.vision_rows(kind, self.model.look_rows(look)),
-            false => Pace::WHOLE,
+            true => self
+                .timings
+                .vision_rows(kind, self.model.encode_rows(encoding)),
+            false => StepTimings::WHOLE,
         };
-        let step = self.model.look_on(look, most)?;
+        let step = self.model.encode_chunk(encoding, most)?;
         let here = Mark::set(self.model.device())?;
         if beside || step.vectors.is_some() {
             here.wait()?;
@@ -139,7 +141,7 @@ impl<N: Network> OnDevice<N> {
         let vectors = vectors.map(|vectors| self.model.embed(&self.opening, Some(&vectors)));
         let vectors = vectors.transpose()?;
         if beside {
-            self.pace.vision(kind, started.elapsed(), step.rows);
+            self.timings.vision(kind, started.elapsed(), step.rows);
         }
         Ok(vectors)
     }
@@ -155,15 +157,15 @@ impl<N: Network> OnDevice<N> {
     ) -> Result<bool> {
         let started = Instant::now();
         let entries = self.opening.entries().len();
-        let left = (entries - *start).min(Pace::PREFILL);
+        let left = (entries - *start).min(StepTimings::PREFILL);
         let all = self.model.layers();
         let len = match &under_way {
             Some((_, len)) => *len,
-            None if beside => self.pace.prefill_rows(left, all),
+            None if beside => self.timings.prefill_rows(left, all),
             None => left,
         };
         let layers = match beside {
-            true => self.pace.prefill_layers(len, all),
+            true => self.timings.prefill_layers(len, all),
             false => all,
         };
         let pass = match under_way.take() {
@@ -183,7 +185,8 @@ impl<N: Network> OnDevice<N> {
         let (pass, done) = self.model.go_on(pass, layers, &self.arena)?;
         self.model.device().synchronize()?;
         let computed = layers.min(all - before);
-        self.pace.prefilled(started.elapsed(), len, computed, all);
+        self.timings
+            .prefilled(started.elapsed(), len, computed, all);
         if done {
             *start += len;
         } else {
@@ -194,7 +197,7 @@ impl<N: Network> OnDevice<N> {
 }
 
 impl<N: Network> Executor for OnDevice<N> {
-    type Look = Look<N>;
+    type Encoding = EncodeState<N>;
 
     fn copy(&mut self, from: u32, to: u32) -> Result<()> {
         self.arena.copy_page(from, to)
@@ -212,7 +215,7 @@ impl<N: Network> Executor for OnDevice<N> {
             .model
             .next(&ids, spans, &positions, &self.arena, &last)?;
         let decode = pieces.iter().all(|piece| piece.span.len == 1);
-        self.pace.forward(started.elapsed(), ids.len(), decode);
+        self.timings.forward(started.elapsed(), ids.len(), decode);
         let mut results = vec![None; pieces.len()];
         for (piece, scores) in last.into_iter().zip(scores) {
             results[piece] = Some(scores);
@@ -220,35 +223,35 @@ impl<N: Network> Executor for OnDevice<N> {
         Ok(results)
     }
 
-    fn look(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<Look<N>> {
-        let (look, behind) = (self.model.look(pixels)?, None);
-        let stage = Stage::Vision { look, behind };
-        Ok(Look { pages, stage })
+    fn start_encode(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<EncodeState<N>> {
+        let (encoding, behind) = (self.model.start_encode(pixels)?, None);
+        let stage = Stage::Vision { encoding, behind };
+        Ok(EncodeState { pages, stage })
     }
 
-    fn look_on(&mut self, look: &mut Look<N>, beside: bool) -> Result<Progress> {
-        match &mut look.stage {
+    fn encode_chunk(&mut self, encoding: &mut EncodeState<N>, beside: bool) -> Result<Progress> {
+        match &mut encoding.stage {
             Stage::Vision {
-                look: tower,
+                encoding: tower,
                 behind,
             } => {
-                let Some(vectors) = self.see(tower, behind, beside)? else {
-                    return Ok(Progress::Seeing);
+                let Some(vectors) = self.encode(tower, behind, beside)? else {
+                    return Ok(Progress::Encoding);
                 };
-                look.stage = Stage::Prefill {
+                encoding.stage = Stage::Prefill {
                     vectors,
                     done: 0,
                     pass: None,
                 };
-                Ok(Progress::Seen)
+                Ok(Progress::Encoded)
             }
             Stage::Prefill {
                 vectors,
                 done,
                 pass,
-            } => match self.prefill(vectors, done, pass, &look.pages, beside)? {
+            } => match self.prefill(vectors, done, pass, &encoding.pages, beside)? {
                 true => Ok(Progress::Done),
-                false => Ok(Progress::Reading),
+                false => Ok(Progress::Prefilling),
             },
         }
     }
@@ -266,8 +269,8 @@ impl<N: Network> Executor for OnDevice<N> {
         Ok(())
     }
 
-    fn pace(&self) -> &Pace {
-        &self.pace
+    fn timings(&self) -> &StepTimings {
+        &self.timings
     }
 
     fn page_bytes(&self) -> usize {

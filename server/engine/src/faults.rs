@@ -4,9 +4,9 @@ use api::Pixels;
 use candle_core::Result;
 use model::prompt::Prompt;
 
-use crate::executor::{Executor, Progress, Wrap};
-use crate::pace::Pace;
+use crate::executor::{Executor, Layer, Progress};
 use crate::scheduler::Piece;
+use crate::step_timings::StepTimings;
 
 /// Told what is begun ("answer" or "picture") and the token ids that go in; fails or panics where it likes.
 pub type Hook = Box<dyn FnMut(&str, &[u32]) -> Result<()> + Send>;
@@ -14,7 +14,7 @@ pub type Hook = Box<dyn FnMut(&str, &[u32]) -> Result<()> + Send>;
 /// Puts a hook before each piece of an executor's work.
 pub struct Hooked(pub Hook);
 
-impl Wrap for Hooked {
+impl Layer for Hooked {
     fn wrap<E: Executor>(self, executor: E) -> impl Executor {
         Faulty {
             executor,
@@ -29,7 +29,7 @@ struct Faulty<E> {
 }
 
 impl<E: Executor> Executor for Faulty<E> {
-    type Look = E::Look;
+    type Encoding = E::Encoding;
 
     fn copy(&mut self, from: u32, to: u32) -> Result<()> {
         self.executor.copy(from, to)
@@ -41,14 +41,14 @@ impl<E: Executor> Executor for Faulty<E> {
         self.executor.run(pieces)
     }
 
-    fn look(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<E::Look> {
+    fn start_encode(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<E::Encoding> {
         (self.hook)("picture", &[])?;
-        self.executor.look(pixels, pages)
+        self.executor.start_encode(pixels, pages)
     }
 
-    fn look_on(&mut self, look: &mut E::Look, beside: bool) -> Result<Progress> {
+    fn encode_chunk(&mut self, encoding: &mut E::Encoding, beside: bool) -> Result<Progress> {
         (self.hook)("picture", &[])?;
-        self.executor.look_on(look, beside)
+        self.executor.encode_chunk(encoding, beside)
     }
 
     fn opening(&self) -> &Prompt {
@@ -59,8 +59,8 @@ impl<E: Executor> Executor for Faulty<E> {
         self.executor.renew()
     }
 
-    fn pace(&self) -> &Pace {
-        self.executor.pace()
+    fn timings(&self) -> &StepTimings {
+        self.executor.timings()
     }
 
     fn page_bytes(&self) -> usize {

@@ -4,28 +4,28 @@
 //! A picture is encoded and the opening of its conversation computed into the cache before any question exists. Up to
 //! `max_batch` questions are answered in one forward pass, and join and leave it between tokens.
 
+mod admission;
 mod command;
+mod encoder;
 mod executor;
 mod failures;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
 mod faults;
-mod gallery;
 mod guard;
-mod load;
-mod pace;
-mod reading;
-#[cfg(test)]
-mod reading_tests;
 mod recovery;
 mod reply;
 mod reports;
 mod scheduler;
 mod settings;
 mod start;
+mod step_timings;
 #[cfg(test)]
 mod tests;
+mod tokenization;
+#[cfg(test)]
+mod tokenization_tests;
 mod warmup;
 mod worker;
 mod workers;
@@ -43,14 +43,14 @@ use tokio::sync::watch;
 
 pub use settings::Settings;
 
+use admission::{Admission, Admitted, not_running};
 use command::{Command, Question};
-use executor::{Bare, Wrap};
-use load::{Entered, Load, not_running};
+use executor::{Identity, Layer};
 use model::network::Language;
-use reading::{Reader, Text};
-use reports::{Freeing, Reports, Ticket};
+use reports::{FreedNotice, Permit, Reports};
 use start::{Preparation, work};
-use workers::{Handle, Teller, Workers};
+use tokenization::{Text, Tokenization};
+use workers::{Handle, StatusPublisher, Workers};
 
 /// A handle to the workers: cheap to clone, never blocks.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Engine {
         opens: Vec<impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static>,
         reports: Sender<Report>,
     ) -> std::io::Result<Self> {
-        let opens = opens.into_iter().map(|open| (open, Bare)).collect();
+        let opens = opens.into_iter().map(|open| (open, Identity)).collect();
         Engine::start_wrapped(settings, opens, reports)
     }
 
@@ -79,27 +79,27 @@ impl Engine {
         settings: Settings,
         opens: Vec<(
             impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static,
-            impl Wrap + Send + 'static,
+            impl Layer + Send + 'static,
         )>,
         reports: Sender<Report>,
     ) -> std::io::Result<Self> {
         let reports = Reports::new(reports);
-        let (tellers, status) = Teller::several(opens.len(), &reports);
+        let (publishers, status) = StatusPublisher::all(opens.len(), &reports);
         let mut workers = Vec::with_capacity(opens.len());
-        for (number, ((open, wrap), teller)) in opens.into_iter().zip(tellers).enumerate() {
+        for (number, ((open, wrap), publisher)) in opens.into_iter().zip(publishers).enumerate() {
             let (commands, inbox) = mpsc::channel();
-            let (settings, load) = (settings.clone(), Arc::new(Load::new(&settings)));
+            let (settings, admission) = (settings.clone(), Arc::new(Admission::new(&settings)));
             let language: Arc<OnceLock<Arc<dyn Language>>> = Arc::default();
-            let reader = Reader::start(number, language.clone(), commands.clone())?;
-            workers.push(Handle::new(commands, load.clone(), Some(reader)));
+            let tokenization = Tokenization::start(number, language.clone(), commands.clone())?;
+            workers.push(Handle::new(commands, admission.clone(), Some(tokenization)));
             std::thread::Builder::new()
                 .name(format!("worker-{number}"))
                 .spawn(move || {
                     let prepared = Preparation {
                         settings,
-                        load,
+                        admission,
                         language: &language,
-                        status: &teller,
+                        status: &publisher,
                     };
                     work(prepared, open, wrap, &inbox);
                 })?;
@@ -121,7 +121,7 @@ impl Engine {
 
     /// Questions accepted and not yet answered.
     pub fn open_requests(&self) -> usize {
-        self.workers.all().iter().map(|w| w.load.open()).sum()
+        self.workers.all().iter().map(|w| w.admission.open()).sum()
     }
 
     /// Ends the workers once everything accepted before is answered.
@@ -154,32 +154,32 @@ impl Engine {
         }
         let home = self.workers.home(ask.asker.session);
         let worker = home.ok_or_else(not_running)?;
-        let entered = worker.load.enter(&ask)?;
-        if entered == Entered::Open {
+        let entered = worker.admission.enter(&ask)?;
+        if entered == Admitted::Duplicate {
             return Ok(());
         }
         if let Some(traceparent) = &ask.traceparent {
             let request = ask.request;
             tracing::debug!(traceparent, %request, "a traced question is taken");
         }
-        let ticket = Ticket::new(self.reports.clone(), worker.load.clone(), &ask);
+        let ticket = Permit::new(self.reports.clone(), worker.admission.clone(), &ask);
         let mut question = Box::new(Question::new(ask, ticket));
-        let reader = worker.reader.as_ref();
-        let reading = reader.map(|reader| (reader, Text::of(&mut question)));
+        let tokenization = worker.tokenization.as_ref();
+        let reading = tokenization.map(|tokenization| (tokenization, Text::of(&mut question)));
         worker.send(Command::Ask(question));
-        if entered == Entered::ForAnother {
+        if entered == Admitted::ByEviction {
             worker.send(Command::GiveWay);
         }
         // Behind the question, so that it is there when its text was read.
-        if let Some((reader, text)) = reading {
-            reader.read(text);
+        if let Some((tokenization, text)) = reading {
+            tokenization.read(text);
         }
         Ok(())
     }
 
     /// Tells a session what is freed, once this is dropped.
-    fn freeing(&self, session: SessionId, freed: Freed) -> Freeing {
-        Freeing {
+    fn freeing(&self, session: SessionId, freed: Freed) -> FreedNotice {
+        FreedNotice {
             reports: self.reports.clone(),
             session,
             freed,

@@ -1,17 +1,17 @@
 //! What becomes of the others when work fails: a fault stays with its own job, and costs the others their cache at most.
 
+use crate::encoder::Failed;
 use crate::executor::Executor;
 use crate::failures::panicked;
-use crate::gallery::Failed;
 use crate::guard::{Fault, guarded};
 use crate::worker::Worker;
 
-/// Panics since the last turn that came to its end.
+/// PanicCount since the last turn that came to its end.
 #[derive(Default)]
-pub struct Panics(usize);
+pub struct PanicCount(usize);
 
-impl Panics {
-    /// Panics in a row that no single job can be blamed for, before everything open is given up.
+impl PanicCount {
+    /// PanicCount in a row that no single job can be blamed for, before everything open is given up.
     const MOST: usize = 8;
 
     /// One more; whether everything has to be given up.
@@ -32,7 +32,7 @@ impl<E: Executor> Worker<E> {
     /// The device is lost, or its memory is not to be had any more: what it said.
     pub(super) fn recover(&mut self, fault: Option<Fault>) -> Result<(), String> {
         match fault {
-            None => self.panics = Panics::default(),
+            None => self.panics = PanicCount::default(),
             Some(Fault::Job(_)) => {}
             Some(Fault::Lost(what)) => return Err(what),
             Some(Fault::Panic(what)) => {
@@ -48,26 +48,26 @@ impl<E: Executor> Worker<E> {
         Ok(())
     }
 
-    /// Ends the picture that was looked at, and whoever waits for it.
-    pub(super) fn look_failed(&mut self, failed: Failed) -> Result<(), Fault> {
+    /// Ends the picture that was encoded, and whoever waits for it.
+    pub(super) fn encode_failed(&mut self, failed: Failed) -> Result<(), Fault> {
         let Failed { key, fault } = failed;
         let failure = match fault {
             Fault::Job(failure) => failure,
             Fault::Lost(_) => return Err(fault),
             Fault::Panic(what) => {
                 tracing::error!(panic = %what, "the worker panicked over a picture and starts its cache anew");
-                self.scheduler.look_failed(key, &panicked());
+                self.scheduler.encode_failed(key, &panicked());
                 self.scheduler.renew(None);
                 return self.renew().map_err(Fault::Lost);
             }
         };
-        self.scheduler.look_failed(key, &failure);
+        self.scheduler.encode_failed(key, &failure);
         Ok(())
     }
 
     /// Nothing on the device is trusted after a panic. One that is lost says so now, whatever the panic was about.
     fn renew(&mut self) -> Result<(), String> {
-        self.looking = None;
+        self.encoding = None;
         match guarded(|| self.executor.renew()) {
             Ok(()) => Ok(()),
             Err(Fault::Lost(what) | Fault::Panic(what)) => Err(what),

@@ -6,14 +6,14 @@ use std::time::Instant;
 use api::{ErrorCode, Event, Failure, FinishReason, RequestId, Usage};
 use model::text::Answer;
 
-use crate::reports::Ticket;
-use crate::scheduler::{End, Job, Said};
+use crate::reports::Permit;
+use crate::scheduler::{End, Job, TokenOutcome};
 
 /// An open question's way back to its asker.
 pub struct Reply {
     request: RequestId,
     attempt: u32,
-    ticket: Ticket,
+    ticket: Permit,
     /// Once the question's text is read.
     answer: Option<Answer>,
     /// Ids of the answer so far.
@@ -23,7 +23,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn new((request, attempt): (RequestId, u32), ticket: Ticket, open: Arc<()>) -> Self {
+    pub fn new((request, attempt): (RequestId, u32), ticket: Permit, open: Arc<()>) -> Self {
         Reply {
             request,
             attempt,
@@ -63,7 +63,7 @@ impl Reply {
     ///
     /// # Errors
     /// No token can be chosen from such scores.
-    pub fn accept(&mut self, scores: &mut [f32]) -> Result<Said, Failure> {
+    pub fn accept(&mut self, scores: &mut [f32]) -> Result<TokenOutcome, Failure> {
         let fault = |what: String| Failure::new(ErrorCode::WorkerFailed, what);
         let Some(answer) = &mut self.answer else {
             return Err(fault("a question was answered before it was read".into()));
@@ -72,7 +72,7 @@ impl Reply {
         let id = (!step.is_eos).then_some(step.id);
         let has_text = !step.text.is_empty();
         self.tell(id.into_iter().collect(), step.text);
-        Ok(Said {
+        Ok(TokenOutcome {
             id,
             has_text,
             end: step.end,

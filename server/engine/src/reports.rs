@@ -5,8 +5,8 @@ use std::sync::mpsc::Sender;
 
 use api::{Ask, Asker, Event, Failure, Freed, Health, Measured, Report, RequestId, SessionId};
 
+use super::admission::Admission;
 use super::failures::lost;
-use super::load::Load;
 
 /// Where reports go. Nobody has to listen.
 #[derive(Clone)]
@@ -32,21 +32,21 @@ impl Reports {
 
 /// A question's place among the open ones. It is given back when the question ends; dropped without an end, as by a worker
 /// that is gone, the question fails.
-pub struct Ticket {
+pub struct Permit {
     reports: Reports,
-    load: Arc<Load>,
+    admission: Arc<Admission>,
     asker: Asker,
     request: RequestId,
     attempt: u32,
     open: bool,
 }
 
-impl Ticket {
-    /// For a question that [`Load::enter`] let in.
-    pub fn new(reports: Reports, load: Arc<Load>, ask: &Ask) -> Self {
-        Ticket {
+impl Permit {
+    /// For a question that [`Admission::enter`] let in.
+    pub fn new(reports: Reports, admission: Arc<Admission>, ask: &Ask) -> Self {
+        Permit {
             reports,
-            load,
+            admission,
             asker: ask.asker,
             request: ask.request,
             attempt: ask.attempt,
@@ -77,7 +77,7 @@ impl Ticket {
 
     fn leave(&mut self) {
         self.open = false;
-        self.load.leave(self.asker, self.request, self.attempt);
+        self.admission.leave(self.asker, self.request, self.attempt);
     }
 
     fn failed(&self, failure: Failure) -> Event {
@@ -89,7 +89,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Permit {
     fn drop(&mut self) {
         if self.open {
             self.leave();
@@ -99,13 +99,13 @@ impl Drop for Ticket {
 }
 
 /// Tells that something is freed when it is dropped: behind the work, or with a worker that is gone.
-pub struct Freeing {
+pub struct FreedNotice {
     pub reports: Reports,
     pub session: SessionId,
     pub freed: Freed,
 }
 
-impl Drop for Freeing {
+impl Drop for FreedNotice {
     fn drop(&mut self) {
         self.reports.tell(self.session, Event::Freed(self.freed));
     }

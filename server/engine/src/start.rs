@@ -10,28 +10,28 @@ use model::device::{Target, tell_memory};
 use model::kernels::PAGE;
 use model::network::{Language, Shape};
 
+use crate::admission::Admission;
 use crate::command::Command;
-use crate::executor::{Executor, OnDevice, Wrap};
+use crate::executor::{Executor, Layer, OnDevice};
 use crate::guard;
-use crate::load::Load;
 use crate::settings::Settings;
 use crate::worker::Worker;
-use crate::workers::Teller;
+use crate::workers::StatusPublisher;
 
 /// What a worker is made with.
 pub struct Preparation<'a> {
     pub settings: Settings,
-    pub load: Arc<Load>,
+    pub admission: Arc<Admission>,
     /// For whoever reads questions, once the model's is known.
     pub language: &'a OnceLock<Arc<dyn Language>>,
-    pub status: &'a Teller,
+    pub status: &'a StatusPublisher,
 }
 
 /// A worker's thread, from loading on.
 pub fn work(
     preparation: Preparation,
     open: impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
-    wrap: impl Wrap,
+    wrap: impl Layer,
     inbox: &mpsc::Receiver<Command>,
 ) {
     let status = preparation.status;
@@ -70,11 +70,11 @@ fn prepare<O, W>(
 ) -> Result<Worker<impl Executor + use<O, W>>, LoadError>
 where
     O: FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError>,
-    W: Wrap,
+    W: Layer,
 {
     let Preparation {
         settings,
-        load,
+        admission,
         language,
         status,
     } = preparation;
@@ -138,7 +138,7 @@ where
         wrap.wrap(device),
         &settings,
         pages,
-        load,
+        admission,
         status.reports().clone(),
         status.number(),
     ))

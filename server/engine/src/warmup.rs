@@ -10,7 +10,7 @@ use model::network::Network;
 use model::prompt::Prompt;
 
 use crate::executor::{Executor, OnDevice};
-use crate::pace::Pace;
+use crate::step_timings::StepTimings;
 
 impl<N: Network> OnDevice<N> {
     /// For so many slots. The cache is used from its beginning, and nothing of that is kept.
@@ -22,10 +22,10 @@ impl<N: Network> OnDevice<N> {
         let is_card = self.model.device().is_cuda();
         if is_card {
             // It measures its products at first.
-            let mut unused = Pace::new(N::LOOK_KINDS);
-            look_at(&self.model, &pixels, &mut unused, false)?;
+            let mut unused = StepTimings::new(N::ENCODE_STAGES);
+            encode(&self.model, &pixels, &mut unused, false)?;
         }
-        let vectors = look_at(&self.model, &pixels, &mut self.pace, false)?;
+        let vectors = encode(&self.model, &pixels, &mut self.timings, false)?;
         tell_memory(self.model.device(), "after a picture");
         let rows = vectors.dim(0)?;
         let of_slot = (rows + 8).div_ceil(PAGE) as u32;
@@ -45,7 +45,8 @@ impl<N: Network> OnDevice<N> {
             let pass = self.model.begin(vectors.clone(), spans, positions)?;
             self.model.go_on(pass, layers, &self.arena)?;
             self.model.device().synchronize()?;
-            self.pace.prefilled(started.elapsed(), rows, layers, layers);
+            self.timings
+                .prefilled(started.elapsed(), rows, layers, layers);
         }
         tell_memory(self.model.device(), "after its prefill");
         // A card's products are measured for each size of question.
@@ -64,7 +65,7 @@ impl<N: Network> OnDevice<N> {
                     self.model
                         .next(&ids, spans, &positions, &self.arena, &all)?;
                     if (batch, len, turn) == (1, 1, 2) {
-                        self.pace.forward(started.elapsed(), 1, true);
+                        self.timings.forward(started.elapsed(), 1, true);
                     }
                 }
                 let what = format!("after {batch} × {len} tokens");
@@ -73,7 +74,7 @@ impl<N: Network> OnDevice<N> {
         }
         if is_card {
             // The sizes of products beside somebody who decodes.
-            look_at(&self.model, &pixels, &mut self.pace, true)?;
+            encode(&self.model, &pixels, &mut self.timings, true)?;
         }
         Ok(())
     }
@@ -84,24 +85,24 @@ impl<N: Network> OnDevice<N> {
     }
 }
 
-/// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `pace` what each
+/// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `timings` what each
 /// took.
-fn look_at<N: Network>(
+fn encode<N: Network>(
     model: &N,
     pixels: &Pixels,
-    pace: &mut Pace,
+    timings: &mut StepTimings,
     sliced: bool,
 ) -> Result<Tensor> {
-    let mut look = model.look(pixels)?;
+    let mut encoding = model.start_encode(pixels)?;
     loop {
-        let (started, kind) = (Instant::now(), model.look_kind(&look));
+        let (started, kind) = (Instant::now(), model.encode_stage(&encoding));
         let most = match sliced {
-            true => pace.vision_rows(kind, model.look_rows(&look)),
-            false => Pace::WHOLE,
+            true => timings.vision_rows(kind, model.encode_rows(&encoding)),
+            false => StepTimings::WHOLE,
         };
-        let step = model.look_on(&mut look, most)?;
+        let step = model.encode_chunk(&mut encoding, most)?;
         model.device().synchronize()?;
-        pace.vision(kind, started.elapsed(), step.rows);
+        timings.vision(kind, started.elapsed(), step.rows);
         if let Some(vectors) = step.vectors {
             return Ok(vectors);
         }

@@ -1,6 +1,6 @@
 //! The worker: one thread that owns a device, and does between two tokens what the scheduler says.
 //!
-//! Each turn of its loop: read commands, run one forward pass for all slots, then, while a picture waits, a slice of looking at it.
+//! Each turn of its loop: read commands, run one forward pass for all slots, then, while a picture waits, a slice of encoding it.
 //! With nobody decoding the slices follow each other without a break.
 
 use std::collections::HashMap;
@@ -10,32 +10,32 @@ use std::time::{Duration, Instant};
 
 use api::{Event, Failure, Gauges, Measured, Pass, RequestId};
 
+use crate::admission::Admission;
 use crate::command::{Command, Question};
+use crate::encoder::{self, EncodeInProgress};
 use crate::executor::Executor;
 use crate::failures::{lost, panicked};
-use crate::gallery::{self, Looking};
 use crate::guard::{Fault, catch, guarded};
-use crate::load::Load;
-use crate::pace::Pace;
-use crate::reading::Read;
-use crate::recovery::Panics;
+use crate::recovery::PanicCount;
 use crate::reply::Reply;
 use crate::reports::Reports;
-use crate::scheduler::{End, Job, Limits, News, Piece, Rows, Scheduler, Turn};
+use crate::scheduler::{End, Job, Limits, Piece, Rows, Scheduler, SchedulerEvent, Turn};
 use crate::settings::Settings;
-use crate::workers::Teller;
+use crate::step_timings::StepTimings;
+use crate::tokenization::TokenizedQuestion;
+use crate::workers::StatusPublisher;
 
 pub struct Worker<E: Executor> {
     pub(super) executor: E,
     pub(super) scheduler: Scheduler,
     /// The way back of each open question.
     replies: HashMap<RequestId, Reply>,
-    pub(super) looking: Option<Looking<E::Look>>,
-    load: Arc<Load>,
+    pub(super) encoding: Option<EncodeInProgress<E::Encoding>>,
+    admission: Arc<Admission>,
     reports: Reports,
     /// On its machine.
     number: u32,
-    pub(super) panics: Panics,
+    pub(super) panics: PanicCount,
     /// Turns of the loop so far.
     turns: u64,
     /// When health is told next, and the device asked for its memory.
@@ -54,7 +54,7 @@ impl<E: Executor> Worker<E> {
         executor: E,
         settings: &Settings,
         pages: usize,
-        load: Arc<Load>,
+        admission: Arc<Admission>,
         reports: Reports,
         number: u32,
     ) -> Self {
@@ -64,13 +64,13 @@ impl<E: Executor> Worker<E> {
                 slots: settings.max_batch,
                 pages,
                 keeps_conversations: settings.prefix_cache,
-                looks_ahead: settings.eager_encode,
+                eager_encode: settings.eager_encode,
             }),
             replies: HashMap::new(),
-            looking: None,
-            load,
+            encoding: None,
+            admission,
             reports,
-            panics: Panics::default(),
+            panics: PanicCount::default(),
             turns: 0,
             due: Instant::now(),
             gauges: Gauges::default(),
@@ -83,7 +83,11 @@ impl<E: Executor> Worker<E> {
     ///
     /// # Errors
     /// If the device is lost, what it said: nothing more can be computed, and what is open has to be refused.
-    pub fn run(&mut self, commands: &Receiver<Command>, status: &Teller) -> Result<(), String> {
+    pub fn run(
+        &mut self,
+        commands: &Receiver<Command>,
+        status: &StatusPublisher,
+    ) -> Result<(), String> {
         loop {
             let command = match self.scheduler.is_busy() {
                 true => commands.try_recv().ok(),
@@ -107,7 +111,7 @@ impl<E: Executor> Worker<E> {
                 Err(what) => Some(Fault::Panic(what)),
             };
             self.recover(fault)?;
-            self.tell_news();
+            self.publish_events();
             if self.due <= Instant::now() {
                 self.report(status);
             }
@@ -125,7 +129,7 @@ impl<E: Executor> Worker<E> {
     }
 
     /// Tells how it stands, each second.
-    fn report(&mut self, status: &Teller) {
+    fn report(&mut self, status: &StatusPublisher) {
         const PAUSE: Duration = Duration::from_secs(1);
         self.due = Instant::now() + PAUSE;
         // The driver takes longer to tell than everything else here.
@@ -136,11 +140,11 @@ impl<E: Executor> Worker<E> {
         self.gauge();
         status.health(|health| {
             let (used, pages) = self.scheduler.pages();
-            health.open = self.load.open() as u64;
+            health.open = self.admission.open() as u64;
             health.pages = pages as u64;
             health.used_pages = used as u64;
             health.turn = self.turns;
-            health.token_ms = self.executor.pace().token_ms();
+            health.token_ms = self.executor.timings().token_ms();
         });
     }
 
@@ -167,7 +171,7 @@ impl<E: Executor> Worker<E> {
             tracing::error!(panic = %what, "the worker panicked over a command");
             self.drop_lost();
         }
-        self.tell_news();
+        self.publish_events();
     }
 
     fn command(&mut self, command: Command) {
@@ -175,16 +179,16 @@ impl<E: Executor> Worker<E> {
         match command {
             Command::Picture(picture) => scheduler.picture(picture, Instant::now()),
             Command::Ask(question) => self.ask(*question),
-            Command::Read {
+            Command::Tokenized {
                 request,
                 attempt,
                 read,
             } => self.read(request, attempt, read),
             // Enough may have been answered meanwhile.
-            Command::GiveWay if self.load.has_room() => {}
+            Command::GiveWay if self.admission.has_room() => {}
             Command::GiveWay => {
                 if let Some(request) = scheduler.gives_way() {
-                    scheduler.fail(request, &self.load.gave_way());
+                    scheduler.fail(request, &self.admission.gave_way());
                 }
             }
             Command::Credit { request, events } => scheduler.credit(request, events),
@@ -212,10 +216,10 @@ impl<E: Executor> Worker<E> {
         }
     }
 
-    /// What was forgotten is not looked at, and its questions hear of their end, before anybody is told that it is freed.
+    /// What was forgotten is not encoded, and its questions hear of their end, before anybody is told that it is freed.
     fn let_go(&mut self) {
-        gallery::let_go(&mut self.looking, &self.scheduler);
-        self.tell_news();
+        encoder::abort_if_forgotten(&mut self.encoding, &self.scheduler);
+        self.publish_events();
     }
 
     fn ask(&mut self, question: Question) {
@@ -230,21 +234,26 @@ impl<E: Executor> Worker<E> {
         let (request, attempt) = (job.request, job.attempt);
         // An earlier attempt ends before this one has its name.
         self.scheduler.replace(request);
-        self.tell_news();
+        self.publish_events();
         let reply = Reply::new((request, attempt), ticket, open);
         self.replies.insert(request, reply);
         self.scheduler.ask(job);
     }
 
     /// A question's text was read, unless it has ended meanwhile.
-    fn read(&mut self, request: RequestId, attempt: u32, read: Result<Box<Read>, Failure>) {
+    fn read(
+        &mut self,
+        request: RequestId,
+        attempt: u32,
+        read: Result<Box<TokenizedQuestion>, Failure>,
+    ) {
         let reply = self.replies.get_mut(&request);
         let Some(reply) = reply.filter(|reply| reply.is_of(attempt)) else {
             return;
         };
         match read {
             Ok(read) => {
-                let Read {
+                let TokenizedQuestion {
                     prompt,
                     answer,
                     so_far,
@@ -259,15 +268,15 @@ impl<E: Executor> Worker<E> {
 
     fn turn(&mut self) -> Result<(), Fault> {
         let rows = Rows {
-            beside_tokens: self.executor.pace().prompt_rows(),
-            alone: Pace::PREFILL,
+            beside_tokens: self.executor.timings().prompt_rows(),
+            alone: StepTimings::PREFILL,
         };
         let turn = self.scheduler.turn(Instant::now(), rows);
-        self.tell_news();
+        self.publish_events();
         self.compute(turn)?;
-        let looked = gallery::look(&mut self.looking, &mut self.scheduler, &mut self.executor);
-        if let Err(failed) = looked {
-            self.look_failed(*failed)?;
+        let encoded = encoder::encode(&mut self.encoding, &mut self.scheduler, &mut self.executor);
+        if let Err(failed) = encoded {
+            self.encode_failed(*failed)?;
         }
         self.gauge();
         Ok(())
@@ -353,30 +362,30 @@ impl<E: Executor> Worker<E> {
     }
 
     /// Tells what the scheduler has to say.
-    pub(super) fn tell_news(&mut self) {
-        for news in self.scheduler.take_news() {
+    pub(super) fn publish_events(&mut self) {
+        for news in self.scheduler.take_events() {
             match news {
-                News::Queued(request, position) => {
+                SchedulerEvent::Queued(request, position) => {
                     if let Some(reply) = self.replies.get(&request) {
                         reply.queued(position);
                     }
                 }
-                News::Started(request) => {
+                SchedulerEvent::Started(request) => {
                     if let Some(reply) = self.replies.get(&request) {
                         reply.started();
                     }
                 }
-                News::Ended(job, end) => {
+                SchedulerEvent::Ended(job, end) => {
                     if let End::Finished { in_slot: true, .. } = end
                         && let Some(started) = job.times.started
                     {
-                        self.load.answered(started.elapsed());
+                        self.admission.answered(started.elapsed());
                     }
                     if let Some(reply) = self.replies.remove(&job.request) {
                         reply.end(&job, end);
                     }
                 }
-                News::Encoded(session, key, timings) => {
+                SchedulerEvent::Encoded(session, key, timings) => {
                     let encoded = Event::Encoded {
                         key,
                         tokens: self.executor.picture_entries() as u64,
@@ -385,7 +394,7 @@ impl<E: Executor> Worker<E> {
                     };
                     self.reports.tell(session, encoded);
                 }
-                News::PictureFailed(session, key, failure) => {
+                SchedulerEvent::PictureFailed(session, key, failure) => {
                     let failed = Event::PictureFailed { key, failure };
                     self.reports.tell(session, failed);
                 }
@@ -395,7 +404,7 @@ impl<E: Executor> Worker<E> {
 
     /// Ends what a panic took out of the scheduler's hands.
     pub(super) fn drop_lost(&mut self) {
-        self.tell_news();
+        self.publish_events();
         let open = self.scheduler.open();
         self.replies.retain(|request, _| open.contains(request));
     }
@@ -404,6 +413,6 @@ impl<E: Executor> Worker<E> {
     pub fn refuse_all(&mut self) {
         self.scheduler.fail_all(&lost());
         self.scheduler.lose_pictures(&lost());
-        self.tell_news();
+        self.publish_events();
     }
 }

@@ -8,25 +8,29 @@ use parking_lot::Mutex;
 use policy::placement::{self, Candidate};
 use tokio::sync::watch;
 
+use super::admission::Admission;
 use super::command::Command;
-use super::load::Load;
-use super::reading::Reader;
 use super::reports::Reports;
+use super::tokenization::Tokenization;
 
 /// The way to a worker.
 pub struct Handle {
     pub commands: mpsc::Sender<Command>,
-    pub load: Arc<Load>,
+    pub admission: Arc<Admission>,
     /// Without one the questions' texts stay with them.
-    pub reader: Option<Reader>,
+    pub tokenization: Option<Tokenization>,
 }
 
 impl Handle {
-    pub fn new(commands: mpsc::Sender<Command>, load: Arc<Load>, reader: Option<Reader>) -> Self {
+    pub fn new(
+        commands: mpsc::Sender<Command>,
+        admission: Arc<Admission>,
+        tokenization: Option<Tokenization>,
+    ) -> Self {
         Handle {
             commands,
-            load,
-            reader,
+            admission,
+            tokenization,
         }
     }
 
@@ -93,13 +97,13 @@ impl Workers {
 /// A worker, without the sessions that are at home there.
 fn candidate(worker: &Handle) -> Candidate {
     Candidate {
-        open: worker.load.open() as u64,
+        open: worker.admission.open() as u64,
         sessions: 0,
     }
 }
 
 /// Where a worker tells how it stands. Outside, all workers have one status.
-pub struct Teller {
+pub struct StatusPublisher {
     number: usize,
     statuses: Arc<Statuses>,
     health: Mutex<Health>,
@@ -111,15 +115,15 @@ struct Statuses {
     merged: watch::Sender<Status>,
 }
 
-impl Teller {
+impl StatusPublisher {
     /// So many, and what they come to.
-    pub fn several(workers: usize, reports: &Reports) -> (Vec<Self>, watch::Receiver<Status>) {
+    pub fn all(workers: usize, reports: &Reports) -> (Vec<Self>, watch::Receiver<Status>) {
         let (merged, status) = watch::channel(Status::default());
         let statuses = Arc::new(Statuses {
             each: Mutex::new(vec![Status::default(); workers]),
             merged,
         });
-        let teller = |number| Teller {
+        let publisher = |number| StatusPublisher {
             number,
             statuses: statuses.clone(),
             health: Mutex::new(Health {
@@ -128,7 +132,7 @@ impl Teller {
             }),
             reports: reports.clone(),
         };
-        ((0..workers).map(teller).collect(), status)
+        ((0..workers).map(publisher).collect(), status)
     }
 
     pub fn send_modify(&self, change: impl FnOnce(&mut Status)) {

@@ -7,7 +7,7 @@ use api::{ErrorCode, Event, Freed, Loaded, PictureKey, State, Turn};
 
 use super::faults::Hook;
 use super::tests::{Client, PATIENCE, Served, start_several, tiny};
-use super::workers::{Handle, Teller, merge};
+use super::workers::{Handle, StatusPublisher, merge};
 use super::*;
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ fn idle(settings: &Settings) -> (Served, Vec<Receiver<Command>>) {
     let (handles, inboxes) = (0..2)
         .map(|_| {
             let (commands, inbox) = channel();
-            let load = Arc::new(Load::new(settings));
-            (Handle::new(commands, load, None), inbox)
+            let admission = Arc::new(Admission::new(settings));
+            (Handle::new(commands, admission, None), inbox)
         })
         .unzip();
     let engine = |reports| Engine::of(handles, status, Reports::new(reports));
@@ -269,9 +269,9 @@ fn the_furthest_behind_says_how_all_stand() {
 
 #[test]
 fn workers_tell_one_status() {
-    let (tellers, status) = Teller::several(2, &Reports::new(channel().0));
-    for (i, teller) in tellers.iter().enumerate() {
-        teller.send_modify(|s| {
+    let (publishers, status) = StatusPublisher::all(2, &Reports::new(channel().0));
+    for (i, publisher) in publishers.iter().enumerate() {
+        publisher.send_modify(|s| {
             s.model.name = format!("model {i}");
             s.model.device = format!("cuda:{i}");
             s.state = State::Ready;

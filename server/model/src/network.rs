@@ -59,7 +59,7 @@ pub trait Language: Send + Sync {
     fn opening(&self) -> std::result::Result<Prompt, TextError>;
 }
 
-/// What a step of looking at a picture did.
+/// What a step of encoding a picture did.
 pub struct Step {
     pub rows: usize,
     /// When that was all: what the decoder takes in the place of the picture, [entries of it, hidden].
@@ -68,13 +68,13 @@ pub struct Step {
 
 /// A model on its device.
 pub trait Network {
-    /// A picture that is being looked at.
-    type Look;
+    /// A picture that is being encoded.
+    type Encoding;
     /// A forward pass under way.
     type Pass;
 
     /// Looking at a picture goes through stages of so many kinds.
-    const LOOK_KINDS: usize;
+    const ENCODE_STAGES: usize;
 
     fn shape(&self) -> &Shape;
 
@@ -89,23 +89,23 @@ pub trait Network {
     /// A cache of so many pages.
     fn arena(&self, pages: usize) -> Result<Arena>;
 
-    /// Takes the memory that looking at a picture takes, so that no gaps come to be between its parts.
+    /// Takes the memory that encoding a picture takes, so that no gaps come to be between its parts.
     ///
     /// # Errors
     /// The device has not so much.
     fn reserve_memory(&self) -> Result<()>;
 
-    /// Begins to look at a picture.
-    fn look(&self, pixels: &Pixels) -> Result<Self::Look>;
+    /// Begins to encode a picture.
+    fn start_encode(&self, pixels: &Pixels) -> Result<Self::Encoding>;
 
-    /// Which kind the stage at hand is, below [`Network::LOOK_KINDS`]: rows of one kind take equally long.
-    fn look_kind(&self, look: &Self::Look) -> usize;
+    /// Which kind the stage at hand is, below [`Network::ENCODE_STAGES`]: rows of one kind take equally long.
+    fn encode_stage(&self, encoding: &Self::Encoding) -> usize;
 
     /// Rows of the stage at hand.
-    fn look_rows(&self, look: &Self::Look) -> usize;
+    fn encode_rows(&self, encoding: &Self::Encoding) -> usize;
 
     /// Computes the next of them, `most` at most.
-    fn look_on(&self, look: &mut Self::Look, most: usize) -> Result<Step>;
+    fn encode_chunk(&self, encoding: &mut Self::Encoding, most: usize) -> Result<Step>;
 
     /// The decoder's input for a whole prompt, [entries, hidden]: `vectors` stand in the place of its picture.
     fn embed(&self, prompt: &Prompt, vectors: Option<&Tensor>) -> Result<Tensor>;

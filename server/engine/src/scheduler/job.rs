@@ -137,8 +137,8 @@ impl Job {
     }
 
     /// Its answer goes on by a token.
-    pub(super) fn go_on(&mut self, said: Said, now: Instant) {
-        let Said { id, has_text, .. } = said;
+    pub(super) fn go_on(&mut self, said: TokenOutcome, now: Instant) {
+        let TokenOutcome { id, has_text, .. } = said;
         self.times.first_token.get_or_insert(now);
         if has_text {
             self.times.first_text.get_or_insert(now);
@@ -219,7 +219,7 @@ impl Running {
 
 /// What a token came to.
 #[derive(Clone, Debug)]
-pub struct Said {
+pub struct TokenOutcome {
     /// None, if the answer ends with it.
     pub id: Option<u32>,
     /// There was something to show.

@@ -1,7 +1,7 @@
 //! Who computes what next. Plain data: no model, no thread, no clock of its own. What happens comes in as method calls, with the
-//! time where it matters; [`Scheduler::turn`] says what to compute, and [`Scheduler::take_news`] what to tell.
+//! time where it matters; [`Scheduler::turn`] says what to compute, and [`Scheduler::take_events`] what to tell.
 
-mod gallery;
+mod encode_queue;
 mod job;
 mod pages;
 mod prefix;
@@ -22,11 +22,11 @@ use model::kernels::PAGE;
 use model::prompt::Prompt;
 use policy::FairQueue;
 
-use gallery::Gallery;
+use encode_queue::EncodeQueue;
 use job::Running;
 
-pub use gallery::Look;
-pub use job::{End, Job, Said};
+pub use encode_queue::EncodeJob;
+pub use job::{End, Job, TokenOutcome};
 pub use pages::{Page, numbers};
 pub use prefix::{CacheFull, Cached};
 pub use turn::{Piece, Rows, Turn};
@@ -44,12 +44,12 @@ pub struct Limits {
     /// Conversations are kept for their next question; pictures always are.
     pub keeps_conversations: bool,
     /// Pictures are looked at before anybody asks about them.
-    pub looks_ahead: bool,
+    pub eager_encode: bool,
 }
 
 /// What has to be told.
 #[derive(Debug)]
-pub enum News {
+pub enum SchedulerEvent {
     /// A question's place in the queue; none while it waits for its picture.
     Queued(RequestId, Option<u64>),
     /// A question has its first slot.
@@ -70,9 +70,9 @@ pub struct Scheduler {
     arrivals: u64,
     /// Sessions of which nobody is connected.
     away: HashSet<SessionId>,
-    gallery: Gallery,
+    pictures: EncodeQueue,
     draining: bool,
-    news: Vec<News>,
+    events: Vec<SchedulerEvent>,
 }
 
 impl Scheduler {
@@ -84,22 +84,22 @@ impl Scheduler {
             slots: Vec::new(),
             arrivals: 0,
             away: HashSet::new(),
-            gallery: Gallery::default(),
+            pictures: EncodeQueue::default(),
             draining: false,
-            news: Vec::new(),
+            events: Vec::new(),
         }
     }
 
     /// What there is to tell since the last time, in its order.
-    pub fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<SchedulerEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// A later attempt at a question comes: what there is of an earlier one ends.
     pub fn replace(&mut self, request: RequestId) {
         for slot in (0..self.slots.len()).rev() {
             if self.slots[slot].job.request == request {
-                let job = self.leave_slot(slot);
+                let job = self.preempt_slot(slot);
                 self.ended(job, End::Replaced);
             }
         }
@@ -113,11 +113,11 @@ impl Scheduler {
         self.arrivals += 1;
         job.order = self.arrivals;
         match job.picture {
-            Some(key) if !self.gallery.has(key) => return self.ended(job, End::Failed(gone())),
+            Some(key) if !self.pictures.has(key) => return self.ended(job, End::Failed(gone())),
             Some(key) if !self.cache.has_picture(key) => {
-                self.gallery.line_up(job.asker, key);
+                self.pictures.enqueue(job.asker, key);
                 if job.is_news(None) {
-                    self.news.push(News::Queued(job.request, None));
+                    self.events.push(SchedulerEvent::Queued(job.request, None));
                 }
             }
             // There is no picture to wait for.
@@ -190,7 +190,7 @@ impl Scheduler {
 
     pub fn end_session(&mut self, session: SessionId) {
         self.finish_where(FinishReason::Cancelled, |job| job.asker.session == session);
-        for key in self.gallery.keys() {
+        for key in self.pictures.keys() {
             self.forget_picture(key, session);
         }
         self.cache.forget_session(session);
@@ -212,7 +212,7 @@ impl Scheduler {
         // A picture that made room for others has to be looked at again.
         let lacks_picture = |job: &Job| job.picture.is_some_and(|key| !self.cache.has_picture(key));
         let has_work = |job: &Job| self.is_ready(job) || lacks_picture(job);
-        !self.slots.is_empty() || !self.gallery.is_idle() || self.waiting.iter().any(has_work)
+        !self.slots.is_empty() || !self.pictures.is_idle() || self.waiting.iter().any(has_work)
     }
 
     /// When a question's time is up though nothing happens.
@@ -251,17 +251,18 @@ impl Scheduler {
     pub fn picture(&mut self, picture: api::Picture, now: Instant) {
         let (asker, key) = (picture.asker, picture.key);
         let encoded = self.cache.has_picture(key);
-        self.gallery.hold(picture, !encoded, now);
+        self.pictures.add_ref(picture, !encoded, now);
         if encoded {
-            self.news.push(News::Encoded(asker.session, key, None));
-        } else if self.limits.looks_ahead {
-            self.gallery.line_up(asker, key);
+            self.events
+                .push(SchedulerEvent::Encoded(asker.session, key, None));
+        } else if self.limits.eager_encode {
+            self.pictures.enqueue(asker, key);
         }
     }
 
     /// Drops a picture for one session; entirely, if no other holds it.
     pub fn forget_picture(&mut self, key: PictureKey, session: SessionId) {
-        match self.gallery.let_go(key, session) {
+        match self.pictures.release(key, session) {
             None => return,
             Some(true) => self.cache.forget_picture(key),
             Some(false) => self.cache.forget_talk(session, key),
@@ -272,29 +273,32 @@ impl Scheduler {
     }
 
     /// What is being looked at. Whoever computes that stops when it changes.
-    pub fn looking(&self) -> Option<PictureKey> {
-        self.gallery.looking()
+    pub fn encoding(&self) -> Option<PictureKey> {
+        self.pictures.encoding()
     }
 
     /// The next picture to look at, with pages for so many entries.
-    pub fn look(&mut self, entries: usize) -> Option<(Look, Result<Vec<Page>, CacheFull>)> {
+    pub fn next_to_encode(
+        &mut self,
+        entries: usize,
+    ) -> Option<(EncodeJob, Result<Vec<Page>, CacheFull>)> {
         let waiting = &self.waiting;
         let wanted = |key| waiting.iter().any(|job| job.picture == Some(key));
-        let look = self.gallery.next(wanted)?;
+        let look = self.pictures.next(wanted)?;
         let mut pages = Vec::new();
         let grown = self.cache.grow(&mut pages, entries);
         Some((look, grown.map(|()| pages)))
     }
 
     /// What was looked at is in the cache.
-    pub fn looked(&mut self, cached: Cached, timings: EncodeTimings, now: Instant) {
-        let Some((asker, key, sessions)) = self.gallery.looked() else {
+    pub fn encoded(&mut self, cached: Cached, timings: EncodeTimings, now: Instant) {
+        let Some((asker, key, sessions)) = self.pictures.encoded() else {
             return;
         };
         self.cache.keep_picture(asker.client, key, cached);
         let told = sessions.into_iter();
-        self.news
-            .extend(told.map(|session| News::Encoded(session, key, Some(timings))));
+        self.events
+            .extend(told.map(|session| SchedulerEvent::Encoded(session, key, Some(timings))));
         for job in self.waiting.in_order() {
             if job.picture == Some(key) {
                 job.times.picture.get_or_insert(now);
@@ -303,11 +307,11 @@ impl Scheduler {
     }
 
     /// Looking at a picture failed: it is dropped, and whoever waits for it ends.
-    pub fn look_failed(&mut self, key: PictureKey, failure: &Failure) {
+    pub fn encode_failed(&mut self, key: PictureKey, failure: &Failure) {
         // Those too that heard of it long ago: it had left the cache and can't be had again.
-        for session in self.gallery.drop(key) {
-            let failed = News::PictureFailed(session, key, failure.clone());
-            self.news.push(failed);
+        for session in self.pictures.drop(key) {
+            let failed = SchedulerEvent::PictureFailed(session, key, failure.clone());
+            self.events.push(failed);
         }
         self.fail_waiting(failure, |job| job.picture == Some(key));
     }
@@ -327,8 +331,8 @@ impl Scheduler {
 
     /// Drops all pictures.
     pub fn lose_pictures(&mut self, failure: &Failure) {
-        for key in self.gallery.keys() {
-            self.look_failed(key, failure);
+        for key in self.pictures.keys() {
+            self.encode_failed(key, failure);
         }
     }
 
@@ -346,7 +350,7 @@ impl Scheduler {
                 }
             }
         }
-        self.gallery.look_anew();
+        self.pictures.requeue();
         self.cache = PrefixCache::new(self.limits.pages, self.limits.keeps_conversations);
     }
 
@@ -366,13 +370,13 @@ impl Scheduler {
 
     /// The question in a slot is answered, or its time is up.
     fn finish(&mut self, slot: usize, reason: FinishReason) {
-        let job = self.leave_slot(slot);
+        let job = self.preempt_slot(slot);
         let in_slot = true;
         self.ended(job, End::Finished { reason, in_slot });
     }
 
     /// What leaves its slot, with what was computed of it kept for whoever goes on.
-    fn leave_slot(&mut self, slot: usize) -> Job {
+    fn preempt_slot(&mut self, slot: usize) -> Job {
         let Running {
             job,
             mut cached,
@@ -406,15 +410,15 @@ impl Scheduler {
     }
 
     fn ended(&mut self, job: Job, end: End) {
-        self.news.push(News::Ended(Box::new(job), end));
+        self.events.push(SchedulerEvent::Ended(Box::new(job), end));
     }
 
     /// Pictures that are looked at for questions alone leave with the last that waited for them.
     fn drop_unwanted(&mut self) {
-        if !self.limits.looks_ahead {
+        if !self.limits.eager_encode {
             let waiting = &self.waiting;
-            self.gallery
-                .keep_wanted(|key| waiting.iter().any(|job| job.picture == Some(key)));
+            self.pictures
+                .retain(|key| waiting.iter().any(|job| job.picture == Some(key)));
         }
     }
 
@@ -423,14 +427,14 @@ impl Scheduler {
         let Scheduler {
             waiting,
             cache,
-            news,
+            events,
             ..
         } = self;
         for (ahead, job) in waiting.in_order().into_iter().enumerate() {
             let ready = job.picture.is_none_or(|key| cache.has_picture(key));
             let position = ready.then_some(ahead as u64);
             if job.is_news(position) {
-                news.push(News::Queued(job.request, position));
+                events.push(SchedulerEvent::Queued(job.request, position));
             }
         }
     }

@@ -31,7 +31,7 @@ enum Event {
     GiveWay,
     Passes(u64),
     Turn(Outcome),
-    Look(Outcome),
+    Encode(Outcome),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ enum Outcome {
     Good,
     /// Of the piece with this number, the work fails.
     Fails(usize),
-    Panics,
+    PanicCount,
     /// Of the piece with this number, the answer ends.
     Ends(usize),
 }
@@ -80,7 +80,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         prop_oneof![
             6 => Just(Outcome::Good),
             1 => (0..3_usize).prop_map(Outcome::Fails),
-            1 => Just(Outcome::Panics),
+            1 => Just(Outcome::PanicCount),
             2 => (0..3_usize).prop_map(Outcome::Ends),
         ]
     };
@@ -98,7 +98,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::GiveWay),
         2 => (1..30_u64).prop_map(Event::Passes),
         20 => outcome().prop_map(Event::Turn),
-        6 => outcome().prop_map(Event::Look),
+        6 => outcome().prop_map(Event::Encode),
     ];
     prop::collection::vec(event, 1..150)
 }
@@ -197,7 +197,7 @@ impl History {
             }
             Event::Passes(seconds) => self.desk.passes(seconds),
             Event::Turn(outcome) => self.turn(outcome),
-            Event::Look(outcome) => self.look(outcome),
+            Event::Encode(outcome) => self.look(outcome),
         }
         self.count();
         self.check();
@@ -206,7 +206,7 @@ impl History {
     fn turn(&mut self, outcome: Outcome) {
         let turn = self.desk.scheduler.turn(self.desk.now, ROWS);
         self.check_turn(&turn);
-        if let Outcome::Panics = outcome {
+        if let Outcome::PanicCount = outcome {
             self.pages = None;
             return self.desk.scheduler.renew(Some(&panicked()));
         }
@@ -247,41 +247,41 @@ impl History {
 
     fn look(&mut self, outcome: Outcome) {
         let scheduler = &mut self.desk.scheduler;
-        let Some(at) = scheduler.looking() else {
+        let Some(at) = scheduler.encoding() else {
             self.pages = None;
-            if let Some((look, pages)) = scheduler.look(OPENING.into()) {
+            if let Some((look, pages)) = scheduler.next_to_encode(OPENING.into()) {
                 match pages {
                     Ok(pages) => self.pages = Some(pages),
-                    Err(CacheFull) => scheduler.look_failed(look.key, &failed("full".into())),
+                    Err(CacheFull) => scheduler.encode_failed(look.key, &failed("full".into())),
                 }
             }
             return;
         };
         let pages = self.pages.take().expect("pages of what is looked at");
         match outcome {
-            Outcome::Fails(_) => scheduler.look_failed(at, &failed("look".into())),
-            Outcome::Panics => {
-                scheduler.look_failed(at, &panicked());
+            Outcome::Fails(_) => scheduler.encode_failed(at, &failed("look".into())),
+            Outcome::PanicCount => {
+                scheduler.encode_failed(at, &panicked());
                 scheduler.renew(None);
             }
             Outcome::Good | Outcome::Ends(_) => {
                 let entries = opening().entries().to_vec();
                 let cached = Cached { entries, pages };
-                scheduler.looked(cached, EncodeTimings::default(), self.desk.now);
+                scheduler.encoded(cached, EncodeTimings::default(), self.desk.now);
             }
         }
     }
 
     fn count(&mut self) {
-        for news in self.desk.scheduler.take_news() {
-            if let News::Ended(job, end) = news
+        for news in self.desk.scheduler.take_events() {
+            if let SchedulerEvent::Ended(job, end) = news
                 && !matches!(end, End::Replaced)
             {
                 *self.ends.entry(job.request).or_default() += 1;
             }
         }
         // It was dropped while it was looked at.
-        if self.desk.scheduler.looking().is_none() {
+        if self.desk.scheduler.encoding().is_none() {
             self.pages = None;
         }
     }
@@ -316,7 +316,7 @@ impl History {
         let mut turns = 0;
         while !self.desk.scheduler.is_drained() {
             assert!(self.desk.scheduler.is_busy(), "it stands still");
-            self.happens(Event::Look(Outcome::Good));
+            self.happens(Event::Encode(Outcome::Good));
             self.happens(Event::Turn(Outcome::Ends(turns % 3)));
             turns += 1;
             let most = 100 + 10 * self.asked.len();
@@ -326,7 +326,7 @@ impl History {
             self.happens(Event::EndSession(session));
         }
         assert_eq!(self.desk.scheduler.pages().0, 0);
-        assert!(self.desk.scheduler.gallery.is_idle());
+        assert!(self.desk.scheduler.pictures.is_idle());
     }
 }
 
@@ -358,10 +358,10 @@ proptest! {
     #[test]
     fn every_question_ends_once_whatever_happens(
         events in events(),
-        looks_ahead: bool,
+        eager_encode: bool,
         keeps_conversations: bool,
     ) {
-        run(Limits { looks_ahead, keeps_conversations, ..limits() }, events);
+        run(Limits { eager_encode, keeps_conversations, ..limits() }, events);
     }
 
     /// Too few pages for two of the longer ones.

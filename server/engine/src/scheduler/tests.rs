@@ -150,13 +150,13 @@ impl Desk {
     /// Looks at the next picture in line, if there is one.
     pub fn look(&mut self) -> Option<PictureKey> {
         let entries = opening().entries().to_vec();
-        let (look, pages) = self.scheduler.look(entries.len())?;
+        let (look, pages) = self.scheduler.next_to_encode(entries.len())?;
         let cached = Cached {
             entries,
             pages: pages.unwrap(),
         };
         self.scheduler
-            .looked(cached, EncodeTimings::default(), self.now);
+            .encoded(cached, EncodeTimings::default(), self.now);
         Some(look.key)
     }
 
@@ -177,7 +177,7 @@ impl Desk {
     }
 
     pub fn say(&mut self, request: RequestId, end: Option<FinishReason>) {
-        let said = Said {
+        let said = TokenOutcome {
             id: Some(7),
             has_text: true,
             end,
@@ -187,15 +187,15 @@ impl Desk {
 
     /// How questions have ended since the last time.
     pub fn ends(&mut self) -> Vec<(RequestId, String)> {
-        let news = self.scheduler.take_news().into_iter();
+        let news = self.scheduler.take_events().into_iter();
         let ends = news.filter_map(|news| match news {
-            News::Ended(job, End::Finished { reason, .. }) => {
+            SchedulerEvent::Ended(job, End::Finished { reason, .. }) => {
                 Some((job.request, reason.as_str().to_owned()))
             }
-            News::Ended(job, End::Failed(failure)) => {
+            SchedulerEvent::Ended(job, End::Failed(failure)) => {
                 Some((job.request, failure.code.as_str().to_owned()))
             }
-            News::Ended(job, End::Replaced) => Some((job.request, "replaced".to_owned())),
+            SchedulerEvent::Ended(job, End::Replaced) => Some((job.request, "replaced".to_owned())),
             _ => None,
         });
         ends.collect()
@@ -215,7 +215,7 @@ pub(super) fn limits() -> Limits {
         slots: 2,
         pages: 32,
         keeps_conversations: true,
-        looks_ahead: true,
+        eager_encode: true,
     }
 }
 
@@ -415,10 +415,10 @@ fn a_forgotten_picture_is_looked_at_no_longer_and_its_questions_end() {
     desk.show(1, 9);
     let about = about(9);
     let asked = desk.ask(about);
-    assert!(desk.scheduler.look(OPENING.into()).is_some());
-    assert_eq!(desk.scheduler.looking(), Some(key(9)));
+    assert!(desk.scheduler.next_to_encode(OPENING.into()).is_some());
+    assert_eq!(desk.scheduler.encoding(), Some(key(9)));
     desk.scheduler.forget_picture(key(9), SessionId::new(1));
-    assert_eq!(desk.scheduler.looking(), None);
+    assert_eq!(desk.scheduler.encoding(), None);
     let late = desk.ask(about);
     assert_eq!(
         desk.ends(),
@@ -430,7 +430,7 @@ fn a_forgotten_picture_is_looked_at_no_longer_and_its_questions_end() {
 #[test]
 fn without_looking_ahead_only_what_is_asked_about_is_looked_at() {
     let mut desk = Desk::new(Limits {
-        looks_ahead: false,
+        eager_encode: false,
         ..limits()
     });
     desk.show(1, 9);
@@ -534,9 +534,9 @@ fn positions_are_told_where_they_are_news() {
     let mut desk = desk();
     let asked: Vec<RequestId> = (1..=4).map(|s| desk.ask(question(s, 5))).collect();
     let told = |desk: &mut Desk| -> Vec<(RequestId, Option<u64>)> {
-        let news = desk.scheduler.take_news().into_iter();
+        let news = desk.scheduler.take_events().into_iter();
         news.filter_map(|news| match news {
-            News::Queued(request, position) => Some((request, position)),
+            SchedulerEvent::Queued(request, position) => Some((request, position)),
             _ => None,
         })
         .collect()

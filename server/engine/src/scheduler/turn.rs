@@ -10,7 +10,7 @@ use model::prompt::tokens;
 use super::job::Running;
 use super::pages::{Page, numbers};
 use super::prefix::Copy;
-use super::{End, Job, News, Said, Scheduler};
+use super::{End, Job, Scheduler, SchedulerEvent, TokenOutcome};
 use crate::failures::{gone, out_of_memory, picture_left};
 
 /// How many rows a forward pass may have.
@@ -56,7 +56,7 @@ impl Scheduler {
         {
             self.finish_where(FinishReason::Timeout, |job| job.deadline <= now);
         }
-        self.yield_slots();
+        self.preempt();
         self.fill_slots(now);
         let turn = self.pieces(rows);
         self.tell_positions();
@@ -74,7 +74,7 @@ impl Scheduler {
     }
 
     /// A question's answer goes on, or ends.
-    pub fn answered(&mut self, request: RequestId, said: Said, now: Instant) {
+    pub fn answered(&mut self, request: RequestId, said: TokenOutcome, now: Instant) {
         let Some(slot) = self.slot(request) else {
             return;
         };
@@ -95,7 +95,7 @@ impl Scheduler {
     }
 
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
-    fn yield_slots(&mut self) {
+    fn preempt(&mut self) {
         let here = |job: &Job| !self.away.contains(&job.asker.session);
         let wanted = self
             .waiting
@@ -107,7 +107,7 @@ impl Scheduler {
             .filter(|slot| leaves(&self.slots[*slot].job))
             .collect();
         for slot in leave.into_iter().rev() {
-            let job = self.leave_slot(slot);
+            let job = self.preempt_slot(slot);
             self.waiting.push(job.asker, job);
         }
     }
@@ -174,38 +174,38 @@ impl Scheduler {
             }
             let (cached, copy) = self.cache.begin(job.namespace(), job.entries());
             if job.start(cached.entries.len(), now) {
-                self.news.push(News::Started(job.request));
+                self.events.push(SchedulerEvent::Started(job.request));
             }
             self.slots.push(Running { job, cached, copy });
         }
-        self.look_again();
+        self.requeue_wanted();
     }
 
     /// What waits for a picture that the cache does not have any more: it made room for others, or was forgotten while there was a
     /// slot for the question.
-    fn look_again(&mut self) {
+    fn requeue_wanted(&mut self) {
         let Scheduler {
             waiting,
             cache,
-            gallery,
+            pictures,
             ..
         } = self;
         let missing = |key: &PictureKey| !cache.has_picture(*key);
         let lost = |job: &Job| {
             job.picture
                 .filter(missing)
-                .is_some_and(|key| !gallery.has(key))
+                .is_some_and(|key| !pictures.has(key))
         };
         for job in waiting.take_where(lost) {
-            self.news
-                .push(News::Ended(Box::new(job), End::Failed(gone())));
+            self.events
+                .push(SchedulerEvent::Ended(Box::new(job), End::Failed(gone())));
         }
         if self.slots.len() == self.limits.slots {
             return;
         }
         for job in waiting.iter() {
             if let Some(key) = job.picture.filter(missing) {
-                gallery.line_up(job.asker, key);
+                pictures.enqueue(job.asker, key);
             }
         }
     }
@@ -267,7 +267,7 @@ impl Scheduler {
             let Running { job, .. } = self.slots.remove(slot);
             return self.ended(job, End::Failed(failure));
         }
-        let mut job = self.leave_slot(slot);
+        let mut job = self.preempt_slot(slot);
         // Never more than there are: alone it fails, and does not wait for ever.
         job.lacked = (job.entries().len() + 1)
             .div_ceil(PAGE)

@@ -15,7 +15,7 @@ use wire::ErrorCode;
 
 use super::guests::Guests;
 use super::hosts::Access;
-use super::place::{Passed, Place};
+use super::permit::{ConnectionPermit, Passed};
 use crate::intake::Client;
 
 /// Where the socket is, which tells its clients itself why they can't be served.
@@ -80,7 +80,7 @@ fn caller(request: &HttpRequest) -> (Option<Caller>, Option<Passed>) {
         return (None, None);
     };
     let peer = peer.ip();
-    let place = request.conn_data::<Arc<Place>>();
+    let place = request.conn_data::<Arc<ConnectionPermit>>();
     let refusal = place.and_then(|place| place.refusal());
     let Some(address) = access.passed_on(peer, request.headers()) else {
         let caller = Caller {

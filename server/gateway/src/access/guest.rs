@@ -7,13 +7,13 @@ use api::Failure;
 
 use super::guests::{Guests, Record, crowded, limited};
 use super::keys::GuestLimits;
-use super::place::Place;
+use super::permit::ConnectionPermit;
 use crate::intake::{Client, KeyId};
 
 /// Somebody who has a session, or wants one.
 pub struct Guest {
     guests: Arc<Guests>,
-    place: Option<Arc<Place>>,
+    place: Option<Arc<ConnectionPermit>>,
     client: Client,
     /// Whose limits on questions hold.
     who: Vec<Client>,
@@ -22,7 +22,11 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub(super) fn new(guests: Arc<Guests>, place: Option<Arc<Place>>, client: Client) -> Self {
+    pub(super) fn new(
+        guests: Arc<Guests>,
+        place: Option<Arc<ConnectionPermit>>,
+        client: Client,
+    ) -> Self {
         Guest {
             guests,
             place,

@@ -13,8 +13,8 @@ use wire::ErrorCode;
 
 use super::guest::Guest;
 use super::keys::{GuestLimits, Key};
-use super::place::{Passed, Place, Switch};
-use super::rate::Bucket;
+use super::permit::{CloseHandle, ConnectionPermit, Passed};
+use super::rate::TokenBucket;
 use crate::intake::{Client, KeyId, retry};
 
 /// How much of the server one client has.
@@ -23,13 +23,13 @@ pub(super) struct Record {
     /// Connections that are told to go elsewhere.
     pub refused: u32,
     most: Option<u32>,
-    pub connects: Option<Bucket>,
-    pub asks: Option<Bucket>,
+    pub connects: Option<TokenBucket>,
+    pub asks: Option<TokenBucket>,
 }
 
 impl Record {
     pub fn new(limits: GuestLimits, now: Instant) -> Self {
-        let bucket = |per_minute: Option<u32>| per_minute.map(|n| Bucket::new(n, now));
+        let bucket = |per_minute: Option<u32>| per_minute.map(|n| TokenBucket::new(n, now));
         Record {
             connections: 0,
             refused: 0,
@@ -47,7 +47,7 @@ impl Record {
             (&mut self.asks, limits.asks_per_minute),
         ] {
             let used = bucket.as_mut().map_or(0.0, |bucket| bucket.used(now));
-            *bucket = per_minute.map(|n| Bucket::with_used(n, used, now));
+            *bucket = per_minute.map(|n| TokenBucket::with_used(n, used, now));
         }
     }
 
@@ -57,7 +57,7 @@ impl Record {
 
     fn is_idle(&self, now: Instant) -> bool {
         let full =
-            |bucket: &Option<Bucket>| bucket.as_ref().is_none_or(|bucket| bucket.is_full(now));
+            |bucket: &Option<TokenBucket>| bucket.as_ref().is_none_or(|bucket| bucket.is_full(now));
         self.connections == 0 && self.refused == 0 && full(&self.connects) && full(&self.asks)
     }
 }
@@ -88,7 +88,7 @@ pub(super) struct Inner {
     next: u64,
     pub records: HashMap<Client, Record>,
     /// Connections that no session has yet, by client, in the order in which they came.
-    strangers: HashMap<Client, BTreeMap<u64, Arc<Switch>>>,
+    strangers: HashMap<Client, BTreeMap<u64, Arc<CloseHandle>>>,
 }
 
 impl Inner {
@@ -109,7 +109,7 @@ impl Inner {
         true
     }
 
-    fn take_first(&mut self, client: Client) -> Option<(u64, Arc<Switch>)> {
+    fn take_first(&mut self, client: Client) -> Option<(u64, Arc<CloseHandle>)> {
         let these = self.strangers.get_mut(&client)?;
         let first = these.pop_first();
         if these.is_empty() {
@@ -118,7 +118,7 @@ impl Inner {
         first
     }
 
-    pub fn take(&mut self, client: Client, number: u64) -> Option<Arc<Switch>> {
+    pub fn take(&mut self, client: Client, number: u64) -> Option<Arc<CloseHandle>> {
         let these = self.strangers.get_mut(&client)?;
         let switch = these.remove(&number);
         if these.is_empty() {
@@ -127,7 +127,7 @@ impl Inner {
         switch
     }
 
-    pub fn put(&mut self, client: Client, number: u64, switch: Arc<Switch>) {
+    pub fn put(&mut self, client: Client, number: u64, switch: Arc<CloseHandle>) {
         self.strangers
             .entry(client)
             .or_default()
@@ -213,7 +213,7 @@ impl Guests {
 
     /// A connection from this address. `limited`: whether it counts for the address. `None`: there is not even room to
     /// tell it that there is none.
-    pub fn connect(self: &Arc<Self>, address: IpAddr, limited: bool) -> Option<Place> {
+    pub fn connect(self: &Arc<Self>, address: IpAddr, limited: bool) -> Option<ConnectionPermit> {
         let client = Client::at(address);
         let mut inner = self.inner.lock();
         let mut refusal = None;
@@ -229,7 +229,7 @@ impl Guests {
         }
         let number = inner.next;
         inner.next += 1;
-        let switch = Arc::new(Switch::default());
+        let switch = Arc::new(CloseHandle::default());
         let record = inner.records.get_mut(&client).filter(|_| limited);
         if refusal.is_some() {
             if let Some(record) = record {
@@ -249,7 +249,7 @@ impl Guests {
         }
         let too_many = inner.refused > REFUSED_OF_ALL;
         drop(inner);
-        let place = Place::new(self.clone(), number, (client, limited), refusal, switch);
+        let place = ConnectionPermit::new(self.clone(), number, (client, limited), refusal, switch);
         (!too_many).then_some(place)
     }
 
@@ -278,7 +278,7 @@ impl Guests {
         self: &Arc<Self>,
         client: Client,
         limited: bool,
-        place: Option<Arc<Place>>,
+        place: Option<Arc<ConnectionPermit>>,
     ) -> Result<Guest, Failure> {
         let mut guest = Guest::new(self.clone(), place, client);
         if limited {

@@ -22,7 +22,7 @@ fn connections(most: u32) -> GuestLimits {
 }
 
 /// A connection that is served, or why it is not.
-fn connect(guests: &Arc<Guests>, address: IpAddr) -> Result<Place, ErrorCode> {
+fn connect(guests: &Arc<Guests>, address: IpAddr) -> Result<ConnectionPermit, ErrorCode> {
     let limited = guests.limits_apply(address);
     let place = guests.connect(address, limited).expect("a place");
     match place.refusal() {
@@ -31,13 +31,13 @@ fn connect(guests: &Arc<Guests>, address: IpAddr) -> Result<Place, ErrorCode> {
     }
 }
 
-fn enter(guests: &Arc<Guests>, place: Place) -> Guest {
+fn enter(guests: &Arc<Guests>, place: ConnectionPermit) -> Guest {
     let (client, place) = (place.client, Arc::new(place));
     let limited = place.limited;
     guests.enter(client, limited, Some(place)).unwrap()
 }
 
-fn is_closed(place: &Place) -> bool {
+fn is_closed(place: &ConnectionPermit) -> bool {
     place.is_closed(&Context::from_waker(std::task::Waker::noop()))
 }
 

@@ -10,7 +10,7 @@ use wire::ErrorCode;
 use super::caller::Caller;
 use super::guest::Guest;
 use super::guests::Guests;
-use super::place::Place;
+use super::permit::ConnectionPermit;
 use crate::intake::KeyId;
 
 /// How far somebody has come in.
@@ -25,7 +25,11 @@ pub enum Login {
 
 impl Login {
     /// As far as a request tells.
-    pub fn of(request: &HttpRequest, guests: &Arc<Guests>, place: Option<Arc<Place>>) -> Self {
+    pub fn of(
+        request: &HttpRequest,
+        guests: &Arc<Guests>,
+        place: Option<Arc<ConnectionPermit>>,
+    ) -> Self {
         let caller = request.extensions().get::<Caller>().cloned();
         let Some(caller) = caller else {
             return Login::Refused(Failure::new(

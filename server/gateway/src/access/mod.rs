@@ -7,7 +7,7 @@ mod guests;
 mod hosts;
 mod keys;
 mod login;
-mod place;
+mod permit;
 mod proxy;
 mod rate;
 
@@ -17,5 +17,5 @@ pub use guests::Guests;
 pub use hosts::{Access, check};
 pub use keys::{GuestLimits, Key, KeyFile};
 pub use login::{Login, has_key, unauthorized};
-pub use place::Place;
+pub use permit::ConnectionPermit;
 pub use proxy::{Network, Proxies};

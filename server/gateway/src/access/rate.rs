@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 /// A bucket that holds a minute's worth and fills steadily.
-pub struct Bucket {
+pub struct TokenBucket {
     full: f64,
     level: f64,
     since: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub fn new(per_minute: u32, now: Instant) -> Self {
         let full = f64::from(per_minute);
-        Bucket {
+        TokenBucket {
             full,
             level: full,
             since: now,
@@ -21,8 +21,8 @@ impl Bucket {
 
     /// So much of it is gone already.
     pub fn with_used(per_minute: u32, used: f64, now: Instant) -> Self {
-        let bucket = Bucket::new(per_minute, now);
-        Bucket {
+        let bucket = TokenBucket::new(per_minute, now);
+        TokenBucket {
             level: (bucket.full - used).max(0.0),
             ..bucket
         }
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn rates_are_by_the_minute() {
         let now = Instant::now();
-        let mut bucket = Bucket::new(60, now);
+        let mut bucket = TokenBucket::new(60, now);
         for _ in 0..60 {
             assert!(bucket.take(now).is_ok());
         }
@@ -69,6 +69,6 @@ mod tests {
         assert!(!bucket.is_full(now));
         assert!(bucket.take(now + wait + Duration::from_millis(1)).is_ok());
         assert!(bucket.is_full(now + Duration::from_secs(100)));
-        assert!(Bucket::new(0, now).take(now).is_err());
+        assert!(TokenBucket::new(0, now).take(now).is_err());
     }
 }

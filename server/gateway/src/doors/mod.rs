@@ -70,14 +70,14 @@ pub enum Ended {
 }
 
 /// What every new connection passes.
-struct Door {
+struct Acceptor {
     access: Arc<Access>,
     guests: Arc<Guests>,
     tls: Option<Arc<Tls>>,
     patience: Duration,
 }
 
-impl Door {
+impl Acceptor {
     /// Counts a connection, and agrees on TLS.
     async fn open(&self, io: TcpStream) -> io::Result<(Stream, SocketAddr)> {
         let peer = io.peer_addr()?;
@@ -111,7 +111,7 @@ pub async fn serve(
     let page = web::Data::new(options.page);
     let tls = options.tls.map(Arc::new);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
-    let door = Arc::new(Door {
+    let acceptor = Arc::new(Acceptor {
         access: access.clone(),
         guests: guests.clone(),
         tls: tls.clone(),
@@ -146,7 +146,7 @@ pub async fn serve(
                 .default_service(web::to(page::show))
                 .into_factory()
                 .map_err(|error: Error| error.error_response());
-            let (door, shutdown) = (door.clone(), shutdown.clone());
+            let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
             let http = HttpService::build()
                 // The stream closes what is idle: it knows whether the last answer has left.
                 .keep_alive(KeepAlive::Os)
@@ -163,9 +163,9 @@ pub async fn serve(
                 })
                 .h1(map_config(app, |()| AppConfig::default()));
             fn_service(move |io: TcpStream| {
-                let door = door.clone();
+                let acceptor = acceptor.clone();
                 async move {
-                    let (io, peer) = door.open(io).await.map_err(DispatchError::Io)?;
+                    let (io, peer) = acceptor.open(io).await.map_err(DispatchError::Io)?;
                     Ok((io, Some(peer)))
                 }
             })
@@ -215,7 +215,7 @@ pub async fn serve(
         tracing::warn!("answers were cut off: --drain-seconds ran out, or a second signal came");
     }
     // What waits for its client ends in any case. The engine needs a step for each that it has.
-    hub.cut_off();
+    hub.cancel_all();
     hub.finish(Duration::from_secs(1)).await;
     hub.shared.set_phase(Phase::Closing);
     ticking.abort();
@@ -296,7 +296,7 @@ async fn tick(hub: Arc<Hub>, guests: Arc<Guests>) {
     loop {
         let late = interval.tick().await.elapsed();
         if late > LATE {
-            hub.forgive(late, Instant::now());
+            hub.extend_deadlines(late, Instant::now());
         }
         hub.tick(Instant::now());
         guests.tick(Instant::now());

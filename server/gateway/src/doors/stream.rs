@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
-use crate::access::Place;
+use crate::access::ConnectionPermit;
 
 /// What the kernel holds for one client at most (it doubles this for its own needs), and how much of that it takes
 /// before it was sent.
@@ -38,7 +38,7 @@ const CLOSING_LOOK: Duration = Duration::from_millis(100);
 /// - if its place is given to somebody else.
 pub struct Watched {
     io: TcpStream,
-    place: Arc<Place>,
+    place: Arc<ConnectionPermit>,
     patience: Duration,
     look: Pin<Box<Sleep>>,
     written: u64,
@@ -52,7 +52,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(io: TcpStream, place: Place, patience: Duration) -> io::Result<Self> {
+    pub fn new(io: TcpStream, place: ConnectionPermit, patience: Duration) -> io::Result<Self> {
         io.set_nodelay(true)?;
         let socket = SockRef::from(&io);
         socket.set_send_buffer_size(SEND_BUFFER)?;
@@ -72,7 +72,7 @@ impl Watched {
         })
     }
 
-    pub fn place(&self) -> &Arc<Place> {
+    pub fn place(&self) -> &Arc<ConnectionPermit> {
         &self.place
     }
 
@@ -224,7 +224,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    pub fn place(&self) -> &Arc<Place> {
+    pub fn place(&self) -> &Arc<ConnectionPermit> {
         match self {
             Stream::Plain(io) => io.place(),
             Stream::Tls(io) => io.get_ref().0.place(),

@@ -17,12 +17,12 @@ struct Table<T> {
     /// Of that, what was asked back and has yet to be given.
     asked: u64,
     clients: HashMap<u128, u64>,
-    places: HashMap<u64, Held<T>>,
+    places: HashMap<u64, Entry<T>>,
     next: u64,
 }
 
 /// What is held in one place.
-struct Held<T> {
+struct Entry<T> {
     client: u128,
     bytes: u64,
     touched: Instant,
@@ -32,13 +32,13 @@ struct Held<T> {
 }
 
 /// Memory that somebody holds, counted as long as this lives.
-pub struct Claim<T> {
+pub struct Reservation<T> {
     budget: Arc<Budget<T>>,
     number: u64,
 }
 
 /// A place that may have to give way.
-pub struct Candidate<'a, T> {
+pub struct EvictionCandidate<'a, T> {
     pub bytes: u64,
     /// When it last was of use.
     pub touched: Instant,
@@ -89,13 +89,13 @@ impl<T: Clone> Budget<T> {
     }
 
     /// A place of this client's, with nothing in it. `holder` is who is asked to give it back.
-    pub fn place(self: &Arc<Self>, client: u128, holder: T) -> Claim<T> {
+    pub fn place(self: &Arc<Self>, client: u128, holder: T) -> Reservation<T> {
         let mut table = self.table.lock();
         let number = table.next;
         table.next += 1;
         table.places.insert(
             number,
-            Held {
+            Entry {
                 client,
                 bytes: 0,
                 touched: Instant::now(),
@@ -103,7 +103,7 @@ impl<T: Clone> Budget<T> {
                 holder,
             },
         );
-        Claim {
+        Reservation {
             budget: self.clone(),
             number,
         }
@@ -112,7 +112,11 @@ impl<T: Clone> Budget<T> {
     /// Who has to give way for `more` bytes: of the client that holds most, the places that come first by `order`. Each is
     /// asked once, and some beyond need, so that the next shortage is not there at once. Nobody if there is enough, counting
     /// what was asked back and is yet to be given, or if that client has been asked for all that it has.
-    pub fn give_way<K: Ord>(&self, more: u64, order: impl Fn(Candidate<'_, T>) -> K) -> Vec<T> {
+    pub fn pick_victims<K: Ord>(
+        &self,
+        more: u64,
+        order: impl Fn(EvictionCandidate<'_, T>) -> K,
+    ) -> Vec<T> {
         let mut table = self.table.lock();
         let mut giving = Vec::new();
         let left = table.used - table.asked + more;
@@ -133,7 +137,7 @@ impl<T: Clone> Budget<T> {
             .filter(|held| held.client == greediest && !held.asked && held.bytes > 0)
             .collect();
         own.sort_by_key(|held| {
-            order(Candidate {
+            order(EvictionCandidate {
                 bytes: held.bytes,
                 touched: held.touched,
                 holder: &held.holder,
@@ -153,7 +157,7 @@ impl<T: Clone> Budget<T> {
     }
 }
 
-impl<T> Claim<T> {
+impl<T> Reservation<T> {
     /// Holds so many bytes from now on, even beyond the bound: whoever calls this then asks who has to give way.
     pub fn set(&self, bytes: u64) {
         let mut table = self.budget.table.lock();
@@ -165,7 +169,7 @@ impl<T> Claim<T> {
 
     /// Holds so many bytes more; false, and no more than before, if that is beyond the bound. Memory that was asked back and
     /// is yet to be given counts as given, but for the client that holds most.
-    pub fn grow(&self, bytes: u64) -> bool {
+    pub fn try_grow(&self, bytes: u64) -> bool {
         let mut table = self.budget.table.lock();
         let Some(held) = table.places.get(&self.number) else {
             return true;
@@ -203,13 +207,13 @@ impl<T> Claim<T> {
     }
 
     /// Counts as this client's from now on.
-    pub fn belongs_to(&self, client: u128) {
+    pub fn set_client(&self, client: u128) {
         let bytes = self.bytes();
         self.budget.table.lock().count(self.number, client, bytes);
     }
 
     /// It gave what it could, and may be asked again.
-    pub fn gave(&self) {
+    pub fn reclaimed(&self) {
         let mut table = self.budget.table.lock();
         let Some(held) = table.places.get_mut(&self.number) else {
             return;
@@ -221,7 +225,7 @@ impl<T> Claim<T> {
     }
 }
 
-impl<T> Drop for Claim<T> {
+impl<T> Drop for Reservation<T> {
     fn drop(&mut self) {
         self.set(0);
         self.budget.table.lock().places.remove(&self.number);
@@ -236,11 +240,16 @@ mod tests {
 
     type Named = Arc<Budget<&'static str>>;
 
-    fn stalest(candidate: Candidate<'_, &'static str>) -> Instant {
+    fn stalest(candidate: EvictionCandidate<'_, &'static str>) -> Instant {
         candidate.touched
     }
 
-    fn held(budget: &Named, client: u128, name: &'static str, bytes: u64) -> Claim<&'static str> {
+    fn held(
+        budget: &Named,
+        client: u128,
+        name: &'static str,
+        bytes: u64,
+    ) -> Reservation<&'static str> {
         let place = budget.place(client, name);
         place.set(bytes);
         place
@@ -256,14 +265,14 @@ mod tests {
         for (place, age) in [(&old, 2), (&new, 1), (&small, 9)] {
             place.touch(now - Duration::from_secs(age));
         }
-        assert!(budget.give_way(20, stalest).is_empty());
-        assert_eq!(budget.give_way(21, stalest), ["old"]);
+        assert!(budget.pick_victims(20, stalest).is_empty());
+        assert_eq!(budget.pick_victims(21, stalest), ["old"]);
         // It was asked already.
-        assert!(budget.give_way(21, stalest).is_empty());
+        assert!(budget.pick_victims(21, stalest).is_empty());
         drop(old);
         assert_eq!(budget.used(), 100);
         // Now the other holds most.
-        assert_eq!(budget.give_way(61, stalest), ["small"]);
+        assert_eq!(budget.pick_victims(61, stalest), ["small"]);
     }
 
     #[test]
@@ -271,8 +280,8 @@ mod tests {
         let budget: Named = Budget::new(100);
         let _big = held(&budget, 1, "big", 90);
         let _small = held(&budget, 2, "small", 10);
-        assert_eq!(budget.give_way(5, stalest), ["big"]);
-        assert!(budget.give_way(99, stalest).is_empty());
+        assert_eq!(budget.pick_victims(5, stalest), ["big"]);
+        assert!(budget.pick_victims(99, stalest).is_empty());
     }
 
     #[test]
@@ -281,7 +290,7 @@ mod tests {
         let many: Vec<_> = (0..1000).map(|_| held(&budget, 1, "many", 1)).collect();
         let _one = held(&budget, 2, "one", 500);
         // What is short, and a sixteenth more.
-        assert_eq!(budget.give_way(200, stalest), ["many"; 200]);
+        assert_eq!(budget.pick_victims(200, stalest), ["many"; 200]);
         drop(many);
         assert_eq!(budget.used(), 500);
     }
@@ -290,16 +299,16 @@ mod tests {
     fn what_is_held_is_counted_once_and_given_back() {
         let budget: Named = Budget::new(100);
         let place = held(&budget, 1, "one", 60);
-        assert!(!place.grow(41) && place.grow(40));
+        assert!(!place.try_grow(41) && place.try_grow(40));
         assert_eq!((place.bytes(), budget.used()), (100, 100));
         let other = held(&budget, 2, "other", 10);
-        assert_eq!(budget.give_way(0, stalest), ["one"]);
+        assert_eq!(budget.pick_victims(0, stalest), ["one"]);
         place.set(50);
-        place.gave();
+        place.reclaimed();
         // The key was told: both are one client's.
-        other.belongs_to(1);
+        other.set_client(1);
         place.touch(Instant::now() + Duration::from_secs(1));
-        assert_eq!(budget.give_way(41, stalest), ["other"]);
+        assert_eq!(budget.pick_victims(41, stalest), ["other"]);
         drop((place, other));
         let table = budget.table.lock();
         assert_eq!((table.used, table.asked), (0, 0));
@@ -311,10 +320,10 @@ mod tests {
         let budget: Named = Budget::new(100);
         let greedy = held(&budget, 1, "greedy", 90);
         let modest = budget.place(2, "modest");
-        assert!(!modest.grow(20));
-        assert_eq!(budget.give_way(20, stalest), ["greedy"]);
+        assert!(!modest.try_grow(20));
+        assert_eq!(budget.pick_victims(20, stalest), ["greedy"]);
         // It takes a while until a process has ended that decodes it.
-        assert!(modest.grow(20) && !greedy.grow(1));
+        assert!(modest.try_grow(20) && !greedy.try_grow(1));
         drop(greedy);
         assert_eq!(budget.used(), 20);
     }

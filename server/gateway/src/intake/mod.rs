@@ -8,7 +8,7 @@ mod picture_memory;
 mod question;
 pub mod retry;
 
-pub use budget::{Budget, Candidate, Claim};
+pub use budget::{Budget, EvictionCandidate, Reservation};
 pub use client::{Client, KeyId};
 pub use messages::{Eviction, Messages};
 pub use picture_memory::{PictureMemory, Retained};

@@ -34,7 +34,7 @@ struct Sums {
 
 impl Sums {
     /// The client no longer keeps this.
-    fn lose(&mut self, place: &Reservation) {
+    fn lose(&mut self, place: &PictureReservation) {
         if let Some(bytes) = self.clients.get_mut(&place.client) {
             *bytes -= place.bytes;
             if *bytes == 0 {
@@ -45,7 +45,7 @@ impl Sums {
 }
 
 /// One picture's memory, counted until nobody has it any more.
-pub struct Reservation {
+pub struct PictureReservation {
     memory: Arc<PictureMemory>,
     bytes: u64,
     client: u128,
@@ -53,7 +53,7 @@ pub struct Reservation {
 }
 
 /// A session's picture, which keeps its memory. Dropped, the memory is on its way to be free, unless it is shared.
-pub struct Retained(Arc<Reservation>);
+pub struct Retained(Arc<PictureReservation>);
 
 impl PictureMemory {
     pub fn new(bytes: u64, shared: bool) -> Arc<Self> {
@@ -79,7 +79,7 @@ impl PictureMemory {
         client: u128,
         patience: Duration,
         evict: impl Fn(&HashMap<u128, u64>) -> bool,
-    ) -> Option<Arc<Reservation>> {
+    ) -> Option<Arc<PictureReservation>> {
         let end = Instant::now() + patience;
         loop {
             let kept = {
@@ -87,7 +87,7 @@ impl PictureMemory {
                 if sums.used == 0 || sums.used + bytes <= self.most {
                     sums.used += bytes;
                     *sums.clients.entry(client).or_default() += bytes;
-                    return Some(Arc::new(Reservation {
+                    return Some(Arc::new(PictureReservation {
                         memory: self.clone(),
                         bytes,
                         client,
@@ -113,7 +113,7 @@ impl PictureMemory {
 }
 
 impl Retained {
-    pub fn new(place: Arc<Reservation>) -> Self {
+    pub fn new(place: Arc<PictureReservation>) -> Self {
         Retained(place)
     }
 }
@@ -132,7 +132,7 @@ impl Drop for Retained {
     }
 }
 
-impl Drop for Reservation {
+impl Drop for PictureReservation {
     fn drop(&mut self) {
         let mut sums = self.memory.sums.lock();
         sums.used -= self.bytes;

@@ -73,7 +73,7 @@ impl Connection {
         }
         let text = inner.state.pop();
         drop(inner);
-        self.session.settle();
+        self.session.run_effects();
         text.map_or(Outgoing::Empty, Outgoing::Text)
     }
 
@@ -106,7 +106,7 @@ impl Connection {
         let now = Instant::now();
         let shared = &self.session.shared;
         // What others have to give way for is given before anything more is taken.
-        shared.relieve(0);
+        shared.reclaim_memory(0);
         self.with(|state| match message {
             Err(refusal) => state.refused(*refusal),
             Ok(ClientMessage::Hello(_)) => state.refused(
@@ -146,7 +146,7 @@ impl Connection {
 
     /// A binary frame.
     pub fn binary(&self, bytes: &[u8]) {
-        self.session.shared.relieve(bytes.len() as u64);
+        self.session.shared.reclaim_memory(bytes.len() as u64);
         self.with(|state| state.piece(bytes, Instant::now()));
     }
 

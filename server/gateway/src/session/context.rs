@@ -16,7 +16,7 @@ pub enum Effect {
     /// Decode a file into the picture of this id.
     Decode { image: String, file: File },
     /// Don't: the picture is forgotten, which [`State::decoded`](super::state::State::decoded) is told.
-    Undecode { image: String },
+    CancelDecode { image: String },
     /// Ask the engine for something.
     Command(Command),
     /// The session is over: nothing of it is decoded any more, and the engine frees all that it has.

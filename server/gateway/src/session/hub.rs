@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 
 use super::context::seconds;
-use super::outbox::Gap;
+use super::outbox::ReplayError;
 use super::{Connection, Session, Shared};
 use crate::intake::{Client, KeyId};
 
@@ -70,7 +70,7 @@ impl Hub {
     /// that the session stays: whoever comes back to an earlier one needs no more than that.
     pub fn keep(&self, connection: &Connection) {
         connection.session.keep();
-        while let Some(one) = self.crowded() {
+        while let Some(one) = self.eviction_candidate() {
             if self.expire(&one, Duration::ZERO, Instant::now()) {
                 break;
             }
@@ -79,9 +79,9 @@ impl Hub {
 
     /// The session to go, if there are too many: of the client that has most of them, the one left alone longest. Those
     /// that somebody is connected to stay.
-    fn crowded(&self) -> Option<Arc<Session>> {
+    fn eviction_candidate(&self) -> Option<Arc<Session>> {
         let sessions = self.sessions.lock();
-        let kept = || sessions.values().filter(|session| session.is_kept());
+        let kept = || sessions.values().filter(|session| session.is_established());
         if kept().count() <= self.shared.options.max_sessions {
             return None;
         }
@@ -121,8 +121,8 @@ impl Hub {
         };
         match session.resume(resume.last_event, |id| self.welcome(id, Some(true), None)) {
             Ok(connection) => Ok(connection),
-            Err(Some(Gap::Future)) => Err(Reason::Gap),
-            Err(Some(Gap::Lost)) => {
+            Err(Some(ReplayError::Future)) => Err(Reason::Gap),
+            Err(Some(ReplayError::Lost)) => {
                 // Nobody can ever resume it, unless someone still has it.
                 if session.end_alone(Duration::ZERO, Instant::now()) {
                     self.sessions.lock().remove(&session.id);
@@ -180,7 +180,7 @@ impl Hub {
     /// Ends what took too long: sessions without a connection, uploads without bytes. Call it every second or so.
     pub fn tick(&self, now: Instant) {
         let patience = seconds(self.shared.limits.resume_seconds);
-        self.shared.relieve(0);
+        self.shared.reclaim_memory(0);
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             if !self.expire(&session, patience, now) {
@@ -190,10 +190,10 @@ impl Hub {
     }
 
     /// For so long the process stood still: what nobody could send meanwhile is not late.
-    pub fn forgive(&self, time: Duration, now: Instant) {
+    pub fn extend_deadlines(&self, time: Duration, now: Instant) {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
-            session.forgive(time, now);
+            session.extend_deadlines(time, now);
         }
     }
 
@@ -222,7 +222,7 @@ impl Hub {
     }
 
     /// Ends all questions that are still open, each with the end that its client waits for.
-    pub fn cut_off(&self) {
+    pub fn cancel_all(&self) {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
             session.with(|state| state.cancel_all(Instant::now()));

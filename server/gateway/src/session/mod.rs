@@ -26,10 +26,10 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use wire::ServerMessage;
 
-use crate::intake::{Claim, Client, KeyId};
+use crate::intake::{Client, KeyId, Reservation};
 use api::{Asker, Command, Presence, SessionId};
 use context::{Effect, Setup};
-use outbox::Gap;
+use outbox::ReplayError;
 use state::State;
 
 pub use connection::{Connection, Outgoing};
@@ -51,12 +51,12 @@ pub struct Session {
     /// Nobody is connected: for whoever looks for memory, without the lock.
     away: Arc<AtomicBool>,
     /// It stays. Until its client's first message it may be for nothing, since that one may come back to an earlier session.
-    kept: AtomicBool,
+    established: AtomicBool,
 }
 
 /// Whoever takes some of the server's memory for sessions.
 #[derive(Clone)]
-struct Keeper {
+struct MemoryOwner {
     session: SessionId,
     /// Nobody is connected.
     away: Arc<AtomicBool>,
@@ -65,7 +65,7 @@ struct Keeper {
 struct Inner {
     state: State,
     /// What of the server's memory for sessions this one takes, …
-    memory: Claim<Keeper>,
+    memory: Reservation<MemoryOwner>,
     /// … as it was counted last.
     counted: u64,
     connection: Option<Arc<Notify>>,
@@ -74,18 +74,18 @@ struct Inner {
     /// Since when nobody is connected.
     alone_since: Instant,
     /// Someone is at work on the effects.
-    settling: bool,
+    running_effects: bool,
     ended: bool,
     /// It ended since its client took more than its share of the server's memory.
     evicted: bool,
 }
 
 /// Someone's work on the effects, which is over when this goes: after a panic too.
-struct Settling<'a>(&'a Session);
+struct EffectsGuard<'a>(&'a Session);
 
-impl Drop for Settling<'_> {
+impl Drop for EffectsGuard<'_> {
     fn drop(&mut self) {
-        self.0.inner.lock().settling = false;
+        self.0.inner.lock().running_effects = false;
     }
 }
 
@@ -116,7 +116,7 @@ impl Session {
         };
         let registry = shared.registry.clone();
         let away = Arc::new(AtomicBool::new(true));
-        let keeper = Keeper {
+        let keeper = MemoryOwner {
             session: asker.session,
             away: away.clone(),
         };
@@ -140,7 +140,7 @@ impl Session {
                 connection: None,
                 generation: 0,
                 alone_since: Instant::now(),
-                settling: false,
+                running_effects: false,
                 ended: false,
                 evicted: false,
                 memory: shared.memory.place(asker.client, keeper),
@@ -148,18 +148,18 @@ impl Session {
             }),
             shared,
             away,
-            kept: AtomicBool::new(false),
+            established: AtomicBool::new(false),
         });
         registry.enter(asker.session, &session);
         session
     }
 
     fn keep(&self) {
-        self.kept.store(true, Ordering::Relaxed);
+        self.established.store(true, Ordering::Relaxed);
     }
 
-    fn is_kept(&self) -> bool {
-        self.kept.load(Ordering::Relaxed)
+    fn is_established(&self) -> bool {
+        self.established.load(Ordering::Relaxed)
     }
 
     /// Changes the state, then does outside of the lock what that asks for, and wakes the connection. `None`: the
@@ -188,12 +188,12 @@ impl Session {
                 return None;
             }
             let result = change(&mut inner);
-            inner.state.tell_waiting();
+            inner.state.update_waiting_gauge();
             inner.count();
             self.after(&inner);
             result
         };
-        self.settle();
+        self.run_effects();
         Some(result)
     }
 
@@ -209,20 +209,20 @@ impl Session {
     }
 
     /// Does the effects one by one. One thread at a time, so that the engine hears of them in order.
-    fn settle(self: &Arc<Self>) {
+    fn run_effects(self: &Arc<Self>) {
         loop {
             let effect = {
                 let mut inner = self.inner.lock();
-                if inner.settling {
+                if inner.running_effects {
                     return;
                 }
                 let Some(effect) = inner.state.context.effects.pop_front() else {
                     return;
                 };
-                inner.settling = true;
+                inner.running_effects = true;
                 effect
             };
-            let _settling = Settling(self);
+            let _settling = EffectsGuard(self);
             self.perform(effect);
         }
     }
@@ -231,7 +231,7 @@ impl Session {
         let engine = &self.shared.engine;
         match effect {
             Effect::Decode { image, file } => self.shared.decode(self, image, file),
-            Effect::Undecode { image } => self.shared.undecode(self, image),
+            Effect::CancelDecode { image } => self.shared.cancel_decode(self, image),
             Effect::Command(command) => engine.command(command),
             Effect::End => {
                 let session = self.asker.session;
@@ -254,7 +254,7 @@ impl Session {
         self: &Arc<Self>,
         last_event: u64,
         welcome: impl FnOnce(&str) -> ServerMessage,
-    ) -> Result<Connection, Option<Gap>> {
+    ) -> Result<Connection, Option<ReplayError>> {
         let resumed = self.with_inner(None, |inner| {
             inner
                 .state
@@ -265,7 +265,7 @@ impl Session {
             if inner.connection.is_none() {
                 let now = Instant::now();
                 let alone = now.saturating_duration_since(inner.alone_since);
-                inner.state.forgive(alone, now);
+                inner.state.extend_deadlines(alone, now);
             }
             Ok(self.attach(inner, welcome))
         });
@@ -318,17 +318,17 @@ impl Session {
         inner.connection.is_none().then_some(inner.alone_since)
     }
 
-    /// How much the picture would be missed that [`Session::let_picture_go`] lets go: whether somebody is connected, then
+    /// How much the picture would be missed that [`Session::evict_picture`] lets go: whether somebody is connected, then
     /// how few the session keeps, then when it was last used. `None` if there is none to spare.
-    fn spare_picture(&self) -> Option<(bool, Reverse<u64>, u64)> {
+    fn eviction_candidate(&self) -> Option<(bool, Reverse<u64>, u64)> {
         let inner = self.inner.lock();
-        let (kept, used) = inner.state.spare()?;
+        let (kept, used) = inner.state.eviction_candidate()?;
         Some((inner.connection.is_some(), Reverse(kept), used))
     }
 
     /// Lets go of a picture that no question is about; false if there is none.
-    fn let_picture_go(self: &Arc<Self>) -> bool {
-        self.with(State::let_oldest_go).unwrap_or(false)
+    fn evict_picture(self: &Arc<Self>) -> bool {
+        self.with(State::evict_oldest).unwrap_or(false)
     }
 
     fn tick(self: &Arc<Self>, now: Instant) {
@@ -338,31 +338,31 @@ impl Session {
     }
 
     /// For so long the process stood still, and nobody could be heard.
-    fn forgive(self: &Arc<Self>, time: Duration, now: Instant) {
+    fn extend_deadlines(self: &Arc<Self>, time: Duration, now: Instant) {
         self.with_inner(None, |inner| {
             inner.alone_since = (inner.alone_since + time).min(now);
-            inner.state.forgive(time, now);
+            inner.state.extend_deadlines(time, now);
         });
     }
 
     /// Gives back the memory of an upload.
-    fn upload_gives_way(self: &Arc<Self>, upload: u32) {
+    fn evict_upload(self: &Arc<Self>, upload: u32) {
         // Under the lock of what is done about it: the client may be back any moment, and builds on what it then hears.
         self.with_inner(None, |inner| {
             let connected = inner.connection.is_some();
-            inner.state.upload_gives_way(upload, connected);
+            inner.state.evict_upload(upload, connected);
         });
     }
 
     /// Gives back memory: without a connection all of it, else what it can go on without, if that is most of it.
-    fn gives_way(self: &Arc<Self>) {
+    fn evict(self: &Arc<Self>) {
         if self.end_alone(Duration::ZERO, Instant::now()) {
             return;
         }
         let goes_on = self.with_inner(None, |inner| {
             let before = inner.counted;
-            inner.state.give_way();
-            inner.memory.gave();
+            inner.state.shed_memory();
+            inner.memory.reclaimed();
             inner.state.memory() as u64 <= before / 2
         });
         if goes_on == Some(false) {
@@ -411,6 +411,6 @@ impl Session {
         drop(inner);
         self.shared.registry.leave(self.asker.session);
         self.away.store(true, Ordering::Relaxed);
-        self.settle();
+        self.run_effects();
     }
 }

@@ -43,7 +43,7 @@ pub struct Outbox {
 
 /// Why a resume is not possible.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Gap {
+pub enum ReplayError {
     /// Events after the client's last one are no longer kept.
     Lost,
     /// The client speaks of an event that was never sent.
@@ -143,12 +143,12 @@ impl Outbox {
     }
 
     /// Makes every event after `last_event` unsent again.
-    pub fn resume(&mut self, last_event: u64) -> Result<(), Gap> {
+    pub fn resume(&mut self, last_event: u64) -> Result<(), ReplayError> {
         if last_event > self.last {
-            return Err(Gap::Future);
+            return Err(ReplayError::Future);
         }
         if last_event < self.lost {
-            return Err(Gap::Lost);
+            return Err(ReplayError::Lost);
         }
         self.ack(last_event);
         self.detach();
@@ -193,7 +193,7 @@ impl Outbox {
 
     /// Forgets what was sent: a resume needs to have seen all of it. Of a client that does not read, what is unsent goes
     /// too, and with it the connection.
-    pub fn give_way(&mut self) {
+    pub fn shed_memory(&mut self) {
         while self.drop_sent() {}
         self.sent.shrink_to(16);
         if self.full() {
@@ -266,8 +266,8 @@ mod tests {
         }
         events(&mut out);
         assert!(out.ack(2));
-        assert_eq!(out.resume(1), Err(Gap::Lost));
-        assert_eq!(out.resume(4), Err(Gap::Future));
+        assert_eq!(out.resume(1), Err(ReplayError::Lost));
+        assert_eq!(out.resume(4), Err(ReplayError::Future));
         assert!(!out.ack(9));
     }
 
@@ -281,7 +281,7 @@ mod tests {
         assert!(out.sent_bytes <= 2000 && out.sent.len() > 5);
         assert!(!out.overflowed());
         let first = out.lost;
-        assert_eq!(out.resume(first - 1), Err(Gap::Lost));
+        assert_eq!(out.resume(first - 1), Err(ReplayError::Lost));
         out.resume(first).unwrap();
         assert_eq!(events(&mut out).first(), Some(&Some(first + 1)));
     }

@@ -8,7 +8,7 @@ use crate::telemetry::metrics::METRICS;
 use api::{Event, Report, SessionId};
 
 /// Hands on one report after the other, until nobody is left to tell any. A panic over one costs that one alone.
-pub fn hand_on(reports: &Receiver<Report>, registry: &Registry) {
+pub fn dispatch(reports: &Receiver<Report>, registry: &Registry) {
     for report in reports {
         let handed = catch_unwind(AssertUnwindSafe(|| match report {
             Report::Session { session, event } => tell(registry, session, event),

@@ -15,15 +15,15 @@ use wire::{ErrorCode, Limits, State as ServerState};
 use super::pictures::{Budget, File};
 use super::registry::Registry;
 use super::reports;
-use super::{Keeper, Session};
-use crate::intake::decode::{self, Decoders, Job, Name};
-use crate::intake::{self, Candidate, Messages, PictureMemory, Retained, retry};
+use super::{MemoryOwner, Session};
+use crate::intake::decode::{self, Decoders, Job, JobId};
+use crate::intake::{self, EvictionCandidate, Messages, PictureMemory, Retained, retry};
 use crate::telemetry::metrics::{METRICS, RECEIVED};
 use api::{Asker, Compute, Defaults, Failure, Report, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.
-const RELIEF_PATIENCE: Duration = Duration::from_millis(100);
+const RECLAIM_PATIENCE: Duration = Duration::from_millis(100);
 /// How long a decoded picture may wait for another's memory.
 const MEMORY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,11 +65,11 @@ pub struct Shared {
     /// Memory for files on their way.
     pub budget: Arc<Budget>,
     /// Memory for histories, open questions, replay and unsent messages.
-    pub(super) memory: Arc<intake::Budget<Keeper>>,
+    pub(super) memory: Arc<intake::Budget<MemoryOwner>>,
     /// Memory for messages on their way.
     pub messages: Arc<Messages>,
     /// Someone is asking others to give way.
-    relieving: Mutex<()>,
+    reclaiming: Mutex<()>,
     /// Memory for the pictures that sessions keep.
     pub pictures: Arc<PictureMemory>,
     pub(super) registry: Arc<Registry>,
@@ -105,7 +105,7 @@ impl Shared {
         let known = registry.clone();
         thread::Builder::new()
             .name("events".into())
-            .spawn(move || reports::hand_on(&reports, &known))?;
+            .spawn(move || reports::dispatch(&reports, &known))?;
         Ok(Shared {
             decoders,
             engine,
@@ -114,7 +114,7 @@ impl Shared {
             budget: Budget::new(options.upload_memory),
             memory: intake::Budget::new(options.session_memory),
             messages: intake::Budget::new(options.message_memory),
-            relieving: Mutex::new(()),
+            reclaiming: Mutex::new(()),
             pictures,
             registry,
             uses: Arc::default(),
@@ -137,22 +137,22 @@ impl Shared {
     /// more are to come.
     ///
     /// Call it without any session's lock.
-    pub(super) fn relieve(&self, upload: u64) {
+    pub(super) fn reclaim_memory(&self, upload: u64) {
         // One after the other, since who comes second may find enough; but nobody waits long for that.
-        let _relieving = self.relieving.try_lock_for(RELIEF_PATIENCE);
-        let stalest = self.budget.give_way(upload, |place| place.touched);
+        let _relieving = self.reclaiming.try_lock_for(RECLAIM_PATIENCE);
+        let stalest = self.budget.pick_victims(upload, |place| place.touched);
         for sender in stalest {
             if let Some(session) = self.registry.get(sender.session) {
-                session.upload_gives_way(sender.upload);
+                session.evict_upload(sender.upload);
             }
         }
-        let away_first = |place: Candidate<'_, Keeper>| {
+        let away_first = |place: EvictionCandidate<'_, MemoryOwner>| {
             let away = place.holder.away.load(Ordering::Relaxed);
             (!away, Reverse(place.bytes))
         };
-        for keeper in self.memory.give_way(0, away_first) {
+        for keeper in self.memory.pick_victims(0, away_first) {
             if let Some(session) = self.registry.get(keeper.session) {
-                session.gives_way();
+                session.evict();
             }
         }
     }
@@ -223,7 +223,7 @@ impl Shared {
     /// Has a file decoded, and tells the session.
     pub(super) fn decode(&self, session: &Arc<Session>, image: String, file: File) {
         let asker = session.asker();
-        let name = Name {
+        let name = JobId {
             asker,
             image: image.clone(),
         };
@@ -263,9 +263,9 @@ impl Shared {
     }
 
     /// Has a file not decoded after all.
-    pub(super) fn undecode(&self, session: &Session, image: String) {
+    pub(super) fn cancel_decode(&self, session: &Session, image: String) {
         let asker = session.asker();
-        self.decoders.cancel(&Name { asker, image });
+        self.decoders.cancel(&JobId { asker, image });
     }
 }
 
@@ -277,7 +277,7 @@ fn keep(
     registry: &Registry,
 ) -> Result<(image::Picture, Retained), Failure> {
     let bytes = picture.pixels.rgb().len() as u64;
-    let evict = |kept: &HashMap<u128, u64>| evict_picture(registry, asker.client, kept);
+    let evict = |kept: &HashMap<u128, u64>| evict_one(registry, asker.client, kept);
     let Some(place) = memory.reserve(bytes, asker.client, MEMORY_PATIENCE, evict) else {
         let message = "The server has no memory left for pictures, and all that could go for this one are asked about: send it again in a moment.";
         return Err(Failure::new(ErrorCode::Busy, message).retry_after(retry::PICTURE_MEMORY));
@@ -289,17 +289,17 @@ fn keep(
 /// Lets a picture go for one of this client's; false if there is none to spare. Those of clients that would keep less than this
 /// one stay; of the others, the client's that keeps most goes, of sessions without a connection first, then of those that
 /// keep most, and there the one used longest ago.
-fn evict_picture(registry: &Registry, client: u128, kept: &HashMap<u128, u64>) -> bool {
+fn evict_one(registry: &Registry, client: u128, kept: &HashMap<u128, u64>) -> bool {
     let keeps = |client| kept.get(&client).copied().unwrap_or(0);
     let sessions = registry.all();
     let spare = sessions.iter().filter_map(|session| {
         let owner = session.asker().client;
-        let missed = session.spare_picture()?;
+        let missed = session.eviction_candidate()?;
         let order = (Reverse(keeps(owner)), owner == client, missed);
         (keeps(owner) >= keeps(client)).then_some((order, session))
     });
     let first = spare.min_by_key(|(order, _)| *order);
-    first.is_some_and(|(_, session)| session.let_picture_go())
+    first.is_some_and(|(_, session)| session.evict_picture())
 }
 
 /// See [`Shared::watch`].

@@ -130,8 +130,10 @@ impl State {
 
     /// Gives back the memory of an upload. Away, its client resumes it from the beginning; one that is there is told to send
     /// it again.
-    pub fn upload_gives_way(&mut self, upload: u32, connected: bool) {
-        self.with_pictures(|pictures, context, _| pictures.give_way(upload, connected, context));
+    pub fn evict_upload(&mut self, upload: u32, connected: bool) {
+        self.with_pictures(|pictures, context, _| {
+            pictures.evict_upload(upload, connected, context)
+        });
     }
 
     /// The file was decoded, or can't be.
@@ -149,14 +151,14 @@ impl State {
     }
 
     /// How many pictures there are, if one can go, and when that was used, by the server's count of uses.
-    pub fn spare(&self) -> Option<(u64, u64)> {
+    pub fn eviction_candidate(&self) -> Option<(u64, u64)> {
         let asked_about = || self.conversations.pictures_asked_about();
-        self.pictures.spare(&asked_about)
+        self.pictures.eviction_candidate(&asked_about)
     }
 
     /// Lets go of it; false if there is none.
-    pub fn let_oldest_go(&mut self) -> bool {
-        self.with_pictures(|pictures, context, waits| pictures.let_oldest_go(waits, context))
+    pub fn evict_oldest(&mut self) -> bool {
+        self.with_pictures(|pictures, context, waits| pictures.evict_oldest(waits, context))
     }
 
     /// An `ask` message. `terms` are the checkpoint's sampling settings, or why no question can be taken now.
@@ -200,7 +202,7 @@ impl State {
                 pictures.encoded(&key, tokens, timings, cached, context);
             }),
             Event::PictureFailed { key, failure } => self.with_pictures(|pictures, context, _| {
-                pictures.not_encoded(&key, failure, context);
+                pictures.encode_failed(&key, failure, context);
             }),
             Event::Freed(freed) => self.context.freed(freed),
             event => {
@@ -212,8 +214,8 @@ impl State {
     }
 
     /// For so long no byte could come, and nobody is blamed for that.
-    pub fn forgive(&mut self, time: Duration, now: Instant) {
-        self.pictures.forgive(time, now);
+    pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
+        self.pictures.extend_deadlines(time, now);
     }
 
     /// Ends what took too long; `connected` tells whether bytes could have come.
@@ -234,13 +236,13 @@ impl State {
 
     /// Lets go of what the session can go on without: what was sent and is kept for a resume, conversations that no
     /// question is open in, and questions that have not reached the engine.
-    pub fn give_way(&mut self) {
-        self.conversations.give_way(&mut self.context);
-        self.context.outbox.give_way();
+    pub fn shed_memory(&mut self) {
+        self.conversations.shed_memory(&mut self.context);
+        self.context.outbox.shed_memory();
     }
 
     /// Tells the metrics how many questions wait for a picture or behind another of their conversation.
-    pub fn tell_waiting(&mut self) {
+    pub fn update_waiting_gauge(&mut self) {
         self.waiting.set(self.conversations.waiting());
     }
 
@@ -259,7 +261,7 @@ impl State {
         self.context.clear();
         self.pictures = Pictures::new(&self.context.setup);
         self.conversations = Conversations::default();
-        self.tell_waiting();
+        self.update_waiting_gauge();
     }
 
     /// Whether a question is open that does not wait for its client to send a picture.

@@ -23,14 +23,14 @@ fn weight_bytes(specs: &[TensorSpec], quantize: Quantize, dtype: DType) -> u64 {
         .sum()
 }
 
-/// Bytes of what looking at a picture takes at once: in the tower, the wide layer of its MLP beside its input, its result,
+/// Bytes of what encoding a picture takes at once: in the tower, the wide layer of its MLP beside its input, its result,
 /// and what is kept for little things.
 pub fn work_bytes(config: &Config, dtype: DType) -> u64 {
     let v = &config.vision_config;
     (v.positions() * (v.intermediate_size + 3 * v.hidden_size) * dtype.size_in_bytes()) as u64
 }
 
-/// Bytes of everything: the weights, the longest conversation, and what looking at a picture takes.
+/// Bytes of everything: the weights, the longest conversation, and what encoding a picture takes.
 fn least_bytes(config: &Config, specs: &[TensorSpec], quantize: Quantize, dtype: DType) -> u64 {
     let size = dtype.size_in_bytes();
     let page = Arena::page_bytes(

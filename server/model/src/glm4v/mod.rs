@@ -112,7 +112,7 @@ impl Model {
         )
     }
 
-    /// Takes the memory that looking at a picture takes, so that no gaps come to be between its parts.
+    /// Takes the memory that encoding a picture takes, so that no gaps come to be between its parts.
     ///
     /// # Errors
     /// The device has not so much.

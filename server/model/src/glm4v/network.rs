@@ -9,10 +9,10 @@ use crate::network::{Network, Shape, Step};
 use crate::prompt::Prompt;
 
 impl Network for Model {
-    type Look = Encoding;
+    type Encoding = Encoding;
     type Pass = Pass;
 
-    const LOOK_KINDS: usize = Encoding::KINDS;
+    const ENCODE_STAGES: usize = Encoding::KINDS;
 
     fn shape(&self) -> &Shape {
         &self.shape
@@ -38,20 +38,20 @@ impl Network for Model {
         Model::reserve_memory(self)
     }
 
-    fn look(&self, pixels: &Pixels) -> Result<Encoding> {
+    fn start_encode(&self, pixels: &Pixels) -> Result<Encoding> {
         self.vision.start(pixels)
     }
 
-    fn look_kind(&self, look: &Encoding) -> usize {
-        look.kind()
+    fn encode_stage(&self, encoding: &Encoding) -> usize {
+        encoding.kind()
     }
 
-    fn look_rows(&self, look: &Encoding) -> usize {
-        self.vision.rows(look)
+    fn encode_rows(&self, encoding: &Encoding) -> usize {
+        self.vision.rows(encoding)
     }
 
-    fn look_on(&self, look: &mut Encoding, most: usize) -> Result<Step> {
-        self.vision.step(look, most)
+    fn encode_chunk(&self, encoding: &mut Encoding, most: usize) -> Result<Step> {
+        self.vision.step(encoding, most)
     }
 
     fn embed(&self, prompt: &Prompt, vectors: Option<&Tensor>) -> Result<Tensor> {

@@ -5,7 +5,7 @@
 
 /// How a frame breaks the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breach {
+pub enum FrameError {
     /// Of RFC 6455.
     Protocol,
     /// It, or its message, is too big.
@@ -64,7 +64,7 @@ impl FrameGuard {
     ///
     /// # Errors
     /// How many of the bytes are before the frame that may not be, and how it breaks the rules.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, Breach)> {
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), (usize, FrameError)> {
         let mut at = 0;
         let mut good = 0;
         while at < bytes.len() {
@@ -115,7 +115,7 @@ impl FrameGuard {
     }
 
     /// Judges a whole header.
-    fn frame(&mut self) -> Result<(), Breach> {
+    fn frame(&mut self) -> Result<(), FrameError> {
         let [first, second, ..] = self.header;
         let length = match second & 0x7f {
             126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
@@ -127,12 +127,12 @@ impl FrameGuard {
         let (last, reserved, opcode) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
         let masked = second & 0x80 != 0;
         if reserved != 0 || !masked || length > u64::MAX >> 1 {
-            return Err(Breach::Protocol);
+            return Err(FrameError::Protocol);
         }
         match opcode {
             0x8..=0xa => {
                 if !last || length > MAX_CONTROL {
-                    return Err(Breach::Protocol);
+                    return Err(FrameError::Protocol);
                 }
                 self.part = Part::Control;
             }
@@ -140,17 +140,17 @@ impl FrameGuard {
                 let before = match (opcode, self.message) {
                     (0, Some(before)) => before,
                     (1 | 2, None) => 0,
-                    _ => return Err(Breach::Protocol),
+                    _ => return Err(FrameError::Protocol),
                 };
                 // Every frame counts for a byte at least, so that empty ones come to an end too.
                 let message = before + length.max(1);
                 if length > self.message_bytes || message > self.message_bytes {
-                    return Err(Breach::Size);
+                    return Err(FrameError::Size);
                 }
                 self.message = (!last).then_some(message);
                 self.part = if last { Part::Last } else { Part::More };
             }
-            _ => return Err(Breach::Protocol),
+            _ => return Err(FrameError::Protocol),
         }
         self.payload = length;
         Ok(())
@@ -180,7 +180,7 @@ mod tests {
     }
 
     /// Reads all at once and byte by byte, which must agree.
-    fn read(bytes: &[u8]) -> Result<usize, (usize, Breach)> {
+    fn read(bytes: &[u8]) -> Result<usize, (usize, FrameError)> {
         let whole = FrameGuard::new(100_000).read(bytes).map(|()| bytes.len());
         let mut guard = FrameGuard::new(100_000);
         let single = bytes
@@ -232,21 +232,21 @@ mod tests {
         huge.extend((1u64 << 40).to_be_bytes());
         huge.extend([0; 4]);
         for (bad, code) in [
-            (unmasked, Breach::Protocol),
-            (frame(0xc1, b"{}"), Breach::Protocol),
-            (frame(0x83, b"{}"), Breach::Protocol),
-            (frame(0x80, b"{}"), Breach::Protocol),
-            (frame(0x09, b"{}"), Breach::Protocol),
-            (frame(0x89, &[0; 126]), Breach::Protocol),
-            (huge, Breach::Size),
-            (frame(0x81, &[b' '; 100_001]), Breach::Size),
+            (unmasked, FrameError::Protocol),
+            (frame(0xc1, b"{}"), FrameError::Protocol),
+            (frame(0x83, b"{}"), FrameError::Protocol),
+            (frame(0x80, b"{}"), FrameError::Protocol),
+            (frame(0x09, b"{}"), FrameError::Protocol),
+            (frame(0x89, &[0; 126]), FrameError::Protocol),
+            (huge, FrameError::Size),
+            (frame(0x81, &[b' '; 100_001]), FrameError::Size),
         ] {
             let bytes = [good.clone(), bad].concat();
             assert_eq!(read(&bytes), Err((good.len(), code)));
         }
         let parts = [frame(0x01, &[0; 60_000]), frame(0x80, &[0; 60_000])].concat();
-        assert!(matches!(read(&parts), Err((_, Breach::Size))));
+        assert!(matches!(read(&parts), Err((_, FrameError::Size))));
         let crumbs = [frame(0x01, b""), frame(0x00, b"").repeat(100_000)].concat();
-        assert!(matches!(read(&crumbs), Err((_, Breach::Size))));
+        assert!(matches!(read(&crumbs), Err((_, FrameError::Size))));
     }
 }

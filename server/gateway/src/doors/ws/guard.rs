@@ -14,25 +14,25 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 use tokio::sync::Notify;
 
-use super::frames::{Breach, FrameGuard};
-use crate::intake::{Claim, Eviction, Messages};
+use super::frames::{FrameError, FrameGuard};
+use crate::intake::{Eviction, Messages, Reservation};
 
 /// A connection's incoming bytes, up to where it has to end; what follows that is read and dropped.
 pub struct GuardedPayload {
     guard: FrameGuard,
-    verdict: Rc<Verdict>,
+    verdict: Rc<ConnectionGuard>,
     messages: Arc<Messages>,
 }
 
 /// What is found out about a connection by its bytes alone.
-pub struct Verdict {
+pub struct ConnectionGuard {
     payload: RefCell<Payload>,
-    breach: Cell<Option<Breach>>,
+    breach: Cell<Option<FrameError>>,
     message_bytes: Cell<u64>,
     notify: Notify,
     eviction: Arc<Eviction>,
     /// What the message takes that is not whole.
-    place: Claim<Arc<Eviction>>,
+    place: Reservation<Arc<Eviction>>,
     heard: Cell<Instant>,
     /// When it last grew.
     grown: Cell<Instant>,
@@ -42,22 +42,22 @@ pub struct Verdict {
 
 /// Why a connection has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum CloseCause {
     /// A frame broke the rules.
-    Breach(Breach),
+    FrameError(FrameError),
     /// Memory for unfinished messages is short, and its client has most of it.
     Evicted,
 }
 
-impl Verdict {
+impl ConnectionGuard {
     /// From now on a message may have so many bytes.
     pub fn set_message_bytes(&self, most: u64) {
         self.message_bytes.set(most);
     }
 
     /// From now on it is this client's.
-    pub fn belongs_to(&self, client: u128) {
-        self.place.belongs_to(client);
+    pub fn set_client(&self, client: u128) {
+        self.place.set_client(client);
     }
 
     /// When the last byte came, or was last excused.
@@ -66,13 +66,13 @@ impl Verdict {
     }
 
     /// Nobody is blamed for the time until now, in which nothing was read.
-    pub fn excuse(&self, now: Instant) {
+    pub fn extend_deadlines(&self, now: Instant) {
         self.heard.set(now);
         self.grown.set(now);
     }
 
     /// Since when a message that is not whole stands still, if there is one.
-    pub fn stands_since(&self) -> Option<Instant> {
+    pub fn stalled_since(&self) -> Option<Instant> {
         (self.pending.get() > 0).then(|| self.grown.get())
     }
 
@@ -86,15 +86,15 @@ impl Verdict {
         while let Some(Ok(_)) = poll_fn(|context| self.poll_payload(context)).await {}
     }
 
-    fn fault(&self) -> Option<Fault> {
+    fn fault(&self) -> Option<CloseCause> {
         if self.eviction.is_asked() {
-            return Some(Fault::Evicted);
+            return Some(CloseCause::Evicted);
         }
-        self.breach.get().map(Fault::Breach)
+        self.breach.get().map(CloseCause::FrameError)
     }
 
     /// Waits until the connection has to end.
-    pub async fn given(&self) -> Fault {
+    pub async fn given(&self) -> CloseCause {
         loop {
             if let Some(fault) = self.fault() {
                 return fault;
@@ -113,9 +113,9 @@ impl GuardedPayload {
         message_bytes: u64,
         messages: Arc<Messages>,
         client: u128,
-    ) -> (Self, Rc<Verdict>) {
+    ) -> (Self, Rc<ConnectionGuard>) {
         let eviction = Arc::new(Eviction::default());
-        let verdict = Rc::new(Verdict {
+        let verdict = Rc::new(ConnectionGuard {
             payload: RefCell::new(payload),
             breach: Cell::new(None),
             message_bytes: Cell::new(message_bytes),
@@ -143,7 +143,7 @@ impl GuardedPayload {
         self.verdict.grown.set(now);
         self.verdict.place.touch(now);
         self.verdict.place.set(pending);
-        for eviction in self.messages.give_way(0, |place| place.touched) {
+        for eviction in self.messages.pick_victims(0, |place| place.touched) {
             eviction.ask();
         }
     }

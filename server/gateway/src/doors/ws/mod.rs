@@ -17,7 +17,7 @@ use futures_util::Stream;
 use tokio::sync::oneshot;
 use wire::{PROTOCOL, frame};
 
-use crate::access::{Guests, Login, Place};
+use crate::access::{ConnectionPermit, Guests, Login};
 use crate::session::Hub;
 use guard::GuardedPayload;
 use socket::{HELLO_BYTES, Socket};
@@ -47,7 +47,7 @@ pub async fn open(
             )));
     }
     let hub = hub.into_inner();
-    let place = request.conn_data::<Arc<Place>>().cloned();
+    let place = request.conn_data::<Arc<ConnectionPermit>>().cloned();
     let guests = guests.into_inner();
     let keys = guests.watch();
     let login = Login::of(&request, &guests, place.clone());

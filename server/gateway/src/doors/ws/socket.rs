@@ -17,8 +17,8 @@ use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::codec;
-use super::frames::Breach;
-use super::guard::{Fault, Verdict};
+use super::frames::FrameError;
+use super::guard::{CloseCause, ConnectionGuard};
 use crate::access::{Guest, Login, unauthorized};
 use crate::intake::{KeyId, retry};
 use crate::session::{Connection, Hub, Outgoing, Phase, StatusWatch, seconds};
@@ -62,7 +62,7 @@ pub struct Socket {
     hub: Arc<Hub>,
     ws: actix_ws::Session,
     stream: AggregatedMessageStream,
-    verdict: Rc<Verdict>,
+    verdict: Rc<ConnectionGuard>,
     connection: Connection,
     /// A message taken from the outbox that the socket has no room for yet.
     text: Option<ByteString>,
@@ -84,7 +84,7 @@ impl Socket {
         hub: Arc<Hub>,
         mut ws: actix_ws::Session,
         mut stream: AggregatedMessageStream,
-        verdict: Rc<Verdict>,
+        verdict: Rc<ConnectionGuard>,
         login: Login,
         mut keys: watch::Receiver<u64>,
     ) {
@@ -192,7 +192,7 @@ impl Socket {
             let now = Instant::now();
             if self.full_since.is_some() && !full {
                 // Nothing was read for as long as it was full, whatever the client sent; that it reads is a sign of it.
-                self.excuse(now);
+                self.extend_deadlines(now);
             }
             self.full_since = full.then(|| self.full_since.unwrap_or(now));
             let to_send = self.text.is_some() || self.pong.is_some();
@@ -207,7 +207,7 @@ impl Socket {
                     Step::Room(ready.is_ok())
                 }
                 message = stream.recv(), if !full => Step::Read(message),
-                fault = verdict.given() => Step::Verdict(fault),
+                fault = verdict.given() => Step::Close(fault),
                 () = connection.changed() => Step::Again,
                 () = status.changed() => Step::Status,
                 Ok(()) = keys.changed() => Step::Keys,
@@ -215,7 +215,7 @@ impl Socket {
             };
             let now = Instant::now();
             if now.saturating_duration_since(deadline) > LATE {
-                self.excuse(now);
+                self.extend_deadlines(now);
             }
             let end = match step {
                 Step::Room(true) => self.send_one(),
@@ -229,8 +229,8 @@ impl Socket {
                     }
                     end
                 }
-                Step::Verdict(Fault::Breach(breach)) => Some(self.judged(breach)),
-                Step::Verdict(Fault::Evicted) => Some(End::Evict),
+                Step::Close(CloseCause::FrameError(breach)) => Some(self.judged(breach)),
+                Step::Close(CloseCause::Evicted) => Some(End::Evict),
                 Step::Again => None,
                 Step::Status => self.status(),
                 Step::Keys => self.is_locked_out().then(locked_out),
@@ -243,9 +243,9 @@ impl Socket {
     }
 
     /// Nothing could be heard until now: the clocks begin anew.
-    fn excuse(&mut self, now: Instant) {
+    fn extend_deadlines(&mut self, now: Instant) {
         self.heard = now;
-        self.verdict.excuse(now);
+        self.verdict.extend_deadlines(now);
         self.full_since = self.full_since.map(|_| now);
     }
 
@@ -296,15 +296,15 @@ impl Socket {
     }
 
     /// Reads what came before the frame that broke the rules; then it is over.
-    fn judged(&mut self, breach: Breach) -> End {
+    fn judged(&mut self, breach: FrameError) -> End {
         while let Some(message) = self.stream.recv().now_or_never() {
             if let Some(end) = self.read(message) {
                 return end;
             }
         }
         match breach {
-            Breach::Size => too_big(),
-            Breach::Protocol => bad_frame(),
+            FrameError::Size => too_big(),
+            FrameError::Protocol => bad_frame(),
         }
     }
 
@@ -365,7 +365,7 @@ impl Socket {
             return Err(End::Close(close::IDLE, "nothing was heard for too long"));
         }
         // … but it may not stand still, whatever comes between its parts.
-        if let Some(since) = self.verdict.stands_since() {
+        if let Some(since) = self.verdict.stalled_since() {
             end = end.min(since + seconds(limits.upload_idle_seconds));
             if now >= end {
                 return Err(End::Close(close::IDLE, "a message was not finished"));
@@ -402,7 +402,7 @@ async fn admit(
     hub: &Hub,
     login: Login,
     stream: &mut AggregatedMessageStream,
-    verdict: &Verdict,
+    verdict: &ConnectionGuard,
 ) -> Result<(Guest, Option<KeyId>, Option<wire::Hello>), End> {
     let guest = match login {
         Login::Open(guest, owner) => return Ok((guest, owner, None)),
@@ -436,7 +436,7 @@ async fn admit(
         Login::NeedsKey(_) => return Err(without_key()),
     };
     verdict.set_message_bytes(hub.shared.limits.message_bytes);
-    verdict.belongs_to(guest.client().number());
+    verdict.set_client(guest.client().number());
     // Without a resume the session's own welcome is the answer.
     let hello = hello.resume.is_some().then_some(hello);
     Ok((guest, owner, hello))
@@ -476,7 +476,7 @@ enum Step {
     Room(bool),
     Read(Option<Result<AggregatedMessage, ProtocolError>>),
     /// It has to end.
-    Verdict(Fault),
+    Close(CloseCause),
     /// The session has something to say.
     Again,
     Status,

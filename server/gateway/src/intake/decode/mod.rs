@@ -2,7 +2,7 @@
 //! that a bad one takes down alone.
 
 mod decoder;
-mod line;
+mod queue;
 
 use std::collections::HashMap;
 use std::io;
@@ -16,9 +16,9 @@ use wire::ErrorCode;
 
 use api::{Failure, SessionId};
 use decoder::{Decoder, End, Task};
-use line::{Line, Memory};
+use queue::{DecodeQueue, Memory};
 
-pub use line::{Name, each_of};
+pub use queue::{JobId, each_of};
 
 /// How often the model's picture size is asked for while it is not known yet.
 const SIZE_PAUSE: Duration = Duration::from_millis(20);
@@ -76,7 +76,7 @@ struct Inner {
 }
 
 struct State {
-    line: Line<Job>,
+    line: DecodeQueue<Job>,
     /// What runs, by its number in the line.
     running: HashMap<u64, Running>,
     closed: bool,
@@ -95,7 +95,7 @@ impl Decoders {
     pub fn start(settings: Settings, size: Size) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             state: Mutex::new(State {
-                line: Line::new(settings.decoders, settings.memory),
+                line: DecodeQueue::new(settings.decoders, settings.memory),
                 running: HashMap::new(),
                 closed: false,
             }),
@@ -130,13 +130,13 @@ impl Decoders {
     }
 
     /// Puts a picture in line.
-    pub fn submit(&self, name: Name, job: Job) {
+    pub fn submit(&self, name: JobId, job: Job) {
         self.0.state.lock().line.push(name, job);
         self.0.changed.notify_all();
     }
 
     /// Lets go of a picture, whether it waits or runs. Its job is told so.
-    pub fn cancel(&self, name: &Name) {
+    pub fn cancel(&self, name: &JobId) {
         self.0.cancel(|other| other == name);
     }
 
@@ -266,7 +266,7 @@ impl Inner {
         state.closed || running.is_none_or(|running| running.cancelled)
     }
 
-    fn cancel(&self, gone: impl Fn(&Name) -> bool) {
+    fn cancel(&self, gone: impl Fn(&JobId) -> bool) {
         let mut state = self.state.lock();
         let (waited, run) = state.line.take(gone);
         for number in run {
@@ -357,8 +357,8 @@ mod tests {
         Decoders::start(settings, Box::new(|| Some(8))).unwrap()
     }
 
-    fn name(client: u128, image: &str) -> Name {
-        Name {
+    fn name(client: u128, image: &str) -> JobId {
+        JobId {
             asker: Asker {
                 client,
                 session: SessionId::new(client),
@@ -369,7 +369,7 @@ mod tests {
 
     fn submit(
         decoders: &Decoders,
-        name: Name,
+        name: JobId,
         file: Vec<u8>,
     ) -> Receiver<Result<Picture, Failure>> {
         let (done, result) = channel();

@@ -57,7 +57,7 @@ impl Ask {
     }
 
     /// How often the engine may tell more of its answer, where it is time to say so; that is said once.
-    pub fn top_up(&mut self) -> Option<u32> {
+    pub fn credit_due(&mut self) -> Option<u32> {
         let spent = WINDOW - self.credit;
         (self.stage == AskStage::Given && spent >= WINDOW / 2).then(|| {
             self.credit = WINDOW;
@@ -66,7 +66,7 @@ impl Ask {
     }
 
     /// The engine has told `ids`, which come behind the first so many of the answer's; whether anything of that is news.
-    pub fn hear(&mut self, first: u64, ids: &[u32]) -> bool {
+    pub fn apply_tokens(&mut self, first: u64, ids: &[u32]) -> bool {
         self.credit = self.credit.saturating_sub(1);
         let first = usize::try_from(first).unwrap_or(usize::MAX);
         let known = self.ids.len().saturating_sub(first);

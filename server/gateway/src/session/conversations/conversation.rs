@@ -17,7 +17,7 @@ pub struct Conversation {
     pub picture: Option<PictureName>,
     /// The picture was named in the middle of the conversation and no turn about it is in the history yet: if that
     /// question fails it never happened, and the conversation has no picture.
-    pub unproven: bool,
+    pub tentative: bool,
     pub history: History,
     /// Unanswered questions in order of arrival; the first may be with the engine.
     pub queue: VecDeque<RequestId>,
@@ -36,7 +36,7 @@ impl Conversation {
     /// It goes on as if its picture had never been named.
     pub fn lose_picture(&mut self) {
         self.picture = None;
-        self.unproven = false;
+        self.tentative = false;
     }
 }
 

@@ -23,7 +23,7 @@ impl Conversations {
         ask.telemetry.failed(failure.code);
         if let Some(conversation) = self.table.get_mut(&ask.conversation) {
             conversation.queue.retain(|queued| *queued != request);
-            if conversation.unproven && conversation.queue.is_empty() {
+            if conversation.tentative && conversation.queue.is_empty() {
                 conversation.lose_picture();
             }
         }
@@ -45,7 +45,7 @@ impl Conversations {
         let Some(conversation) = self.table.get_mut(&ask.conversation) else {
             return;
         };
-        conversation.unproven &= !ask.pictured;
+        conversation.tentative &= !ask.pictured;
         conversation.queue.retain(|queued| *queued != request);
         if let Some(history) = ask.history {
             conversation.history = history;
@@ -109,7 +109,7 @@ impl Conversations {
     }
 
     /// Lets go of conversations that no question is open in, and of questions that have not reached the engine.
-    pub fn give_way(&mut self, context: &mut Context) {
+    pub fn shed_memory(&mut self, context: &mut Context) {
         self.refuse_waiting(context);
         self.table.retain(|_, it| !it.queue.is_empty());
     }

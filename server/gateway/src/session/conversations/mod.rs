@@ -79,7 +79,7 @@ impl Conversations {
     pub fn grant(&mut self, context: &mut Context) {
         let session = context.session();
         for (&request, ask) in &mut self.asks {
-            if let Some(events) = ask.top_up() {
+            if let Some(events) = ask.credit_due() {
                 context.command(Command::Credit {
                     session,
                     request,
@@ -179,7 +179,7 @@ impl Conversations {
                 }
             }
         }
-        self.tell_positions(id, pictures, context);
+        self.send_positions(id, pictures, context);
     }
 
     /// Hands a question to the engine.
@@ -223,7 +223,7 @@ impl Conversations {
     }
 
     /// `queued` for the questions that are not with the engine.
-    fn tell_positions(&mut self, id: &str, pictures: &Pictures, context: &mut Context) {
+    fn send_positions(&mut self, id: &str, pictures: &Pictures, context: &mut Context) {
         let Some(conversation) = self.table.get(id) else {
             return;
         };
@@ -305,7 +305,7 @@ impl Conversations {
                 if let Some(ask) = self.asked(request, attempt) {
                     let id = ask.conversation.clone();
                     self.queued(request, position, context);
-                    self.tell_positions(&id, pictures, context);
+                    self.send_positions(&id, pictures, context);
                 }
             }
             Event::Started { request, attempt } => {
@@ -314,7 +314,7 @@ impl Conversations {
                     ask.telemetry.started();
                     let (request, id) = (ask.request.clone(), ask.conversation.clone());
                     context.send(ServerMessage::Started(Started { request }));
-                    self.tell_positions(&id, pictures, context);
+                    self.send_positions(&id, pictures, context);
                 }
             }
             Event::Tokens {
@@ -326,7 +326,7 @@ impl Conversations {
             } => {
                 if let Some(ask) = self.asked_mut(request, attempt) {
                     ask.telemetry.token();
-                    if ask.hear(first, &ids) && !text.is_empty() {
+                    if ask.apply_tokens(first, &ids) && !text.is_empty() {
                         ask.answer.push_str(&text);
                         let token = Token {
                             request: ask.request.clone(),

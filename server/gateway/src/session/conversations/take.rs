@@ -112,7 +112,7 @@ impl Conversations {
         };
         conversation.used = order;
         if named.is_some() && (conversation.picture.is_none() || is_back) {
-            conversation.unproven |= conversation.picture.is_none() && ask.conversation.is_some();
+            conversation.tentative |= conversation.picture.is_none() && ask.conversation.is_some();
             conversation.picture = named;
         }
         conversation.queue.push_back(request);
@@ -180,7 +180,7 @@ impl Conversations {
     /// conversation goes on without it.
     fn drop_failed_picture(&mut self, id: &str, pictures: &Pictures) {
         let conversation = self.table.get(id);
-        let failed = conversation.is_some_and(|c| c.unproven && is_without(c, pictures));
+        let failed = conversation.is_some_and(|c| c.tentative && is_without(c, pictures));
         if failed && let Some(conversation) = self.table.get_mut(id) {
             conversation.lose_picture();
         }
@@ -204,7 +204,7 @@ impl Conversations {
             Conversation {
                 id: ConversationId::random(),
                 picture: None,
-                unproven: false,
+                tentative: false,
                 history: History::default(),
                 queue: VecDeque::new(),
                 leaving: false,

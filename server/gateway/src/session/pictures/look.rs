@@ -100,7 +100,7 @@ impl Pictures {
     }
 
     /// The engine could not look at a picture.
-    pub fn not_encoded(&mut self, key: &PictureKey, failure: Failure, context: &mut Context) {
+    pub fn encode_failed(&mut self, key: &PictureKey, failure: Failure, context: &mut Context) {
         if let Some(picture) = self.list.by_key(key) {
             let (image, code) = (picture.id.clone(), failure.code);
             self.picture_failed(&image, failure, context);
@@ -156,7 +156,7 @@ impl Pictures {
         match picture.stage {
             Stage::Decoding => {
                 picture.stage = Stage::Leaving;
-                context.effects.push_back(Effect::Undecode {
+                context.effects.push_back(Effect::CancelDecode {
                     image: image.to_owned(),
                 });
             }

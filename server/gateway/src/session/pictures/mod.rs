@@ -103,7 +103,7 @@ impl Pictures {
     }
 
     /// The picture used longest ago of those that no question is about.
-    fn oldest_spare(&self, waits: Waits<'_>) -> Option<&Picture> {
+    fn oldest_unneeded(&self, waits: Waits<'_>) -> Option<&Picture> {
         let asked: Vec<_> = waits().iter().map(|name| self.resolve(name)).collect();
         self.list.oldest(|picture| {
             matches!(picture.stage, Stage::Ready(_))
@@ -112,14 +112,17 @@ impl Pictures {
     }
 
     /// How many pictures there are, if one can go, and when that was used, by the server's count of uses.
-    pub fn spare(&self, waits: Waits<'_>) -> Option<(u64, u64)> {
-        let spare = self.oldest_spare(waits)?;
+    pub fn eviction_candidate(&self, waits: Waits<'_>) -> Option<(u64, u64)> {
+        let spare = self.oldest_unneeded(waits)?;
         Some((self.list.live().0, spare.used))
     }
 
     /// Lets go of it; false if there is none.
-    pub fn let_oldest_go(&mut self, waits: Waits<'_>, context: &mut Context) -> bool {
-        let Some(oldest) = self.oldest_spare(waits).map(|picture| picture.id.clone()) else {
+    pub fn evict_oldest(&mut self, waits: Waits<'_>, context: &mut Context) -> bool {
+        let Some(oldest) = self
+            .oldest_unneeded(waits)
+            .map(|picture| picture.id.clone())
+        else {
             return false;
         };
         self.let_go(&oldest, context);

@@ -140,7 +140,7 @@ impl Pictures {
 
     /// Gives back the memory of an upload. Away, its client resumes it from the beginning; one that is there is told to send
     /// it again.
-    pub fn give_way(&mut self, upload: u32, connected: bool, context: &mut Context) {
+    pub fn evict_upload(&mut self, upload: u32, connected: bool, context: &mut Context) {
         let message = "Too many files are on their way to this server, and most of them are this client's: send this one again in a moment.";
         if self.uploads.is_open(upload) && !connected {
             self.uploads.restart(upload);
@@ -148,7 +148,7 @@ impl Pictures {
             self.upload_failed(upload, Failure::new(ErrorCode::Busy, message), context);
         } else if let Some(picture) = self.list.decoding(upload) {
             let image = picture.id.clone();
-            context.effects.push_back(Effect::Undecode {
+            context.effects.push_back(Effect::CancelDecode {
                 image: image.clone(),
             });
             let failure = Failure::new(ErrorCode::Busy, message).retry_after(retry::UPLOADS);
@@ -249,15 +249,15 @@ impl Pictures {
             if count < limits.images && held + bytes <= limits.session_image_bytes {
                 return true;
             }
-            if !self.let_oldest_go(waits, context) {
+            if !self.evict_oldest(waits, context) {
                 return false;
             }
         }
     }
 
     /// For so long no byte could come, and nobody is blamed for that.
-    pub fn forgive(&mut self, time: Duration, now: Instant) {
-        self.uploads.forgive(time, now);
+    pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
+        self.uploads.extend_deadlines(time, now);
     }
 
     /// Ends the uploads of which no byte came for too long.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
 use crate::intake::decode::HasFile;
-use crate::intake::{self, Claim};
+use crate::intake::{self, Reservation};
 use crate::telemetry::{self, metrics::METRICS};
 use api::{Asker, Failure, SessionId};
 
@@ -35,11 +35,11 @@ pub type Budget = intake::Budget<Sender>;
 /// A file's bytes, counted against the budget as long as they live.
 pub struct File {
     data: FileBuffer,
-    place: Claim<Sender>,
+    place: Reservation<Sender>,
 }
 
 impl File {
-    fn new(place: Claim<Sender>) -> Self {
+    fn new(place: Reservation<Sender>) -> Self {
         File {
             data: FileBuffer::default(),
             place,
@@ -51,7 +51,7 @@ impl File {
     }
 
     fn push(&mut self, piece: &[u8], announced: u64) -> bool {
-        if !self.place.grow(piece.len() as u64) {
+        if !self.place.try_grow(piece.len() as u64) {
             return false;
         }
         let pushed = self.data.push(piece, announced);
@@ -346,7 +346,7 @@ impl Uploads {
     }
 
     /// No upload is blamed for a time in which no byte could come.
-    pub fn forgive(&mut self, time: Duration, now: Instant) {
+    pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
         for transfer in self.open.values_mut() {
             transfer.heard = (transfer.heard + time).min(now);
         }

@@ -506,7 +506,7 @@ fn all_questions_end_together() {
     let running = rig.asked();
     rig.ask("b", json!({"conversation": conversation}));
     rig.take();
-    rig.hub.cut_off();
+    rig.hub.cancel_all();
     assert_eq!(rig.take().last().unwrap()["finish_reason"], "cancelled");
     assert_eq!(rig.cancelled(), running.request);
 }

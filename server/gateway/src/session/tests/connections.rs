@@ -323,7 +323,7 @@ fn an_upload_that_was_resumed_is_not_begun_again_in_silence() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    session.upload_gives_way(latest.load(Ordering::Relaxed));
+                    session.evict_upload(latest.load(Ordering::Relaxed));
                 }
             });
         }

@@ -84,7 +84,7 @@ fn nobody_is_late_while_the_process_stood_still() {
     let away = strange(&rig);
     away.detach();
     let now = Instant::now() + Duration::from_secs(1000);
-    rig.hub.forgive(Duration::from_secs(1000), now);
+    rig.hub.extend_deadlines(Duration::from_secs(1000), now);
     rig.hub.tick(now);
     assert!(rig.kinds().is_empty());
     assert_eq!(rig.hub.count(), (2, 1));
@@ -287,7 +287,7 @@ fn a_drain_waits_for_no_client() {
     assert!(!busy());
     rig.take();
     assert!(busy());
-    rig.hub.cut_off();
+    rig.hub.cancel_all();
     assert_eq!(rig.cancelled(), job.request);
     let done = rig.only();
     assert_eq!(

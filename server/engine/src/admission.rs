@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::settings::Settings;
 
 /// How many questions are open with a worker and whose they are, and how long one takes.
-pub struct Load {
+pub struct Admission {
     open: Mutex<Open>,
     most: usize,
     slots: usize,
@@ -30,20 +30,20 @@ struct Open {
 
 /// How a question comes in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Entered {
+pub enum Admitted {
     New,
     /// Another has to give way to it, since the queue is full and another client has more in it than this one will, or
     /// another session of the client that will have most.
-    ForAnother,
+    ByEviction,
     /// In the place of an earlier attempt.
-    Again,
+    Retry,
     /// This attempt, or a later one, is open: there is nothing to do.
-    Open,
+    Duplicate,
 }
 
-impl Load {
+impl Admission {
     pub fn new(settings: &Settings) -> Self {
-        Load {
+        Admission {
             open: Mutex::default(),
             most: settings.queue + settings.max_batch,
             slots: settings.max_batch,
@@ -64,16 +64,16 @@ impl Load {
     ///
     /// # Errors
     /// `busy`: the queue is full, and nobody has more in it.
-    pub fn enter(&self, ask: &Ask) -> Result<Entered, Failure> {
+    pub fn enter(&self, ask: &Ask) -> Result<Admitted, Failure> {
         let asker = ask.asker;
         let mut open = self.open.lock();
         if let Some(attempt) = open.attempts.get_mut(&ask.request) {
             let is_later = ask.attempt > *attempt;
             *attempt = ask.attempt.max(*attempt);
             return Ok(if is_later {
-                Entered::Again
+                Admitted::Retry
             } else {
-                Entered::Open
+                Admitted::Duplicate
             });
         }
         let full = open.all >= self.most;
@@ -100,9 +100,9 @@ impl Load {
         *sessions.entry(asker.session).or_default() += 1;
         open.attempts.insert(ask.request, ask.attempt);
         Ok(if full {
-            Entered::ForAnother
+            Admitted::ByEviction
         } else {
-            Entered::New
+            Admitted::New
         })
     }
 

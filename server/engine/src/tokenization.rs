@@ -7,10 +7,10 @@ use api::{Asker, ErrorCode, Failure, FinishReason, RequestId, SamplingParams, Tu
 use parking_lot::{Condvar, Mutex};
 use policy::FairQueue;
 
+use super::admission::not_running;
 use super::command::{Command, Question};
 use super::failures::panicked;
 use super::guard::catch;
-use super::load::not_running;
 use model::network::Language;
 use model::prompt::Prompt;
 use model::text::Answer;
@@ -51,7 +51,7 @@ impl Text {
 }
 
 /// A question as the model takes it.
-pub struct Read {
+pub struct TokenizedQuestion {
     pub prompt: Prompt,
     /// As many tokens as were asked for, cut to what the model's length leaves.
     pub answer: Answer,
@@ -62,7 +62,7 @@ pub struct Read {
 }
 
 /// Makes tokens of a question.
-fn read(language: &dyn Language, text: Text) -> Result<Box<Read>, Failure> {
+fn read(language: &dyn Language, text: Text) -> Result<Box<TokenizedQuestion>, Failure> {
     let most = language.shape().positions;
     let full = |what: String| {
         let what = format!("{what}: start a new conversation, or send a shorter history.");
@@ -93,7 +93,7 @@ fn read(language: &dyn Language, text: Text) -> Result<Box<Read>, Failure> {
         asked.min(most - used),
     );
     let (_, end) = answer.replay(&text.so_far);
-    Ok(Box::new(Read {
+    Ok(Box::new(TokenizedQuestion {
         prompt: planned.prompt,
         answer,
         so_far: text.so_far,
@@ -101,15 +101,15 @@ fn read(language: &dyn Language, text: Text) -> Result<Box<Read>, Failure> {
     }))
 }
 
-/// Reads for a worker, which gets each question back as [`Command::Read`]. Sessions take turns.
-pub struct Reader {
+/// Reads for a worker, which gets each question back as [`Command::Tokenized`]. Sessions take turns.
+pub struct Tokenization {
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
     line: Mutex<Line>,
-    news: Condvar,
+    arrived: Condvar,
 }
 
 #[derive(Default)]
@@ -125,8 +125,8 @@ impl Line {
     }
 }
 
-impl Reader {
-    /// Starts the thread, which ends with the reader.
+impl Tokenization {
+    /// Starts the thread, which ends with the tokenization.
     pub fn start(
         number: usize,
         language: Arc<OnceLock<Arc<dyn Language>>>,
@@ -135,7 +135,7 @@ impl Reader {
         let shared = Arc::new(Shared::default());
         let line = shared.clone();
         std::thread::Builder::new()
-            .name(format!("reader-{number}"))
+            .name(format!("tokenization-{number}"))
             .spawn(move || {
                 while let Some(text) = line.next() {
                     let (request, attempt) = (text.request, text.attempt);
@@ -147,7 +147,7 @@ impl Reader {
                         tracing::error!(panic = %what, "reading a question panicked");
                         Err(panicked())
                     });
-                    let read = Command::Read {
+                    let read = Command::Tokenized {
                         request,
                         attempt,
                         read,
@@ -157,7 +157,7 @@ impl Reader {
                     }
                 }
             })?;
-        Ok(Reader { shared })
+        Ok(Tokenization { shared })
     }
 
     /// Reads it when it is its turn, unless the question is over by then.
@@ -166,27 +166,27 @@ impl Reader {
         line.drop_ended();
         line.texts.push(text.asker, text);
         drop(line);
-        self.shared.news.notify_one();
+        self.shared.arrived.notify_one();
     }
 }
 
 #[cfg(test)]
-impl Reader {
+impl Tokenization {
     /// Texts in line.
     pub fn waiting(&self) -> usize {
         self.shared.line.lock().texts.len()
     }
 }
 
-impl Drop for Reader {
+impl Drop for Tokenization {
     fn drop(&mut self) {
         self.shared.line.lock().closed = true;
-        self.shared.news.notify_one();
+        self.shared.arrived.notify_one();
     }
 }
 
 impl Shared {
-    /// The next text, once there is one; none once the reader is gone.
+    /// The next text, once there is one; none once the tokenization is gone.
     fn next(&self) -> Option<Text> {
         let mut line = self.line.lock();
         loop {
@@ -197,7 +197,7 @@ impl Shared {
             if let Some(text) = line.texts.pop(|_| true) {
                 return Some(text);
             }
-            self.news.wait(&mut line);
+            self.arrived.wait(&mut line);
         }
     }
 }

@@ -65,8 +65,12 @@ fn the_texts_of_questions_that_are_over_are_not_kept() {
         client.answer(text);
     }
     client.ask(None, &[], "a", 3);
-    let reader = engine.workers.all()[0].reader.as_ref().unwrap();
-    assert!(reader.waiting() <= 1, "{} are left", reader.waiting());
+    let tokenization = engine.workers.all()[0].tokenization.as_ref().unwrap();
+    assert!(
+        tokenization.waiting() <= 1,
+        "{} are left",
+        tokenization.waiting()
+    );
 }
 
 #[test]

@@ -7,14 +7,14 @@ use policy::FairQueue;
 
 /// A picture: whose, and which of theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub struct JobId {
     pub asker: Asker,
     pub image: String,
 }
 
 /// What waits, what runs, and the memory that runs.
-pub struct Line<Job> {
-    waiting: FairQueue<(Name, Job)>,
+pub struct DecodeQueue<Job> {
+    waiting: FairQueue<(JobId, Job)>,
     running: Vec<Running>,
     /// Bytes.
     memory: u64,
@@ -30,7 +30,7 @@ pub struct Line<Job> {
 
 struct Running {
     number: u64,
-    name: Name,
+    name: JobId,
     memory: u64,
 }
 
@@ -44,10 +44,10 @@ pub enum Memory {
     Never,
 }
 
-impl<Job> Line<Job> {
+impl<Job> DecodeQueue<Job> {
     /// `decoders`: how many run at once. A client alone has one fewer, so that another's picture finds one free.
     pub fn new(decoders: usize, memory: u64) -> Self {
-        Line {
+        DecodeQueue {
             waiting: FairQueue::default(),
             running: Vec::new(),
             memory,
@@ -59,12 +59,12 @@ impl<Job> Line<Job> {
         }
     }
 
-    pub fn push(&mut self, name: Name, job: Job) {
+    pub fn push(&mut self, name: JobId, job: Job) {
         self.waiting.push(name.asker, (name, job));
     }
 
     /// Starts the next in turn; its number stands for it until [`Self::end`].
-    pub fn start(&mut self) -> Option<(u64, Name, Job)> {
+    pub fn start(&mut self) -> Option<(u64, JobId, Job)> {
         let (running, each) = (&self.running, self.each);
         let of = |client| {
             let same = running.iter().filter(|r| r.name.asker.client == client);
@@ -132,7 +132,7 @@ impl<Job> Line<Job> {
     }
 
     /// Takes out what waits of those that are `gone`, and tells the numbers of those that run.
-    pub fn take(&mut self, gone: impl Fn(&Name) -> bool) -> (Vec<(Name, Job)>, Vec<u64>) {
+    pub fn take(&mut self, gone: impl Fn(&JobId) -> bool) -> (Vec<(JobId, Job)>, Vec<u64>) {
         let waited = self.waiting.take_where(|(name, _)| gone(name));
         let run = self.running.iter().filter(|r| gone(&r.name));
         let run = run.map(|r| r.number).collect();
@@ -155,9 +155,9 @@ mod tests {
     use super::*;
     use api::SessionId;
 
-    fn name(client: u128, session: u128, image: &str) -> Name {
+    fn name(client: u128, session: u128, image: &str) -> JobId {
         let session = SessionId::new(session);
-        Name {
+        JobId {
             asker: Asker { client, session },
             image: image.into(),
         }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn one_client_never_has_all_decoders() {
-        let mut line = Line::new(3, 100);
+        let mut line = DecodeQueue::new(3, 100);
         for image in ["a", "b", "c", "d"] {
             line.push(name(1, 1, image), ());
         }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_single_decoder_serves_everyone_in_turn() {
-        let mut line = Line::new(1, 100);
+        let mut line = DecodeQueue::new(1, 100);
         for (client, image) in [(1, "a"), (1, "b"), (2, "c")] {
             line.push(name(client, client, image), ());
         }
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn memory_together_is_bounded_and_given_in_order() {
-        let mut line = Line::new(4, 100);
+        let mut line = DecodeQueue::new(4, 100);
         for client in 1..=4 {
             line.push(name(client, client, "x"), ());
         }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn whose_client_has_least_memory_gets_some_first() {
-        let mut line = Line::new(4, 100);
+        let mut line = DecodeQueue::new(4, 100);
         for (client, image) in [(1, "a"), (1, "b"), (1, "c"), (2, "d")] {
             line.push(name(client, client, image), ());
         }
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn one_client_never_has_all_memory() {
-        let mut line = Line::new(4, 100);
+        let mut line = DecodeQueue::new(4, 100);
         for (client, image) in [(1, "a"), (1, "b"), (2, "c")] {
             line.push(name(client, client, image), ());
         }
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_leaves() {
-        let mut line = Line::new(2, 100);
+        let mut line = DecodeQueue::new(2, 100);
         for (session, image) in [(1, "a"), (1, "b"), (2, "c")] {
             line.push(name(7, session, image), ());
         }

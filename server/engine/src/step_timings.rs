@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What was measured.
-pub struct Pace {
+pub struct StepTimings {
     /// One decode step.
     decode: Mean,
     /// A row of each kind of the vision tower's stages.
@@ -35,10 +35,10 @@ const ROW: Duration = Duration::from_micros(50);
 /// Smaller slices cost more than they are worth.
 const LEAST: usize = 8;
 
-impl Pace {
+impl StepTimings {
     /// Of a vision tower with so many kinds of stages.
     pub fn new(kinds: usize) -> Self {
-        Pace {
+        StepTimings {
             decode: Mean::default(),
             vision_rows: vec![Mean::default(); kinds],
             picture_row: Mean::default(),
@@ -136,13 +136,13 @@ mod tests {
 
     #[test]
     fn a_picture_goes_layer_by_layer_as_many_rows_as_a_layer_has_time_for() {
-        let mut card = Pace::new(4);
+        let mut card = StepTimings::new(4);
         card.forward(MS(5), 1, true);
         card.prefilled(MS(40), 1600, 40, 40); // 25 µs a row, a layer takes 1 ms
         assert_eq!(card.prefill_rows(1600, 40), 1600);
         assert_eq!(card.prefill_layers(1600, 40), 3);
         assert_eq!(card.prefill_layers(16, 40), 40);
-        let mut cpu = Pace::new(4);
+        let mut cpu = StepTimings::new(4);
         cpu.forward(MS(1), 1, true);
         cpu.prefilled(MS(16), 160, 4, 4); // 100 µs a row, a layer of all takes 4 ms
         assert_eq!(cpu.prefill_rows(160, 4), 24);
@@ -154,21 +154,21 @@ mod tests {
 
     #[test]
     fn a_stage_goes_in_slices_of_one_size() {
-        let mut pace = Pace::new(4);
-        pace.forward(MS(5), 1, true);
-        pace.vision(1, US(1920), 6400); // 0.3 µs a row: all take less than a slice may
-        assert_eq!(pace.vision_rows(1, 6401), 6401);
-        pace.vision(2, MS(8), 6400); // 1.25 µs
-        assert_eq!(pace.vision_rows(2, 6401), 2134);
+        let mut timings = StepTimings::new(4);
+        timings.forward(MS(5), 1, true);
+        timings.vision(1, US(1920), 6400); // 0.3 µs a row: all take less than a slice may
+        assert_eq!(timings.vision_rows(1, 6401), 6401);
+        timings.vision(2, MS(8), 6400); // 1.25 µs
+        assert_eq!(timings.vision_rows(2, 6401), 2134);
         // However the mean moves meanwhile.
-        pace.vision(2, US(8100), 6400);
-        assert_eq!(pace.vision_rows(2, 6401), 2134);
-        assert_eq!(pace.vision_rows(2, 5), 5);
+        timings.vision(2, US(8100), 6400);
+        assert_eq!(timings.vision_rows(2, 6401), 2134);
+        assert_eq!(timings.vision_rows(2, 5), 5);
     }
 
     #[test]
     fn questions_say_nothing_of_pictures() {
-        let mut card = Pace::new(4);
+        let mut card = StepTimings::new(4);
         card.forward(MS(5), 1, true);
         card.prefilled(MS(40), 1600, 40, 40);
         for _ in 0..100 {
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn where_rows_take_the_time_a_prompt_goes_in_pieces() {
-        let mut cpu = Pace::new(4);
+        let mut cpu = StepTimings::new(4);
         cpu.forward(US(860), 1, true);
         cpu.forward(MS(16), 160, false);
         assert_eq!(cpu.prompt_rows(), LEAST);

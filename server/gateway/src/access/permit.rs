@@ -13,12 +13,12 @@ use crate::intake::Client;
 
 /// Ends a connection from outside.
 #[derive(Default)]
-pub struct Switch {
+pub struct CloseHandle {
     closed: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Switch {
+impl CloseHandle {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waker.wake();
@@ -32,7 +32,7 @@ impl Switch {
 }
 
 /// A TCP connection's place among all; left or dropped, the place is free.
-pub struct Place {
+pub struct ConnectionPermit {
     guests: Arc<Guests>,
     number: u64,
     /// Whose connection it is, as far as the connection alone tells: a proxy's is the proxy's.
@@ -44,18 +44,18 @@ pub struct Place {
     seen_as: Mutex<Option<Client>>,
     left: AtomicBool,
     in_use: AtomicBool,
-    switch: Arc<Switch>,
+    switch: Arc<CloseHandle>,
 }
 
-impl Place {
+impl ConnectionPermit {
     pub(super) fn new(
         guests: Arc<Guests>,
         number: u64,
         (client, limited): (Client, bool),
         refusal: Option<Failure>,
-        switch: Arc<Switch>,
+        switch: Arc<CloseHandle>,
     ) -> Self {
-        Place {
+        ConnectionPermit {
             guests,
             number,
             client,
@@ -137,7 +137,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.leave();
     }
