@@ -30,13 +30,7 @@ impl Plain {
     ///
     /// # Errors
     /// The sizes don't fit each other.
-    pub fn into_columns(
-        &self,
-        y: &Tensor,
-        first: usize,
-        n: usize,
-        x: &Tensor,
-    ) -> Result<(usize, usize)> {
+    pub fn sizes(&self, y: &Tensor, first: usize, n: usize, x: &Tensor) -> Result<(usize, usize)> {
         let ((rows, inp), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
         if y_rows != rows || inp != self.inp || first + n > stride {
             bail!(
@@ -69,7 +63,7 @@ pub fn columns(
     bias: Option<&Tensor>,
     adds: bool,
 ) -> Result<bool> {
-    let (rows, stride) = weight.into_columns(y, first, weight.out, x)?;
+    let (rows, stride) = weight.sizes(y, first, weight.out, x)?;
     let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
     let size = dtype.size_in_bytes();
     let from = |address: Address| address + (first * size) as Address;

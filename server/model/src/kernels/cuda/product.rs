@@ -58,7 +58,7 @@ pub fn columns(
     let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
     let of_each = weights_of_a_column(then);
     let (n, name) = (weight.out / of_each, kernel(then, dtype)?);
-    let (rows, stride) = weight.into_columns(y, first, n, x)?;
+    let (rows, stride) = weight.sizes(y, first, n, x)?;
     let depth = weight.inp;
     if n * of_each != weight.out {
         bail!("{} rows of weights make no whole columns", weight.out)
