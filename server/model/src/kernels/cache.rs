@@ -3,7 +3,7 @@
 //! A page holds [`PAGE`] entries of every layer, so that a conversation that branches off another shares whole pages with
 //! it and copies at most one.
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::cpu;
 #[cfg(feature = "cuda")]
@@ -42,6 +42,7 @@ impl ArenaDims {
 }
 
 impl Arena {
+    /// Memory for so many pages, whose entries are yet to be written.
     pub fn new(
         pages: usize,
         layers: usize,
@@ -62,6 +63,7 @@ impl Arena {
         })
     }
 
+    /// Pages in all.
     pub fn pages(&self) -> usize {
         self.data.dims()[0]
     }
@@ -84,38 +86,8 @@ impl Arena {
         if from >= pages || to >= pages {
             bail!("page {from} or {to} is not one of {pages}")
         }
-        on_card!(
-            self.data,
-            cuda::copy_within(&self.data, from * page, to * page, page)
-        );
-        self.data.inplace_op1(&CopyPage {
-            from: from * page,
-            to: to * page,
-            len: page,
-        })
-    }
-}
-
-/// Copies elements within a tensor. (candle's own copy of a part clones the whole storage first.)
-struct CopyPage {
-    from: usize,
-    to: usize,
-    len: usize,
-}
-
-impl InplaceOp1 for CopyPage {
-    fn name(&self) -> &'static str {
-        "copy-page"
-    }
-
-    fn cpu_fwd(&self, arena: &mut CpuStorage, _: &Layout) -> Result<()> {
-        let CpuStorage::F32(arena) = arena else {
-            bail!(
-                "the CPU's KV cache is f32, found {:?}",
-                cpu::dtype_of(arena)
-            )
-        };
-        arena.copy_within(self.from..self.from + self.len, self.to);
-        Ok(())
+        let (from, to) = (from * page, to * page);
+        on_card!(self.data, cuda::copy_within(&self.data, from, to, page));
+        cpu::copy_within(&self.data, from, to, page)
     }
 }

@@ -10,6 +10,7 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// What was asked of `device` so far.
     pub fn set(device: &Device) -> Result<Self> {
         #[cfg(feature = "cuda")]
         return Ok(Mark {

@@ -1,6 +1,8 @@
-//! The operations of the model that candle has not, or has slower: fused, and each with its own kernel per device.
+//! The operations of the model that candle has not, or has slower.
 //!
-//! On the CPU they compute in f32 whatever the stored type. Every operation takes contiguous tensors.
+//! Each is declared once, in a file here that says what it computes and of which shapes, and implemented twice, in `cpu/` and
+//! `cuda/`, in files of the same names. Every operation takes contiguous tensors. On the CPU all is computed in f32 whatever
+//! the stored type; a card sums in f32.
 
 /// Where the tensor is on a card, returns what the card's own kernel gives.
 macro_rules! on_card {
@@ -18,12 +20,10 @@ mod cache;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-mod dense;
 mod linear;
 mod mark;
 mod norm;
 mod plan;
-mod quantized;
 #[cfg(any(test, feature = "cuda"))]
 mod room;
 mod rotary;
@@ -36,12 +36,10 @@ pub const MOST_PLAIN: usize = 112 << 20;
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{paged_attention, store_kv, vision_attention};
 pub use cache::{Arena, PAGE};
-pub use linear::{after, gather, linear, linear_onto, linear_then};
+pub use linear::{after, gather, linear, linear_onto, linear_then, quantized_product};
 pub use mark::Mark;
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 pub use plan::{Plan, Span};
-use quantized::product;
-pub use quantized::quantized_product;
 #[cfg(feature = "cuda")]
 pub use room::Room;
 pub use rotary::Rotary;

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Result, bail};
 
 use super::cache::PAGE;
-use super::rotary::{Rotary, angles};
+use super::cpu::angles;
+use super::rotary::Rotary;
 
 /// The new entries of one sequence in a forward pass.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,8 +21,8 @@ pub use gpu::{
     Gpu, Hopper, check, give_memory_back, keep_memory, pool_use, reserve_memory, use_hopper,
 };
 pub use ops::{
-    add_bias, add_layer_norm, bias_gelu, copy_within, gather, gelu, layer_norm, patches, rms_norm,
-    swiglu,
+    add_bias, add_layer_norm, after, bias_gelu, copy_within, gather, gelu, layer_norm, patches,
+    rms_norm, swiglu,
 };
 pub use staging::upload;
 pub use step::{Step, StepLayer, StepModel, StepWeight};

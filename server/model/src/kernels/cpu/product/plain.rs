@@ -1,6 +1,6 @@
 //! Products with a dense weight of the same type.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 /// x · weightᵀ: `x` is [rows, in], `weight` [out, in], the result [rows, out].
 pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -20,11 +20,12 @@ mod few {
     };
 
     use candle_core::backend::BackendStorage;
-    use candle_core::{CpuStorage, CustomOp2, Layout, Shape, bail};
+    use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
     use rayon::prelude::*;
 
-    use super::super::cpu;
-    use super::{DType, Result, Tensor};
+    use crate::kernels::cpu::product::sizes::sizes;
+    use crate::kernels::cpu::storage::{as_f32, from_f32};
+    use crate::kernels::cpu::tasks::Shared;
 
     /// With more rows than these the packing is worth it.
     const ROWS: usize = 64;
@@ -35,6 +36,7 @@ mod few {
     /// Rows of `x` and of the weight that are multiplied at once: their sums stay in registers.
     const BLOCK: usize = 4;
 
+    /// Whether the product is of this kind, and the processor can do it.
     pub fn fits(x: &Tensor, weight: &Tensor) -> Result<bool> {
         Ok(x.device().is_cpu()
             && x.dtype() == DType::F32
@@ -45,6 +47,7 @@ mod few {
             && is_x86_feature_detected!("avx512f"))
     }
 
+    /// x · weightᵀ for few rows of x.
     pub struct Product;
 
     impl CustomOp2 for Product {
@@ -59,14 +62,11 @@ mod few {
             weight: &CpuStorage,
             wl: &Layout,
         ) -> Result<(CpuStorage, Shape)> {
-            let ((rows, k), (n, width)) = (xl.shape().dims2()?, wl.shape().dims2()?);
-            if width != k {
-                bail!("a product of rows of {k} with a weight of rows of {width}")
-            }
-            let (data, weight) = (cpu::as_f32(x, xl)?, cpu::as_f32(weight, wl)?);
+            let (rows, n, k) = sizes(xl.shape(), wl.shape())?;
+            let (data, weight) = (as_f32(x, xl)?, as_f32(weight, wl)?);
             let mut out = vec![0f32; rows * n];
             product((rows, n, k), &data, &weight, &mut out);
-            Ok((cpu::from_f32(out, x.dtype())?, Shape::from((rows, n))))
+            Ok((from_f32(out, x.dtype())?, Shape::from((rows, n))))
         }
     }
 
@@ -76,7 +76,7 @@ mod few {
         /// time, as long as some five rows' work.
         const WORTH_WAKING: usize = 3_500_000;
         assert!(x.len() == rows * k && weight.len() == n * k && out.len() == rows * n);
-        let out = cpu::Shared::new(out);
+        let out = Shared::new(out);
         let task = |task: usize| {
             let columns = task * COLUMNS..n.min((task + 1) * COLUMNS);
             let weight = &weight[columns.start * k..columns.end * k];
@@ -97,7 +97,7 @@ mod few {
         (rows, n, k): (usize, usize, usize),
         x: &[f32],
         weight: &[f32],
-        out: &cpu::Shared,
+        out: &Shared,
         first: usize,
     ) {
         for (i, weight) in weight.chunks(BLOCK * k).enumerate() {
@@ -171,7 +171,7 @@ mod few {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     /// Against double precision: odd sizes, one row to more than are few, and rows out of the middle of others.
     #[test]
