@@ -32,40 +32,77 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
             "the feature cuda needs NVIDIA's CUDA toolkit with nvcc ({e})"
         ))
     })?;
-    let mut files: Vec<PathBuf> = fs::read_dir(sources)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    files.sort();
-    println!("cargo::rerun-if-changed={}", sources.display());
-    for file in &files {
-        println!("cargo::rerun-if-changed={}", file.display());
-    }
     let cubins = env::var_os("GLIMPSE_CUBINS");
     let ptx = cubins.as_deref().is_some_and(|how| how == "ptx");
-    let (flag, name) = match ptx {
-        true => ("-ptx", format!("compute_{}", arch.base())),
-        false => ("-cubin", arch.to_nvcc_arch()),
+    let compiler = Compiler {
+        nvcc: toolkit.nvcc_path,
+        ptx,
+        base: arch.base(),
+        name: match ptx {
+            true => format!("compute_{}", arch.base()),
+            false => arch.to_nvcc_arch(),
+        },
+        out: out.into(),
     };
+    let files = files(sources)?;
     let kernels: Vec<&PathBuf> = files
         .iter()
         .filter(|f| f.extension().is_some_and(|e| e == "cu") && (ptx || cubins.is_none()))
         // Hopper's instructions are its own.
         .filter(|f| f.file_stem().is_none_or(|s| s != "hopper") || arch.base() == 90)
         .collect();
-    let cubin = |source: &Path| {
-        out.join(
-            source
-                .with_extension("cubin")
-                .file_name()
-                .unwrap_or_default(),
-        )
-    };
-    let compile = |source: &Path| -> Result<()> {
-        let result = Command::new(&toolkit.nvcc_path)
+    thread::scope(|scope| {
+        let tasks: Vec<_> = kernels
+            .iter()
+            .map(|source| scope.spawn(|| compiler.compile(source)))
+            .collect();
+        tasks.into_iter().try_for_each(|task| {
+            task.join()
+                .unwrap_or_else(|_| Err(Error::other("nvcc could not be run")))
+        })
+    })?;
+    fs::write(out.join("cuda.rs"), compiler.list(&kernels)?)
+}
+
+/// The files of a folder, whose changes make the kernels anew.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.sort();
+    println!("cargo::rerun-if-changed={}", folder.display());
+    for file in &files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
+    Ok(files)
+}
+
+/// nvcc, and what it is to make.
+struct Compiler {
+    nvcc: PathBuf,
+    /// PTX instead of cubins.
+    ptx: bool,
+    /// The compute capability, times ten, and nvcc's name of it.
+    base: usize,
+    name: String,
+    /// Where the cubins go.
+    out: PathBuf,
+}
+
+impl Compiler {
+    /// The cubin of a source.
+    fn cubin(&self, source: &Path) -> PathBuf {
+        let file = source.with_extension("cubin");
+        self.out.join(file.file_name().unwrap_or_default())
+    }
+
+    fn compile(&self, source: &Path) -> Result<()> {
+        let flag = if self.ptx { "-ptx" } else { "-cubin" };
+        let result = Command::new(&self.nvcc)
             .args([flag, "-O3", "-std=c++17"])
-            .arg(format!("-arch={name}"))
+            .arg(format!("-arch={}", self.name))
             .arg("-o")
-            .arg(cubin(source))
+            .arg(self.cubin(source))
             .arg(source)
             .output()?;
         match result.status.success() {
@@ -76,41 +113,34 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
                 String::from_utf8_lossy(&result.stderr)
             ))),
         }
-    };
-    thread::scope(|scope| {
-        let tasks: Vec<_> = kernels
-            .iter()
-            .map(|source| scope.spawn(|| compile(source)))
-            .collect();
-        tasks.into_iter().try_for_each(|task| {
-            task.join()
-                .unwrap_or_else(|_| Err(Error::other("nvcc could not be run")))
-        })
-    })?;
-    let mut list = format!(
-        "/// The compute capability that this was built for, times ten, and nvcc's name of it.\n\
-         pub const BUILT_FOR: (u32, &str) = ({}, {:?});\n\
-         /// Cubins, each with the names of its kernels.\n\
-         const CUBINS: &[(&[u8], &[&str])] = &[\n",
-        arch.base(),
-        name
-    );
-    for source in kernels {
-        let cubin = cubin(source);
-        let mut code = fs::read(&cubin)?;
-        let names = match ptx {
-            true => ptx_names(&code),
-            false => kernel_names(&code),
-        };
-        if ptx {
-            // A text that the driver reads to its end.
-            code.push(0);
-            fs::write(&cubin, code)?;
-        }
-        list += &format!("    (include_bytes!({cubin:?}), &{names:?}),\n");
     }
-    list += "];\n";
-    fs::write(out.join("cuda.rs"), list)
+
+    /// Rust's list of what was compiled.
+    fn list(&self, kernels: &[&PathBuf]) -> Result<String> {
+        let mut list = format!(
+            "/// The compute capability that this was built for, times ten, and nvcc's name of it.\n\
+             pub const BUILT_FOR: (u32, &str) = ({}, {:?});\n\
+             /// Cubins, each with the names of its kernels.\n\
+             pub const CUBINS: &[(&[u8], &[&str])] = &[\n",
+            self.base, self.name
+        );
+        for source in kernels {
+            let cubin = self.cubin(source);
+            let mut code = fs::read(&cubin)?;
+            let names = match self.ptx {
+                true => ptx_names(&code),
+                false => kernel_names(&code),
+            };
+            if self.ptx {
+                // A text that the driver reads to its end.
+                code.push(0);
+                fs::write(&cubin, code)?;
+            }
+            list += &format!("    (include_bytes!({cubin:?}), &{names:?}),\n");
+        }
+        list += "];\n";
+        Ok(list)
+    }
 }
 
 /// PTX says `.entry NAME(` of each kernel.

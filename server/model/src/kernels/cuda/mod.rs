@@ -1,28 +1,32 @@
-//! The kernels on an NVIDIA card, `cuda/*.cu`, and what launches them.
+//! The operations on an NVIDIA card: the kernels are `cuda/*.cu`, and what launches them is here.
 //!
 //! All of it runs on the one stream of candle's device, in order; nothing here waits unless it says so.
 
+mod activation;
 mod attention;
 mod blocks;
-mod gemm;
-mod gpu;
-mod ops;
+mod card;
+mod copy;
+mod layout;
+mod linear;
+mod norm;
+mod patches;
+mod plain;
 mod product;
-mod ring;
-mod staging;
+mod rows;
 mod step;
-mod tensor_map;
 
+pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub(super) use attention::{paged_attention, store_kv, vision_attention};
 pub use blocks::Blocks;
-pub use gemm::{linear, linear_onto, linear_then, stop_measuring};
-pub(super) use gpu::{Event, unwritten};
-pub use gpu::{
-    Gpu, Hopper, check, give_memory_back, keep_memory, pool_use, reserve_memory, use_hopper,
+pub(super) use card::{Event, unwritten};
+pub use card::{
+    Gpu, Hopper, PoolUse, check, give_memory_back, keep_memory, pool_use, reserve_memory, upload,
+    use_hopper,
 };
-pub use ops::{
-    add_bias, add_layer_norm, after, bias_gelu, copy_within, gather, gelu, layer_norm, patches,
-    rms_norm, swiglu,
-};
-pub use staging::upload;
+pub use copy::{copy_within, gather};
+pub use linear::{after, linear, linear_onto, linear_then};
+pub use norm::{add_layer_norm, layer_norm, rms_norm};
+pub use patches::patches;
+pub use plain::stop_measuring;
 pub use step::{Step, StepLayer, StepModel, StepWeight};

@@ -2,19 +2,20 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::super::then::Then;
-use super::gemm::Plain;
-use super::gpu::{Gpu, Hopper, Launch, at, params, type_name};
-use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};
+use super::card::{Hopper, Launch, PANEL, at, params, tensor_map, type_name};
+use super::layout::WARP_GROUP;
+use super::layout::product::{GROUPS, PART, ROWS, SHARED, STAGES, WEIGHTS};
+use super::plain::Plain;
+use crate::kernels::then::Then;
 
-/// Weights that two blocks share, and rows of each block, as hopper.cu has them.
-const WEIGHTS: usize = 256;
-const ROWS: usize = 136;
-/// Of `Tiles` in product.cuh: groups that multiply, their stages of 64 columns, and rows of results that leave together.
-const GROUPS: usize = 2;
-const STAGES: usize = 4;
-const PART: usize = 48;
+/// `Tiles` of product.cuh: the stages' weights and rows of x, results on their way, and two barriers for each stage.
+const _: () = {
+    let stage = (WEIGHTS + ROWS) * PANEL * 2;
+    let results = GROUPS * 2 * PART * PANEL * 2;
+    assert!(SHARED == STAGES * (stage + 2 * 8) + results);
+};
 
+/// What the kernel is called.
 fn kernel(then: Then<'_>, dtype: DType) -> Result<String> {
     let name = match then {
         Then::Gelu { .. } => "gelu",
@@ -41,7 +42,7 @@ pub fn pays(x: &Tensor, weights: usize, then: Then<'_>) -> Result<bool> {
     }
     let jobs = rows.div_ceil(2 * ROWS) * weights.div_ceil(WEIGHTS);
     let room = jobs.div_ceil(pairs) * pairs * 2 * ROWS * WEIGHTS;
-    Ok(5 * rows * weights >= 4 * room || Gpu::hopper() == Hopper::Always)
+    Ok(5 * rows * weights >= 4 * room || Hopper::now() == Hopper::Always)
 }
 
 /// Writes the columns of `y` [rows, n] from `first` on, as many as `weight` makes: what `then` says of `x` [rows, in] and
@@ -54,18 +55,13 @@ pub fn columns(
     weight: Plain,
     then: Then<'_>,
 ) -> Result<bool> {
-    let ((rows, depth), (y_rows, stride)) = (x.dims2()?, y.dims2()?);
     let ((x_at, dtype, gpu), (y_at, y_type, _)) = (at(x)?, at(y)?);
     let of_each = weights_of_a_column(then);
     let (n, name) = (weight.out / of_each, kernel(then, dtype)?);
-    if y_rows != rows || depth != weight.inp || first + n > stride || n * of_each != weight.out {
-        bail!(
-            "a product of {:?} with {}×{} into columns from {first} of {:?}",
-            x.shape(),
-            weight.out,
-            weight.inp,
-            y.shape()
-        )
+    let (rows, stride) = weight.sizes(y, first, n, x)?;
+    let depth = weight.inp;
+    if n * of_each != weight.out {
+        bail!("{} rows of weights make no whole columns", weight.out)
     }
     let from = 2 * first as u64;
     let bias_at = match then {
@@ -88,11 +84,8 @@ pub fn columns(
     // Bytes of weights that stay in the second-level cache while all rows go by.
     const KEPT: usize = 10 << 20;
     let band = (KEPT / (WEIGHTS * depth * 2)).max(1);
-    let stage = (WEIGHTS + ROWS) * PANEL * 2;
-    let barriers = 2 * 8 * STAGES;
-    let shared = STAGES * stage + GROUPS * 2 * PART * PANEL * 2 + barriers;
     let launch =
-        Launch::new((gpu.processors / 2 * 2, 1, 1), (GROUPS + 1) * WARP_GROUP).shared(shared);
+        Launch::new((gpu.processors / 2 * 2, 1, 1), (GROUPS + 1) * WARP_GROUP).shared(SHARED);
     let [rows, n, stride, depth, band] = [rows, n, stride, depth, band].map(|n| n as i32);
     // SAFETY: the maps are of x and of the weight, y has these columns in as many rows, and the bias an element for each.
     unsafe {

@@ -5,34 +5,26 @@ use std::ops::Range;
 use candle_core::cuda_backend::cudarc::driver::sys::CUtensorMap;
 use candle_core::{DType, Result, Tensor};
 
-use super::super::cache::{Arena, PAGE};
-use super::attention::{ROWS, share_floats};
-use super::gpu::{Launch, at, params, type_name, unwritten};
-use super::tensor_map::{PANEL, WARP_GROUP, tensor_map};
-
-/// Keys of a tile, as hopper.cu has them.
-const VISION_KEYS: usize = 176;
-pub const PAGED_KEYS: usize = 128;
-
-/// Tiles of keys, and of values, in a block's ring.
-const STAGES: usize = 2;
+use super::sizes::{ROWS, share_floats};
+use crate::kernels::cache::{Arena, PAGE};
+use crate::kernels::cuda::card::{Launch, PANEL, at, params, tensor_map, type_name, unwritten};
+use crate::kernels::cuda::layout::ring::{PAGED_128, PAGED_KEYS, STAGES, VISION_112, VISION_KEYS};
+use crate::kernels::cuda::layout::{Cut, WARP_GROUP};
 
 /// Rows that a warp group multiplies.
 const GROUP_ROWS: usize = 64;
 
-/// `Cut` of ring.cuh.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Cut {
-    whole: i32,
-    parts: i32,
+/// Bytes of `Ring` of ring.cuh, whose tiles have so many keys: queries, keys, values, and the barriers.
+const fn bytes(keys: usize, head_size: usize) -> usize {
+    const BARRIERS: usize = 8 * (1 + 4 * STAGES);
+    (ROWS + 2 * STAGES * keys) * head_size.next_multiple_of(PANEL) * 2 + BARRIERS
 }
+
+const _: () = assert!(bytes(VISION_KEYS, 112) == VISION_112 && bytes(PAGED_KEYS, 128) == PAGED_128);
 
 /// A launch of blocks whose ring has tiles of `keys`.
 pub fn launch(grid: (usize, usize, usize), keys: usize, head_size: usize) -> Launch {
-    const BARRIERS: usize = 8 * (1 + 4 * STAGES);
-    let matrices = (ROWS + 2 * STAGES * keys) * head_size.next_multiple_of(PANEL) * 2;
-    Launch::new(grid, (ROWS / GROUP_ROWS + 1) * WARP_GROUP).shared(matrices + BARRIERS)
+    Launch::new(grid, (ROWS / GROUP_ROWS + 1) * WARP_GROUP).shared(bytes(keys, head_size))
 }
 
 /// The map of a cache whose boxes are pages of a head.

@@ -1,12 +1,12 @@
 //! The way up from the host's memory: through a few buffers that the card reads by itself, so that copying into one goes
 //! on while another is read.
 
+use candle_core::Result;
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaEvent, PinnedHostSlice, result};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, result};
 use rayon::prelude::*;
 
-use super::gpu::{Address, Gpu, at, unwritten};
+use crate::kernels::cuda::layout::Address;
 
 /// Bytes of a buffer, and how many there are: a picture's values fit.
 const BUFFER: usize = 4 << 20;
@@ -30,8 +30,8 @@ struct Buffer {
 
 impl Staging {
     /// The next buffer, once the card has read what it held.
-    fn next(&mut self, gpu: &Gpu) -> Result<&mut Buffer> {
-        let context = gpu.stream.context();
+    fn next(&mut self, stream: &CudaStream) -> Result<&mut Buffer> {
+        let context = stream.context();
         if self.buffers.len() < BUFFERS {
             self.next = self.buffers.len();
             self.buffers.push(Buffer {
@@ -45,17 +45,14 @@ impl Staging {
         buffer.read.synchronize().w()?;
         Ok(buffer)
     }
-}
 
-impl Gpu {
     /// Copies `bytes` to `to`, by all threads. They may change once this returns.
     ///
     /// # Safety
-    /// There is room for them, which nothing but this stream uses.
-    pub unsafe fn upload(&self, bytes: &[u8], to: Address) -> Result<()> {
-        let mut staging = self.staging.lock();
+    /// There is room for them, which nothing but `stream` uses.
+    pub unsafe fn upload(&mut self, stream: &CudaStream, bytes: &[u8], to: Address) -> Result<()> {
         for (i, bytes) in bytes.chunks(BUFFER).enumerate() {
-            let buffer = staging.next(self)?;
+            let buffer = self.next(stream)?;
             let staged = &mut buffer.bytes.as_mut_slice().w()?[..bytes.len()];
             staged
                 .par_chunks_mut(PIECE)
@@ -63,22 +60,9 @@ impl Gpu {
                 .for_each(|(to, from)| to.copy_from_slice(from));
             let to = to + (i * BUFFER) as Address;
             // SAFETY: the buffer stays as it is until `read` has happened; the caller's for `to`.
-            unsafe { result::memcpy_htod_async(to, staged, self.stream.cu_stream()) }.w()?;
-            buffer.read.record(&self.stream).w()?;
+            unsafe { result::memcpy_htod_async(to, staged, stream.cu_stream()) }.w()?;
+            buffer.read.record(stream).w()?;
         }
         Ok(())
     }
-}
-
-/// The elements whose bytes these are, on the card: [n] in `dtype`.
-pub fn upload(bytes: &[u8], dtype: DType, device: &Device) -> Result<Tensor> {
-    let size = dtype.size_in_bytes();
-    if !bytes.len().is_multiple_of(size) {
-        bail!("{} bytes are no whole elements of {dtype:?}", bytes.len())
-    }
-    let gpu = Gpu::of(device.as_cuda_device()?)?;
-    let out = unwritten(&gpu, bytes.len() / size, dtype)?;
-    // SAFETY: it has as many bytes.
-    unsafe { gpu.upload(bytes, at(&out)?.0)? };
-    Ok(out)
 }

@@ -9,13 +9,10 @@ use candle_core::cuda_backend::cudarc::driver::sys::{
 };
 use candle_core::{DType, Result, bail};
 
-use super::gpu::Address;
+use crate::kernels::cuda::layout::Address;
 
 /// Columns of a box.
 pub const PANEL: usize = 64;
-
-/// Threads that multiply together.
-pub const WARP_GROUP: usize = 128;
 
 /// The map of 16-bit elements at `address`, one behind the other, seen as `dims`, outermost first; the box has [`PANEL`] columns
 /// and `rows` of the other two dimensions.

@@ -1,0 +1,226 @@
+//! What the host and the kernels both lay out or count with: what a kernel is handed by value or by address, and the numbers
+//! that a launch goes by.
+
+/// An address in the card's memory.
+pub type Address = u64;
+
+/// `Weight` of formats.cuh: a weight [rows, k], plain or in blocks.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct WeightAddress {
+    pub data: Address,
+    pub scales: Address,
+    pub rows: i32,
+    pub k: i32,
+}
+
+/// `Span` of plan.cuh: what a sequence has in a forward pass.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SpanWords {
+    /// Entries in the cache before these.
+    pub start: u32,
+    /// New entries.
+    pub len: u32,
+    /// The first one's row in the batch.
+    pub first_row: u32,
+    /// Where its pages begin among all.
+    pub pages_at: u32,
+}
+
+impl SpanWords {
+    /// As it lies in memory.
+    pub fn words(self) -> [u32; 4] {
+        [self.start, self.len, self.first_row, self.pages_at]
+    }
+}
+
+/// `Plan` of plan.cuh: where a forward pass's plan lies.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PlanAddresses {
+    pub spans: Address,
+    pub pages: Address,
+    pub positions: Address,
+    pub row_spans: Address,
+    pub tiles: Address,
+    pub frequencies: Address,
+    pub pairs: i32,
+}
+
+/// `Cache` of plan.cuh: where the cache lies, and a layer of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CacheAddress {
+    pub data: Address,
+    pub layers: i32,
+    pub kv_heads: i32,
+    pub layer: i32,
+}
+
+/// `Shares` of attention.cuh: where blocks that share a tile's keys leave what they have.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shares {
+    pub data: Address,
+    pub splits: i32,
+}
+
+/// `Cut` of ring.cuh: how a picture's blocks are cut by keys.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Cut {
+    pub whole: i32,
+    pub parts: i32,
+}
+
+/// `Product` of decode_weights.cuh: a product of a decode step, or a part of its outputs.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StepProduct {
+    pub weight: WeightAddress,
+    pub input: Address,
+    pub norm: Address,
+    pub bias: Address,
+    pub out: Address,
+    pub width: i32,
+    pub format: i32,
+    pub mode: Mode,
+    pub part: i32,
+    pub reading: i32,
+    pub first: i32,
+}
+
+/// `Mode` of decode_weights.cuh: what stands before and behind a product.
+#[repr(i32)]
+#[derive(Clone, Copy)]
+pub enum Mode {
+    NormBias,
+    NormGated,
+    NormF32,
+    Add,
+}
+
+/// `Step` of decode.cu: a decode step's parameters.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct StepAddresses {
+    pub products: Address,
+    pub count: i32,
+    pub readings: i32,
+    pub embedding: WeightAddress,
+    pub embedding_format: i32,
+    pub plan: PlanAddresses,
+    pub cache: CacheAddress,
+    pub ids: Address,
+    pub x: Address,
+    pub qkv: Address,
+    pub attention: Address,
+    pub shares: Address,
+    pub arrived: Address,
+    pub rows: i32,
+    pub tiles: i32,
+    pub heads: i32,
+    pub tasks: i32,
+    pub joined: i32,
+    pub found: i32,
+    pub eps: f32,
+}
+
+/// Of each struct, by its name in the kernels' sources: its size, its alignment, and where each field begins, in bytes.
+macro_rules! layouts {
+    ($($name:ident = $type:ty: $size:literal, $alignment:literal { $($field:ident: $at:literal),* $(,)? })*) => {
+        $(const _: () = {
+            assert!(size_of::<$type>() == $size && align_of::<$type>() == $alignment);
+            $(assert!(std::mem::offset_of!($type, $field) == $at);)*
+        };)*
+    };
+}
+
+layouts! {
+    Weight = WeightAddress: 24, 8 { data: 0, scales: 8, rows: 16, k: 20 }
+    Span = SpanWords: 16, 4 { start: 0, len: 4, first_row: 8, pages_at: 12 }
+    Plan = PlanAddresses: 56, 8 {
+        spans: 0, pages: 8, positions: 16, row_spans: 24, tiles: 32, frequencies: 40, pairs: 48
+    }
+    Cache = CacheAddress: 24, 8 { data: 0, layers: 8, kv_heads: 12, layer: 16 }
+    Shares = Shares: 16, 8 { data: 0, splits: 8 }
+    Cut = Cut: 8, 4 { whole: 0, parts: 4 }
+    Product = StepProduct: 80, 8 {
+        weight: 0, input: 24, norm: 32, bias: 40, out: 48, width: 56, format: 60, mode: 64, part: 68, reading: 72, first: 76
+    }
+    Step = StepAddresses: 208, 8 {
+        products: 0, count: 8, readings: 12, embedding: 16, embedding_format: 40, plan: 48, cache: 104, ids: 128, x: 136,
+        qkv: 144, attention: 152, shares: 160, arrived: 168, rows: 176, tiles: 180, heads: 184, tasks: 188, joined: 192,
+        found: 196, eps: 200
+    }
+}
+
+const _: () = {
+    use Mode::*;
+    assert!(
+        NormBias as i32 == 0 && NormGated as i32 == 1 && NormF32 as i32 == 2 && Add as i32 == 3
+    );
+};
+
+/// Rows of a weight in blocks that lie beside each other: `TILE` of formats.cuh.
+pub const TILE: usize = 8;
+
+/// Bytes of a `Slice` of formats.cuh: of a tile eight units a row, 16 bytes each, and what holds their scales.
+pub const SLICE: usize = 1184;
+
+/// Threads that multiply together on Hopper: `WARP_GROUP` of hopper.cuh.
+pub const WARP_GROUP: usize = 128;
+
+/// Of a decode step: decode_weights.cuh, decode_product.cuh and decode_attention.cuh.
+pub mod step {
+    /// Warps of a block.
+    pub const WARPS: usize = 16;
+    /// Rows of inputs at most.
+    pub const MOST: usize = 2;
+    /// Query heads that a block attends with at once.
+    pub const HEADS: usize = 16;
+    /// Groups of a block's warps in attention, which share a page's keys.
+    pub const GROUPS: usize = 4;
+    /// Blocks that share the pages of a sequence between them, at most.
+    pub const SPLITS: usize = 64;
+    /// Bytes of what a block keeps in its shared memory.
+    pub const BATCH: usize = 1024;
+    pub const READING: usize = 80;
+    pub const LOCATION: usize = 24;
+    pub const TASK: usize = 48;
+    pub const JOINED: usize = 16;
+}
+
+/// Of products of few rows with weights in blocks: quantized.cu.
+pub mod few_rows {
+    /// Warps of a block, its tiles, and the slices of each that are under way.
+    pub const WARPS: usize = 8;
+    pub const TILES: usize = 4;
+    pub const STAGES: usize = 2;
+}
+
+/// Of Hopper's attention: ring.cuh and hopper.cu.
+pub mod ring {
+    /// Tiles of keys, and of values, in a block's ring.
+    pub const STAGES: usize = 2;
+    /// Keys of a tile: a picture's, and the cache's.
+    pub const VISION_KEYS: usize = 176;
+    pub const PAGED_KEYS: usize = 128;
+    /// Bytes of a block's shared memory: a picture's with heads of 112, and the cache's with heads of 128.
+    pub const VISION_112: usize = 213_064;
+    pub const PAGED_128: usize = 163_912;
+}
+
+/// Of Hopper's products with something behind them: product.cuh and hopper.cu.
+pub mod product {
+    /// Groups that multiply, their stages of 64 columns, and rows of results that leave together.
+    pub const GROUPS: usize = 2;
+    pub const STAGES: usize = 4;
+    pub const PART: usize = 48;
+    /// Weights that two blocks share, and rows of each block.
+    pub const WEIGHTS: usize = 256;
+    pub const ROWS: usize = 136;
+    /// Bytes of a block's shared memory.
+    pub const SHARED: usize = 225_344;
+}
