@@ -50,6 +50,8 @@ struct Shares {
     float *data;
     int splits;
 };
+LAYOUT(Shares, 16, 8);
+FIELD(Shares, data, 0); FIELD(Shares, splits, 8);
 
 // Leaves two neighbours of a row's sums.
 template <int D>

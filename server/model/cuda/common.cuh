@@ -1,9 +1,16 @@
 // Types and reductions that the kernels share. Storage is bf16, f16 or f32; all arithmetic is f32.
 #pragma once
+#include <cstddef>
+
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include "ptx.cuh"
+
+// What the host lays out too, or counts with: it asserts the same numbers (kernels/cuda/layout.rs), and a test compares them.
+#define LAYOUT(type, size, alignment)                                                                                  \
+    static_assert(sizeof(type) == size && alignof(type) == alignment, "the host lays out " #type " otherwise")
+#define FIELD(type, field, at) static_assert(offsetof(type, field) == at, "the host has " #type "." #field " elsewhere")
 
 using bf16 = __nv_bfloat16;
 using f16 = __half;

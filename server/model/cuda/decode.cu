@@ -20,10 +20,12 @@ struct Step {
     int rows, tiles, heads, tasks, joined, found;
     float eps;
 };
-
-static_assert(sizeof(Product) == 80 && sizeof(Reading) == 80 && sizeof(Location) == 24 && sizeof(Task) == 48 &&
-                  sizeof(Joined) == 16 && sizeof(Slice) == 1184 && sizeof(Batch) == 1024,
-              "the host counts with these");
+LAYOUT(Step, 208, 8);
+FIELD(Step, products, 0); FIELD(Step, count, 8); FIELD(Step, readings, 12); FIELD(Step, embedding, 16);
+FIELD(Step, embedding_format, 40); FIELD(Step, plan, 48); FIELD(Step, cache, 104); FIELD(Step, ids, 128);
+FIELD(Step, x, 136); FIELD(Step, qkv, 144); FIELD(Step, attention, 152); FIELD(Step, shares, 160); FIELD(Step, arrived, 168);
+FIELD(Step, rows, 176); FIELD(Step, tiles, 180); FIELD(Step, heads, 184); FIELD(Step, tasks, 188); FIELD(Step, joined, 192);
+FIELD(Step, found, 196); FIELD(Step, eps, 200);
 
 // x = the tokens' rows of the table.
 template <class T> __device__ __forceinline__ void embed(const Step &s) {

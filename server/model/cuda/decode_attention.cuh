@@ -24,6 +24,7 @@ template <class T, int D> struct Attention {
         } joined;
     };
 };
+static_assert(sizeof(Attention<bf16, 64>) == 19456 && sizeof(Attention<bf16, 128>) == 38144, "the host counts with these");
 
 // Cosine and sine of each pair of a row's position.
 template <int D> using Turns = float2[D / 2];
@@ -35,11 +36,13 @@ struct alignas(16) Task {
     uint32_t first_page; // of its own
     __device__ __forceinline__ int last_page() const { return span.start / PAGE; }
 };
+LAYOUT(Task, 48, 16);
 
 // A head of a row that a block joins: where its first share is, how many there are, and where its output goes.
 struct alignas(16) Joined {
     uint32_t share, shares, out;
 };
+LAYOUT(Joined, 16, 16);
 
 // What all layers' attention has in common.
 template <class T> struct Attending {

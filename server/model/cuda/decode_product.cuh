@@ -308,7 +308,8 @@ template <int ROWS> struct TileSum {
     }
 };
 
-// The same of blocks, for so many rows of inputs: `found` is [warp][tile][m][row of the tile].
+// Goes through this warp's piece of weights in blocks, for so many rows of inputs, and puts down what it finds: `found` is
+// [warp][tile][m][row of the tile].
 template <class F, class T, int ROWS>
 __device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece, Stream<true> &stream, const Inputs &inputs, float *found) {
     using S = Scaled<F>;

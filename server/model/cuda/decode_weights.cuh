@@ -28,6 +28,7 @@ constexpr int DEPTH = 2;
 struct Batch {
     uint4 units[ROUNDS][32];
 };
+LAYOUT(Batch, 1024, 16);
 template <bool BLOCKS> using Slot = std::conditional_t<BLOCKS, Slice, Batch>;
 
 enum Mode {
@@ -36,6 +37,7 @@ enum Mode {
     NORM_F32,   // out[m, rows] = f32(w · rms_norm(x))
     ADD,        // x[m, rows] += w · input
 };
+static_assert(NORM_BIAS == 0 && NORM_GATED == 1 && NORM_F32 == 2 && ADD == 3, "the host numbers them so");
 
 // A product, or a part of its outputs where they are many.
 struct Product {
@@ -66,6 +68,10 @@ struct Product {
         return (weight.k + (1 << bits) - 1) >> bits;
     }
 };
+LAYOUT(Product, 80, 8);
+FIELD(Product, weight, 0); FIELD(Product, input, 24); FIELD(Product, norm, 32); FIELD(Product, bias, 40);
+FIELD(Product, out, 48); FIELD(Product, width, 56); FIELD(Product, format, 60); FIELD(Product, mode, 64);
+FIELD(Product, part, 68); FIELD(Product, reading, 72); FIELD(Product, first, 76);
 
 // Where the piece of a warp begins among a block's batches, `all` in number.
 __device__ __forceinline__ int piece_begin(int all, int warp) { return all * warp / WARPS; }
@@ -105,6 +111,7 @@ struct alignas(16) Reading {
         return static_cast<int>((at * WARPS + (WARPS - 0.5f)) * piece_of);
     }
 };
+LAYOUT(Reading, 80, 16);
 
 // Where a product's weight lies, and which reading is its.
 struct Location {
@@ -115,6 +122,7 @@ struct Location {
         heads = p.format == Q4K_BLOCKS ? data : reinterpret_cast<unsigned char *>(p.weight.scales);
     }
 };
+LAYOUT(Location, 24, 8);
 
 // All that a block reads, and where it goes; in shared memory.
 struct Source {

@@ -22,6 +22,8 @@ struct Weight {
     f16 *scales;         // of q8_0 and q4_0
     int rows, k;
 };
+LAYOUT(Weight, 24, 8);
+FIELD(Weight, data, 0); FIELD(Weight, scales, 8); FIELD(Weight, rows, 16); FIELD(Weight, k, 20);
 
 constexpr int TILE = 8;
 
@@ -79,6 +81,7 @@ template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
 
 // As the host counts them.
 enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS };
+static_assert(DENSE == 0 && Q8_0_BLOCKS == 1 && Q4_0_BLOCKS == 2 && Q4K_BLOCKS == 3, "the host numbers them so");
 
 template <class E> struct Dense {
     static constexpr int FORMAT = DENSE;
@@ -225,6 +228,7 @@ struct alignas(16) Slice {
         return {TOGETHER ? heads : nullptr, TOGETHER ? nullptr : reinterpret_cast<f16 *>(heads), TILE, 8 * F::SIZE};
     }
 };
+LAYOUT(Slice, 1184, 16);
 
 // All groups of a row's unit u, as pairs of T.
 template <class F, class T> __device__ __forceinline__ void load_pairs(const Weight &w, int row, int u, uint32_t (&out)[F::SIZE / 2]) {

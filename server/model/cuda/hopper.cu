@@ -3,10 +3,15 @@
 #include "product.cuh"
 #include "ring.cuh"
 
-template <class T> using VisionRing = Ring<T, 112, 176, 2>;
-template <class T> using PagedRing = Ring<T, 128, 128, 2>;
+constexpr int VISION_KEYS = 176, PAGED_KEYS = 128;
+template <class T> using VisionRing = Ring<T, 112, VISION_KEYS, 2>;
+template <class T> using PagedRing = Ring<T, 128, PAGED_KEYS, 2>;
 // The published model's prefill of a picture, 1620 rows, is 12 tiles of 136; its pictures, 6401, are 48.
-template <class T> using ProductTiles = Tiles<T, 136>;
+constexpr int PRODUCT_ROWS = 136;
+template <class T> using ProductTiles = Tiles<T, PRODUCT_ROWS>;
+LAYOUT(VisionRing<bf16>, 213064, 8);
+LAYOUT(PagedRing<bf16>, 163912, 8);
+LAYOUT(ProductTiles<bf16>, 225344, 8);
 
 #define DEFINE(T, name)                                                                                                \
     extern "C" __global__ void __launch_bounds__(VisionRing<T>::THREADS, 1) vision_hopper_112_##name(                  \

@@ -44,7 +44,8 @@ __device__ __forceinline__ void copy_box(const TensorMap &map, void *to, Barrier
                  : "memory");
 }
 
-// The same into both blocks of a pair, at the same place and for the same barrier of each.
+// Copies the map's box at (x, y, z), as `copy_box` does, into both blocks of a pair, at the same place and for the same barrier
+// of each.
 __device__ __forceinline__ void copy_box_to_both(const TensorMap &map, void *to, Barrier *barrier, int x, int y, int z) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
                  "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(to)),

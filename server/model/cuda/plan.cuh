@@ -1,4 +1,4 @@
-// What a forward pass tells its kernels of the batch. The mirror of `Plan` and `Span` on the host.
+// What a forward pass tells its kernels of the batch.
 #pragma once
 #include "common.cuh"
 
@@ -11,6 +11,8 @@ struct Span {
     uint32_t first_row; // of the batch
     uint32_t pages_at;  // where its pages begin in `pages`
 };
+LAYOUT(Span, 16, 4);
+FIELD(Span, start, 0); FIELD(Span, len, 4); FIELD(Span, first_row, 8); FIELD(Span, pages_at, 12);
 
 struct Plan {
     const Span *spans;
@@ -21,12 +23,17 @@ struct Plan {
     const float *frequencies;    // per rotating pair
     int pairs;
 };
+LAYOUT(Plan, 56, 8);
+FIELD(Plan, spans, 0); FIELD(Plan, pages, 8); FIELD(Plan, positions, 16); FIELD(Plan, row_spans, 24); FIELD(Plan, tiles, 32);
+FIELD(Plan, frequencies, 40); FIELD(Plan, pairs, 48);
 
 // The arena: [pages, layers, 2, kv_heads, PAGE, head_size].
 struct Cache {
     void *data;
     int layers, kv_heads, layer;
 };
+LAYOUT(Cache, 24, 8);
+FIELD(Cache, data, 0); FIELD(Cache, layers, 8); FIELD(Cache, kv_heads, 12); FIELD(Cache, layer, 16);
 
 template <class T>
 __device__ __forceinline__ T *cache_head(const Cache &cache, uint32_t page, int value, int head, int head_size) {

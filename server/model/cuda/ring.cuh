@@ -196,6 +196,8 @@ __device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int fr
 struct Cut {
     int whole, parts;
 };
+LAYOUT(Cut, 8, 4);
+FIELD(Cut, whole, 0); FIELD(Cut, parts, 4);
 
 // Both maps are of qkv as [rows, 3 · heads, D]; their boxes have 64 columns of 64 rows (queries) or KEYS (keys, values).
 template <class Ring> struct VisionSource {

@@ -20,6 +20,11 @@ mod cache;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+// Without the feature for its tests alone, which compare it with the kernels' sources.
+#[cfg(all(test, not(feature = "cuda")))]
+#[allow(dead_code)]
+#[path = "cuda/layout.rs"]
+mod cuda_layout;
 mod linear;
 mod mark;
 mod norm;

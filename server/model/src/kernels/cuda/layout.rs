@@ -1,5 +1,6 @@
 //! What the host and the kernels both lay out or count with: what a kernel is handed by value or by address, and the numbers
-//! that a launch goes by.
+//! that a launch goes by. The kernels' sources assert the same sizes and places (`LAYOUT` and `FIELD` of common.cuh); a test
+//! compares both sides, on machines without a card too.
 
 /// An address in the card's memory.
 pub type Address = u64;
@@ -134,6 +135,10 @@ macro_rules! layouts {
             assert!(size_of::<$type>() == $size && align_of::<$type>() == $alignment);
             $(assert!(std::mem::offset_of!($type, $field) == $at);)*
         };)*
+
+        #[cfg(test)]
+        const LAYOUTS: &[(&str, usize, usize, &[(&str, usize)])] =
+            &[$((stringify!($name), $size, $alignment, &[$((stringify!($field), $at)),*])),*];
     };
 }
 
@@ -223,4 +228,122 @@ pub mod product {
     pub const ROWS: usize = 136;
     /// Bytes of a block's shared memory.
     pub const SHARED: usize = 225_344;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    fn folder() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda")
+    }
+
+    /// All of the kernels' sources, one behind the other.
+    fn sources() -> String {
+        let files = std::fs::read_dir(folder()).unwrap();
+        files
+            .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect()
+    }
+
+    /// What stands in brackets behind `name` at the beginning of a line or behind another such, part by part.
+    fn calls<'a>(source: &'a str, name: &str) -> Vec<Vec<&'a str>> {
+        let parts = source.match_indices(name).filter_map(|(at, _)| {
+            let before = source[..at].chars().next_back();
+            let rest = source[at + name.len()..].strip_prefix('(')?;
+            let call = rest.split_once(')')?.0;
+            matches!(before, Some('\n' | ' ')).then(|| call.split(',').map(str::trim).collect())
+        });
+        parts.collect()
+    }
+
+    /// Size and alignment of each struct that the kernels' sources assert.
+    fn asserted(source: &str) -> BTreeMap<&str, (usize, usize)> {
+        let all = calls(source, "LAYOUT").into_iter().filter_map(|call| {
+            let [name, size, alignment] = call[..] else {
+                panic!("{call:?}")
+            };
+            // The macro's own definition has no numbers.
+            Some((name, (size.parse().ok()?, alignment.parse().ok()?)))
+        });
+        all.collect()
+    }
+
+    #[test]
+    fn the_kernels_assert_the_same_layout() {
+        let source = sources();
+        let structs = asserted(&source);
+        let mut fields = BTreeMap::new();
+        for call in calls(&source, "FIELD") {
+            let [name, field, at] = call[..] else {
+                panic!("{call:?}")
+            };
+            if let Ok(at) = at.parse::<usize>() {
+                assert_eq!(fields.insert((name, field), at), None, "{name}.{field}");
+            }
+        }
+        for (name, size, alignment, of) in LAYOUTS {
+            assert_eq!(structs.get(name), Some(&(*size, *alignment)), "{name}");
+            for (field, at) in *of {
+                assert_eq!(fields.remove(&(*name, *field)), Some(*at), "{name}.{field}");
+            }
+        }
+        assert!(fields.is_empty(), "the host has none of {fields:?}");
+    }
+
+    #[test]
+    fn the_kernels_keep_as_much_in_shared_memory() {
+        let source = sources();
+        let structs = asserted(&source);
+        for (name, size) in [
+            ("Slice", SLICE),
+            ("Batch", step::BATCH),
+            ("Reading", step::READING),
+            ("Location", step::LOCATION),
+            ("Task", step::TASK),
+            ("Joined", step::JOINED),
+            ("VisionRing<bf16>", ring::VISION_112),
+            ("PagedRing<bf16>", ring::PAGED_128),
+            ("ProductTiles<bf16>", product::SHARED),
+        ] {
+            assert_eq!(structs.get(name).map(|s| s.0), Some(size), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_count_with_the_same_numbers() {
+        for (file, name, value) in [
+            ("plan.cuh", "PAGE", crate::kernels::PAGE),
+            ("formats.cuh", "TILE", TILE),
+            ("hopper.cuh", "WARP_GROUP", WARP_GROUP),
+            ("decode_weights.cuh", "WARPS", step::WARPS),
+            ("decode_weights.cuh", "MOST", step::MOST),
+            ("decode_attention.cuh", "HEADS", step::HEADS),
+            ("decode_attention.cuh", "GROUPS", step::GROUPS),
+            ("decode_attention.cuh", "SPLITS", step::SPLITS),
+            ("quantized.cu", "WARPS", few_rows::WARPS),
+            ("quantized.cu", "TILES", few_rows::TILES),
+            ("quantized.cu", "STAGES", few_rows::STAGES),
+            ("ring.cuh", "STAGES", ring::STAGES),
+            ("product.cuh", "GROUPS", product::GROUPS),
+            ("product.cuh", "STAGES", product::STAGES),
+            ("product.cuh", "PART", product::PART),
+            ("hopper.cu", "VISION_KEYS", ring::VISION_KEYS),
+            ("hopper.cu", "PAGED_KEYS", ring::PAGED_KEYS),
+            ("hopper.cu", "PRODUCT_ROWS", product::ROWS),
+        ] {
+            let source = std::fs::read_to_string(folder().join(file)).unwrap();
+            let constants = source.lines().filter(|line| line.contains("constexpr int"));
+            let found = constants
+                .flat_map(|line| line.split(&[',', ';']))
+                .find_map(|part| {
+                    let (left, right) = part.split_once('=')?;
+                    (left.split_whitespace().next_back() == Some(name)).then(|| right.trim())
+                });
+            assert_eq!(found, Some(value.to_string().as_str()), "{name} of {file}");
+        }
+    }
 }
