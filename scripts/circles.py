@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Finds circles of imports between Rust files of different folders, and says what ties each.
 
-    scripts/circles.py FOLDER…     each the folder of a crate, with src/ in it
+    scripts/circles.py [--strict NAME] FOLDER…     each the folder of a crate, with src/ in it
 
-A module's own file stands with its folder: `resize.rs` with `resize/`. An import through `pub use` counts for the file that it
+Below folders called NAME files of one folder must not do so either. A module's own file stands with its folder: `resize.rs` with `resize/`. An import through `pub use` counts for the file that it
 comes from. Tests may import what they like. Exit status 1 if there is a circle.
 """
 
@@ -161,12 +161,15 @@ def circles(arrows):
 
 
 def main():
+    folders, strict = sys.argv[1:], None
+    if folders[:1] == ["--strict"]:
+        strict, folders = folders[1], folders[2:]
     wrong = 0
-    for folder in map(Path, sys.argv[1:]):
+    for folder in map(Path, folders):
         crate = Crate(folder)
         arrows = crate.arrows()
         for group in circles(arrows):
-            if len({home(file) for file in group}) == 1:
+            if len({home(file) for file in group}) == 1 and not all(strict in file.parts for file in group):
                 continue
             wrong += 1
             print(f"A circle of {len(group)} files in {folder}:")
@@ -174,7 +177,8 @@ def main():
                 if a in group and b in group:
                     print(f"  {a.relative_to(folder)} -> {b.relative_to(folder)}: {', '.join(sorted(names))}")
     if wrong:
-        sys.exit("Files of different folders must not import each other in a circle: move what both need below both.")
+        sys.exit("Files of different folders must not import each other in a circle, nor any where there must be none at all: "
+                 "move what both need below both.")
 
 
 if __name__ == "__main__":

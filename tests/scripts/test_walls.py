@@ -64,8 +64,8 @@ def test_the_pages_core_knows_no_browser():
         assert not re.search(r"\b(web_sys|js_sys|wasm_bindgen|leptos)\b", file.read_text()), file
 
 
-def circles(crate):
-    return subprocess.run([sys.executable, ROOT / "scripts/circles.py", crate], capture_output=True, text=True)
+def circles(crate, *options):
+    return subprocess.run([sys.executable, ROOT / "scripts/circles.py", *options, crate], capture_output=True, text=True)
 
 
 def write(crate, files):
@@ -88,6 +88,18 @@ def test_a_circle_between_folders_is_found_through_what_is_handed_on(tmp_path):
     found = circles(write(tmp_path, CIRCLE))
     assert found.returncode == 1
     assert "src/high/inner.rs -> src/low.rs: g" in found.stdout and "src/low.rs -> src/high/inner.rs: Top" in found.stdout
+
+
+def test_where_there_must_be_none_a_circle_within_a_folder_is_found_too(tmp_path):
+    crate = write(tmp_path, {
+        "lib.rs": "mod high;\n",
+        "high/mod.rs": "mod a;\nmod b;\npub use a::A;\n",
+        "high/a.rs": "pub struct A(super::b::B);\n",
+        "high/b.rs": "use super::A;\npub struct B;\n",
+    })
+    assert circles(crate).returncode == 0
+    found = circles(crate, "--strict", "high")
+    assert found.returncode == 1 and "src/high/b.rs -> src/high/a.rs: A" in found.stdout
 
 
 @pytest.mark.parametrize("changed", [
