@@ -206,6 +206,13 @@ impl Config {
                  themselves"
             ));
         }
+        self.check_decoder()?;
+        self.vision_config.check()?;
+        self.check_ids()
+    }
+
+    /// What the decoder's numbers must be.
+    fn check_decoder(&self) -> Result<(), String> {
         if !(self.layernorm_epsilon.is_finite() && self.layernorm_epsilon > 0.0) {
             return Err(format!(
                 "layernorm_epsilon is {}; it must be over 0",
@@ -236,45 +243,14 @@ impl Config {
                 self.kv_channels
             ));
         }
-        if v.hidden_act != "gelu" {
-            return Err(format!(
-                "vision_config.hidden_act is {:?}; only \"gelu\" is served",
-                v.hidden_act
-            ));
-        }
-        if v.in_channels != 3 {
-            return Err(format!(
-                "vision_config.in_channels is {}; only 3 is served",
-                v.in_channels
-            ));
-        }
-        if !v.hidden_size.is_multiple_of(v.num_heads) {
-            return Err(format!(
-                "vision_config.num_heads {} does not divide its hidden_size {}",
-                v.num_heads, v.hidden_size
-            ));
-        }
-        if !v.image_size.is_multiple_of(v.patch_size) || !v.grid().is_multiple_of(2) {
-            return Err(format!(
-                "vision_config.image_size {} is not an even number of patches of {}",
-                v.image_size, v.patch_size
-            ));
-        }
-        if v.num_positions != v.positions() {
-            return Err(format!(
-                "vision_config.num_positions is {}, but {}×{} patches and the class vector make {}",
-                v.num_positions,
-                v.grid(),
-                v.grid(),
-                v.positions()
-            ));
-        }
-        if !(v.scaling_factor.is_finite() && v.scaling_factor != 0.0) {
-            return Err("vision_config.scaling_factor must be a number other than 0".into());
-        }
         if !(self.rope_ratio.is_finite() && self.rope_ratio > 0.0) {
             return Err("rope_ratio must be over 0".into());
         }
+        Ok(())
+    }
+
+    /// Every id by its name is a token.
+    fn check_ids(&self) -> Result<(), String> {
         let ids = [
             ("boi_token_id", self.boi_token_id),
             ("eoi_token_id", self.eoi_token_id),
@@ -336,6 +312,47 @@ impl Config {
 }
 
 impl VisionConfig {
+    /// What the vision tower's numbers must be.
+    fn check(&self) -> Result<(), String> {
+        if self.hidden_act != "gelu" {
+            return Err(format!(
+                "vision_config.hidden_act is {:?}; only \"gelu\" is served",
+                self.hidden_act
+            ));
+        }
+        if self.in_channels != 3 {
+            return Err(format!(
+                "vision_config.in_channels is {}; only 3 is served",
+                self.in_channels
+            ));
+        }
+        if !self.hidden_size.is_multiple_of(self.num_heads) {
+            return Err(format!(
+                "vision_config.num_heads {} does not divide its hidden_size {}",
+                self.num_heads, self.hidden_size
+            ));
+        }
+        if !self.image_size.is_multiple_of(self.patch_size) || !self.grid().is_multiple_of(2) {
+            return Err(format!(
+                "vision_config.image_size {} is not an even number of patches of {}",
+                self.image_size, self.patch_size
+            ));
+        }
+        if self.num_positions != self.positions() {
+            return Err(format!(
+                "vision_config.num_positions is {}, but {}×{} patches and the class vector make {}",
+                self.num_positions,
+                self.grid(),
+                self.grid(),
+                self.positions()
+            ));
+        }
+        if !(self.scaling_factor.is_finite() && self.scaling_factor != 0.0) {
+            return Err("vision_config.scaling_factor must be a number other than 0".into());
+        }
+        Ok(())
+    }
+
     /// Patches on a side.
     pub fn grid(&self) -> usize {
         self.image_size / self.patch_size

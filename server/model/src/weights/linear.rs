@@ -16,7 +16,7 @@ pub enum Weight {
     Dense(Tensor),
     /// In blocks along `in`; the format is the tensor's own.
     Quantized(Arc<QTensor>),
-    /// The same on a card.
+    /// In blocks along `in`, as they lie on a card.
     #[cfg(feature = "cuda")]
     Blocks(Arc<cuda::Blocks>),
 }

@@ -165,7 +165,7 @@ impl<'a> Loader<'a> {
         self.plain(name, shape, shape)
     }
 
-    /// The same, of shape `stored`, as one of `shape`.
+    /// A tensor that is stored as `stored`, as one of `shape`, in the type that is computed in.
     pub fn plain(
         &mut self,
         name: &str,
