@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::markdown::{COLD, ROUND, SIDE_BY_SIDE, facts, list, number};
-use super::plot::{Fall, Line, Part, escape, lines, strips, waterfall};
+use super::plot::{Fall, Line, Part, Width, escape, lines, strips, waterfall};
 use super::stats::{Samples, Stage, Summary};
 use super::targets::targets;
 use super::{Memory, Report, Variant};
@@ -115,7 +115,7 @@ fn rounds(out: &mut String, report: &Report) -> std::fmt::Result {
     };
     let falls: Vec<Fall> = ends.iter().map(|variant| fall(variant)).collect();
     legend(out, &falls[0].parts)?;
-    figure(out, &waterfall("Where the time goes", &falls))?;
+    figure(out, |width| waterfall(width, "Where the time goes", &falls))?;
 
     if report.variants.len() > 1 {
         write!(
@@ -144,7 +144,7 @@ fn rounds(out: &mut String, report: &Report) -> std::fmt::Result {
             .collect();
         if !rows.is_empty() {
             write!(out, "<h3>{}</h3>", stage.title())?;
-            figure(out, &strips(stage.title(), &rows))?;
+            figure(out, |width| strips(width, stage.title(), &rows))?;
         }
     }
     Ok(())
@@ -240,7 +240,9 @@ fn overhead(out: &mut String, report: &Report) -> std::fmt::Result {
     .into_iter()
     .filter(|(_, values)| !values.is_empty())
     .collect();
-    figure(out, &strips("From one token to the next", &rows))
+    figure(out, |width| {
+        strips(width, "From one token to the next", &rows)
+    })
 }
 
 fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
@@ -250,34 +252,33 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
     write!(
         out,
         "<h2>Load</h2><p>Each question comes with a picture never seen before, and at once with it.</p><div class=\"wide\">\
-         <table><tr><th><th>answers<th>a minute<th>tokens/s<th>first word: median<th>p95<th>p99<th>last word: median\
-         <th>p95<th>p99<th>failed</tr>"
+         <table class=\"stacked\"><tr><th><th>answers<th>a minute<th>tokens/s<th>first word: median<th>p95<th>p99\
+         <th>last word: median<th>p95<th>p99<th>failed</tr>"
     )?;
     for load in &report.loads {
         write!(
             out,
-            "<tr><td>{}<td>{}<td>{:.1}<td>{:.1}",
+            "<tr><td>{}<td data-is=\"answers\">{}<td data-is=\"a minute\">{:.1}<td data-is=\"tokens/s\">{:.1}",
             load.title(),
             load.answers,
             load.answers as f64 * 60.0 / load.seconds,
             load.tokens as f64 / load.seconds
         )?;
-        for stage in [Stage::DropToFirst, Stage::Total] {
-            match load.samples.summary(stage) {
-                Some(s) => write!(
-                    out,
-                    "<td>{}<td>{}<td>{}",
-                    number(s.median),
-                    number(s.p95),
-                    number(s.p99)
-                )?,
-                None => write!(out, "<td>–<td>–<td>–")?,
+        for (word, stage) in [("first", Stage::DropToFirst), ("last", Stage::Total)] {
+            let summary = load.samples.summary(stage);
+            let values = match &summary {
+                Some(s) => [s.median, s.p95, s.p99].map(number),
+                None => [(); 3].map(|()| "–".to_owned()),
+            };
+            for (name, value) in ["median", "p95", "p99"].into_iter().zip(values) {
+                write!(out, "<td data-is=\"{word} word: {name}\">{value}")?;
             }
         }
-        match load.failures.total() {
-            0 => write!(out, "<td>0</tr>")?,
-            _ => write!(out, "<td>{}</tr>", escape(&list(&load.failures)))?,
-        }
+        let failed = match load.failures.total() {
+            0 => "0".into(),
+            _ => escape(&list(&load.failures)),
+        };
+        write!(out, "<td data-is=\"failed\">{failed}</tr>")?;
     }
     write!(out, "</table></div>")?;
 
@@ -301,10 +302,10 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
             line("last word, median", 1, Stage::Total, |s| s.median),
             line("last word, p95", 3, Stage::Total, |s| s.p95),
         ];
-        figure(
-            out,
-            &lines("Latency against users", "users at once", "s", &all, true),
-        )?;
+        let units = ("users at once", "s");
+        figure(out, |width| {
+            lines(width, "Latency against users", units, &all, true)
+        })?;
     }
     let memory: Vec<Line> = report
         .loads
@@ -334,10 +335,10 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
         .collect();
     if !memory.is_empty() {
         write!(out, "<h3>Memory over time</h3>")?;
-        figure(
-            out,
-            &lines("Memory over time", "seconds", "MB", &memory, false),
-        )?;
+        let units = ("seconds", "MB");
+        figure(out, |width| {
+            lines(width, "Memory over time", units, &memory, false)
+        })?;
     }
     Ok(())
 }
@@ -367,7 +368,7 @@ fn table(out: &mut String, first: &str, rows: &[(String, Summary)]) -> std::fmt:
 }
 
 fn side_by_side(out: &mut String, variants: &[Variant]) -> std::fmt::Result {
-    write!(out, "<div class=\"wide\"><table><tr><th>")?;
+    write!(out, "<div class=\"wide\"><table class=\"stacked\"><tr><th>")?;
     for variant in variants {
         write!(
             out,
@@ -381,17 +382,18 @@ fn side_by_side(out: &mut String, variants: &[Variant]) -> std::fmt::Result {
         write!(out, "<tr><td>{}", stage.title())?;
         let base = variants.first().and_then(|v| v.samples.summary(stage));
         for variant in variants {
+            let name = escape(&variant.name);
             match (variant.samples.summary(stage), base) {
                 (Some(s), Some(base)) if s.median > base.median * 1.1 => {
                     let times = s.median / base.median.max(1e-9);
                     write!(
                         out,
-                        "<td class=\"slow\">{} <small>×{times:.1}</small>",
+                        "<td class=\"slow\" data-is=\"{name}\">{} <small>×{times:.1}</small>",
                         number(s.median)
                     )?;
                 }
-                (Some(s), _) => write!(out, "<td>{}", number(s.median))?,
-                (None, _) => write!(out, "<td>–")?,
+                (Some(s), _) => write!(out, "<td data-is=\"{name}\">{}", number(s.median))?,
+                (None, _) => write!(out, "<td data-is=\"{name}\">–")?,
             }
         }
         write!(out, "</tr>")?;
@@ -427,6 +429,11 @@ fn legend(out: &mut String, parts: &[Part]) -> std::fmt::Result {
     write!(out, "</p>")
 }
 
-fn figure(out: &mut String, svg: &str) -> std::fmt::Result {
-    write!(out, "<figure>{svg}</figure>")
+/// A plot for screens and one for phones, of which the style sheet shows one.
+fn figure(out: &mut String, plot: impl Fn(Width) -> String) -> std::fmt::Result {
+    let (broad, slim) = (plot(Width::Broad), plot(Width::Slim));
+    write!(
+        out,
+        "<figure class=\"broad\">{broad}</figure><figure class=\"slim\">{slim}</figure>"
+    )
 }

@@ -5,10 +5,40 @@ use std::fmt::Write;
 use super::markdown::number;
 use super::stats::Summary;
 
-const WIDTH: f64 = 860.0;
-/// Left of the plot, for names.
-const LEFT: f64 = 190.0;
-const RIGHT: f64 = 24.0;
+/// What a plot is drawn for: each has all of it without scrolling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Width {
+    /// A screen or paper: names stand to the left.
+    Broad,
+    /// A phone: names stand above.
+    Slim,
+}
+
+impl Width {
+    fn whole(self) -> f64 {
+        self.either(860.0, 358.0)
+    }
+
+    fn left(self) -> f64 {
+        self.either(190.0, 10.0)
+    }
+
+    fn right(self) -> f64 {
+        self.either(24.0, 14.0)
+    }
+
+    /// What a row needs for its name above it.
+    fn head(self) -> f64 {
+        self.either(0.0, 18.0)
+    }
+
+    fn either<T>(self, broad: T, slim: T) -> T {
+        match self {
+            Width::Broad => broad,
+            Width::Slim => slim,
+        }
+    }
+}
 
 /// Escapes text for HTML and SVG.
 pub fn escape(text: &str) -> String {
@@ -18,16 +48,17 @@ pub fn escape(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-fn svg(height: f64, title: &str, body: &str) -> String {
+fn svg(width: Width, height: f64, title: &str, body: &str) -> String {
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{}\">{body}</svg>",
+        "<svg viewBox=\"0 0 {} {height:.0}\" role=\"img\" aria-label=\"{}\">{body}</svg>",
+        width.whole(),
         escape(title)
     )
 }
 
-/// Round numbers from 0 to a little over `most`, some five of them.
-fn ticks(most: f64) -> Vec<f64> {
-    let rough = (most / 5.0).max(1e-9);
+/// Round numbers from 0 to a little over `most`, some `about` of them.
+fn ticks(most: f64, about: f64) -> Vec<f64> {
+    let rough = (most / about).max(1e-9);
     let power = 10.0_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 2.5, 5.0, 10.0]
         .into_iter()
@@ -57,38 +88,57 @@ fn line(out: &mut String, from: (f64, f64), to: (f64, f64), class: &str) {
 /// A scale along the bottom, in `unit`, and its grid. Returns where a value lies, and the scale's end.
 fn scale(
     out: &mut String,
+    width: Width,
     most: f64,
     bottom: f64,
     unit: &str,
 ) -> (impl Fn(f64) -> f64 + use<>, f64) {
-    let ticks = ticks(most);
+    let ticks = ticks(most, width.either(5.0, 3.0));
     let full = ticks.last().copied().unwrap_or(1.0);
-    let place = move |value: f64| LEFT + value / full * (WIDTH - LEFT - RIGHT);
+    let (left, across) = (width.left(), width.whole() - width.left() - width.right());
+    let place = move |value: f64| left + value / full * across;
     for tick in &ticks {
         line(out, (place(*tick), 8.0), (place(*tick), bottom), "grid");
         let label = format!("{}", (tick * 1e6).round() / 1e6);
-        text(out, place(*tick), bottom + 18.0, "tick", &label);
+        if width == Width::Slim && *tick == full {
+            let label = format!("{label} {unit}");
+            text(out, width.whole(), bottom + 18.0, "name", &label);
+        } else {
+            text(out, place(*tick), bottom + 18.0, "tick", &label);
+        }
     }
-    text(out, LEFT - 12.0, bottom + 18.0, "name", unit);
+    if width == Width::Broad {
+        text(out, left - 12.0, bottom + 18.0, "name", unit);
+    }
     (place, full)
+}
+
+/// A row's name: to the left of its middle, or above its top.
+fn name(out: &mut String, width: Width, top: f64, middle: f64, content: &str) {
+    match width {
+        Width::Broad => text(out, width.left() - 12.0, middle + 4.0, "name", content),
+        Width::Slim => text(out, width.left(), top - 4.0, "above", content),
+    }
 }
 
 /// One row for each name: every value a dot, a line through the median, a lighter one at the 95th percentile. What lies
 /// far beyond the others is told in words at the end of its row, so that it does not press all else to the left.
-pub fn strips(title: &str, rows: &[(&str, &[f64])]) -> String {
+pub fn strips(width: Width, title: &str, rows: &[(&str, &[f64])]) -> String {
     const ROW: f64 = 34.0;
-    let bottom = 12.0 + ROW * rows.len() as f64;
+    let row = ROW + width.head();
+    let bottom = 12.0 + row * rows.len() as f64;
     let mut out = String::new();
     let most = rows
         .iter()
         .filter_map(|(_, values)| Summary::of(values))
         .map(|s| s.max.min(s.p95 * 1.5))
         .fold(0.0, f64::max);
-    let (place, full) = scale(&mut out, most, bottom, "ms");
-    for (index, (name, values)) in rows.iter().enumerate() {
-        let middle = 12.0 + ROW * (index as f64 + 0.5);
+    let (place, full) = scale(&mut out, width, most, bottom, "ms");
+    for (index, (title, values)) in rows.iter().enumerate() {
+        let top = 12.0 + row * index as f64 + width.head();
+        let middle = top + ROW / 2.0;
         let series = usize::from(index > 0) + 1;
-        text(&mut out, LEFT - 12.0, middle + 4.0, "name", name);
+        name(&mut out, width, top, middle, title);
         // Thousands of dots would only make the file large.
         let stride = values.len().div_ceil(400).max(1);
         let shown = values.iter().step_by(stride).enumerate();
@@ -112,10 +162,11 @@ pub fn strips(title: &str, rows: &[(&str, &[f64])]) -> String {
         let beyond = values.iter().filter(|value| **value > full).count();
         if beyond > 0 {
             let words = format!("{beyond} beyond, up to {} ▸", number(s.max));
-            text(&mut out, WIDTH, middle + 4.0, "beyond", &words);
+            let y = width.either(middle + 4.0, top - 4.0);
+            text(&mut out, width.whole(), y, "beyond", &words);
         }
     }
-    svg(bottom + 28.0, title, &out)
+    svg(width, bottom + 28.0, title, &out)
 }
 
 /// A part of a waterfall's row.
@@ -134,16 +185,17 @@ pub struct Fall {
 }
 
 /// What follows what, one row for each server.
-pub fn waterfall(title: &str, falls: &[Fall]) -> String {
-    const ROW: f64 = 46.0;
-    let bottom = 22.0 + ROW * falls.len() as f64;
+pub fn waterfall(width: Width, title: &str, falls: &[Fall]) -> String {
+    let row = 46.0 + width.head();
+    let bottom = 22.0 + row * falls.len() as f64;
     let mut out = String::new();
     let total = |fall: &Fall| fall.parts.iter().map(|part| part.ms).sum::<f64>();
     let most = falls.iter().map(total).fold(0.0, f64::max);
-    let (place, _) = scale(&mut out, most, bottom, "ms");
+    let (place, _) = scale(&mut out, width, most, bottom, "ms");
     for (index, fall) in falls.iter().enumerate() {
-        let top = 26.0 + ROW * index as f64;
-        text(&mut out, LEFT - 12.0, top + 16.0, "name", &fall.name);
+        let top = 26.0 + row * index as f64 + width.head();
+        // Above it there is the word of the question too.
+        name(&mut out, width, top - width.head(), top + 12.0, &fall.name);
         let mut from = 0.0;
         for part in &fall.parts {
             let (x, end) = (place(from), place(from + part.ms));
@@ -161,7 +213,7 @@ pub fn waterfall(title: &str, falls: &[Fall]) -> String {
         line(&mut out, (asked, top - 5.0), (asked, top + 29.0), "asked");
         text(&mut out, asked, top - 8.0, "mark", "asked");
     }
-    svg(bottom + 28.0, title, &out)
+    svg(width, bottom + 28.0, title, &out)
 }
 
 /// A line of a chart.
@@ -172,28 +224,34 @@ pub struct Line {
 }
 
 /// Lines over a common axis. `logarithmic`: doubling takes the same way everywhere along it.
-pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmic: bool) -> String {
+pub fn lines(
+    width: Width,
+    title: &str,
+    (x_unit, y_unit): (&str, &str),
+    lines: &[Line],
+    logarithmic: bool,
+) -> String {
     const TOP: f64 = 16.0;
     const BOTTOM: f64 = 276.0;
-    const START: f64 = 76.0;
-    const END: f64 = WIDTH - 150.0;
+    let start = width.either(76.0, 62.0);
+    let end = width.whole() - width.either(150.0, 14.0);
     let mut out = String::new();
     let all = || lines.iter().flat_map(|line| line.points.iter().copied());
     let measure = |x: f64| if logarithmic { x.max(1e-9).log2() } else { x };
     let (low, high) = all().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| {
         (low.min(measure(x)), high.max(measure(x)))
     });
-    let across = move |x: f64| START + (measure(x) - low) / (high - low).max(1e-9) * (END - START);
-    let ticks = ticks(all().map(|(_, y)| y).fold(0.0, f64::max));
+    let across = move |x: f64| start + (measure(x) - low) / (high - low).max(1e-9) * (end - start);
+    let ticks = ticks(all().map(|(_, y)| y).fold(0.0, f64::max), 5.0);
     let full = ticks.last().copied().unwrap_or(1.0);
     let up = move |y: f64| BOTTOM - y / full * (BOTTOM - TOP);
     for tick in &ticks {
-        line(&mut out, (START, up(*tick)), (END, up(*tick)), "grid");
+        line(&mut out, (start, up(*tick)), (end, up(*tick)), "grid");
         let unit = if *tick == full { y_unit } else { "" };
         let label = format!("{} {unit}", (tick * 1e6).round() / 1e6);
         text(
             &mut out,
-            START - 10.0,
+            start - 10.0,
             up(*tick) + 4.0,
             "name",
             label.trim(),
@@ -202,7 +260,7 @@ pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmi
     let mut marks: Vec<f64> = if logarithmic {
         all().map(|(x, _)| x).collect()
     } else {
-        self::ticks(high)
+        self::ticks(high, width.either(5.0, 3.0))
             .into_iter()
             .filter(|x| (low..=high).contains(x))
             .collect()
@@ -213,7 +271,7 @@ pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmi
         let label = format!("{}", (mark * 1e6).round() / 1e6);
         text(&mut out, across(mark), BOTTOM + 20.0, "tick", &label);
     }
-    text(&mut out, (START + END) / 2.0, BOTTOM + 40.0, "tick", x_unit);
+    text(&mut out, (start + end) / 2.0, BOTTOM + 40.0, "tick", x_unit);
     let mut labels: Vec<(f64, &Line)> = Vec::new();
     for one in lines {
         let points: Vec<String> = one
@@ -242,16 +300,25 @@ pub fn lines(title: &str, x_unit: &str, y_unit: &str, lines: &[Line], logarithmi
             labels.push((up(*y), one));
         }
     }
+    let mut height = BOTTOM + 50.0;
+    if width == Width::Slim {
+        for one in lines {
+            let class = format!("start s{}", one.series);
+            text(&mut out, start, height + 10.0, &class, &one.name);
+            height += 20.0;
+        }
+        return svg(width, height, title, &out);
+    }
     // Names at the lines' ends, moved apart where they would lie on each other.
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut last = f64::MIN;
     for (y, one) in labels {
         let y = y.max(last + 16.0);
         let class = format!("end s{}", one.series);
-        text(&mut out, END + 10.0, y + 4.0, &class, &one.name);
+        text(&mut out, end + 10.0, y + 4.0, &class, &one.name);
         last = y;
     }
-    svg(BOTTOM + 50.0, title, &out)
+    svg(width, height, title, &out)
 }
 
 #[cfg(test)]
@@ -260,14 +327,14 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_reach_the_end() {
-        assert_eq!(ticks(97.0), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
-        assert_eq!(ticks(3.2).last(), Some(&4.0));
-        assert_eq!(ticks(0.0).len(), 2);
+        assert_eq!(ticks(97.0, 5.0), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
+        assert_eq!(ticks(3.2, 5.0).last(), Some(&4.0));
+        assert_eq!(ticks(0.0, 5.0).len(), 2);
     }
 
     #[test]
     fn names_from_outside_stay_text() {
-        let plot = strips("<b>", &[("a & <script>", &[1.0, 2.0])]);
+        let plot = strips(Width::Slim, "<b>", &[("a & <script>", &[1.0, 2.0])]);
         assert!(plot.contains("a &amp; &lt;script&gt;") && !plot.contains("<script>"));
     }
 }
