@@ -68,5 +68,4 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 }
 
 #[cfg(test)]
-#[path = "encoding_tests.rs"]
 mod tests;

@@ -10,8 +10,6 @@ mod encoder;
 mod executor;
 mod failures;
 #[cfg(test)]
-mod fault_tests;
-#[cfg(test)]
 mod faults;
 mod guard;
 mod recovery;
@@ -24,13 +22,9 @@ mod step_timings;
 #[cfg(test)]
 mod tests;
 mod tokenization;
-#[cfg(test)]
-mod tokenization_tests;
 mod warmup;
 mod worker;
 mod workers;
-#[cfg(test)]
-mod workers_tests;
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};

@@ -201,3 +201,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

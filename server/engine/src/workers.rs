@@ -197,3 +197,6 @@ pub fn merge(each: &[Status]) -> Status {
         ..behind.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,6 @@ mod job;
 mod pages;
 mod prefix;
 #[cfg(test)]
-mod random_tests;
-#[cfg(test)]
 mod tests;
 mod turn;
 

@@ -316,5 +316,4 @@ pub(super) fn limited(message: &str, wait: Duration) -> Failure {
 }
 
 #[cfg(test)]
-#[path = "guests_tests.rs"]
 mod tests;

@@ -56,5 +56,4 @@ pub fn prompt(
 }
 
 #[cfg(test)]
-#[path = "conversation_tests.rs"]
 mod tests;

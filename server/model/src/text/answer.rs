@@ -105,5 +105,4 @@ impl Answer {
 }
 
 #[cfg(test)]
-#[path = "answer_tests.rs"]
 mod tests;

@@ -246,5 +246,4 @@ impl<'a> LogSoftmax<'a> {
 }
 
 #[cfg(test)]
-#[path = "sampling_tests.rs"]
 mod tests;

@@ -133,5 +133,4 @@ impl AnswerStream {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
 mod tests;

@@ -311,5 +311,4 @@ fn byte_letters() -> [char; 256] {
 }
 
 #[cfg(test)]
-#[path = "tokenizer_tests.rs"]
 pub(crate) mod tests;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use super::job::Running;
-use super::tests::{Desk, OPENING, Question, ROWS, key, limits, opening, question};
-use super::*;
+use super::{Desk, OPENING, Question, ROWS, key, limits, opening, question};
 use crate::failures::{failed, panicked};
+use crate::scheduler::job::Running;
+use crate::scheduler::*;
 
 /// Sessions, of which the first two are one client's.
 const SESSIONS: u128 = 4;

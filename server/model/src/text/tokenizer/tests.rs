@@ -3,9 +3,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-pub(crate) const MODEL: &[u8] = include_bytes!("../../../../tests/tokenizer/small/tokenizer.model");
+pub(crate) const MODEL: &[u8] =
+    include_bytes!("../../../../../tests/tokenizer/small/tokenizer.model");
 pub(crate) const CONFIG: &[u8] =
-    include_bytes!("../../../../tests/tokenizer/small/tokenizer_config.json");
+    include_bytes!("../../../../../tests/tokenizer/small/tokenizer_config.json");
 
 /// What Python's tiktoken says of the small vocabulary (tests/tokenizer/make_goldens.py).
 #[derive(Deserialize)]
@@ -15,7 +16,7 @@ pub(crate) struct Goldens {
 }
 
 pub(crate) fn goldens() -> Goldens {
-    let file = include_bytes!("../../../../tests/tokenizer/small/goldens.json");
+    let file = include_bytes!("../../../../../tests/tokenizer/small/goldens.json");
     serde_json::from_slice(file).unwrap()
 }
 

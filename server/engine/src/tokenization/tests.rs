@@ -2,8 +2,8 @@
 
 use api::{ErrorCode, Event, FinishReason, Turn};
 
-use super::tests::{Client, start, tiny};
-use super::*;
+use crate::tests::{Client, start, tiny};
+use crate::*;
 
 /// As much text as is read at all.
 fn longest() -> String {

@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, channel};
 
 use api::{ErrorCode, Event, Freed, Loaded, PictureKey, State, Turn};
 
-use super::faults::Hook;
-use super::tests::{Client, PATIENCE, Served, start_several, tiny};
-use super::workers::{Handle, StatusPublisher, merge};
-use super::*;
+use super::{Handle, StatusPublisher, merge};
+use crate::faults::Hook;
+use crate::tests::{Client, PATIENCE, Served, start_several, tiny};
+use crate::*;
 use std::time::{Duration, Instant};
 
 /// Two real workers, and how many pieces of work each has done.

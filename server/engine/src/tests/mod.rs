@@ -1,5 +1,7 @@
 //! The engine with a real worker, on a tiny model with random weights: no socket, no card.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::Path;

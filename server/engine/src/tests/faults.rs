@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::{ErrorCode, Event, FinishReason, State};
 
-use super::tests::{Answer, Client, PATIENCE, Served, start, start_several};
-use super::*;
+use super::{Answer, Client, PATIENCE, Served, start, start_several};
+use crate::*;
 use model::device::DeviceFault;
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,7 @@
 //! States and the turns that follow from them, without a model.
 
+mod random;
+
 use std::time::Duration;
 
 use api::{Asker, Pixels, SamplingParams, Shown};

@@ -501,7 +501,7 @@ fn draws_are_those_of_the_seed_and_the_place() {
         draws: Vec<u64>,
     }
     let cases: Vec<Case> =
-        serde_json::from_str(include_str!("../../../../tests/sampling/draws.json")).unwrap();
+        serde_json::from_str(include_str!("../../../../../tests/sampling/draws.json")).unwrap();
     for case in cases {
         let params = SamplingParams {
             seed: case.seed,
