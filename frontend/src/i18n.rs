@@ -145,6 +145,23 @@ texts! {
     OtherPictureFirst = "This picture can't be used. Choose another one.", "这张图用不了，请换一张。";
     OnePicture = "One picture at a time: I took the first.", "一次一张：我拿了第一张。";
     NotAPicture = "That is not a picture.", "这不是图片。";
+    EmptyFile = "That file is empty.", "这个文件是空的。";
+    Folder = "That is a folder: choose a picture in it.", "这是文件夹：请选里面的一张图片。";
+    SaveFirst = "That picture lies on another page: save it, then drop the file here.", "那张图在别的网页上：先保存下来，再把文件拖到这里。";
+    NotTaken = "{} can't be used, so the picture before stays. {}", "{} 用不了，所以保留原来的图片。{}";
+    Decline = "Keep the picture before", "保留原来的图片";
+    AskedOfIt = "Asked as soon as it is there: {}", "图片一到就问：{}";
+    Undo = "Undo", "撤销";
+    LeftForNew = "The conversation is put away.", "对话已收起。";
+    LeftForPicture = "A new picture begins a new conversation.", "新图片开始了新对话。";
+    LeftForAnother = "Another conversation is open now.", "已打开另一段对话。";
+    BroughtBack = "The conversation is back.", "对话回来了。";
+    AskedAgain = "Asked again. The answer before is kept.", "已重新提问，原来的回答还在。";
+    Edited = "Question changed. The one before is kept.", "问题已修改，原来的还在。";
+    Deleted = "Conversation deleted.", "对话已删除。";
+    Version = "{} of {}", "第 {} 个，共 {} 个";
+    VersionBefore = "Version before", "上一个版本";
+    VersionAfter = "Version after", "下一个版本";
     NoWorker = "This browser starts no worker, which Glimpse needs to read pictures.", "浏览器无法启动 Worker，读不了图片。";
     Unreadable = "The file can't be read any more. Choose it again.", "文件读不到了，请重新选择。";
     Language = "中文", "English";
@@ -191,7 +208,21 @@ texts! {
     LanguageTitle = "Language", "语言";
     Keep = "Keep conversations and their pictures in this browser", "在这个浏览器里保留对话和图片";
     ClearAll = "Clear all conversations", "清除全部对话";
+    ClearSure = "Delete every conversation and picture that this browser keeps?", "删除这个浏览器保留的全部对话和图片？";
+    ClearYes = "Delete all", "全部删除";
+    ClearNo = "Keep them", "先不删";
     Cleared = "Everything kept here is gone.", "已全部清除。";
+    NotKeptAnyMore = "That conversation is not kept any more.", "这段对话已经不在了。";
+    KeepsNothing = "This browser keeps nothing for this page: conversations end with this tab.", "这个浏览器不为本页保存任何内容：关掉标签页，对话就没了。";
+    Scarce = "This browser has little room left for conversations: delete some, or new ones may not be kept.", "浏览器留给对话的空间快满了：请删掉一些，否则新的可能存不下。";
+    Room = "{} of {} that this browser allows", "已用 {}，浏览器允许 {}";
+    RoomUnknown = "Over plain http the browser may clear these when it runs short of room; https lets the page ask it not to.", "在普通 http 下，浏览器空间不足时可能清掉这些内容；用 https 就能请它保留。";
+    TabElsewhere = "This conversation is open in another tab, too.", "这段对话在另一个标签页里也开着。";
+    TabChanged = "Another tab has gone on with this conversation. What you ask here is not kept with it.", "另一个标签页继续了这段对话，在这里问的不会存进去。";
+    TabGone = "Another tab has deleted this conversation. What you ask here is not kept.", "另一个标签页删除了这段对话，在这里问的不会保存。";
+    StoreFull = "This browser has no room left, so this conversation is not kept. Delete some to make room.", "浏览器存储空间已满，这段对话没有保存。请删掉一些。";
+    MakeCopy = "Go on with a copy", "用副本继续";
+    ShowKept = "Show the other", "看另一边的";
     NothingKept = "Nothing kept yet: conversations appear here after their first answer.", "还没有内容：第一个回答之后，对话会出现在这里。";
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from driving import DESKTOP, PHONE, ask, bring, card, ended, give, phase, picture
+from driving import DESKTOP, PHONE, ask, bring, card, ended, give, kept, phase, picture
 from fake import MODEL, Fake
 
 FILE = {"name": "circles.jpg", "mimeType": "image/jpeg", "buffer": picture(1600, 1200, 3, "#c8402f", "#e3ead9", "JPEG")}
@@ -146,6 +146,52 @@ def dialog(name):
     return show
 
 
+def comes(page, fake):
+    """A picture that only the server may read, while a conversation is there."""
+    ended(page, ask(page, "How many circles are there?"))
+    fake.answers["frame"] = lambda f, m: None
+    give(page, {"name": "IMG_2031.heic", "mimeType": "image/heic", "buffer": b"x" * 5000})
+    page.get_by_test_id("decline").wait_for()
+    page.get_by_test_id("question").fill("And in this one?")
+    page.get_by_test_id("question").press("Enter")
+
+
+def undone(page, fake):
+    ended(page, ask(page, "How many circles are there?"))
+    page.get_by_test_id("regenerate").click()
+    ended(page, page.get_by_test_id("turn").first)
+    page.get_by_test_id("undo").wait_for()
+
+
+def left(page, fake):
+    ended(page, ask(page, "How many circles are there?"))
+    page.get_by_test_id("new").click()
+    page.get_by_test_id("undo").wait_for()
+
+
+def deleted(page, fake):
+    ended(page, ask(page, "How many circles are there?"))
+    kept(page, 1)
+    page.get_by_test_id("history").click()
+    page.get_by_test_id("kept").wait_for()
+    page.locator("dialog .kept .tool").click()
+    page.get_by_test_id("deleted").wait_for()
+
+
+def clears(page, fake):
+    ended(page, ask(page, "How many circles are there?"))
+    page.get_by_test_id("settings").click()
+    page.get_by_test_id("clear-all").click()
+    page.get_by_test_id("clear-sure").wait_for()
+
+
+def elsewhere(page, fake):
+    ended(page, ask(page, "How many circles are there?"))
+    kept(page, 1)
+    page.evaluate("() => new BroadcastChannel('glimpse').postMessage(['kept', sessionStorage.getItem('glimpse-open')])")
+    page.get_by_test_id("trouble").wait_for()
+
+
 # Name: what the server says, up to which phase a picture is given, and what is done then.
 STATES = {
     "empty": ({}, None, None),
@@ -187,6 +233,12 @@ STATES = {
     "key": ({"hello": needs_key}, None, None),
     "wrong-key": ({"hello": needs_key}, None, wrong_key),
     "busy": ({"hello": too_busy}, None, None),
+    "coming": ({}, "ready", comes),
+    "versions": ({}, "ready", undone),
+    "left": ({}, "ready", left),
+    "deleted": ({}, "ready", deleted),
+    "clearing": ({}, "ready", clears),
+    "two-tabs": ({}, "ready", elsewhere),
     "settings": ({}, "ready", dialog("settings")),
     "history": ({}, "ready", dialog("history")),
 }

@@ -123,6 +123,44 @@ def test_silence_after_sleep_is_noticed(faked):
     assert len(fake.sockets) == 2
 
 
+def quiet(faked):
+    """A page whose time stands still, after the pings that a greeting brings; and what tells that it is connected."""
+    pings = []
+    page, fake = faked(with_picture=False, stopped=True, ping=lambda f, m: pings.append(m) or f.on_ping(m))
+    good = page.locator("[data-testid=server-state][data-light=good]")
+    fake.time.until(good.count)
+    fake.time.until(lambda: len(pings) >= 3)
+    # Their answers are older than what comes.
+    page.wait_for_timeout(50)
+    fake.time.passes(100)
+    return page, fake, good
+
+
+def test_a_silent_network_is_noticed_within_ten_seconds_and_heals(faked):
+    page, fake, good = quiet(faked)
+    fake.answers["ping"] = lambda f, m: None
+    # Nobody tells; the next connection is not let through either.
+    fake.answers["hello"] = lambda f, m: None
+    silent = fake.time.ms
+    fake.time.until(lambda: page.get_by_test_id("lost").count())
+    assert fake.time.ms - silent < 10_000
+    # The network is back, and nobody tells that either.
+    fake.answers.pop("ping")
+    fake.answers.pop("hello")
+    fake.time.until(lambda: fake.time.passes(500) or good.count())
+    fake.time.until(lambda: page.get_by_test_id("lost").count() == 0)
+
+
+def test_the_browser_says_that_the_network_is_gone(faked):
+    page, fake, _ = quiet(faked)
+    fake.answers["ping"] = lambda f, m: None
+    fake.answers["hello"] = lambda f, m: None
+    gone = fake.time.ms
+    page.evaluate("() => window.dispatchEvent(new Event('offline'))")
+    fake.time.until(lambda: page.get_by_test_id("lost").count())
+    assert fake.time.ms - gone < 4_000
+
+
 def test_back_from_the_cache_of_pages(faked):
     page, fake = faked()
     page.evaluate("() => window.dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")

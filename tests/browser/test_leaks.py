@@ -68,7 +68,7 @@ def test_a_hundred_conversations_leave_nothing_behind(browser, server):
         return now
 
     bytes = list(picture())
-    # Twenty more are kept than the browser keeps at most, and what grows once has grown.
+    # What grows once has grown.
     page.evaluate(TALK, [bytes, 70])
     listeners, nodes, script, module = before = left()
     page.evaluate(TALK, [bytes, 100])

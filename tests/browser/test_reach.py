@@ -93,7 +93,7 @@ def test_it_is_small_and_soon_there(browser, server):
     _, index = fetch(server.url)
     module = re.search(r"/glimpse-page-[0-9a-f]+_bg\.wasm", index.decode())[0]
     headers, body = fetch(server.url + module)
-    assert len(gzip.compress(body, 9)) <= 350_000
+    assert len(gzip.compress(body, 9)) <= 400_000
     assert "immutable" in headers["cache-control"]
     headers, _ = fetch(server.url)
     assert headers["cache-control"] == "no-cache"

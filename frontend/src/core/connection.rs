@@ -1,5 +1,5 @@
 //! The connection: opens, greets, comes back after a loss and goes on where it was. The session's id lives in this page's
-//! memory only, so that two tabs never fight over one.
+//! memory, and with the tab only between two pages of it, so that two tabs never fight over one.
 
 use wire::{
     Ack, ClientMessage, Failure, Hello, Ping, Resume, ServerEnvelope, ServerMessage, Welcome, close,
@@ -19,13 +19,26 @@ const LAST_RETRY_MS: f64 = 5_000.0;
 /// A connection that is not greeted by then is given up.
 const GREETING_MS: f64 = 10_000.0;
 /// How often the clocks are joined and the connection is proven alive.
-const PING_EVERY_MS: f64 = 15_000.0;
+const PING_EVERY_MS: f64 = 4_000.0;
+/// Nothing heard for so long after a ping: the connection is dead, whatever the browser says. With the time between pings that
+/// is less than ten seconds.
+const SILENCE_MS: f64 = 4_500.0;
+/// A timer that is later than this tells that the page itself stood still.
+const LATE_MS: f64 = 1_000.0;
 /// Two more pings soon after the greeting, so that the clocks are joined well before the first answer.
 const FIRST_PINGS_MS: [f64; 2] = [300.0, 900.0];
-/// After sleep, a pong later than this means that the connection is dead.
+/// The same after sleep or a change of network.
 const PONG_WITHIN_MS: f64 = 2_000.0;
 /// Events are acknowledged at the latest after this many.
 const ACK_EVERY: u64 = 64;
+
+/// How far a session was heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Heard {
+    /// Counts the page's sessions.
+    session: u64,
+    event: u64,
+}
 
 /// How the connection stands.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,8 +85,10 @@ pub struct Connection {
     /// Counts connections: what belongs to an older one is ignored.
     generation: u64,
     session: Option<String>,
-    last_event: u64,
+    heard: Heard,
     acked: u64,
+    /// What was heard should be acknowledged, once it is kept.
+    ack_due: bool,
     /// The greeting is still to come, and has its time.
     pending: bool,
     /// The `welcome` that answers our `hello` with a resume is still to come.
@@ -144,10 +159,23 @@ impl Connection {
         self.open(out);
     }
 
-    /// The page is left. Leaving for good frees the server at once.
-    pub fn leave(&mut self, out: &mut Effects) {
+    /// The page is left. Where its session does not go on, that frees the server at once.
+    pub fn leave(&mut self, goes_on: bool, out: &mut Effects) {
         self.greeted = false;
-        out.push(Effect::Leave);
+        out.push(Effect::Leave { goes_on });
+    }
+
+    /// The session, and the last event that was heard of it.
+    pub fn session(&self) -> Option<(String, u64)> {
+        let session = self.session.clone()?;
+        Some((session, self.heard.event))
+    }
+
+    /// Goes on with a session of the page before.
+    pub fn go_on(&mut self, session: String, event: u64) {
+        self.session = Some(session);
+        self.heard.event = event;
+        self.acked = event;
     }
 
     fn open(&mut self, out: &mut Effects) {
@@ -164,7 +192,7 @@ impl Connection {
         self.awaiting = self.session.is_some();
         let resume = self.session.clone().map(|session| Resume {
             session,
-            last_event: self.last_event,
+            last_event: self.heard.event,
         });
         out.send(ClientMessage::Hello(Hello {
             token: self.key.clone(),
@@ -241,9 +269,9 @@ impl Connection {
             (message, _) if self.awaiting => {
                 matches!(message, ServerMessage::Welcome(_) | ServerMessage::Error(_))
             }
-            (_, Some(event)) if event <= self.last_event => false,
+            (_, Some(event)) if event <= self.heard.event => false,
             (_, Some(event)) => {
-                self.last_event = event;
+                self.heard.event = event;
                 true
             }
             _ => true,
@@ -279,7 +307,11 @@ impl Connection {
         if come == Come::Resumed {
             owed.into_iter().for_each(|message| out.send(message));
         } else {
-            (self.last_event, self.acked) = (0, 0);
+            self.heard = Heard {
+                session: self.heard.session + 1,
+                event: 0,
+            };
+            (self.acked, self.ack_due) = (0, false);
             self.clock.clear();
         }
         self.session = Some(welcome.session.clone());
@@ -296,14 +328,25 @@ impl Connection {
         Some(come)
     }
 
-    /// Lets the server forget what it keeps for a resume, if it is time or if `now` is the time.
-    pub fn acknowledge(&mut self, now: bool, out: &mut Effects) {
-        let due = self.last_event - self.acked;
-        if self.greeted && (due >= ACK_EVERY || now && due > 0) {
-            self.acked = self.last_event;
-            out.send(ClientMessage::Ack(Ack {
-                event: self.last_event,
-            }));
+    /// How far the session was heard.
+    pub fn heard(&self) -> Heard {
+        self.heard
+    }
+
+    /// Whether what was heard is to be kept now, since the server waits for that; an answer may have `ended`.
+    pub fn due(&mut self, ended: bool) -> bool {
+        let unacked = self.heard.event - self.acked;
+        let due = unacked >= ACK_EVERY || ended && unacked > 0;
+        due && !std::mem::replace(&mut self.ack_due, true)
+    }
+
+    /// What was heard up to here is kept, or never will be: the server need not keep it for a resume any more.
+    pub fn stored(&mut self, heard: Heard, out: &mut Effects) {
+        let news = heard.session == self.heard.session && heard.event > self.acked;
+        if self.greeted && self.ack_due && news {
+            (self.acked, self.ack_due) = (heard.event, false);
+            let event = heard.event;
+            out.send(ClientMessage::Ack(Ack { event }));
         }
     }
 
@@ -320,19 +363,27 @@ impl Connection {
         if slept {
             self.probe(now, out);
         } else {
+            self.ask_within(SILENCE_MS, now, out);
+        }
+    }
+
+    /// Pings, and expects to hear something soon.
+    fn ask_within(&mut self, ms: f64, now: &Now, out: &mut Effects) {
+        if self.greeted {
             self.ping(now, out);
+            let pong = Timer::Pong {
+                generation: self.generation,
+                asked: now.ms,
+                due: now.ms + ms,
+            };
+            out.after(ms, pong);
         }
     }
 
     /// Is the connection alive? After sleep or a change of network a dead one may look open for minutes.
     pub fn probe(&mut self, now: &Now, out: &mut Effects) {
         if self.greeted {
-            self.ping(now, out);
-            let pong = Timer::Pong {
-                generation: self.generation,
-                asked: now.ms,
-            };
-            out.after(PONG_WITHIN_MS, pong);
+            self.ask_within(PONG_WITHIN_MS, now, out);
         } else if matches!(*self.link, Link::Connecting | Link::Lost) {
             self.attempts = 0;
             self.open(out);
@@ -353,11 +404,22 @@ impl Connection {
         }
     }
 
-    /// The answer to the ping that was sent at `asked` should be there by now.
-    pub fn pong_due(&mut self, generation: u64, asked: f64, out: &mut Effects) {
-        if self.is(generation) && self.last_heard < asked {
-            self.link.set(Link::Lost);
-            self.open(out);
+    /// Since the ping that was sent at `asked`, something should have been heard by now.
+    pub fn pong_due(
+        &mut self,
+        generation: u64,
+        asked: f64,
+        due: f64,
+        now: &Now,
+        out: &mut Effects,
+    ) {
+        if !self.is(generation) || !self.greeted || self.last_heard >= asked {
+            return;
         }
+        if now.ms > due + LATE_MS {
+            return self.probe(now, out);
+        }
+        self.link.set(Link::Lost);
+        self.open(out);
     }
 }

@@ -1,16 +1,14 @@
 //! The questions and answers on the page: asking, asking again, stopping, and what becomes of them when the connection or the
 //! session is lost.
 
-use wire::{
-    Ask, Cancel, ClientMessage, Done, Failure, FinishReason, Queued, Sampling, Started, Token,
-};
+use wire::{Ask, Cancel, ClientMessage, FinishReason, Sampling};
 
 use super::{
-    clock::Offset,
-    effect::{Effect, Effects},
-    picture::{Picture, PictureTimes},
+    effect::Effects,
+    kept::KeptTurn,
+    picture::Picture,
+    tree::Tree,
     turn::{Turn, TurnPhase},
-    watched::Watched,
 };
 
 /// What a question is sent with.
@@ -29,29 +27,47 @@ pub enum TurnChange {
     Times,
 }
 
+/// What asking again has put in the place of what.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Again {
+    new: u64,
+    old: u64,
+    /// The last turn on the page before.
+    leaf: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 pub struct Conversation {
-    turns: Watched<Vec<Turn>>,
+    pub(super) tree: Tree,
     /// The conversation's id on the wire. It has none before the first `queued`, and none that counts after its session.
-    id: Option<String>,
-    /// The server remembers turns that are on the page no more: the next question tells it anew what was said.
+    pub(super) id: Option<String>,
+    /// The server remembers other turns than stand on the page: the next question tells it anew what was said.
     pub(super) stale: bool,
     /// Counts turns and requests.
-    count: u64,
+    pub(super) count: u64,
     /// Turns have ended without the server's word.
-    ended: bool,
-    /// Turns that were changed.
-    touched: Vec<u64>,
+    pub(super) ended: bool,
 }
 
 impl Conversation {
-    pub fn turns(&self) -> &Vec<Turn> {
-        &self.turns
+    /// The turns on the page.
+    pub fn turns(&self) -> impl Iterator<Item = &Turn> {
+        self.tree.shown()
     }
 
-    /// The turn of this number; the last ones are found first.
+    /// Their numbers.
+    pub fn path(&self) -> &Vec<u64> {
+        self.tree.path()
+    }
+
+    /// The versions of a turn, itself among them.
+    pub fn versions(&self, id: u64) -> Vec<u64> {
+        self.tree.versions(id)
+    }
+
+    /// The turn of this number.
     pub fn turn(&self, id: u64) -> Option<&Turn> {
-        self.turns.iter().rev().find(|turn| turn.id == id)
+        self.tree.get(id)
     }
 
     /// Its id on the wire.
@@ -59,43 +75,46 @@ impl Conversation {
         self.id.as_deref()
     }
 
-    /// Whether an answer is on its way.
+    /// Whether an answer on the page is on its way.
     pub fn running(&self) -> bool {
-        self.turns.iter().any(|turn| turn.phase.open())
+        self.turns().any(|turn| turn.phase.open())
+    }
+
+    /// Whether a question was sent and nothing was heard of it.
+    pub fn unheard(&self) -> bool {
+        self.turns().any(|turn| *turn.phase == TurnPhase::Sent)
     }
 
     /// What the model remembers.
+    #[cfg(test)]
     pub fn remembered(&self) -> Vec<wire::Turn> {
-        self.turns.iter().filter_map(Turn::remembered).collect()
+        self.turns().filter_map(Turn::remembered).collect()
     }
 
-    /// The questions that have no whole answer yet.
-    pub fn asking(&self) -> Vec<String> {
-        let open = self.turns.iter().filter(|turn| turn.phase.open());
-        open.map(|turn| turn.question.clone()).collect()
+    /// All of it, as it is kept, and the last turn on the page.
+    pub fn to_keep(&self) -> (Vec<KeptTurn>, Option<u64>) {
+        let turns = self.tree.all().iter().map(Turn::to_keep);
+        (turns.collect(), self.tree.leaf())
     }
 
-    /// Whether turns came or went; that is told once.
+    /// Whether other turns are on the page than before; that is told once.
     pub fn take_change(&mut self) -> bool {
-        self.turns.take_change()
+        self.tree.take_change()
     }
 
     /// Which turns were changed, and how; that is told once.
     pub fn take_changes(&mut self, mut tell: impl FnMut(u64, TurnChange)) {
-        for id in std::mem::take(&mut self.touched) {
-            let Some(turn) = self.turns.untold().iter_mut().rev().find(|t| t.id == id) else {
-                continue;
-            };
+        self.tree.take_touched(|turn| {
             if turn.phase.take_change() {
-                tell(id, TurnChange::Phase);
+                tell(turn.id, TurnChange::Phase);
             }
             if turn.answer.take_change() {
-                tell(id, TurnChange::Answer);
+                tell(turn.id, TurnChange::Answer);
             }
             if turn.times.take_change() {
-                tell(id, TurnChange::Times);
+                tell(turn.id, TurnChange::Times);
             }
-        }
+        });
     }
 
     /// Whether turns have ended without the server's word; that is told once.
@@ -108,90 +127,120 @@ impl Conversation {
         self.count
     }
 
-    /// A turn, to be changed.
-    fn change(&mut self, which: impl Fn(&Turn) -> bool) -> Option<&mut Turn> {
-        let turn = self.turns.untold().iter_mut().rev().find(|t| which(t))?;
-        if self.touched.last() != Some(&turn.id) {
-            self.touched.push(turn.id);
-        }
-        Some(turn)
-    }
-
-    fn asked(&mut self, request: &str) -> Option<&mut Turn> {
-        self.change(|turn| turn.request() == Some(request))
+    pub(super) fn asked(&mut self, request: &str) -> Option<&mut Turn> {
+        self.tree.change(|turn| turn.request() == Some(request))
     }
 
     /// The turns that are open, to be changed; they may end by that.
     fn change_open(&mut self, mut change: impl FnMut(&mut Turn)) {
-        let turns = self.turns.untold().iter_mut();
-        for turn in turns.filter(|turn| turn.phase.open()) {
-            self.touched.push(turn.id);
+        let ended = &mut self.ended;
+        self.tree.change_open(|turn| {
             change(turn);
-            self.ended |= !turn.phase.open();
-        }
+            *ended |= !turn.phase.open();
+        });
     }
 
     /// One more question, by the event at `clicked`. It is not sent yet.
     pub fn ask(&mut self, question: String, clicked: f64) {
-        let id = self.number();
-        self.turns.push(Turn::new(id, question, clicked));
+        let parent = self.tree.leaf();
+        let turn = Turn::new(self.number(), question, clicked);
+        self.tree.add(Turn { parent, ..turn });
     }
 
-    /// Asks the question of a turn again, as `text` if it was edited; what came after it is dropped. It is not sent yet.
-    pub fn ask_again(&mut self, id: u64, text: Option<String>, clicked: f64) {
-        let at = self.turns.iter().position(|turn| turn.id == id);
-        // A turn that has left the page in the meantime still has its text, if it was edited.
-        let before = at.and_then(|at| self.turns.get(at));
-        let Some(text) = text.or_else(|| before.map(|turn| turn.question.clone())) else {
-            return;
+    /// Asks the question of a turn again, as `text` if it was edited: another version of it, which is not sent yet. What was
+    /// put in whose place, where anything is lost sight of by that.
+    pub fn ask_again(&mut self, old: u64, text: Option<String>, clicked: f64) -> Option<Again> {
+        let leaf = self.tree.leaf();
+        let Some(turn) = self.tree.get(old) else {
+            // One that has left the page in the meantime still has its text, if it was edited.
+            if let Some(text) = text {
+                self.ask(text, clicked);
+            }
+            return None;
         };
-        let turn = Turn::new(self.number(), text, clicked);
-        if let Some(at) = at {
-            self.turns.truncate(at);
-        }
-        self.stale = true;
-        self.turns.push(turn);
+        let question = text.unwrap_or_else(|| turn.question.clone());
+        let failed = matches!(*turn.phase, TurnPhase::Failed(_)) && turn.answer.is_empty();
+        let (parent, same) = (turn.parent, turn.question == question);
+        let dropped = failed && same && self.tree.remove(old);
+        let new = self.number();
+        let turn = Turn::new(new, question, clicked);
+        self.tree.add(Turn { parent, ..turn });
+        self.branched();
+        (!dropped).then_some(Again { new, old, leaf })
     }
 
-    /// Sends every question that can be sent. A conversation has no name before its first `queued`: until then its later
-    /// questions wait.
+    /// Asking again is taken back: what stood on the page stands there again. What the server is to be told of that.
+    pub fn take_back(&mut self, again: Again) -> Vec<ClientMessage> {
+        let messages = self.stop_within(again.new);
+        self.tree.remove(again.new);
+        match again.leaf.filter(|leaf| self.tree.get(*leaf).is_some()) {
+            Some(leaf) => self.tree.show_leaf(Some(leaf)),
+            None if self.tree.get(again.old).is_some() => self.tree.show(again.old),
+            None => {}
+        }
+        self.branched();
+        messages
+    }
+
+    /// Shows another version of a turn, with what stands behind it.
+    pub fn show(&mut self, id: u64) {
+        self.tree.show(id);
+        self.branched();
+    }
+
+    /// Other turns are on the page than the server was told of.
+    fn branched(&mut self) {
+        self.stale = true;
+        // What is still answered out of sight would keep the rest waiting: that becomes a conversation of its own.
+        let tree = &self.tree;
+        let hidden = |turn: &&Turn| !tree.is_shown(turn.id);
+        let mut hidden = tree.all().iter().filter(hidden);
+        if hidden.any(|turn| turn.phase.open() && turn.sent.is_some()) {
+            self.unnamed();
+            self.stale = true;
+        }
+    }
+
+    /// Sends every question on the page that can be sent. A conversation has no name before its first `queued`: until then
+    /// its later questions wait.
     pub fn flush(&mut self, with: &Sending, out: &mut Effects) {
-        let unsent = |turn: &Turn| *turn.phase == TurnPhase::Unsent;
-        for at in 0..self.turns.len() {
-            let Some(turn) = self.turns.get(at).filter(|turn| unsent(turn)) else {
+        for (at, id) in self.path().clone().into_iter().enumerate() {
+            let unsent = |turn: &&Turn| *turn.phase == TurnPhase::Unsent;
+            let Some(turn) = self.turn(id).filter(unsent) else {
                 continue;
             };
             let Some(picture) = with.picture else { return };
-            let before = self.turns.get(..at).unwrap_or_default();
+            let before = || self.turns().take(at);
             let unnamed = self.id.is_none();
-            let mut running = before.iter().filter(|turn| turn.phase.open());
-            let telling = running.clone().any(Turn::retells);
+            let running = || before().filter(|turn| turn.phase.open());
+            let telling = running().any(Turn::retells);
             let retells = unnamed || self.stale && !telling;
             // What is told of the turns before must be all of it.
-            if retells && running.next().is_some() {
+            if retells && running().next().is_some() {
                 return;
             }
             if unnamed && picture.upload.is_none() && picture.image.is_none() {
                 return;
             }
             // A conversation that the server does not know is told from its beginning.
-            let history = retells.then(|| before.iter().filter_map(Turn::remembered));
+            let history = retells.then(|| before().filter_map(Turn::remembered));
             let history = history.map(Iterator::collect::<Vec<_>>);
             let history = history.filter(|turns| self.stale || !turns.is_empty());
             let image = picture.image.clone();
-            let ask = Ask {
+            let mut ask = Ask {
                 text: turn.question.clone(),
                 upload: picture.upload.filter(|_| unnamed && image.is_none()),
                 image: image.filter(|_| unnamed),
                 history,
                 conversation: self.id.clone(),
                 sampling: with.sampling.clone(),
-                request: format!("r{}", self.number()),
+                request: String::new(),
                 traceparent: None,
             };
+            ask.request = format!("r{}", self.number());
             out.send(ClientMessage::Ask(Box::new(ask.clone())));
-            let id = self.turns.get(at).map(|turn| turn.id);
-            if let Some(turn) = self.change(|turn| Some(turn.id) == id) {
+            if let Some(turn) = self.tree.change(|turn| turn.id == id) {
+                turn.sampling.clone_from(&ask.sampling);
                 turn.sent = Some(ask);
                 turn.times.sent = Some(with.ms);
                 turn.phase.set(TurnPhase::Sent);
@@ -201,7 +250,7 @@ impl Conversation {
 
     /// After a resume: what the server may not have heard is said again, word for word.
     pub fn send_again(&self, out: &mut Effects) {
-        for turn in self.turns.iter().filter(|turn| turn.phase.open()) {
+        for turn in self.tree.all().iter().filter(|turn| turn.phase.open()) {
             let Some(ask) = &turn.sent else { continue };
             if *turn.phase == TurnPhase::Sent {
                 out.send(ClientMessage::Ask(Box::new(ask.clone())));
@@ -225,10 +274,35 @@ impl Conversation {
         });
     }
 
-    /// Stops every answer; what the server is to be told of that.
+    /// Stops every answer on the page; what the server is to be told of that.
     pub fn stop(&mut self) -> Vec<ClientMessage> {
+        let shown = self.path().clone();
+        self.stop_those(|turn| shown.contains(&turn.id))
+    }
+
+    /// Stops every answer, on the page or not.
+    pub fn stop_all(&mut self) -> Vec<ClientMessage> {
+        self.stop_those(|_| true)
+    }
+
+    /// What was asked again is not wanted any more, unless it is on the page.
+    pub fn let_go(&mut self, again: Again) -> Vec<ClientMessage> {
+        if self.tree.is_shown(again.old) {
+            return Vec::new();
+        }
+        self.stop_within(again.old)
+    }
+
+    fn stop_within(&mut self, top: u64) -> Vec<ClientMessage> {
+        let all = self.tree.all().iter().map(|turn| turn.id);
+        let within: Vec<_> = all.filter(|id| self.tree.is_within(*id, top)).collect();
+        self.stop_those(|turn| within.contains(&turn.id))
+    }
+
+    fn stop_those(&mut self, which: impl Fn(&Turn) -> bool) -> Vec<ClientMessage> {
         let mut messages = Vec::new();
         self.change_open(|turn| match &turn.sent {
+            _ if !which(turn) => {}
             Some(ask) if *turn.phase != TurnPhase::Unsent => {
                 turn.stopping = true;
                 messages.push(cancel(ask.request.clone()));
@@ -238,16 +312,28 @@ impl Conversation {
         messages
     }
 
-    /// Leaves the conversation for another one, with these turns.
-    pub fn begin(&mut self, turns: Vec<wire::Turn>, when: f64) {
-        let turns = turns.into_iter().map(|turn| {
-            self.count += 1;
-            Turn::kept(self.count, turn, when)
+    /// Another conversation is on the page, with these turns; the one before.
+    pub fn begin(&mut self, turns: Vec<KeptTurn>, leaf: Option<u64>, when: f64) -> Conversation {
+        let mut next = Conversation {
+            count: self.count,
+            ..Conversation::default()
+        };
+        // Numbers of this page's own: no two turns that it has ever shown have the same.
+        let ids: Vec<_> = turns.iter().map(|turn| (turn.id, next.number())).collect();
+        let new = |old: u64| ids.iter().find(|(id, _)| *id == old).map(|(_, new)| *new);
+        let turns = turns.into_iter().zip(&ids).map(|(turn, (_, id))| {
+            let parent = turn.parent.and_then(new);
+            Turn::kept(*id, parent, turn, when)
         });
-        let turns = turns.collect();
-        self.turns.set(turns);
-        self.ended = false;
-        self.unnamed();
+        next.tree = Tree::new(turns.collect(), leaf.and_then(new));
+        std::mem::replace(self, next)
+    }
+
+    /// A conversation that was put away is on the page again; the one before.
+    pub fn bring_back(&mut self, mut other: Conversation) -> Conversation {
+        other.count = other.count.max(self.count);
+        other.tree.all_anew();
+        std::mem::replace(self, other)
     }
 
     /// The server has the conversation no longer.
@@ -261,105 +347,6 @@ impl Conversation {
     pub fn unnamed(&mut self) {
         self.id = None;
         self.stale = false;
-    }
-
-    /// A question has its place, since `left`; whether the conversation has its name by that.
-    pub fn queued(&mut self, m: Queued, left: f64) -> bool {
-        let Some(turn) = self.asked(&m.request) else {
-            return false;
-        };
-        let begins = turn
-            .sent
-            .as_ref()
-            .is_some_and(|ask| ask.conversation.is_none());
-        let named = begins && *turn.phase == TurnPhase::Sent;
-        turn.phase.set(TurnPhase::Queued(m.position));
-        turn.times.queued.get_or_insert(left);
-        if named {
-            self.id = Some(m.conversation);
-        }
-        named
-    }
-
-    pub fn started(&mut self, m: &Started, left: f64) {
-        if let Some(turn) = self.asked(&m.request) {
-            turn.phase.set(TurnPhase::Thinking);
-            turn.times.started = Some(left);
-        }
-    }
-
-    /// A piece of an answer, sent at `left` and heard at `when`; whether it is the first.
-    pub fn token(&mut self, m: &Token, left: f64, when: f64, out: &mut Effects) -> bool {
-        let Some(turn) = self.asked(&m.request) else {
-            return false;
-        };
-        let first = m.index == 0;
-        if first {
-            turn.times.first_left = Some(left);
-            turn.times.first = Some(when);
-            out.push(Effect::WatchDrawn(turn.id));
-        }
-        turn.answer.push_str(&m.text);
-        if *turn.phase != TurnPhase::Streaming {
-            turn.phase.set(TurnPhase::Streaming);
-        }
-        first
-    }
-
-    /// The first word of a turn was drawn; how long after the click.
-    pub fn drawn(&mut self, id: u64, ms: f64) -> Option<f64> {
-        let turn = self.change(|turn| turn.id == id)?;
-        turn.times.drawn = Some(ms);
-        Some(ms - turn.times.clicked)
-    }
-
-    /// An answer has ended; whether it is one of this page.
-    pub fn done(
-        &mut self,
-        m: Done,
-        left: f64,
-        clock: Option<Offset>,
-        picture: Option<PictureTimes>,
-    ) -> bool {
-        let first = self.turns.first().map(|turn| turn.id);
-        let Some(turn) = self.asked(&m.request) else {
-            return false;
-        };
-        let times = &mut *turn.times;
-        times.done = Some(left);
-        times.clock = clock;
-        times.timings = Some(m.timings);
-        times.usage = Some(m.usage);
-        times.picture = picture.filter(|_| first == Some(turn.id));
-        turn.phase.set(TurnPhase::Done(m.finish_reason));
-        let told = turn.retells();
-        self.stale &= !told;
-        true
-    }
-
-    /// Whether a question of this page has that id on the wire.
-    pub fn has_asked(&self, request: &str) -> bool {
-        let mut turns = self.turns.iter().rev();
-        turns.any(|turn| turn.request() == Some(request))
-    }
-
-    /// The server takes no question for a while: this one waits.
-    pub fn wait(&mut self, request: &str) {
-        if let Some(turn) = self.asked(request) {
-            let stopped = turn.stopping;
-            turn.phase.set(if stopped {
-                TurnPhase::Done(FinishReason::Cancelled)
-            } else {
-                TurnPhase::Unsent
-            });
-            self.ended |= stopped;
-        }
-    }
-
-    pub fn failed(&mut self, request: &str, failure: Failure) {
-        if let Some(turn) = self.asked(request) {
-            turn.phase.set(TurnPhase::Failed(failure));
-        }
     }
 }
 

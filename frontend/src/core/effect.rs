@@ -2,7 +2,7 @@
 
 use wire::ClientMessage;
 
-use super::{kept::Kept, settings::Settings};
+use super::{connection::Heard, handover::Handover, history::Told, kept::Kept, settings::Settings};
 use crate::i18n::Lang;
 
 /// Something to do in the browser, on the wire or in the store.
@@ -13,8 +13,10 @@ pub enum Effect {
     Open {
         generation: u64,
     },
-    /// Closes the socket for good, which ends its session.
-    Leave,
+    /// Closes the socket for good, which ends its session unless that goes on with the next page.
+    Leave {
+        goes_on: bool,
+    },
     /// Finds out why no socket opens, which a browser tells nobody.
     AskWhy {
         generation: u64,
@@ -51,18 +53,43 @@ pub enum Effect {
     Release(u64),
     /// Lets go of a reduced copy's address, once nothing draws it any more.
     Revoke(String),
-    /// Keeps a conversation, with its reduced copy of the picture and, if `whole`, the picture as it was given.
+    /// Keeps a conversation, with its reduced copy of the picture and, if it is `fresh`, the picture as it was given. What
+    /// another page has changed in the meantime stays as it is.
     Keep {
-        kept: Kept,
+        kept: Box<Kept>,
         picture: u64,
-        whole: bool,
+        /// This page among those of the browser.
+        page: String,
+        /// It is not in the store yet.
+        fresh: bool,
+        /// Comes back with how it went.
+        event: Heard,
     },
     /// Takes a conversation out of the store.
     Load(String),
-    /// Empties the store.
-    Clear,
+    /// Marks a conversation of the store, or all, as deleted with this.
+    Mark {
+        id: Option<String>,
+        stamp: f64,
+    },
+    /// What was marked with this is not deleted.
+    Unmark(f64),
+    /// What was marked with this goes for good.
+    Purge(f64),
+    /// So does what was marked before this moment, by a page that has not come to it.
+    PurgeBefore(f64),
+    /// A conversation goes at once.
+    Remove(String),
+    /// Asks the browser to keep what is kept, and whether there is room for more.
+    Persist,
     /// Which kept conversation is open in this tab, over a reload.
     RememberOpen(Option<String>),
+    /// What the next page of this tab goes on with; nothing while this one lives.
+    HandOver(Option<Box<Handover>>),
+    /// Tells the other pages of this browser.
+    Tell(Told, String),
+    /// What stands in the composer, over a reload.
+    RememberDraft(String),
     /// The server's key, for this tab.
     RememberKey(String),
     RememberSettings(Settings),
@@ -81,8 +108,12 @@ pub enum Timer {
     Greeting(u64),
     /// The connection of this generation was lost: it is time for the next.
     Retry(u64),
-    /// The ping that was sent at `asked` should have been answered by now.
-    Pong { generation: u64, asked: f64 },
+    /// The ping that was sent at `asked` should have been answered by now, and now is `due`.
+    Pong {
+        generation: u64,
+        asked: f64,
+        due: f64,
+    },
     /// One more ping.
     Ping,
     /// Every so often: is the connection alive, has the machine slept?
@@ -93,6 +124,8 @@ pub enum Timer {
     Drain,
     /// A notice has stood long enough.
     Notice(u64),
+    /// What can be taken back can't any more.
+    Undo(u64),
 }
 
 /// The effects of an input, in order.
@@ -102,6 +135,10 @@ pub struct Effects(Vec<Effect>);
 impl Effects {
     pub fn push(&mut self, effect: Effect) {
         self.0.push(effect);
+    }
+
+    pub fn extend(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        self.0.extend(effects);
     }
 
     pub fn send(&mut self, message: ClientMessage) {

@@ -1,66 +1,182 @@
 //! Which conversation of the store is on the page, and what is kept of it.
 
 use super::{
+    connection::Heard,
     conversation::Conversation,
     effect::{Effect, Effects},
     input::Now,
     kept::Kept,
     picture::Picture,
+    watched::Watched,
 };
+
+/// Where a conversation lies in the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    pub id: String,
+    /// How often it was written when this page took it from there.
+    pub rev: u64,
+    /// It is not there yet.
+    pub fresh: bool,
+    /// By which its picture lies there.
+    pub picture: String,
+}
+
+impl Place {
+    /// That of a conversation that came from there.
+    pub fn of(kept: &Kept) -> Self {
+        Place {
+            id: kept.id.clone(),
+            rev: kept.rev,
+            fresh: false,
+            picture: kept.picture.clone(),
+        }
+    }
+}
+
+/// Why a conversation is not kept as it stands, or soon may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Another page of this browser has it open.
+    Elsewhere,
+    /// Another page has changed it.
+    Changed,
+    /// Another page has deleted it.
+    Gone,
+    /// The browser has no room left.
+    Full,
+    /// The browser keeps nothing.
+    Refused,
+}
+
+/// What pages of one browser tell each other of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It was opened here.
+    Opened,
+    /// It was open here before.
+    Here,
+    /// It was kept as it stands here.
+    Kept,
+    /// It is not open here any more.
+    Left,
+}
 
 #[derive(Debug, Default)]
 pub struct History {
-    /// The conversation's id in the store, once it is kept.
-    kept: Option<String>,
+    /// Where the conversation lies, once it is to be kept.
+    pub place: Option<Place>,
+    pub trouble: Watched<Option<Trouble>>,
     /// A conversation that the person wants to be opened, and when they said so.
     opening: Option<(String, f64)>,
 }
 
+/// What is kept, and by whom.
+pub struct Keeping<'a> {
+    pub conversation: &'a Conversation,
+    pub picture: Option<&'a Picture>,
+    /// This page among those of the browser.
+    pub page: &'a str,
+    /// What the server has said and is in it.
+    pub event: Heard,
+}
+
 impl History {
-    /// Keeps the conversation as it stands, if there is anything to be kept.
-    pub fn keep(
-        &mut self,
-        conversation: &Conversation,
-        picture: Option<&Picture>,
-        now: &Now,
-        out: &mut Effects,
-    ) {
-        let Some(picture) = picture.filter(|p| p.failed().is_none()) else {
-            return;
+    /// Keeps the conversation as it stands, if there is anything to be kept; whether the store will tell how that went.
+    pub fn keep(&mut self, what: &Keeping, now: &Now, out: &mut Effects) -> bool {
+        let Some(picture) = what.picture.filter(|p| p.failed().is_none()) else {
+            return false;
         };
-        let (turns, asking) = (conversation.remembered(), conversation.asking());
-        if turns.is_empty() && asking.is_empty() {
-            return;
+        // What another page has made of it stays.
+        if matches!(*self.trouble, Some(Trouble::Changed | Trouble::Gone)) {
+            return false;
         }
-        let whole = self.kept.is_none();
-        // An id that no other conversation of this browser has.
-        let new = || format!("{:.0}-{:.0}", now.wall, now.random * 1e9);
-        let id = self.kept.clone().unwrap_or_else(new);
-        self.is(Some(id.clone()), out);
+        if self.place.is_none()
+            && let Some(sha256) = &picture.sha256
+        {
+            let place = Place {
+                // An id that no other conversation of this browser has.
+                id: format!("{:.0}-{:.0}", now.wall, now.random * 1e9),
+                rev: 0,
+                fresh: true,
+                picture: sha256.clone(),
+            };
+            self.is(Some(place), out);
+        }
+        let Some(place) = self.place.clone() else {
+            return false;
+        };
+        let (turns, leaf) = what.conversation.to_keep();
         out.push(Effect::Keep {
-            kept: Kept {
-                id,
+            kept: Box::new(Kept {
+                id: place.id,
+                rev: place.rev,
                 at: now.wall,
                 name: picture.name.clone(),
                 bytes: picture.bytes,
+                picture: place.picture,
                 turns,
-                asking,
-            },
+                leaf,
+            }),
             picture: picture.id,
-            whole,
+            page: what.page.to_owned(),
+            fresh: place.fresh,
+            event: what.event,
         });
+        true
     }
 
     /// Which conversation of the store is on the page; the tab knows it over a reload.
-    pub fn is(&mut self, id: Option<String>, out: &mut Effects) {
-        self.kept.clone_from(&id);
-        out.push(Effect::RememberOpen(id));
+    pub fn is(&mut self, place: Option<Place>, out: &mut Effects) {
+        let id = |place: &Option<Place>| place.as_ref().map(|place| place.id.clone());
+        let (old, new) = (id(&self.place), id(&place));
+        out.push(Effect::RememberOpen(new.clone()));
+        if old != new {
+            out.extend(old.map(|id| Effect::Tell(Told::Left, id)));
+            out.extend(new.map(|id| Effect::Tell(Told::Opened, id)));
+        }
+        self.place = place;
+        if self.trouble.is_some() {
+            self.trouble.set(None);
+        }
     }
 
-    /// The conversation is left: what is kept of it stays, and whatever was to be opened is not wanted any more.
+    pub fn id(&self) -> Option<&str> {
+        self.place.as_ref().map(|place| place.id.as_str())
+    }
+
+    /// It lies in the store as it stands.
+    pub fn kept(&mut self) {
+        if let Some(place) = self.place.as_mut() {
+            place.fresh = false;
+        }
+        if matches!(*self.trouble, Some(Trouble::Full | Trouble::Refused)) {
+            self.trouble.set(None);
+        }
+    }
+
+    /// Another page tells something of a conversation.
+    pub fn told(&mut self, told: Told, id: String, out: &mut Effects) {
+        if self.id() != Some(&id) {
+            return;
+        }
+        match (told, *self.trouble) {
+            (Told::Opened, _) => out.push(Effect::Tell(Told::Here, id)),
+            (Told::Here, None) => self.trouble.set(Some(Trouble::Elsewhere)),
+            (Told::Kept, _) => self.trouble.set(Some(Trouble::Changed)),
+            (Told::Left, Some(Trouble::Elsewhere)) => self.trouble.set(None),
+            _ => {}
+        }
+    }
+
+    /// It is left: what is kept of it stays, and whatever was to be opened is not wanted any more.
     pub fn leave(&mut self, out: &mut Effects) {
-        self.opening = None;
+        self.opens_none();
         self.is(None, out);
+    }
+
+    pub fn opens_none(&mut self) {
+        self.opening = None;
     }
 
     /// Opens a kept conversation, as soon as the store has brought it.

@@ -2,8 +2,16 @@
 
 use wire::ServerEnvelope;
 
-use super::{effect::Timer, kept::Kept, picture::NewPicture, settings::Settings};
-use crate::i18n::Lang;
+use super::{
+    connection::Heard,
+    effect::Timer,
+    handover::Handover,
+    history::{Told, Trouble},
+    kept::Kept,
+    picture::NewPicture,
+    settings::Settings,
+};
+use crate::i18n::{Lang, T};
 
 /// How the world is at the moment of an input.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,11 +50,15 @@ pub enum Person {
         text: String,
         when: f64,
     },
-    /// Asks the question of a turn again, as `text` if it was edited; what came after it is dropped.
+    /// Asks the question of a turn again, as `text` if it was edited; what came after it stays with the version before.
     AsksAgain {
         turn: u64,
         text: Option<String>,
         when: f64,
+    },
+    /// Wants to see this turn in the place of another version of it.
+    Shows {
+        turn: u64,
     },
     /// Stops every answer.
     Stops,
@@ -59,8 +71,10 @@ pub enum Person {
         more: bool,
         when: f64,
     },
-    /// Brings files, of which none is a picture.
-    BringsNothing,
+    /// Brings what can't be taken, for this reason.
+    BringsNothing(T),
+    /// Does not want the picture that is on its way to the page.
+    Declines,
     /// Leaves the conversation for an empty page.
     Leaves,
     /// Opens a kept conversation.
@@ -68,8 +82,18 @@ pub enum Person {
         id: String,
         when: f64,
     },
+    /// Wants a kept conversation gone.
+    Deletes {
+        id: String,
+    },
     /// Leaves the conversation and wants everything forgotten, here and on the server.
     ForgetsAll,
+    /// Takes this back, or what was done last.
+    Undoes(Option<u64>),
+    /// Is at what can be taken back, or not any more.
+    Lingers(bool),
+    /// Goes on with a copy of a conversation that another page has, too.
+    Copies,
     GivesKey(String),
     /// Wants the connection here, whatever was before.
     Connects,
@@ -129,8 +153,32 @@ pub enum Worker {
 
 #[derive(Debug)]
 pub enum Store {
-    Loaded { kept: Kept, picture: NewPicture },
-    Cleared,
+    Loaded {
+        kept: Kept,
+        picture: NewPicture,
+    },
+    /// There is no such conversation.
+    Missing {
+        id: String,
+    },
+    /// Everything up to this event of the server is kept.
+    Kept {
+        id: String,
+        event: Heard,
+    },
+    /// It is not.
+    NotKept {
+        id: String,
+        event: Heard,
+        why: Trouble,
+    },
+    /// So much of the room that there is is used.
+    Used {
+        bytes: f64,
+        of: f64,
+    },
+    /// Conversations were marked, or went.
+    Changed,
 }
 
 /// What the browser tells.
@@ -140,7 +188,11 @@ pub enum Browser {
     Began {
         key: Option<String>,
         open: Option<String>,
+        draft: String,
+        handover: Option<Box<Handover>>,
     },
+    /// Another page of this browser tells something of a conversation.
+    Told(Told, String),
     /// The picture stands on the screen.
     Shown {
         picture: u64,
@@ -156,6 +208,8 @@ pub enum Browser {
     NoSample,
     /// The network or the person is back.
     Awake,
+    /// The network seems to be gone.
+    Offline,
     /// The page is shown again out of the browser's cache.
     Restored,
     /// The page is left for good, or for that cache.

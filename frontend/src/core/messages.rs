@@ -1,11 +1,13 @@
 //! What the server says, applied to what the page knows.
 
-use wire::{ErrorCode, ServerEnvelope, ServerMessage, Welcome};
+use wire::{ErrorCode, Failure, ServerEnvelope, ServerMessage, Welcome};
 
 use super::{
     connection::Come,
+    conversation::Conversation,
     effect::{Effects, Timer},
     input::Now,
+    picture::Picture,
     state::{Server, State},
 };
 use crate::i18n::T;
@@ -31,7 +33,9 @@ impl State {
         }
         let done = matches!(message, ServerMessage::Done(_));
         self.message(message, at, when, now, out);
-        self.connection.acknowledge(done, out);
+        if self.connection.due(done) {
+            self.keep();
+        }
     }
 
     fn welcomed(&mut self, welcome: Welcome, now: &Now, out: &mut Effects) {
@@ -47,11 +51,17 @@ impl State {
             Come::First => self.uploads.restart(line, now, out),
             Come::Resumed => {
                 self.say(T::Back, false, out);
-                self.uploads.resume(line, now, out);
+                self.uploads.reconnected(line, now, out);
                 self.conversation.send_again(out);
+                if let Some(aside) = &self.aside {
+                    aside.conversation.send_again(out);
+                }
             }
             Come::Anew => {
                 self.conversation.start_over();
+                if let Some(aside) = self.aside.as_mut() {
+                    aside.conversation.start_over();
+                }
                 self.uploads.restart(line, now, out);
             }
         }
@@ -90,26 +100,51 @@ impl State {
             ServerMessage::ImageReady(m) => self.uploads.ready(m, left),
             ServerMessage::ImageEncoded(m) => self.uploads.encoded(&m, left),
             ServerMessage::Queued(m) => {
-                if self.conversation.queued(m, left) {
+                let here = self.conversation.has_asked(&m.request);
+                if self.of_request(here).is_some_and(|c| c.queued(m, left)) && here {
                     self.flush(now, out);
                 }
             }
-            ServerMessage::Started(m) => self.conversation.started(&m, left),
+            ServerMessage::Started(m) => {
+                let here = self.conversation.has_asked(&m.request);
+                if let Some(conversation) = self.of_request(here) {
+                    conversation.started(&m, left);
+                }
+            }
             ServerMessage::Token(m) => {
-                if self.conversation.token(&m, left, when, out) {
+                let here = self.conversation.has_asked(&m.request);
+                let first = |c: &mut Conversation| c.token(&m, left, when, out);
+                if self.of_request(here).is_some_and(first) && here {
                     self.uploads.answered();
                 }
             }
             ServerMessage::Done(m) => {
-                let picture = self.picture().map(|picture| picture.times);
-                if self.conversation.done(*m, left, clock, picture) {
-                    self.settled(now, out);
+                let here = self.conversation.has_asked(&m.request);
+                let picture = if here {
+                    self.picture()
+                } else {
+                    self.uploads.aside.as_ref()
+                };
+                let picture = picture.map(|picture| picture.times);
+                let done = |c: &mut Conversation| c.done(*m, left, clock, picture);
+                match self.of_request(here).is_some_and(done) {
+                    true if here => self.settled(now, out),
+                    true => self.keep_aside(now, out),
+                    false => {}
                 }
             }
             ServerMessage::Forgotten(m) => self.conversation.forgotten(m.conversation.as_deref()),
             ServerMessage::Error(error) => self.failed(error, now, out),
             ServerMessage::Welcome(_) | ServerMessage::Pong(_) => {}
         }
+    }
+
+    /// The conversation on the page or the one put away, where something was asked in it.
+    fn of_request(&mut self, here: bool) -> Option<&mut Conversation> {
+        if here {
+            return Some(&mut self.conversation);
+        }
+        self.aside.as_mut().map(|aside| &mut aside.conversation)
     }
 
     fn failed(&mut self, error: wire::Error, now: &Now, out: &mut Effects) {
@@ -119,33 +154,38 @@ impl State {
             self.connection.delayed(&failure, now);
         }
         if let Some(request) = error.request {
-            if !self.conversation.has_asked(&request) {
+            let here = self.conversation.has_asked(&request);
+            let asked = |c: &&mut Conversation| c.has_asked(&request);
+            let Some(conversation) = self.of_request(here).filter(asked) else {
                 return;
-            }
+            };
             if matches!(failure.code, ErrorCode::Loading | ErrorCode::Draining) {
                 let ms = failure.retry_after_ms.unwrap_or(WAIT_MS);
-                self.conversation.wait(&request);
+                conversation.wait(&request);
                 return out.after(ms, Timer::Questions);
             }
             use ErrorCode::{ImageGone, UnknownConversation, UnknownImage};
             if matches!(failure.code, UnknownConversation | ImageGone | UnknownImage) {
-                self.conversation.unnamed();
+                conversation.unnamed();
             }
+            conversation.failed(&request, failure.clone());
             if matches!(failure.code, ImageGone | UnknownImage) {
-                self.uploads.lost();
+                self.uploads.lost(!here);
+            }
+            if !here {
+                return self.keep_aside(now, out);
             }
             self.notices.say_aloud(&failure.message);
-            self.conversation.failed(&request, failure);
             return self.settled(now, out);
         }
         if let Some(number) = error.upload {
             if failure.code != ErrorCode::UploadCancelled {
-                self.notices.say_aloud(&failure.message);
+                self.aloud(|picture| picture.upload == Some(number), &failure);
             }
             return self.uploads.refused(number, failure, out);
         }
         if let Some(image) = error.image {
-            self.notices.say_aloud(&failure.message);
+            self.aloud(|picture| picture.image.as_ref() == Some(&image), &failure);
             return self.uploads.failed(&image, failure);
         }
         match failure.code {
@@ -156,6 +196,13 @@ impl State {
                 self.connection.refused(failure, now);
             }
             _ => self.notices.say(failure.message, true, out),
+        }
+    }
+
+    /// What has become of the picture on the page. Of one that was to come more is said, and of one put away nothing.
+    fn aloud(&mut self, which: impl FnOnce(&Picture) -> bool, failure: &Failure) {
+        if self.picture().is_some_and(which) {
+            self.notices.say_aloud(&failure.message);
         }
     }
 }

@@ -3,16 +3,24 @@
 //! random values and whatever else the world decides come with the input ([`Now`]), so that a test can run all of it.
 //!
 //! Each file owns a matter and the ways in which that changes: [`connection`], [`conversation`], [`upload`], [`transfer`],
-//! [`history`], [`notices`]. What one of them means for another stands in [`state`] (for whatever a person does, or the clock) and in
-//! [`messages`] (for whatever the server says).
+//! [`history`], [`undo`], [`notices`]. What one of them means for another stands in [`state`] (for whatever a person does, or the
+//! clock), in [`incoming`] and [`aside`] (for pictures and conversations that come and go) and in [`messages`] (for whatever the
+//! server says).
 
+mod answers;
+mod arrivals;
+mod aside;
+pub mod brought;
 pub mod clock;
 pub mod connection;
 pub mod conversation;
 pub mod effect;
 pub mod figures;
+pub mod handover;
 pub mod history;
+pub mod incoming;
 pub mod input;
+mod keeping;
 pub mod kept;
 pub mod latency;
 pub mod markdown;
@@ -26,8 +34,11 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
+pub mod tree;
 pub mod turn;
+pub mod undo;
 pub mod upload;
+mod uploaded;
 pub mod watched;
 
 pub use effect::{Effect, Effects};

@@ -2,6 +2,8 @@
 
 use wire::{EncodeTimings, Failure, ImageTimings};
 
+use super::transfer::Transfer;
+
 /// Where the picture is on its way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PicturePhase {
@@ -77,13 +79,20 @@ pub struct Picture {
     pub preview: Option<String>,
     /// The browser cannot show it; the server may still read it.
     pub unseen: bool,
+    /// The browser or the server has decoded it.
+    pub readable: bool,
     /// Width and height, upright.
     pub size: Option<(u32, u32)>,
     /// Its number on the wire, in this session.
     pub upload: Option<u32>,
     /// Its id on the wire, in this session.
     pub image: Option<String>,
+    /// Of the file that was picked.
+    pub sha256: Option<String>,
+    pub(super) hashing: bool,
     pub times: PictureTimes,
+    /// Its way to the server.
+    pub(super) transfer: Option<Transfer>,
 }
 
 impl Picture {
@@ -98,9 +107,13 @@ impl Picture {
             phase: PicturePhase::Received,
             preview: new.preview,
             unseen: false,
+            readable: false,
             size: None,
             upload: None,
             image: None,
+            sha256: None,
+            hashing: false,
+            transfer: None,
             times: PictureTimes {
                 dropped: when,
                 ..PictureTimes::default()
@@ -108,30 +121,15 @@ impl Picture {
         }
     }
 
+    /// Whether what was read for `generation` is of it, and still wanted.
+    pub(super) fn reads(&self, generation: u32) -> bool {
+        self.transfer.as_ref().is_some_and(|t| t.is(generation))
+    }
+
     pub fn failed(&self) -> Option<&Failure> {
         match &self.phase {
             PicturePhase::Failed(failure) => Some(failure),
             _ => None,
         }
-    }
-}
-
-/// Which of some files is taken, by their kinds (as in `image/png`). A file whose kind the browser does not know may well be
-/// a picture: the server decides.
-pub fn pick<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Option<usize> {
-    let picture = |kind: &str| kind.is_empty() || kind.starts_with("image/");
-    kinds.into_iter().position(picture)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_file_that_may_be_a_picture_is_taken() {
-        assert_eq!(pick(["text/plain", "image/png", "image/jpeg"]), Some(1));
-        assert_eq!(pick(["application/pdf", ""]), Some(1));
-        assert_eq!(pick(["text/plain"]), None);
-        assert_eq!(pick([]), None);
     }
 }

@@ -1,23 +1,28 @@
 //! The page's state as a whole: what a person, the worker, the store, the clock and the browser change in it.
 
-use wire::{ClientMessage, Forget, Limits, Model};
+use wire::{Limits, Model};
 
 use super::{
+    aside::Aside,
     connection::Connection,
     conversation::{Conversation, Sending, TurnChange},
     effect::{Effect, Effects, Timer},
     history::History,
-    input::{Browser, Input, Now, Person, Socket, Store, Worker},
-    kept::Kept,
+    incoming::Coming,
+    input::{Browser, Input, Now, Person, Socket, Worker},
     notices::Notices,
     picture::{NewPicture, Picture},
     scaling,
     settings::Settings,
     transfer::Line,
+    undo::{Undo, Undos},
     upload::Uploads,
     watched::Watched,
 };
 use crate::i18n::{Lang, T};
+
+/// A page that marks a conversation as deleted and is closed before it is gone has no longer than this to come back to it.
+const LEFT_MARKED_MS: f64 = 60_000.0;
 
 /// A part of the state that is drawn by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +41,15 @@ pub enum Part {
     FirstWords,
     Draft,
     Suggestions,
+    Coming,
+    Undos,
+    Trouble,
+    /// What lies in the store.
+    Store,
 }
 
 impl Part {
-    pub const COUNT: usize = Part::Suggestions as usize + 1;
+    pub const COUNT: usize = Part::Store as usize + 1;
 }
 
 /// What was changed, for whoever draws it.
@@ -68,7 +78,20 @@ pub struct State {
     pub uploads: Uploads,
     pub conversation: Conversation,
     pub history: History,
+    /// What comes with the picture that is to come.
+    pub coming: Watched<Option<Coming>>,
+    /// The conversation that was left last, as long as it can be had back.
+    pub(super) aside: Option<Aside>,
+    pub undos: Undos,
     pub notices: Notices,
+    /// This page among those of the browser.
+    pub(super) page: String,
+    /// How often the store has told of a change.
+    pub stored: Watched<u64>,
+    /// The browser was asked to keep what is kept.
+    pub(super) persistent: bool,
+    /// The conversation is to be kept as it stands.
+    pub(super) unkept: bool,
     /// What stands in the composer.
     pub draft: Watched<String>,
     /// What might be asked of this picture.
@@ -92,7 +115,14 @@ impl State {
             uploads: Uploads::default(),
             conversation: Conversation::default(),
             history: History::default(),
+            coming: Watched::default(),
+            aside: None,
+            undos: Undos::default(),
             notices: Notices::default(),
+            page: String::new(),
+            stored: Watched::default(),
+            persistent: false,
+            unkept: false,
             draft: Watched::default(),
             suggestions: Watched::default(),
             first_words: Watched::default(),
@@ -111,8 +141,13 @@ impl State {
             Input::Clock(timer) => self.clock(timer, now, &mut out),
             Input::Browser(browser) => self.browser(browser, now, &mut out),
         }
+        self.receive(now, &mut out);
         if self.conversation.take_ended() {
             self.settled(now, &mut out);
+        }
+        if std::mem::take(&mut self.unkept) && !self.write(now, &mut out) {
+            // Nothing will be written: what is not kept has not to be waited for.
+            self.connection.stored(self.connection.heard(), &mut out);
         }
         out
     }
@@ -126,13 +161,20 @@ impl State {
             (Part::Server, self.server.take_change()),
             (Part::Model, self.model.take_change()),
             (Part::Limits, self.limits.take_change()),
-            (Part::Picture, self.uploads.picture.take_change()),
+            (
+                Part::Picture,
+                self.uploads.picture.take_change() | self.uploads.incoming.take_change(),
+            ),
             (Part::Turns, self.conversation.take_change()),
             (Part::Notice, self.notices.shown.take_change()),
             (Part::Aloud, self.notices.aloud.take_change()),
             (Part::FirstWords, self.first_words.take_change()),
             (Part::Draft, self.draft.take_change()),
             (Part::Suggestions, self.suggestions.take_change()),
+            (Part::Coming, self.coming.take_change()),
+            (Part::Undos, self.undos.list.take_change()),
+            (Part::Trouble, self.history.trouble.take_change()),
+            (Part::Store, self.stored.take_change()),
         ] {
             if changed {
                 tell(Change::Of(part));
@@ -144,6 +186,14 @@ impl State {
 
     pub fn picture(&self) -> Option<&Picture> {
         self.uploads.picture.as_ref()
+    }
+
+    /// The picture that the person looks at: the one that comes, or else the conversation's.
+    pub fn card(&self) -> &Option<Picture> {
+        match *self.uploads.incoming {
+            Some(_) => &self.uploads.incoming,
+            None => &self.uploads.picture,
+        }
     }
 
     pub(super) fn line(&self) -> Line {
@@ -162,13 +212,20 @@ impl State {
         self.notices.say(self.text(text), bad, out);
     }
 
+    /// From now on this can be taken back.
+    pub(super) fn offer(&mut self, done: T, out: &mut Effects) -> &mut Undo {
+        let words = self.text(done);
+        self.notices.say_aloud(words);
+        self.undos.offer(done, out)
+    }
+
     fn person(&mut self, person: Person, now: &Now, out: &mut Effects) {
         match person {
-            Person::Types(draft) => self.draft.set(draft),
+            Person::Types(draft) => self.drafted(draft, out),
             Person::Sends { when } => {
                 let draft = std::mem::take(self.draft.untold());
                 if self.ask(&draft, when, now, out) {
-                    self.draft.set(String::new());
+                    self.drafted(String::new(), out);
                 } else {
                     *self.draft.untold() = draft;
                 }
@@ -177,33 +234,58 @@ impl State {
                 self.ask(&text, when, now, out);
             }
             Person::AsksAgain { turn, text, when } => {
-                self.stop(out);
-                self.conversation.ask_again(turn, text, when);
+                let done = if text.is_some() {
+                    T::Edited
+                } else {
+                    T::AskedAgain
+                };
+                if let Some(again) = self.conversation.ask_again(turn, text, when) {
+                    self.offer(done, out).again = Some(again);
+                }
                 let line = self.line();
                 self.uploads.revive(line, now, out);
                 self.settled(now, out);
             }
-            Person::Stops => self.stop(out),
+            Person::Shows { turn } => {
+                self.conversation.show(turn);
+                self.settled(now, out);
+            }
+            Person::Stops => {
+                self.stop(out);
+                self.keep();
+            }
             Person::Brings {
                 picture,
                 suggestions,
                 more,
                 when,
             } => {
-                self.leave(out);
-                self.suggestions.set(suggestions);
-                self.show(picture, when, now, out);
+                self.bring(picture, suggestions, when, now, out);
                 if more {
                     self.say(T::OnePicture, false, out);
                 }
             }
-            Person::BringsNothing => self.say(T::NotAPicture, true, out),
-            Person::Leaves => self.leave(out),
-            Person::Opens { id, when } => self.history.open(id, when, out),
-            Person::ForgetsAll => self.forget_all(out),
+            Person::BringsNothing(why) => self.say(why, true, out),
+            Person::Declines => self.decline(now, out),
+            Person::Leaves => self.leave_for(T::LeftForNew, now, out),
+            Person::Opens { id, when } => self.open(id, when, now, out),
+            Person::Deletes { id } => self.delete(id, now, out),
+            Person::ForgetsAll => self.forget_all(now, out),
+            Person::Undoes(id) => self.undo(id, now, out),
+            Person::Lingers(lingers) => self.undos.linger(lingers),
+            Person::Copies => {
+                self.history.is(None, out);
+                self.keep();
+            }
             Person::GivesKey(key) => self.connection.use_key(key, out),
             Person::Connects => self.connection.again(out),
             Person::Chooses(settings) => {
+                // What nothing was asked about is there for this page only.
+                if !settings.keep && self.conversation.path().is_empty() {
+                    let id = self.history.id().map(str::to_owned);
+                    out.extend(id.map(Effect::Remove));
+                    self.history.is(None, out);
+                }
                 out.push(Effect::RememberSettings(settings.clone()));
                 self.settings.set(settings);
             }
@@ -248,10 +330,13 @@ impl State {
             Worker::Preview { picture, url, size } => {
                 // The conversation may have been kept without it.
                 if self.uploads.previewed(picture, url, size, out) {
-                    self.keep(now, out);
+                    self.keep();
                 }
             }
-            Worker::Unseen { picture } => self.uploads.unseen(picture),
+            Worker::Unseen { picture } => {
+                self.uploads.unseen(picture);
+                self.keep();
+            }
             Worker::Scaled { picture, bytes } => {
                 self.uploads.scaled(picture, bytes, line, now, out);
                 self.flush(now, out);
@@ -259,22 +344,11 @@ impl State {
             Worker::Hashed { picture, sha256 } => {
                 self.uploads.hashed(picture, sha256, line, now, out);
                 self.flush(now, out);
-            }
-        }
-    }
-
-    fn store(&mut self, store: Store, now: &Now, out: &mut Effects) {
-        match store {
-            Store::Loaded { kept, picture } => match self.history.loaded(&kept.id) {
-                Some(when) => self.reopen(kept, picture, when, now, out),
-                None => {
-                    out.push(Effect::Release(picture.id));
-                    if let Some(url) = picture.preview {
-                        out.push(Effect::Revoke(url));
-                    }
+                // Now there is a name for it in the store.
+                if self.history.place.is_none() {
+                    self.keep();
                 }
-            },
-            Store::Cleared => self.say(T::Cleared, false, out),
+            }
         }
     }
 
@@ -282,9 +356,11 @@ impl State {
         match timer {
             Timer::Greeting(generation) => self.connection.greeting_due(generation, now, out),
             Timer::Retry(generation) => self.connection.retry(generation, out),
-            Timer::Pong { generation, asked } => {
-                self.connection.pong_due(generation, asked, out);
-            }
+            Timer::Pong {
+                generation,
+                asked,
+                due,
+            } => self.connection.pong_due(generation, asked, due, now, out),
             Timer::Ping => self.connection.ping(now, out),
             Timer::Tick => self.connection.tick(now, out),
             Timer::Questions => self.flush(now, out),
@@ -293,20 +369,37 @@ impl State {
                 self.uploads.drained(line, now, out);
             }
             Timer::Notice(id) => self.notices.over(id),
+            Timer::Undo(id) => {
+                if let Some(undo) = self.undos.due(id, out) {
+                    self.settle(undo, now, out);
+                }
+            }
         }
     }
 
     fn browser(&mut self, browser: Browser, now: &Now, out: &mut Effects) {
         match browser {
-            Browser::Began { key, open } => {
+            Browser::Began {
+                key,
+                open,
+                draft,
+                handover,
+            } => {
+                self.page = format!("{:.0}-{:.0}", now.wall, now.random * 1e9);
+                self.draft.set(draft);
+                out.push(Effect::PurgeBefore(now.wall - LEFT_MARKED_MS));
                 // The choices outlive the page.
                 out.push(Effect::RememberSettings(self.settings.clone()));
                 out.push(Effect::RememberLanguage(*self.lang));
-                self.connection.begin(key, now, out);
-                if let Some(id) = open {
-                    self.history.open(id, now.ms, out);
+                out.push(Effect::HandOver(None));
+                match (handover, open) {
+                    (Some(handover), _) => self.take_over(*handover, now, out),
+                    (None, Some(id)) => self.history.open(id, now.ms, out),
+                    (None, None) => {}
                 }
+                self.connection.begin(key, now, out);
             }
+            Browser::Told(told, id) => self.history.told(told, id, out),
             Browser::Shown { picture } => self.uploads.shown(picture, now),
             Browser::Drawn { turn } => {
                 if let Some(took) = self.conversation.drawn(turn, now.ms) {
@@ -317,18 +410,29 @@ impl State {
             Browser::Copied(true) => self.say(T::Copied, false, out),
             Browser::Copied(false) => self.say(T::NotCopied, true, out),
             Browser::NoSample => self.say(T::Unreadable, true, out),
-            Browser::Awake => self.connection.probe(now, out),
-            Browser::Restored if !self.connection.online() => self.connection.again(out),
-            Browser::Restored => {}
-            Browser::Left => self.connection.leave(out),
+            Browser::Awake | Browser::Offline => self.connection.probe(now, out),
+            Browser::Restored => {
+                out.push(Effect::HandOver(None));
+                if !self.connection.online() {
+                    self.connection.again(out);
+                }
+            }
+            Browser::Left => self.hand_over(now, out),
         }
     }
 
     /// Asks `text`, sent by the event at `when`; `false` if it can't be asked.
-    fn ask(&mut self, text: &str, when: f64, now: &Now, out: &mut Effects) -> bool {
+    pub(super) fn ask(&mut self, text: &str, when: f64, now: &Now, out: &mut Effects) -> bool {
         let text = text.trim();
         if wire::is_blank(text) {
             return false;
+        }
+        // What is asked while a picture comes is asked about that.
+        if self.coming.is_some()
+            && let Some(coming) = self.coming.as_mut()
+        {
+            coming.asks.push((text.to_owned(), when));
+            return true;
         }
         let Some(picture) = self.picture() else {
             self.say(T::PictureFirst, true, out);
@@ -340,8 +444,14 @@ impl State {
         }
         self.conversation.ask(text.to_owned(), when);
         self.flush(now, out);
-        self.keep(now, out);
+        self.keep();
         true
+    }
+
+    /// This stands in the composer.
+    pub(super) fn drafted(&mut self, draft: String, out: &mut Effects) {
+        out.push(Effect::RememberDraft(draft.clone()));
+        self.draft.set(draft);
     }
 
     /// Sends every question that can be sent now; a server that loads, or is on its way out, takes none.
@@ -359,17 +469,9 @@ impl State {
         self.conversation.flush(&sending, out);
     }
 
-    /// Keeps the conversation as it stands, where the person wants that.
-    pub(super) fn keep(&mut self, now: &Now, out: &mut Effects) {
-        if self.settings.keep {
-            let picture = self.uploads.picture.as_ref();
-            self.history.keep(&self.conversation, picture, now, out);
-        }
-    }
-
     /// An answer has ended, or a question is asked anew: what waited for that may go.
     pub(super) fn settled(&mut self, now: &Now, out: &mut Effects) {
-        self.keep(now, out);
+        self.keep();
         self.flush(now, out);
     }
 
@@ -379,56 +481,17 @@ impl State {
         }
     }
 
-    /// Leaves the conversation for an empty page.
-    fn leave(&mut self, out: &mut Effects) {
-        self.stop(out);
-        if let Some(cancel) = self.uploads.drop_picture(out) {
-            self.connection.send_or_owe(cancel, out);
-        }
-        self.suggestions.set(Vec::new());
-        self.history.leave(out);
-        self.conversation.begin(Vec::new(), 0.0);
-    }
-
-    /// Leaves the conversation and lets the server and the store forget.
-    fn forget_all(&mut self, out: &mut Effects) {
-        let conversation = self.conversation.id().map(str::to_owned);
-        let image = self.picture().and_then(|picture| picture.image.clone());
-        self.leave(out);
-        let conversation = conversation.map(|id| Forget {
-            conversation: Some(id),
-            image: None,
-        });
-        let image = image.map(|id| Forget {
-            conversation: None,
-            image: Some(id),
-        });
-        for forget in conversation.into_iter().chain(image) {
-            let forget = ClientMessage::Forget(forget);
-            self.connection.send_or_owe(forget, out);
-        }
-        self.uploads.forget();
-        out.push(Effect::Clear);
-    }
-
-    /// Puts a picture on the page, and on its way.
-    fn show(&mut self, picture: NewPicture, when: f64, now: &Now, out: &mut Effects) {
+    /// To how many pixels a picture of so many bytes is scaled before it is sent, if at all.
+    pub(super) fn scaled_to(&self, bytes: u64) -> Option<u32> {
         let seen = self.model.as_ref().map(|model| model.image_size);
-        let (scaling, uplink) = (self.settings.scaling, self.uploads.uplink);
-        let side = scaling::side(scaling, seen, picture.bytes, uplink);
+        scaling::side(self.settings.scaling, seen, bytes, self.uploads.uplink)
+    }
+
+    /// Puts a picture on the page, where there is none, and on its way.
+    pub(super) fn show(&mut self, picture: NewPicture, when: f64, now: &Now, out: &mut Effects) {
+        let side = self.scaled_to(picture.bytes);
         let line = self.line();
         self.uploads.open(picture, side, when, line, now, out);
-    }
-
-    /// Opens a kept conversation: the picture is sent again, the next question carries what was said, and what had no
-    /// whole answer is asked again.
-    fn reopen(&mut self, kept: Kept, picture: NewPicture, when: f64, now: &Now, out: &mut Effects) {
-        self.leave(out);
-        self.show(picture, when, now, out);
-        self.conversation.begin(kept.turns, when);
-        self.history.is(Some(kept.id), out);
-        for question in kept.asking {
-            self.ask(&question, when, now, out);
-        }
+        self.keep();
     }
 }

@@ -23,13 +23,15 @@ pub struct Line {
     pub window: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Transfer {
     /// The picture that it is of.
-    pub picture: u64,
+    picture: u64,
     pub length: u64,
     /// Its number on the wire, once it is announced.
     pub number: Option<u32>,
+    /// The hash that it was announced with.
+    pub sha256: Option<String>,
     /// A smaller copy is being made; nothing is sent before.
     pub scaling: bool,
     pub finished: bool,
@@ -50,6 +52,8 @@ pub struct Transfer {
     hold: bool,
     /// The server's offset is to be taken: it was announced again.
     rewind: bool,
+    /// How often it was announced on this connection without an answer so far: only the last one counts.
+    unanswered: u32,
     /// The browser's buffer is waited for.
     draining: bool,
 }
@@ -60,6 +64,7 @@ impl Transfer {
             picture,
             length,
             number: None,
+            sha256: None,
             scaling: false,
             finished: false,
             began: None,
@@ -72,6 +77,7 @@ impl Transfer {
             frames: VecDeque::new(),
             hold: false,
             rewind: false,
+            unanswered: 0,
             draining: false,
         }
     }
@@ -81,29 +87,42 @@ impl Transfer {
         self.generation == generation
     }
 
-    /// It begins under a new number. `hold`: the server may know it already.
-    pub fn announced(&mut self, number: u32, generation: u32, hold: bool, ms: f64) {
+    /// It begins under a new number. With a hash: the server may know it already.
+    pub fn announced(&mut self, number: u32, generation: u32, sha256: Option<String>, ms: f64) {
         *self = Transfer {
             number: Some(number),
-            hold,
+            hold: sha256.is_some(),
+            sha256,
             began: self.began,
             draining: self.draining,
             ..Transfer::new(self.picture, self.length, generation, ms)
         };
     }
 
-    /// It goes on after a cut, from where the server will say.
+    /// The connection is another one: what was not answered never will be.
+    pub fn cut(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// It goes on after a cut or a pause, from where the server will say.
     pub fn announced_again(&mut self, generation: u32) {
         self.generation = generation;
         self.reading = 0;
         self.frames.clear();
+        self.draining = false;
         self.rewind = true;
+    }
+
+    /// The server was told of it.
+    pub fn told(&mut self) {
+        self.unanswered += 1;
     }
 
     /// The server says where it wants the next byte.
     pub fn accepted(&mut self, received: u64) {
         self.hold = false;
-        if std::mem::take(&mut self.rewind) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if self.unanswered == 0 && std::mem::take(&mut self.rewind) {
             (self.read, self.sent) = (received, received);
         }
     }
@@ -213,7 +232,7 @@ mod tests {
 
     fn announced(pieces: u64) -> Transfer {
         let mut transfer = Transfer::new(1, pieces * u64::from(PIECE), 1, 0.0);
-        transfer.announced(1, 2, false, 0.0);
+        transfer.announced(1, 2, None, 0.0);
         transfer
     }
 
@@ -241,14 +260,30 @@ mod tests {
     #[test]
     fn a_picture_that_may_be_known_is_held_and_a_rewound_one_goes_on_where_it_should() {
         let mut transfer = announced(3);
-        transfer.announced(2, 3, true, 0.0);
+        transfer.announced(2, 3, Some(String::new()), 0.0);
         pump(&mut transfer, line(9), &mut 0);
         transfer.piece(PIECE);
         assert_eq!(pump(&mut transfer, line(9), &mut 0), (0, 0));
         transfer.accepted(0);
         assert_eq!(pump(&mut transfer, line(9), &mut 0), (0, 1));
         transfer.announced_again(4);
+        transfer.told();
         assert!(transfer.is(4) && !transfer.is(3));
+        assert_eq!(pump(&mut transfer, line(9), &mut 0), (0, 0));
+        transfer.accepted(2 * u64::from(PIECE));
+        assert_eq!(pump(&mut transfer, line(9), &mut 0), (1, 0));
+    }
+
+    #[test]
+    fn only_the_answer_to_the_last_announcement_says_where_it_goes_on() {
+        let mut transfer = announced(3);
+        transfer.told();
+        pump(&mut transfer, line(9), &mut 0);
+        (0..2).for_each(|_| transfer.piece(PIECE));
+        assert_eq!(pump(&mut transfer, line(9), &mut 0).1, 2);
+        transfer.announced_again(4);
+        transfer.told();
+        transfer.accepted(0);
         assert_eq!(pump(&mut transfer, line(9), &mut 0), (0, 0));
         transfer.accepted(2 * u64::from(PIECE));
         assert_eq!(pump(&mut transfer, line(9), &mut 0), (1, 0));

@@ -1,8 +1,8 @@
 //! A question and its answer.
 
-use wire::{AnswerTimings, Ask, Failure, FinishReason, Usage};
+use wire::{AnswerTimings, Ask, Failure, FinishReason, Sampling, Usage};
 
-use super::{clock::Offset, picture::PictureTimes, watched::Watched};
+use super::{clock::Offset, kept::KeptTurn, picture::PictureTimes, watched::Watched};
 
 /// Where a question is on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +69,8 @@ pub struct AnswerTimes {
 pub struct Turn {
     /// Counts the page's turns.
     pub id: u64,
+    /// The turn that it was asked after; its versions have the same.
+    pub parent: Option<u64>,
     pub question: String,
     pub phase: Watched<TurnPhase>,
     /// The answer so far; grows only, but where it is asked anew.
@@ -76,6 +78,8 @@ pub struct Turn {
     pub times: Watched<AnswerTimes>,
     /// What was sent, to send it again after a reconnection.
     pub(super) sent: Option<Ask>,
+    /// The settings that it was sent with.
+    pub(super) sampling: Option<Sampling>,
     /// The person wants no more of it.
     pub(super) stopping: bool,
 }
@@ -84,6 +88,7 @@ impl Turn {
     pub fn new(id: u64, question: String, clicked: f64) -> Self {
         Turn {
             id,
+            parent: None,
             question,
             phase: Watched::new(TurnPhase::Unsent),
             answer: Watched::default(),
@@ -92,17 +97,58 @@ impl Turn {
                 ..AnswerTimes::default()
             }),
             sent: None,
+            sampling: None,
             stopping: false,
         }
     }
 
-    /// One that was answered before this page was opened.
-    pub fn kept(id: u64, turn: wire::Turn, when: f64) -> Self {
-        Turn {
-            phase: Watched::new(TurnPhase::Done(FinishReason::Stop)),
-            answer: Watched::new(turn.answer),
-            ..Turn::new(id, turn.question, when)
+    /// One that was asked before this page was opened.
+    pub fn kept(id: u64, parent: Option<u64>, kept: KeptTurn, when: f64) -> Self {
+        let phase = match (kept.failure, kept.finish, &kept.request) {
+            (Some(failure), _, _) => TurnPhase::Failed(failure),
+            (_, Some(reason), _) => TurnPhase::Done(reason),
+            // The session goes on with it.
+            (_, _, Some(_)) if kept.answer.is_empty() => TurnPhase::Thinking,
+            (_, _, Some(_)) => TurnPhase::Streaming,
+            _ => TurnPhase::Unsent,
+        };
+        let anew = phase == TurnPhase::Unsent;
+        let mut turn = Turn::new(id, kept.question, when);
+        turn.parent = parent;
+        turn.phase = Watched::new(phase);
+        // What is asked anew is answered anew.
+        turn.answer = Watched::new(if anew { String::new() } else { kept.answer });
+        turn.times.timings = kept.timings;
+        turn.times.usage = kept.usage;
+        turn.sampling = kept.sampling;
+        turn.sent = kept.request.map(|request| Ask {
+            request,
+            ..Ask::default()
+        });
+        turn
+    }
+
+    /// As it is kept. What the person has stopped stays stopped, and what was never answered is asked again.
+    pub fn to_keep(&self) -> KeptTurn {
+        let mut kept = KeptTurn {
+            id: self.id,
+            parent: self.parent,
+            question: self.question.clone(),
+            answer: self.answer.clone(),
+            timings: self.times.timings,
+            usage: self.times.usage,
+            sampling: self.sampling.clone(),
+            ..KeptTurn::default()
+        };
+        match &*self.phase {
+            TurnPhase::Done(reason) => kept.finish = Some(*reason),
+            TurnPhase::Failed(failure) => kept.failure = Some(failure.clone()),
+            _ if self.stopping => kept.finish = Some(FinishReason::Cancelled),
+            // The server has not said that it has it: it may have to be told again.
+            TurnPhase::Unsent | TurnPhase::Sent => {}
+            _ => kept.request = self.request().map(str::to_owned),
         }
+        kept
     }
 
     /// One that is on the page no more.

@@ -1,27 +1,29 @@
-//! The picture's way to the server: read by the worker piece by piece, sent within the server's window and with little held
-//! back in the browser, so that a "stop" is never stuck behind megabytes ([`Transfer`]).
+//! Pictures on their way to the server: read by the worker piece by piece, sent within the server's window and with little held
+//! back in the browser, so that a "stop" is never stuck behind megabytes ([`Transfer`]). One is on its way at a time: the one
+//! that came last.
 
-use wire::{Cancel, ClientMessage, ErrorCode, Failure, ImageEncoded, ImageReady, UploadReceived};
+use wire::{Cancel, ClientMessage, ErrorCode, Failure};
 
 use super::{
     effect::{Effect, Effects},
     input::Now,
-    picture::{NewPicture, Picture, PicturePhase},
+    picture::{Picture, PicturePhase},
     transfer::{Line, Transfer},
     watched::Watched,
 };
 
-/// Uploads smaller than this say little about the connection.
-const TELLING: u64 = 128 * 1024;
-
 #[derive(Debug, Default)]
 pub struct Uploads {
+    /// The conversation's.
     pub picture: Watched<Option<Picture>>,
-    current: Option<Transfer>,
-    number: u32,
-    generation: u32,
+    /// One that comes in its place once it is known to be readable.
+    pub incoming: Watched<Option<Picture>>,
+    /// That of the conversation that was put away.
+    pub aside: Option<Picture>,
+    pub(super) number: u32,
+    pub(super) generation: u32,
     /// Size and hash of what this session has received.
-    known: Vec<(u64, String)>,
+    pub(super) known: Vec<(u64, String)>,
     /// Bytes per millisecond of the last real upload.
     pub uplink: Option<f64>,
     /// What the browser holds back, with what was sent since it said so.
@@ -34,42 +36,64 @@ impl Uploads {
         self.buffered = bytes;
     }
 
-    fn change(&mut self, which: impl Fn(&Picture) -> bool) -> Option<&mut Picture> {
-        if !self.picture.as_ref().is_some_and(which) {
-            return None;
+    /// A picture, to be changed.
+    pub(super) fn change(&mut self, which: impl Fn(&Picture) -> bool) -> Option<&mut Picture> {
+        for place in [&mut self.picture, &mut self.incoming] {
+            if place.as_ref().is_some_and(&which) {
+                return place.as_mut();
+            }
         }
-        self.picture.as_mut()
+        self.aside.as_mut().filter(|picture| which(picture))
     }
 
-    fn of(&mut self, number: u32) -> Option<&mut Transfer> {
-        let current = self.current.as_mut();
-        current.filter(|c| c.number == Some(number))
+    /// The picture whose bytes are on their way; what is changed of it this way is not drawn.
+    fn active(&mut self) -> Option<&mut Picture> {
+        let place = match *self.incoming {
+            Some(_) => &mut self.incoming,
+            None => &mut self.picture,
+        };
+        place.untold().as_mut()
     }
 
-    /// Takes a picture, brought by the event at `when`. It is scaled first to `side`, if that is given.
-    pub fn open(
-        &mut self,
-        new: NewPicture,
-        side: Option<u32>,
-        when: f64,
-        line: Line,
-        now: &Now,
-        out: &mut Effects,
-    ) {
-        let (id, bytes) = (new.id, new.bytes);
-        let previewed = new.preview.is_some();
-        self.picture.set(Some(Picture::new(new, when)));
-        out.push(Effect::WatchShown(id));
-        self.generation += 1;
-        let mut transfer = Transfer::new(id, bytes, self.generation, now.ms);
-        transfer.scaling = side.is_some();
-        self.current = Some(transfer);
+    fn transfer(&mut self) -> Option<&mut Transfer> {
+        self.active()?.transfer.as_mut()
+    }
+
+    /// The way to the server that has this number, and whether it is the one that is gone now.
+    pub(super) fn of(&mut self, number: u32) -> Option<(&mut Transfer, bool)> {
+        let active = self.transfer().is_some_and(|t| t.number == Some(number));
+        let all = [
+            self.picture.untold(),
+            self.incoming.untold(),
+            &mut self.aside,
+        ];
+        let transfers = all.into_iter().flatten();
+        let mut transfers = transfers.filter_map(|picture| picture.transfer.as_mut());
+        let found = transfers.find(|transfer| transfer.number == Some(number))?;
+        Some((found, active))
+    }
+
+    /// The pictures that the server knows by this name, to be changed: the same file may have been brought twice.
+    pub(super) fn named(&mut self, image: &str, mut change: impl FnMut(&mut Picture)) {
+        let is = |picture: &Picture| picture.image.as_deref() == Some(image);
+        for place in [&mut self.picture, &mut self.incoming] {
+            if place.as_ref().is_some_and(is) {
+                place.as_mut().into_iter().for_each(&mut change);
+            }
+        }
+        let aside = self.aside.as_mut().filter(|picture| is(picture));
+        aside.into_iter().for_each(change);
+    }
+
+    pub(super) fn set_off(&mut self, side: Option<u32>, line: Line, now: &Now, out: &mut Effects) {
+        let Some(picture) = self.active() else { return };
+        let (id, bytes, previewed) = (picture.id, picture.bytes, picture.preview.is_some());
         let known = self.known.iter().any(|(size, _)| *size == bytes);
         if let Some(side) = side {
             out.push(Effect::Scale { picture: id, side });
         } else if known && line.online {
             // Likely the same picture again: its hash decides whether it is sent.
-            out.push(Effect::Hash(id));
+            self.hash(id, out);
         } else {
             self.announce(None, line, now, out);
         }
@@ -78,84 +102,106 @@ impl Uploads {
         }
     }
 
-    /// Takes the picture off the page; what the server is to be told of that.
-    pub fn drop_picture(&mut self, out: &mut Effects) -> Option<ClientMessage> {
-        let unfinished = self.current.take().filter(|c| !c.finished);
-        out.push(Effect::Discard);
-        if let Some(picture) = self.picture.as_ref() {
-            out.push(Effect::Release(picture.id));
-            if let Some(url) = picture.preview.clone() {
-                out.push(Effect::Revoke(url));
-            }
-            self.picture.set(None);
+    /// Wants the hash of a picture.
+    pub fn hash(&mut self, id: u64, out: &mut Effects) {
+        if let Some(picture) = self.change(|p| p.id == id)
+            && picture.sha256.is_none()
+            && !std::mem::replace(&mut picture.hashing, true)
+        {
+            out.push(Effect::Hash(id));
         }
-        unfinished.and_then(|c| c.number).map(cancel)
     }
 
     /// Tells the server of the picture, under a new number, and starts sending.
     fn announce(&mut self, sha256: Option<String>, line: Line, now: &Now, out: &mut Effects) {
-        let Some(current) = self.current.as_mut() else {
+        let (number, generation) = (self.number + 1, self.generation + 1);
+        let Some(picture) = self.active() else { return };
+        let Some(current) = picture.transfer.as_mut() else {
             return;
         };
         if !line.online || current.scaling {
             return;
         }
-        self.number += 1;
-        self.generation += 1;
-        current.announced(self.number, self.generation, sha256.is_some(), now.ms);
+        current.announced(number, generation, sha256, now.ms);
+        let id = picture.id;
+        (self.number, self.generation) = (number, generation);
         out.push(Effect::Discard);
-        let (id, upload, bytes) = (current.picture, self.number, current.length);
         if let Some(picture) = self.change(|p| p.id == id) {
-            picture.upload = Some(upload);
+            picture.upload = Some(number);
             picture.image = None;
             picture.sent = 0;
             picture.phase = PicturePhase::Uploading;
         }
-        self.tell(upload, bytes, sha256, out);
+        if let Some(picture) = self.active() {
+            tell(picture, out);
+        }
         self.pump(line, now, out);
-    }
-
-    fn tell(&self, upload: u32, bytes: u64, sha256: Option<String>, out: &mut Effects) {
-        out.send(ClientMessage::Upload(wire::Upload {
-            upload,
-            bytes,
-            sha256,
-            name: self.picture.as_ref().map(|picture| picture.name.clone()),
-        }));
     }
 
     /// A new session knows nothing: the picture is announced from the start.
     pub fn restart(&mut self, line: Line, now: &Now, out: &mut Effects) {
         self.known.clear();
         self.number = 0;
+        for picture in [
+            self.picture.untold(),
+            self.incoming.untold(),
+            &mut self.aside,
+        ] {
+            picture.iter_mut().for_each(unknown);
+        }
         self.announce(None, line, now, out);
     }
 
-    /// The same session again: an unfinished upload goes on where the server says.
+    /// The same session again: the server may not have heard of what waits, and may have been asked about it.
+    pub fn reconnected(&mut self, line: Line, now: &Now, out: &mut Effects) {
+        let all = [
+            self.picture.untold(),
+            self.incoming.untold(),
+            &mut self.aside,
+        ];
+        for transfer in all
+            .into_iter()
+            .flatten()
+            .filter_map(|p| p.transfer.as_mut())
+        {
+            transfer.cut();
+        }
+        let waiting = match *self.incoming {
+            Some(_) => self.picture.untold().as_mut(),
+            None => None,
+        };
+        for picture in waiting.into_iter().chain(&mut self.aside) {
+            tell(picture, out);
+        }
+        self.resume(line, now, out);
+    }
+
+    /// This picture is on its way again: an unfinished upload goes on where the server says.
     pub fn resume(&mut self, line: Line, now: &Now, out: &mut Effects) {
         self.generation += 1;
         let generation = self.generation;
-        let Some(current) = self.current.as_mut().filter(|c| !c.finished) else {
+        let Some(current) = self.transfer().filter(|t| !t.finished && line.online) else {
             return;
         };
-        let Some(number) = current.number else {
+        if current.number.is_none() {
             return self.announce(None, line, now, out);
-        };
+        }
         current.announced_again(generation);
-        let bytes = current.length;
         out.push(Effect::Discard);
-        self.tell(number, bytes, None, out);
+        if let Some(picture) = self.active() {
+            tell(picture, out);
+        }
     }
 
-    /// The server has the picture no longer: when it is asked about again, it is sent again.
-    pub fn lost(&mut self) {
+    /// The server has the picture no longer, or the one put away: when it is asked about again, it is sent again.
+    pub fn lost(&mut self, aside: bool) {
         self.known.clear();
-        if let Some(current) = self.current.as_mut() {
-            (current.number, current.finished) = (None, false);
-        }
-        if let Some(picture) = self.change(|_| true) {
-            (picture.upload, picture.image) = (None, None);
-        }
+        let picture = if aside {
+            &mut self.aside
+        } else {
+            &mut *self.picture
+        };
+        picture.iter_mut().for_each(unknown);
     }
 
     /// Sends the picture once more if the server has it no longer.
@@ -164,7 +210,7 @@ impl Uploads {
             let refused = |failure: &Failure| failure.code != ErrorCode::ImageUnsupported;
             p.failed().is_some_and(refused) || p.upload.is_none() && p.image.is_none()
         };
-        if self.picture.as_ref().is_some_and(gone) {
+        if self.incoming.is_none() && self.picture.as_ref().is_some_and(gone) {
             self.announce(None, line, now, out);
         }
     }
@@ -172,106 +218,6 @@ impl Uploads {
     /// Forgets which pictures the server knows.
     pub fn forget(&mut self) {
         self.known.clear();
-    }
-
-    /// The server says where it wants the next byte.
-    pub fn accepted(&mut self, number: u32, received: u64) {
-        if let Some(current) = self.of(number) {
-            current.accepted(received);
-        }
-    }
-
-    /// The server has bytes up to `received`.
-    pub fn progress(
-        &mut self,
-        number: u32,
-        received: u64,
-        line: Line,
-        now: &Now,
-        out: &mut Effects,
-    ) {
-        let Some(current) = self.of(number) else {
-            return;
-        };
-        let speed = current.confirmed(received, now.ms);
-        let id = current.picture;
-        if let Some(picture) = self.change(|p| p.id == id) {
-            picture.sent = picture.sent.max(received);
-            if let Some(speed) = speed {
-                let smooth = |old| 0.7 * old + 0.3 * speed;
-                picture.speed = Some(picture.speed.map_or(speed, smooth));
-            }
-        }
-        self.pump(line, now, out);
-    }
-
-    /// The server has every byte, since `left`.
-    pub fn received(&mut self, m: UploadReceived, left: f64, now: &Now, out: &mut Effects) {
-        if let Some(current) = self.of(m.upload) {
-            current.finish();
-            out.push(Effect::Discard);
-            let (length, began) = (current.length, current.began);
-            if let Some(began) = began.filter(|_| length >= TELLING) {
-                self.uplink = Some(length as f64 / (now.ms - began).max(1.0));
-            }
-            if !self.known.iter().any(|(_, known)| *known == m.sha256) {
-                self.known.push((length, m.sha256));
-            }
-        }
-        if let Some(picture) = self.change(|p| p.upload == Some(m.upload)) {
-            picture.sent = picture.sending;
-            picture.image = Some(m.image);
-            picture.times.received = Some(left);
-            if picture.failed().is_none() {
-                picture.phase = PicturePhase::Looking;
-            }
-        }
-    }
-
-    /// The server has decoded it.
-    pub fn ready(&mut self, m: ImageReady, left: f64) {
-        if let Some(picture) = self.change(|p| p.image.as_ref() == Some(&m.image)) {
-            picture.size = Some((m.width, m.height));
-            picture.times.ready = Some(left);
-            picture.times.image = (!m.cached).then_some(m.timings);
-            picture.phase = PicturePhase::Looking;
-        }
-    }
-
-    /// The model has looked.
-    pub fn encoded(&mut self, m: &ImageEncoded, left: f64) {
-        if let Some(picture) = self.change(|p| p.image.as_ref() == Some(&m.image)) {
-            picture.times.encoded = Some(left);
-            picture.times.encode = (!m.cached).then_some(m.timings);
-            picture.phase = PicturePhase::Ready;
-        }
-    }
-
-    /// An answer has begun. A server that looks only when asked may answer before it says that it has looked.
-    pub fn answered(&mut self) {
-        if let Some(picture) = self.change(|p| p.phase == PicturePhase::Looking) {
-            picture.phase = PicturePhase::Ready;
-        }
-    }
-
-    /// The server has ended the upload.
-    pub fn refused(&mut self, number: u32, failure: Failure, out: &mut Effects) {
-        if let Some(current) = self.of(number) {
-            current.finish();
-            out.push(Effect::Discard);
-        }
-        if failure.code != ErrorCode::UploadCancelled
-            && let Some(picture) = self.change(|p| p.upload == Some(number))
-        {
-            picture.phase = PicturePhase::Failed(failure);
-        }
-    }
-
-    /// The server can't use the picture.
-    pub fn failed(&mut self, image: &str, failure: Failure) {
-        if let Some(picture) = self.change(|p| p.image.as_deref() == Some(image)) {
-            picture.phase = PicturePhase::Failed(failure);
-        }
     }
 
     /// It stands on the screen.
@@ -283,12 +229,14 @@ impl Uploads {
 
     /// A piece was read.
     pub fn frame(&mut self, generation: u32, bytes: u32, line: Line, now: &Now, out: &mut Effects) {
-        let current = self.current.as_mut();
-        let Some(current) = current.filter(|c| c.is(generation)) else {
+        let Some(picture) = self.active().filter(|p| p.reads(generation)) else {
             return;
         };
-        current.piece(bytes);
-        if let Some(picture) = self.change(|p| p.times.read.is_none()) {
+        let (id, first) = (picture.id, picture.times.read.is_none());
+        if let Some(transfer) = picture.transfer.as_mut() {
+            transfer.piece(bytes);
+        }
+        if first && let Some(picture) = self.change(|p| p.id == id) {
             picture.times.read = Some(now.ms);
         }
         self.pump(line, now, out);
@@ -296,14 +244,12 @@ impl Uploads {
 
     /// The file can't be read any more, which the person is told in these words; what the server is told of that.
     pub fn unreadable(&mut self, generation: u32, words: &str) -> Option<ClientMessage> {
-        let current = self.current.take_if(|c| c.is(generation))?;
-        if let Some(picture) = self.change(|p| p.id == current.picture) {
-            picture.phase = PicturePhase::Failed(Failure::new(ErrorCode::ImageBroken, words));
-        }
-        current.number.map(cancel)
+        let picture = self.change(|p| p.reads(generation))?;
+        picture.phase = PicturePhase::Failed(Failure::new(ErrorCode::ImageBroken, words));
+        picture.transfer.take()?.number.map(cancel)
     }
 
-    /// There is a reduced copy; whether it is the first.
+    /// There is a reduced copy; whether it is wanted.
     pub fn previewed(
         &mut self,
         id: u64,
@@ -315,13 +261,13 @@ impl Uploads {
             out.push(Effect::Revoke(url));
             return false;
         };
+        // The small copy that a camera has put in front comes without a size, and says nothing of the rest.
+        picture.readable |= size.is_some();
         picture.size = picture.size.or(size);
-        let old = picture.preview.replace(url);
-        let first = old.is_none();
-        if let Some(old) = old {
+        if let Some(old) = picture.preview.replace(url) {
             out.push(Effect::Revoke(old));
         }
-        first
+        true
     }
 
     /// The browser can't show it.
@@ -340,18 +286,20 @@ impl Uploads {
         now: &Now,
         out: &mut Effects,
     ) {
-        let current = self.current.as_mut();
-        let Some(current) = current.filter(|c| c.picture == id && c.scaling) else {
+        let Some(picture) = self.change(|p| p.id == id) else {
+            return;
+        };
+        let Some(current) = picture.transfer.as_mut().filter(|t| t.scaling) else {
             return;
         };
         current.scaling = false;
         current.length = bytes.unwrap_or(current.length);
         let (began, length) = (current.measured.0, current.length);
-        if let Some(picture) = self.change(|p| p.id == id) {
-            picture.times.scaled = (length != picture.bytes).then_some((began, now.ms));
-            picture.sending = length;
+        picture.times.scaled = (length != picture.bytes).then_some((began, now.ms));
+        picture.sending = length;
+        if self.active().is_some_and(|p| p.id == id) {
+            self.announce(None, line, now, out);
         }
-        self.announce(None, line, now, out);
     }
 
     /// Its hash says whether this session has received it before.
@@ -363,8 +311,16 @@ impl Uploads {
         now: &Now,
         out: &mut Effects,
     ) {
-        let waits = |c: &Transfer| c.picture == id && c.number.is_none();
-        if self.current.as_ref().is_some_and(waits) {
+        let Some(picture) = self.change(|p| p.id == id) else {
+            return;
+        };
+        picture.hashing = false;
+        picture.sha256.clone_from(&sha256);
+        let waits = picture
+            .transfer
+            .as_ref()
+            .is_some_and(|t| t.number.is_none());
+        if waits && self.active().is_some_and(|p| p.id == id) {
             let known = |hash: &String| self.known.iter().any(|(_, known)| known == hash);
             let sha256 = sha256.filter(known);
             self.announce(sha256, line, now, out);
@@ -373,27 +329,52 @@ impl Uploads {
 
     /// The browser's buffer may have drained.
     pub fn drained(&mut self, line: Line, now: &Now, out: &mut Effects) {
-        if let Some(current) = self.current.as_mut() {
+        if let Some(current) = self.transfer() {
             current.drained();
         }
         self.pump(line, now, out);
     }
 
     /// Reads ahead and sends what may be sent now.
-    fn pump(&mut self, line: Line, now: &Now, out: &mut Effects) {
-        let Some(current) = self.current.as_mut() else {
+    pub(super) fn pump(&mut self, line: Line, now: &Now, out: &mut Effects) {
+        let mut buffered = self.buffered;
+        let Some(picture) = self.active() else { return };
+        let id = picture.id;
+        let Some(current) = picture.transfer.as_mut() else {
             return;
         };
-        let id = current.picture;
-        if current.pump(line, &mut self.buffered, now.ms, out)
-            && let Some(picture) = self.change(|p| p.id == id)
-        {
+        let first = current.pump(line, &mut buffered, now.ms, out);
+        self.buffered = buffered;
+        if first && let Some(picture) = self.change(|p| p.id == id) {
             picture.times.sent = Some(now.ms);
         }
     }
 }
 
-fn cancel(number: u32) -> ClientMessage {
+/// Tells the server of a picture that it does not have yet.
+fn tell(picture: &mut Picture, out: &mut Effects) {
+    let transfer = picture.transfer.as_mut().filter(|t| !t.finished);
+    let Some((transfer, upload)) = transfer.and_then(|t| t.number.map(|number| (t, number))) else {
+        return;
+    };
+    transfer.told();
+    out.send(ClientMessage::Upload(wire::Upload {
+        upload,
+        bytes: transfer.length,
+        sha256: transfer.sha256.clone(),
+        name: Some(picture.name.clone()),
+    }));
+}
+
+/// This session knows nothing of it.
+fn unknown(picture: &mut Picture) {
+    (picture.upload, picture.image) = (None, None);
+    if let Some(transfer) = picture.transfer.as_mut() {
+        (transfer.number, transfer.finished) = (None, false);
+    }
+}
+
+pub(super) fn cancel(number: u32) -> ClientMessage {
     ClientMessage::Cancel(Cancel {
         request: None,
         upload: Some(number),

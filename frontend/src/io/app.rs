@@ -12,17 +12,19 @@ use web_sys::{Blob, FileList};
 use wire::frame;
 
 use super::{
-    browser, clipboard, dom, drops,
+    browser, clipboard, dom,
+    drops::{self, Came},
     files::{self, Files},
-    memory, samples,
-    samples::Sample,
+    keeper::{Job, Keeper},
+    memory, room, samples,
     signals::Signals,
     socket::{self, Socket},
-    store::{self, Keeper, Stored},
+    store::{self, Change, Stored, Writing},
+    tabs::Tabs,
     worker::Worker,
 };
 use crate::{
-    core::{self, Browser, Effect, Input, Now, Person, State, picture},
+    core::{self, Browser, Effect, Input, Now, Person, State},
     worker::messages::{Command, Reply},
 };
 
@@ -40,6 +42,7 @@ struct Outside {
     worker: Worker,
     files: Files,
     keeper: Keeper,
+    tabs: Tabs,
     /// What has come and is not in the state yet.
     inputs: RefCell<VecDeque<Input>>,
     /// Someone is at work on them.
@@ -67,26 +70,26 @@ impl App {
         if !started {
             self.take(Input::Worker(core::Worker::Missing));
         }
+        self.outside.with_value(|outside| {
+            let told = move |told, id| self.tell(Browser::Told(told, id));
+            outside.tabs.listen(told);
+        });
         self.tell(Browser::Began {
             key: memory::key(),
             open: memory::open(),
+            draft: memory::draft(),
+            handover: memory::handover(),
         });
         browser::watch(move |browser| self.tell(browser));
     }
 
-    /// Takes drops and pastes: `over` hears whether files are held over the page, `taken` when there is a picture.
+    /// Takes drops and pastes: `over` hears whether a picture is held over the page, `taken` when there is one.
     pub fn watch_drops(
         self,
         over: impl Fn(bool) + Copy + 'static,
         taken: impl Fn() + Copy + 'static,
     ) {
-        drops::watch(over, move |files, when| {
-            let found = files.as_ref().is_some_and(|files| files.length() > 0);
-            if self.bring(files, when) {
-                taken();
-            }
-            found
-        });
+        drops::watch(over, move |came, when| self.bring(came, when, taken));
     }
 
     /// Somebody does something.
@@ -99,36 +102,41 @@ impl App {
         self.take(Input::Browser(browser));
     }
 
-    /// Takes the first picture of `files`, as brought by an event at `when`; whether there is one.
-    pub fn bring(self, files: Option<FileList>, when: f64) -> bool {
-        let files: Vec<_> = files
-            .iter()
-            .flat_map(|files| (0..files.length()).filter_map(|i| files.get(i)))
-            .collect();
-        if files.is_empty() {
-            return false;
+    /// Takes files that were chosen by an event at `when`; calls back when there is a picture.
+    pub fn choose(self, files: Option<FileList>, when: f64, taken: impl FnOnce() + 'static) {
+        let files = files.iter().flat_map(|files| {
+            let all = (0..files.length()).filter_map(|i| files.get(i));
+            all.collect::<Vec<_>>()
+        });
+        if let Some(came) = drops::chosen(files.collect()) {
+            self.bring(came, when, taken);
         }
-        let kinds: Vec<_> = files.iter().map(|file| file.type_()).collect();
-        let Some(file) =
-            picture::pick(kinds.iter().map(String::as_str)).and_then(|at| files.get(at))
-        else {
-            self.person(Person::BringsNothing);
-            return false;
-        };
-        let name = file.name();
-        self.bring_blob(file.clone().into(), name, Vec::new(), files.len() > 1, when);
-        true
     }
 
-    /// Takes a picture to try, chosen by an event at `when`; calls back when it is there.
-    pub fn bring_sample(self, sample: Sample, when: f64, taken: impl FnOnce() + 'static) {
+    fn bring(self, came: Came, when: f64, taken: impl FnOnce() + 'static) {
+        match came {
+            Came::Picture { blob, name, more } => {
+                self.bring_blob(blob, name, Vec::new(), more, when);
+                taken();
+            }
+            Came::Sample(file) => self.bring_sample(file, when, taken),
+            Came::Not(why) => self.person(Person::BringsNothing(why)),
+        }
+    }
+
+    /// Takes a picture to try, by its file, chosen by an event at `when`; calls back when it is there.
+    pub fn bring_sample(self, file: String, when: f64, taken: impl FnOnce() + 'static) {
         spawn_local(async move {
-            let Ok(blob) = samples::picture(&sample).await else {
+            let found = async {
+                let sample = samples::named(&file).await?;
+                Ok::<_, wasm_bindgen::JsValue>((samples::picture(&sample).await?, sample))
+            };
+            let Ok((blob, sample)) = found.await else {
                 return self.tell(Browser::NoSample);
             };
             let lang = self.lang().get_untracked();
             let questions = sample.questions.iter().map(|words| words.of(lang));
-            self.bring_blob(blob, sample.file.clone(), questions.collect(), false, when);
+            self.bring_blob(blob, file, questions.collect(), false, when);
             taken();
         });
     }
@@ -177,7 +185,7 @@ impl App {
             Effect::Open { generation } => outside
                 .socket
                 .open(generation, move |said| self.take(Input::Socket(said))),
-            Effect::Leave => outside.socket.leave(),
+            Effect::Leave { goes_on } => outside.socket.leave(goes_on),
             Effect::AskWhy { generation } => spawn_local(async move {
                 if let Some((status, why)) = socket::ask_why().await {
                     self.take(Input::Socket(core::Socket::Barred {
@@ -237,18 +245,34 @@ impl App {
             Effect::Keep {
                 kept,
                 picture,
-                whole,
+                page,
+                fresh,
+                event,
             } => {
-                let preview = outside.files.preview(picture);
-                let source = outside.files.source(picture).filter(|_| whole);
-                outside.keeper.keep(Stored { kept, preview }, source);
+                let writing = Writing {
+                    kept,
+                    page,
+                    fresh,
+                    preview: outside.files.preview(picture),
+                    picture: outside.files.source(picture).filter(|_| fresh),
+                };
+                self.store(outside, Job::Keep(writing, event));
             }
-            Effect::Load(id) => spawn_local(async move { self.load(&id).await }),
-            Effect::Clear => spawn_local(async move {
-                // Refused storage holds nothing that would have to go.
-                let _ = store::clear().await;
-                self.take(Input::Store(core::Store::Cleared));
+            Effect::Mark { id, stamp } => self.change(outside, Change::Mark(id, stamp)),
+            Effect::Unmark(stamp) => self.change(outside, Change::Unmark(stamp)),
+            Effect::Purge(stamp) => self.change(outside, Change::Purge(stamp)),
+            Effect::PurgeBefore(moment) => self.change(outside, Change::PurgeBefore(moment)),
+            Effect::Remove(id) => self.change(outside, Change::Remove(id)),
+            Effect::Load(id) => spawn_local(async move { self.load(id).await }),
+            Effect::Persist => spawn_local(async move {
+                room::persist().await;
+                if let Some((bytes, of)) = room::used().await {
+                    self.take(Input::Store(core::Store::Used { bytes, of }));
+                }
             }),
+            Effect::HandOver(handover) => memory::hand_over(handover.as_deref()),
+            Effect::Tell(told, id) => outside.tabs.tell(told, &id),
+            Effect::RememberDraft(draft) => memory::keep_draft(&draft),
             Effect::RememberOpen(id) => memory::keep_open(id.as_deref()),
             Effect::RememberKey(key) => memory::keep_key(&key),
             Effect::RememberSettings(settings) => memory::keep_settings(&settings),
@@ -260,14 +284,28 @@ impl App {
         }
     }
 
-    async fn load(self, id: &str) {
-        if let Ok((Stored { kept, preview }, blob)) = store::load(id).await {
-            let name = kept.name.clone();
-            let picture = self
-                .outside
-                .with_value(|outside| outside.files.take(blob, name, preview));
-            self.take(Input::Store(core::Store::Loaded { kept, picture }));
-        }
+    fn store(self, outside: &Outside, job: Job) {
+        outside
+            .keeper
+            .take(job, move |told| self.take(Input::Store(told)));
+    }
+
+    fn change(self, outside: &Outside, change: Change) {
+        self.store(outside, Job::Change(change));
+    }
+
+    async fn load(self, id: String) {
+        let told = match store::load(&id).await {
+            Ok((Stored { kept, preview, .. }, blob)) => {
+                let name = kept.name.clone();
+                let picture = self
+                    .outside
+                    .with_value(|outside| outside.files.take(blob, name, preview));
+                core::Store::Loaded { kept, picture }
+            }
+            Err(_) => core::Store::Missing { id },
+        };
+        self.take(Input::Store(told));
     }
 
     fn replied(self, reply: Reply) {

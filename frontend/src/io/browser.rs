@@ -13,6 +13,7 @@ use crate::core::Browser;
 pub fn watch(tell: impl Fn(Browser) + Copy + 'static) {
     let window = window();
     Listener::new(&window, "online", move |_| tell(Browser::Awake)).forever();
+    Listener::new(&window, "offline", move |_| tell(Browser::Offline)).forever();
     Listener::new(&document(), "visibilitychange", move |_| {
         if !document().hidden() {
             tell(Browser::Awake);

@@ -3,11 +3,18 @@
 use leptos::prelude::*;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen::{JsCast, closure::Closure};
-use web_sys::{Event, EventTarget};
+use web_sys::{Event, EventTarget, HtmlElement};
 
 /// The page's monotonic clock, in milliseconds; `Event::time_stamp` is on the same.
 pub fn now() -> f64 {
     window().performance().map_or(0.0, |p| p.now())
+}
+
+/// Puts the cursor on the first element that this selects; whether there is one.
+pub fn focus(which: &str) -> bool {
+    let found = document().query_selector(which).ok().flatten();
+    let found = found.and_then(|found| found.dyn_into::<HtmlElement>().ok());
+    found.is_some_and(|element| element.focus().is_ok())
 }
 
 /// A listener that goes when it is dropped.

@@ -10,11 +10,13 @@ use crate::{
     core::{
         State,
         connection::Link,
+        history::Trouble,
+        incoming::Coming,
         notices::Notice,
         picture::Picture,
         settings::Settings,
         state::{Part, Server},
-        turn::Turn,
+        undo::Undo,
     },
     i18n::{Lang, T, fill},
 };
@@ -50,9 +52,34 @@ impl App {
             .lens(Part::Picture, |state| &state.uploads.picture)
     }
 
-    pub fn turns(self) -> Lens<Vec<Turn>> {
+    /// The picture that the person looks at.
+    pub fn card(self) -> Lens<Option<Picture>> {
+        self.signals.lens(Part::Picture, State::card)
+    }
+
+    /// What comes with the picture that is to come.
+    pub fn coming(self) -> Lens<Option<Coming>> {
+        self.signals.lens(Part::Coming, |state| &state.coming)
+    }
+
+    /// The turns on the page.
+    pub fn path(self) -> Lens<Vec<u64>> {
         self.signals
-            .lens(Part::Turns, |state| state.conversation.turns())
+            .lens(Part::Turns, |state| state.conversation.path())
+    }
+
+    pub fn undos(self) -> Lens<Vec<Undo>> {
+        self.signals.lens(Part::Undos, |state| &state.undos.list)
+    }
+
+    pub fn trouble(self) -> Lens<Option<Trouble>> {
+        self.signals
+            .lens(Part::Trouble, |state| &state.history.trouble)
+    }
+
+    /// Told whenever the store has changed.
+    pub fn stored(self) -> Lens<u64> {
+        self.signals.lens(Part::Store, |state| &state.stored)
     }
 
     pub fn notice(self) -> Lens<Option<Notice>> {

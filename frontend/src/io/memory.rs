@@ -2,7 +2,10 @@
 
 use leptos::prelude::*;
 
-use crate::{core::settings::Settings, i18n::Lang};
+use crate::{
+    core::{handover::Handover, settings::Settings},
+    i18n::Lang,
+};
 
 const SETTINGS: &str = "glimpse-settings";
 const LANGUAGE: &str = "glimpse-lang";
@@ -12,6 +15,10 @@ const DEMO_SEEN: &str = "glimpse-demo-seen";
 const KEY: &str = "glimpse-key";
 /// Where the tab keeps which conversation is open.
 const OPEN: &str = "glimpse-open";
+/// Where the tab keeps what its next page goes on with.
+const HANDOVER: &str = "glimpse-handover";
+/// Where the tab keeps what stands in the composer.
+const DRAFT: &str = "glimpse-draft";
 
 pub fn settings() -> Settings {
     local(SETTINGS)
@@ -58,6 +65,23 @@ pub fn open() -> Option<String> {
 
 pub fn keep_open(id: Option<&str>) {
     keep_tab(OPEN, id);
+}
+
+pub fn handover() -> Option<Box<Handover>> {
+    serde_json::from_str(&tab(HANDOVER)?).ok()
+}
+
+pub fn hand_over(handover: Option<&Handover>) {
+    let text = handover.and_then(|handover| serde_json::to_string(handover).ok());
+    keep_tab(HANDOVER, text.as_deref());
+}
+
+pub fn draft() -> String {
+    tab(DRAFT).unwrap_or_default()
+}
+
+pub fn keep_draft(draft: &str) {
+    keep_tab(DRAFT, Some(draft).filter(|draft| !draft.is_empty()));
 }
 
 /// A small thing kept in this browser; nothing where storage is refused.

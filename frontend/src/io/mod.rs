@@ -7,12 +7,15 @@ mod clipboard;
 pub mod dom;
 mod drops;
 pub mod files;
+mod keeper;
 mod lenses;
 pub mod memory;
+pub mod room;
 pub mod samples;
 pub mod signals;
 mod socket;
 pub mod store;
+mod tabs;
 mod worker;
 
 pub use app::App;

@@ -53,6 +53,13 @@ pub async fn list() -> Result<Vec<Sample>, JsValue> {
     serde_json::from_str(&text.as_string().unwrap_or_default()).map_err(|e| e.to_string().into())
 }
 
+/// The one whose picture this file is.
+pub async fn named(file: &str) -> Result<Sample, JsValue> {
+    let all = list().await?;
+    let found = all.into_iter().find(|sample| sample.file == file);
+    found.ok_or(JsValue::NULL)
+}
+
 /// A sample's picture.
 pub async fn picture(sample: &Sample) -> Result<Blob, JsValue> {
     JsFuture::from(fetch(&sample.path()).await?.blob()?)

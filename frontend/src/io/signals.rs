@@ -72,7 +72,7 @@ impl Signals {
             let effects = state.apply(input, now);
             state.take_changes(|change| changes.push(change));
             let anew =
-                changes.contains(&Change::Of(Part::Turns)) && state.conversation.turns().is_empty();
+                changes.contains(&Change::Of(Part::Turns)) && state.conversation.path().is_empty();
             drop(state);
             if anew {
                 changes.extend(SELDOM.map(Change::Of));

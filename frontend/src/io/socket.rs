@@ -74,9 +74,9 @@ impl Socket {
         *self.open.borrow_mut() = Some(Open { socket, _listeners });
     }
 
-    /// Ends the session at once.
-    pub fn leave(&self) {
-        self.close(OVER);
+    /// Ends the session at once, unless it goes on with another page.
+    pub fn leave(&self, goes_on: bool) {
+        self.close(if goes_on { ANOTHER } else { OVER });
     }
 
     fn close(&self, code: u16) {

@@ -3,8 +3,9 @@
 use leptos::prelude::*;
 use wire::State;
 
+use super::dialogs::{Open, Opened};
 use crate::{
-    core::{Person, connection::Link},
+    core::{Person, connection::Link, history::Trouble},
     i18n::T,
     io::{App, dom, memory},
 };
@@ -14,6 +15,7 @@ pub fn Banners() -> impl IntoView {
     view! {
         <Gate />
         <ServerFace />
+        <KeptFace />
         <DemoBanner />
     }
 }
@@ -127,6 +129,58 @@ fn ServerFace() -> impl IntoView {
                 </div>
             })
         }}
+    }
+}
+
+/// Where the conversation is not kept as it stands, or soon may not be.
+#[component]
+fn KeptFace() -> impl IntoView {
+    let app = App::here();
+    let Opened(opened) = Opened::here();
+    let copy = move || {
+        view! {
+            <button class="quiet" data-testid="make-copy" on:click=move |_| app.person(Person::Copies)>
+                {app.t(T::MakeCopy)}
+            </button>
+        }
+    };
+    let theirs = move |event: web_sys::MouseEvent| {
+        let id = app.read(|state| state.history.id().map(str::to_owned));
+        if let Some(id) = id {
+            let when = event.time_stamp();
+            app.person(Person::Opens { id, when });
+        }
+    };
+    let face = move |text: T, way: AnyView| {
+        view! {
+            <section class="banner" aria-label=app.t(T::History) data-testid="trouble">
+                <p role="status">{app.t(text)}</p>
+                {way}
+            </section>
+        }
+    };
+    move || {
+        match app.trouble().get() {
+        Some(Trouble::Elsewhere) => Some(face(T::TabElsewhere, copy().into_any())),
+        Some(Trouble::Changed) => Some(face(
+            T::TabChanged,
+            view! {
+                <button class="quiet" data-testid="show-kept" on:click=theirs>{app.t(T::ShowKept)}</button>
+                {copy()}
+            }
+            .into_any(),
+        )),
+        Some(Trouble::Gone) => Some(face(T::TabGone, copy().into_any())),
+        Some(Trouble::Full) => Some(face(
+            T::StoreFull,
+            view! {
+                <button class="quiet" on:click=move |_| opened.set(Some(Open::History))>{app.t(T::History)}</button>
+            }
+            .into_any(),
+        )),
+        // Said once, and in the list of conversations.
+        Some(Trouble::Refused) | None => None,
+    }
     }
 }
 

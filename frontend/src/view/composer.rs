@@ -4,16 +4,41 @@ use leptos::{html::Textarea, prelude::*};
 use web_sys::KeyboardEvent;
 
 use super::icon::{Icon, SEND, STOP};
-use crate::{core::Person, i18n::T, io::App};
+use crate::{
+    core::Person,
+    i18n::T,
+    io::{App, dom},
+};
 
 /// Puts the cursor into the question.
 pub fn focus_question() {
-    use wasm_bindgen::JsCast;
-    if let Some(field) = document().get_element_by_id("question")
-        && let Ok(field) = field.dyn_into::<web_sys::HtmlElement>()
-    {
-        let _ = field.focus();
-    }
+    dom::focus("#question");
+}
+
+/// Whether there is a keyboard to type with: where there is none, a field with the cursor brings one up over half the page.
+pub fn has_keys() -> bool {
+    let fine = window().match_media("(pointer: fine)").ok().flatten();
+    fine.is_some_and(|m| m.matches())
+}
+
+/// What had the cursor is gone: it goes to where the conversation goes on.
+pub fn go_on() {
+    dom::focus(if has_keys() { "#question" } else { ".turns" });
+}
+
+/// The rows of a field for this text: browsers without `field-sizing` grow it by hand.
+pub fn lines(text: &str) -> u32 {
+    text.matches('\n').count().clamp(0, 7) as u32 + 1
+}
+
+/// Whether an input method is at work (229: as older browsers say so).
+fn composes(event: &KeyboardEvent) -> bool {
+    event.is_composing() || event.key_code() == 229
+}
+
+/// Whether the key sends what is typed. Enter that ends an input method's composition belongs to it.
+pub fn sends(event: &KeyboardEvent) -> bool {
+    event.key() == "Enter" && !event.shift_key() && !composes(event)
 }
 
 #[component]
@@ -24,30 +49,24 @@ pub fn Composer() -> impl IntoView {
         app.person(Person::Sends { when });
         focus_question();
     };
-    // Browsers without `field-sizing` grow the field by hand.
     Effect::new(move |_| {
-        let lines = app
-            .draft()
-            .with(|text| text.matches('\n').count() + 1)
-            .clamp(1, 8);
+        let lines = app.draft().with(|text| lines(text));
         if let Some(field) = field.get() {
-            field.set_rows(lines as u32);
+            field.set_rows(lines);
         }
     });
     let key = move |event: KeyboardEvent| {
-        // Enter that ends an input method's composition belongs to it (229: as older browsers say so).
-        let composing = event.is_composing() || event.key_code() == 229;
-        if event.key() == "Enter" && !event.shift_key() && !composing {
+        if sends(&event) {
             event.prevent_default();
             send(event.time_stamp());
-        } else if event.key() == "Escape" && !composing {
+        } else if event.key() == "Escape" && !composes(&event) {
             app.person(Person::Stops);
         }
     };
     let running = Memo::new(move |_| app.running());
     let empty = Memo::new(move |_| app.draft().with(|text| wire::is_blank(text)));
     let hint = move || {
-        let text = if app.picture().with(Option::is_some) {
+        let text = if app.card().with(Option::is_some) {
             T::Placeholder
         } else {
             T::PlaceholderEmpty

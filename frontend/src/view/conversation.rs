@@ -1,10 +1,11 @@
 //! Questions and answers.
 
 use leptos::{html::Div, prelude::*};
+use web_sys::MouseEvent;
 
 use super::turn::TurnView;
 use crate::{
-    core::{Person, picture::Picture, turn::Turn},
+    core::{Person, picture::Picture},
     i18n::T,
     io::App,
 };
@@ -24,7 +25,7 @@ pub fn Conversation() -> impl IntoView {
     });
     // A new question is always brought into view.
     Effect::new(move |_| {
-        app.turns().track();
+        app.path().track();
         at_end.set_value(true);
         request_animation_frame(move || follow.run(()));
     });
@@ -33,13 +34,9 @@ pub fn Conversation() -> impl IntoView {
             at_end.set_value(e.scroll_height() - e.scroll_top() - e.client_height() < AT_END);
         }
     };
-    let ids = move || {
-        let ids = |turns: &Vec<Turn>| turns.iter().map(|turn| turn.id).collect::<Vec<_>>();
-        app.turns().with(ids)
-    };
     view! {
         <div class="turns" tabindex="0" role="region" aria-label=app.t(T::Conversation) node_ref=scroller on:scroll=scrolled>
-            <For each=ids key=|id| *id let(id)>
+            <For each=move || app.path().get() key=|id| *id let(id)>
                 <TurnView turn=app.turn(id) grown=follow />
             </For>
             <Suggestions />
@@ -60,34 +57,23 @@ fn Suggestions() -> impl IntoView {
             .map(|t| app.filled(t, &[]))
             .to_vec()
     };
+    let line = move |text: String| {
+        let asked = text.clone();
+        let ask = move |event: MouseEvent| {
+            app.person(Person::Asks {
+                text: asked.clone(),
+                when: event.time_stamp(),
+            });
+        };
+        view! { <li><button data-testid="suggestion" on:click=ask>{text}</button></li> }
+    };
     let usable = |picture: &Picture| picture.failed().is_none();
     let shown = Memo::new(move |_| {
-        app.turns().with(Vec::is_empty) && app.picture().with(|p| p.as_ref().is_some_and(usable))
+        app.path().with(Vec::is_empty) && app.picture().with(|p| p.as_ref().is_some_and(usable))
     });
     view! {
-        <Show when=move || shown.get()>
-            <ul class="suggestions">
-                <For each=suggestions key=Clone::clone let(text)>
-                    {
-                        let asked = text.clone();
-                        view! {
-                            <li>
-                                <button
-                                    data-testid="suggestion"
-                                    on:click=move |event| {
-                                        app.person(Person::Asks {
-                                            text: asked.clone(),
-                                            when: event.time_stamp(),
-                                        });
-                                    }
-                                >
-                                    {text}
-                                </button>
-                            </li>
-                        }
-                    }
-                </For>
-            </ul>
-        </Show>
+        {move || shown.get().then(|| view! {
+            <ul class="suggestions">{move || suggestions().into_iter().map(line).collect_view()}</ul>
+        })}
     }
 }

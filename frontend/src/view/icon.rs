@@ -13,6 +13,8 @@ pub fn Icon(
     }
 }
 
+pub const BEFORE: &str = "M14 7l-5 5 5 5";
+pub const AFTER: &str = "M10 7l5 5-5 5";
 pub const PLUS: &str = "M12 5v14M5 12h14";
 pub const SEND: &str = "M12 19V5M6 11l6-6 6 6";
 pub const STOP: &str = "M7 7h10v10H7z";

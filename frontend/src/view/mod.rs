@@ -17,5 +17,7 @@ mod picture;
 mod settings;
 mod top;
 mod turn;
+mod undos;
+mod versions;
 
 pub use page::mount;

@@ -10,6 +10,7 @@ use super::{
     notices::Notices,
     picture::{PicturePane, focus_after_picture},
     top::TopBar,
+    undos::Undos,
 };
 use crate::{i18n::T, io::App};
 
@@ -43,7 +44,7 @@ fn Page(
         }
     });
     let empty =
-        Memo::new(move |_| app.picture().with(Option::is_none) && app.turns().with(Vec::is_empty));
+        Memo::new(move |_| app.card().with(Option::is_none) && app.path().with(Vec::is_empty));
     view! {
         <a class="skip" href="#question">{app.t(T::Skip)}</a>
         <TopBar />
@@ -52,6 +53,7 @@ fn Page(
             <PicturePane />
             <div class="talk">
                 <Conversation />
+                <Undos />
                 <Composer />
             </div>
         </main>

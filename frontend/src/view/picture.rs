@@ -5,12 +5,12 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{Event, HtmlInputElement};
 
 use super::{
-    composer::focus_question,
+    composer::{focus_question, go_on, has_keys},
     icon::{CAMERA, IMAGE, Icon},
 };
 use crate::{
     core::{
-        figures,
+        Person, figures,
         picture::{Picture, PicturePhase},
     },
     i18n::T,
@@ -22,8 +22,7 @@ use crate::{
 
 /// Puts the cursor into the question, where there is a keyboard to type it with.
 pub fn focus_after_picture() {
-    let fine = window().match_media("(pointer: fine)").ok().flatten();
-    if fine.is_some_and(|m| m.matches()) {
+    if has_keys() {
         focus_question();
     }
 }
@@ -34,13 +33,11 @@ pub fn PicturePane() -> impl IntoView {
     let input = NodeRef::<Input>::new();
     let changed = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
-        if app.bring(input.files(), event.time_stamp()) {
-            focus_after_picture();
-        }
+        app.choose(input.files(), event.time_stamp(), focus_after_picture);
         // The same file may be chosen again.
         input.set_value("");
     };
-    let has = Memo::new(move |_| app.picture().with(Option::is_some));
+    let has = Memo::new(move |_| app.card().with(Option::is_some));
     view! {
         <section class="picture" aria-label=app.t(T::ThePicture)>
             <input
@@ -123,41 +120,59 @@ fn Samples() -> impl IntoView {
             let _ = samples.try_set(list);
         }
     });
+    let line = move |sample: Sample| {
+        let source = sample.path();
+        let Sample { file, alt, .. } = sample;
+        let chosen = file.clone();
+        let alt = move || alt.of(app.lang().get());
+        view! {
+            <li data-sample=file>
+                <button
+                    data-testid="sample"
+                    on:click=move |event| app.bring_sample(chosen.clone(), event.time_stamp(), focus_question)
+                >
+                    <img src=source alt=alt loading="lazy" width="160" height="120" />
+                </button>
+            </li>
+        }
+    };
     view! {
-        <Show when=move || samples.with(|s| !s.is_empty())>
-            <div class="samples">
-                <p>{app.t(T::TryOne)}</p>
-                <ul>
-                    <For each=move || samples.get() key=|sample| sample.file.clone() let(sample)>
-                        {
-                            let shown = sample.clone();
-                            let alt = move || shown.alt.of(app.lang().get());
-                            let source = sample.path();
-                            view! {
-                                <li>
-                                    <button
-                                        data-testid="sample"
-                                        on:click=move |event| {
-                                            app.bring_sample(sample.clone(), event.time_stamp(), focus_question);
-                                        }
-                                    >
-                                        <img src=source alt=alt loading="lazy" width="160" height="120" />
-                                    </button>
-                                </li>
-                            }
-                        }
-                    </For>
-                </ul>
-            </div>
-        </Show>
+        {move || {
+            let all = Some(samples.get()).filter(|all| !all.is_empty());
+            all.map(|all| view! {
+                <div class="samples">
+                    <p>{app.t(T::TryOne)}</p>
+                    <ul>{all.into_iter().map(line).collect_view()}</ul>
+                </div>
+            })
+        }}
     }
 }
 
-/// The picture of the conversation, in its frame.
+/// What is asked of a picture that is still to come.
+#[component]
+fn Asked() -> impl IntoView {
+    let app = App::here();
+    move || {
+        let coming = app.coming().get().unwrap_or_default();
+        let asks = coming.asks.into_iter().map(|(text, _)| {
+            view! { <p class="hint" data-testid="asked-of-it">{app.filled(T::AskedOfIt, &[&text])}</p> }
+        });
+        asks.collect_view()
+    }
+}
+
+/// The picture that the person looks at, in its frame.
 #[component]
 fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
     let app = App::here();
-    let picture = app.picture();
+    let picture = app.card();
+    let coming = Memo::new(move |_| app.coming().with(Option::is_some));
+    // As long as nothing can be drawn of a picture that comes, the one before stands there.
+    let before = move || {
+        let before = app.picture().with(|p| p.as_ref()?.preview.clone());
+        before.filter(|_| coming.get())
+    };
     let field = move |f: fn(&Picture) -> Option<String>| picture.with(|p| p.as_ref().and_then(f));
     let phase = Memo::new(move |_| picture.with(|p| p.as_ref().map(|p| p.phase.clone())));
     let preview = Memo::new(move |_| field(|p| p.preview.clone()));
@@ -199,6 +214,10 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
                 .map_or(0.0, |p| p.sent as f64 / p.sending.max(1) as f64)
         })
     };
+    let decline = move |_| {
+        app.person(Person::Declines);
+        go_on();
+    };
     let failure = move || match phase.get() {
         Some(PicturePhase::Failed(failure)) => Some(failure.message),
         _ => None,
@@ -212,7 +231,10 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
             <div class="frame">
                 {move || match preview.get() {
                     Some(url) => view! { <img src=url alt=name data-testid="preview" /> }.into_any(),
-                    None => view! { <div class="placeholder"><Icon path=IMAGE /></div> }.into_any(),
+                    None => match before() {
+                        Some(url) => view! { <img class="before" src=url alt="" /> }.into_any(),
+                        None => view! { <div class="placeholder"><Icon path=IMAGE /></div> }.into_any(),
+                    },
                 }}
                 <span class="scan" aria-hidden="true"></span>
             </div>
@@ -224,7 +246,14 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
                 <p class="file"><span class="name" title=name>{name}</span> <span class="facts">{facts}</span></p>
                 {move || field(|p| p.unseen.then(String::new)).map(|_| view! { <p class="hint">{app.t(T::NoPreview)}</p> })}
                 {move || failure().map(|why| view! { <p class="failure" role="alert" data-testid="picture-failure">{why}</p> })}
-                <p class="buttons"><Buttons input first=false /></p>
+                <Asked />
+                <p class="buttons">
+                    {move || if coming.get() {
+                        view! { <button class="quiet" data-testid="decline" on:click=decline>{app.t(T::Decline)}</button> }.into_any()
+                    } else {
+                        view! { <Buttons input first=false /> }.into_any()
+                    }}
+                </p>
             </figcaption>
         </figure>
     }

@@ -1,6 +1,6 @@
 //! The person's choices.
 
-use leptos::prelude::*;
+use leptos::{html::Button, prelude::*};
 
 use super::icon::{Icon, TRASH};
 use crate::{
@@ -23,10 +23,6 @@ pub fn SettingsForm(
         let mut chosen = settings.get_untracked();
         change(&mut chosen);
         app.person(Person::Chooses(chosen));
-    };
-    let clear_all = move |_| {
-        app.person(Person::ForgetsAll);
-        close.run(());
     };
     let temperature = move || {
         settings.with(|s| {
@@ -114,10 +110,55 @@ pub fn SettingsForm(
                 />
                 <span>{app.t(T::Keep)}</span>
             </label>
-            <button class="quiet danger" data-testid="clear-all" on:click=clear_all>
-                <Icon path=TRASH />
-                {app.t(T::ClearAll)}
-            </button>
+            <ClearAll close />
         </div>
+    }
+}
+
+/// Asks first.
+#[component]
+fn ClearAll(close: Callback<()>) -> impl IntoView {
+    let app = App::here();
+    let asking = RwSignal::new(false);
+    let asked = NodeRef::<Button>::new();
+    let no = NodeRef::<Button>::new();
+    // The cursor goes where the harmless answer is, and back.
+    let ask = move |ask: bool| {
+        asking.set(ask);
+        request_animation_frame(move || {
+            let button = if ask { no } else { asked };
+            if let Some(button) = button.get_untracked() {
+                let _ = button.focus();
+            }
+        });
+    };
+    let yes = move |_| {
+        app.person(Person::ForgetsAll);
+        close.run(());
+    };
+    move || {
+        if asking.get() {
+            view! {
+                <div class="sure" role="group" aria-labelledby="sure" data-testid="clear-sure">
+                    <p id="sure" role="alert">{app.t(T::ClearSure)}</p>
+                    <p class="buttons">
+                        <button class="quiet" node_ref=no on:click=move |_| ask(false)>{app.t(T::ClearNo)}</button>
+                        <button class="quiet danger" data-testid="clear-yes" on:click=yes>
+                            <Icon path=TRASH />
+                            {app.t(T::ClearYes)}
+                        </button>
+                    </p>
+                </div>
+            }
+            .into_any()
+        } else {
+            view! {
+                <button class="quiet danger" data-testid="clear-all" node_ref=asked on:click=move |_| ask(true)>
+                    <Icon path=TRASH />
+                    {app.t(T::ClearAll)}
+                </button>
+            }
+            .into_any()
+        }
     }
 }

@@ -8,11 +8,12 @@ use super::{
     editor::{Editor, again},
     icon::{AGAIN, COPY, EDIT, Icon},
     latency::Latency,
+    versions::Versions,
 };
 use crate::{
     core::{Person, connection::Link, turn::TurnPhase},
     i18n::T,
-    io::{App, TurnHandle},
+    io::{App, TurnHandle, dom},
 };
 
 #[component]
@@ -33,7 +34,7 @@ pub fn TurnView(turn: TurnHandle, grown: Callback<()>) -> impl IntoView {
         _ => None,
     };
     view! {
-        <article class="turn" data-testid="turn" data-phase=move || turn.phase(TurnPhase::name)>
+        <article class="turn" data-testid="turn" data-turn=turn.id() data-phase=move || turn.phase(TurnPhase::name)>
             {move || match editing.get() {
                 None => view! {
                     <div class="question">
@@ -50,7 +51,13 @@ pub fn TurnView(turn: TurnHandle, grown: Callback<()>) -> impl IntoView {
                     </div>
                 }
                 .into_any(),
-                Some(text) => view! { <Editor turn text done=move || editing.set(None) /> }.into_any(),
+                Some(text) => {
+                    let done = move || {
+                        editing.set(None);
+                        focus_edit(turn);
+                    };
+                    view! { <Editor turn text done /> }.into_any()
+                }
             }}
             <Answer turn grown />
             {move || waiting().map(|text| view! {
@@ -59,6 +66,7 @@ pub fn TurnView(turn: TurnHandle, grown: Callback<()>) -> impl IntoView {
             <Ending turn />
             <footer>
                 <Latency turn />
+                <Versions turn />
                 <Show when=move || turn.phase(|p| matches!(p, TurnPhase::Done(_)))>
                     <span class="tools">
                         <button
@@ -84,6 +92,13 @@ pub fn TurnView(turn: TurnHandle, grown: Callback<()>) -> impl IntoView {
             </footer>
         </article>
     }
+}
+
+/// The editor is closed: the cursor goes back to what opened it.
+fn focus_edit(turn: TurnHandle) {
+    request_animation_frame(move || {
+        dom::focus(&format!("[data-turn='{}'] [data-testid=edit]", turn.id()));
+    });
 }
 
 /// How it ended, where that needs a word, and the way on.

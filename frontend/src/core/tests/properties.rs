@@ -1,11 +1,14 @@
 //! Whatever happens, and in whatever order: no question, no piece of an answer and no draft is lost, and what breaks off
 //! heals.
 
+use std::collections::HashMap;
+
 use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::world::World;
 use crate::core::{
     Browser, Input, Person,
+    kept::Kept,
     settings::{Scaling, Settings},
 };
 
@@ -16,7 +19,10 @@ enum Step {
     Sends,
     Asks(String),
     AsksAgain(usize, Option<String>),
+    /// Shows another version of a turn.
+    Shows(usize, usize),
     Stops,
+    Undoes,
     /// A picture of so many bytes.
     Brings(u64),
     Leaves,
@@ -49,7 +55,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Sends),
         4 => question.clone().prop_map(Step::Asks),
         2 => (0..4usize, prop::option::of(question)).prop_map(|(at, text)| Step::AsksAgain(at, text)),
+        2 => (0..4usize, 0..3usize).prop_map(|(at, version)| Step::Shows(at, version)),
         1 => Just(Step::Stops),
+        2 => Just(Step::Undoes),
         2 => bytes.prop_map(Step::Brings),
         1 => Just(Step::Leaves),
         1 => (0..3usize).prop_map(Step::OpensKept),
@@ -74,27 +82,95 @@ struct Expected {
     questions: Vec<String>,
     draft: String,
     picture: bool,
+    /// What is asked of a picture that comes.
+    coming: Option<Vec<String>>,
+    /// The questions of the conversation that was left last.
+    aside: Vec<String>,
+    /// What stood there before a question was asked again, by what can be taken back.
+    before: HashMap<u64, Vec<String>>,
+}
+
+/// The questions on the way to the leaf of a kept conversation.
+fn way(kept: &Kept) -> Vec<String> {
+    let mut way = Vec::new();
+    let mut at = kept.leaf;
+    while let Some(turn) = at.and_then(|id| kept.turns.iter().find(|turn| turn.id == id)) {
+        way.push(turn.question.clone());
+        at = turn.parent;
+    }
+    way.reverse();
+    way
 }
 
 impl Expected {
     fn asks(&mut self, text: &str) -> bool {
-        let taken = self.picture && !wire::is_blank(text.trim());
-        if taken {
-            self.questions.push(text.trim().to_owned());
+        let text = text.trim();
+        if wire::is_blank(text) {
+            return false;
         }
-        taken
+        if let Some(asks) = self.coming.as_mut() {
+            asks.push(text.to_owned());
+            return true;
+        }
+        if self.picture {
+            self.questions.push(text.to_owned());
+        }
+        self.picture
+    }
+
+    /// The picture that was to come does not.
+    fn declines(&mut self) {
+        let mut words = self.coming.take().unwrap_or_default();
+        if words.is_empty() {
+            return;
+        }
+        if !wire::is_blank(&self.draft) {
+            words.push(self.draft.clone());
+        }
+        self.draft = words.join("\n");
     }
 
     fn leaves(&mut self) {
+        self.declines();
+        if self.picture {
+            self.aside = std::mem::take(&mut self.questions);
+        }
         self.questions.clear();
         self.picture = false;
     }
 
-    fn opens(&mut self, world: &World, id: Option<&String>) {
-        if let Some((kept, _)) = id.and_then(|id| world.store.get(id)) {
+    fn opens(&mut self, world: &World, id: &str) {
+        let aside = world.page.aside.as_ref();
+        if world.page.history.id() == Some(id) {
+            return;
+        }
+        if aside.is_some_and(|aside| aside.history.id() == Some(id)) {
+            return self.comes_back();
+        }
+        if let Some((kept, _)) = world.store.get(id) {
+            let questions = way(kept);
+            self.leaves();
             self.picture = true;
-            let turns = kept.turns.iter().map(|turn| turn.question.clone());
-            self.questions = turns.chain(kept.asking.clone()).collect();
+            self.questions = questions;
+        }
+    }
+
+    /// The conversation that was left is on the page again.
+    fn comes_back(&mut self) {
+        self.declines();
+        std::mem::swap(&mut self.questions, &mut self.aside);
+        self.picture = true;
+    }
+
+    fn undoes(&mut self, world: &World) {
+        let Some(undo) = world.page.undos.list.last() else {
+            return;
+        };
+        if undo.aside {
+            self.comes_back();
+        }
+        if let Some(before) = self.before.remove(&undo.id) {
+            self.questions = before;
         }
     }
 
@@ -117,17 +193,40 @@ impl Expected {
                 world.person(Person::Asks { text, when });
             }
             Step::AsksAgain(at, text) => {
-                let turn = world.page.conversation.turns().get(at).map(|turn| turn.id);
-                if let Some(turn) = turn {
-                    let before = self.questions.get(at).cloned().unwrap_or_default();
+                if let Some(turn) = world.page.conversation.path().get(at).copied() {
+                    let before = self.questions.clone();
+                    let same = before.get(at).cloned().unwrap_or_default();
                     self.questions.truncate(at);
-                    self.questions.push(text.clone().unwrap_or(before));
+                    self.questions.push(text.clone().unwrap_or(same));
                     world.person(Person::AsksAgain { turn, text, when });
+                    if let Some(undo) = world.page.undos.last() {
+                        self.before.insert(undo, before);
+                    }
+                }
+            }
+            Step::Shows(at, version) => {
+                let page = &world.page.conversation;
+                let versions = page.path().get(at).map(|id| page.versions(*id));
+                if let Some(turn) = versions.and_then(|all| all.get(version).copied()) {
+                    self.questions.truncate(at);
+                    world.person(Person::Shows { turn });
+                    // What stands behind it is the page's to know.
+                    let shown = world.questions();
+                    assert!(shown.starts_with(&self.questions));
+                    assert_eq!(world.page.conversation.path().get(at), Some(&turn));
+                    self.questions = shown;
                 }
             }
             Step::Stops => world.person(Person::Stops),
+            Step::Undoes => {
+                self.undoes(world);
+                world.person(Person::Undoes(None));
+            }
             Step::Brings(bytes) => {
-                self.leaves();
+                if self.picture {
+                    let asks = self.coming.take().unwrap_or_default();
+                    self.coming = Some(asks);
+                }
                 self.picture = true;
                 world.bring(bytes);
             }
@@ -139,22 +238,11 @@ impl Expected {
                 let mut ids: Vec<_> = world.store.keys().cloned().collect();
                 ids.sort();
                 if let Some(id) = ids.get(at).cloned() {
-                    self.opens(world, Some(&id));
+                    self.opens(world, &id);
                     world.person(Person::Opens { id, when });
                 }
             }
-            Step::Reloads => {
-                self.leaves();
-                self.draft.clear();
-                self.opens(world, world.open.clone().as_ref());
-                let page = &world.page.conversation;
-                let answered = page.remembered().into_iter().map(|turn| turn.question);
-                let stands: Vec<_> = answered.chain(page.asking()).collect();
-                if !stands.is_empty() {
-                    assert_eq!(self.questions, stands);
-                }
-                world.reload();
-            }
+            Step::Reloads => self.reloads(world),
             Step::Up(n) => drop((0..n).take_while(|_| world.up()).count()),
             Step::Down(n) => drop((0..n).take_while(|_| world.down()).count()),
             Step::Works(n) => drop((0..n).take_while(|_| world.works()).count()),
@@ -177,9 +265,33 @@ impl Expected {
             })),
             Step::Awake => world.apply(Input::Browser(Browser::Awake)),
         }
+        self.receives(world);
         assert_eq!(world.questions(), self.questions);
         assert_eq!(*world.page.draft, self.draft);
         assert_eq!(world.page.picture().is_some(), self.picture);
+    }
+
+    /// The picture that was to come may be there.
+    fn receives(&mut self, world: &World) {
+        if world.page.uploads.incoming.is_none()
+            && let Some(asks) = self.coming.take()
+        {
+            self.aside = std::mem::replace(&mut self.questions, asks);
+        }
+    }
+
+    fn reloads(&mut self, world: &mut World) {
+        self.declines();
+        // Another page takes nothing back.
+        self.before.clear();
+        self.aside.clear();
+        let kept = world.open.as_ref().and_then(|id| world.store.get(id));
+        self.picture = kept.is_some();
+        match kept {
+            Some((kept, _)) => assert_eq!(way(kept), self.questions),
+            None => self.questions.clear(),
+        }
+        world.reload();
     }
 }
 
@@ -208,6 +320,7 @@ proptest! {
             expected.take(&mut world, step);
         }
         world.settles();
+        expected.receives(&world);
         world.is_whole();
         assert_eq!(world.questions(), expected.questions);
         assert_eq!(*world.page.draft, expected.draft);
@@ -217,11 +330,10 @@ proptest! {
         world.is_whole();
         assert!(!world.page.conversation.stale);
         // What stands on the page is kept, and a reload brings it back.
-        let remembered = world.page.conversation.remembered();
-        if !remembered.is_empty() {
-            let kept = world.open.as_ref().and_then(|id| world.store.get(id));
-            let kept = kept.map(|(kept, _)| kept.turns.clone());
-            assert_eq!(kept, Some(remembered));
+        if world.page.picture().is_some() {
+            let answers = world.answers();
+            expected.take(&mut world, Step::Reloads);
+            assert_eq!(world.answers(), answers);
         }
     }
 }

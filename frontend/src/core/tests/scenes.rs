@@ -8,6 +8,8 @@ use crate::core::{
     connection::Link,
     picture::NewPicture,
     settings::{Scaling, Settings},
+    turn::Turn,
+    undo::UNDO_MS,
 };
 
 fn asks(world: &World) -> Vec<Ask> {
@@ -34,6 +36,11 @@ fn says(world: &mut World, message: ServerMessage) {
 
 fn error(code: ErrorCode) -> wire::Error {
     Failure::new(code, "words").into()
+}
+
+fn nth(world: &World, at: usize) -> &Turn {
+    let mut turns = world.page.conversation.turns();
+    turns.nth(at).expect("so many turns")
 }
 
 /// A page with a picture that the model has seen.
@@ -78,7 +85,7 @@ fn an_edited_question_drops_what_came_after_it_and_tells_what_came_before() {
         world.ask(question);
         world.settles();
     }
-    let turn = world.page.conversation.turns()[1].id;
+    let turn = world.page.conversation.path()[1];
     world.person(Person::AsksAgain {
         turn,
         text: Some("Second, but better?".into()),
@@ -99,11 +106,13 @@ fn a_question_asked_again_while_another_is_answered_waits_for_its_end() {
     while world.answers()[0].is_empty() {
         let _ = world.up() | world.down() | world.server.step();
     }
-    let turn = world.page.conversation.turns()[1].id;
+    let turn = world.page.conversation.path()[1];
     let (text, when) = (None, 0.0);
     world.person(Person::AsksAgain { turn, text, when });
     world.settles();
-    assert_eq!(world.phases(), ["stopped", "done"]);
+    assert_eq!(world.phases(), ["done", "done"]);
+    let last = asks(&world).pop().expect("asked");
+    assert_eq!(last.history.map(|turns| turns.len()), Some(1));
     world.is_whole();
 }
 
@@ -153,7 +162,7 @@ fn a_picture_that_the_server_has_lost_is_sent_again_when_it_is_asked_about() {
     );
     assert_eq!(world.phases(), ["failed"]);
     assert_eq!(*world.page.notices.aloud, "words");
-    let turn = world.page.conversation.turns()[0].id;
+    let turn = world.page.conversation.path()[0];
     let (text, when) = (None, 0.0);
     world.person(Person::AsksAgain { turn, text, when });
     let again = asks(&world).pop().expect("asked");
@@ -173,7 +182,7 @@ fn no_more_is_on_the_way_than_the_window_takes() {
         }
     }
     assert_eq!(
-        world.server.received().map(|(received, _)| received),
+        world.server.received(1).map(|(received, _)| received),
         Some(WINDOW)
     );
     world.settles();
@@ -249,6 +258,7 @@ fn a_conversation_of_the_store_that_comes_too_late_does_not_take_the_page() {
     world.settles();
     let id = world.open.clone().expect("kept");
     world.person(Person::Leaves);
+    world.passes(UNDO_MS);
     // The store takes its time, and the person has a picture of their own by then.
     let kept = world.store.remove(&id).expect("kept");
     world.person(Person::Opens {
@@ -270,8 +280,9 @@ fn a_conversation_is_opened_even_if_an_answer_of_another_ends_before_the_store_h
     world.ask("First?");
     world.settles();
     let id = world.open.clone().expect("kept");
-    world.passes(1.0);
     world.bring(2_000);
+    world.settles();
+    world.passes(UNDO_MS);
     world.ask("Second?");
     let kept = world.store.remove(&id).expect("kept").0;
     world.person(Person::Opens { id, when: 0.0 });
@@ -292,6 +303,7 @@ fn what_is_to_be_forgotten_is_told_even_after_a_cut() {
     world.closed(1006);
     world.person(Person::ForgetsAll);
     world.settles();
+    world.passes(UNDO_MS);
     let forgets = world
         .said
         .iter()
@@ -484,11 +496,11 @@ fn the_first_word_is_timed_from_the_click_to_the_screen() {
         when: world.ms,
     });
     world.settles();
-    let turn = world.page.conversation.turns()[0].id;
-    let clicked = world.page.conversation.turns()[0].times.clicked;
+    let turn = world.page.conversation.path()[0];
+    let clicked = nth(&world, 0).times.clicked;
     world.passes(40.0);
     world.apply(Input::Browser(Browser::Drawn { turn }));
     assert_eq!(*world.page.first_words, [world.ms - clicked]);
-    let times = &world.page.conversation.turns()[0].times;
+    let times = &nth(&world, 0).times;
     assert!(times.first.is_some() && times.done.is_some() && times.picture.is_some());
 }

@@ -108,6 +108,12 @@ impl Server {
         self.said.clear();
     }
 
+    /// The session of the connection is over.
+    pub fn close(&mut self) {
+        let over = self.connected.take();
+        self.sessions.retain(|id, _| over.as_ref() != Some(id));
+    }
+
     /// It begins anew, and knows nothing.
     pub fn restart(&mut self) {
         self.cut();
@@ -120,10 +126,10 @@ impl Server {
         session.conversations.get(conversation).map(|c| &*c.1)
     }
 
-    /// How much of the connected session's last upload has come, and how much it is.
-    pub fn received(&self) -> Option<(u64, u64)> {
+    /// How much of an upload of the connected session has come, and how much it is.
+    pub fn received(&self, number: u32) -> Option<(u64, u64)> {
         let session = self.sessions.get(self.connected.as_deref()?)?;
-        let (_, upload) = session.uploads.last_key_value()?;
+        let upload = session.uploads.get(&number)?;
         Some((upload.received, upload.bytes))
     }
 

@@ -6,8 +6,14 @@ use wire::{ClientMessage, FinishReason, ServerMessage, frame};
 
 use super::server::{Server, answer};
 use crate::core::{
-    Browser, Effect, Input, Now, Person, Socket, State, Store, Worker, effect::Timer, kept::Kept,
-    picture::NewPicture, settings::Settings, turn::TurnPhase,
+    Browser, Effect, Input, Now, Person, Socket, State, Store, Worker,
+    effect::Timer,
+    handover::Handover,
+    history::{Told, Trouble},
+    kept::Kept,
+    picture::NewPicture,
+    settings::Settings,
+    turn::TurnPhase,
 };
 use crate::i18n::Lang;
 
@@ -34,8 +40,20 @@ pub struct World {
     reads: VecDeque<(u32, u32, u64, u64)>,
     lengths: HashMap<u64, u64>,
     pub store: HashMap<String, (Kept, u64)>,
+    /// Conversations that are marked as deleted, with what.
+    pub marked: HashMap<String, f64>,
     pub open: Option<String>,
+    draft: String,
+    handover: Option<Box<Handover>>,
     pictures: u64,
+    inputs: f64,
+    /// The store takes its time to tell that something is kept, and this is what it would have told.
+    pub slow: bool,
+    pub unheard: Vec<Store>,
+    /// Nothing gets to the server, nor back, and nobody tells.
+    pub deaf: bool,
+    /// What the page has told the others of its browser.
+    pub told: Vec<(Told, String)>,
     /// What the page has said, but for pings.
     pub said: Vec<ClientMessage>,
 }
@@ -55,8 +73,16 @@ impl World {
             reads: VecDeque::new(),
             lengths: HashMap::new(),
             store: HashMap::new(),
+            marked: HashMap::new(),
             open: None,
+            draft: String::new(),
+            handover: None,
             pictures: 0,
+            inputs: 0.0,
+            slow: false,
+            unheard: Vec::new(),
+            deaf: false,
+            told: Vec::new(),
             said: Vec::new(),
         };
         world.begin();
@@ -64,8 +90,12 @@ impl World {
     }
 
     fn begin(&mut self) {
-        let open = self.open.clone();
-        self.apply(Input::Browser(Browser::Began { key: None, open }));
+        self.apply(Input::Browser(Browser::Began {
+            key: None,
+            open: self.open.clone(),
+            draft: self.draft.clone(),
+            handover: self.handover.clone(),
+        }));
     }
 
     /// The page is loaded again: only what the store and the tab keep is left.
@@ -80,9 +110,11 @@ impl World {
     }
 
     pub fn apply(&mut self, input: Input) {
+        self.inputs += 1.0;
         let now = Now {
             ms: self.ms,
-            wall: self.ms,
+            // Two conversations never begin at the same moment.
+            wall: self.inputs,
             random: 0.5,
             buffered: self.buffered(),
         };
@@ -107,10 +139,19 @@ impl World {
             Effect::Open { generation } => {
                 self.cut();
                 self.generation = generation;
-                self.socket = Some(generation);
-                self.apply(Input::Socket(Socket::Opened { generation }));
+                if !self.deaf {
+                    self.socket = Some(generation);
+                    self.apply(Input::Socket(Socket::Opened { generation }));
+                }
             }
-            Effect::Leave => self.cut(),
+            Effect::Leave { goes_on } => {
+                if !goes_on {
+                    self.server.close();
+                }
+                self.cut();
+            }
+            Effect::Tell(told, id) => self.told.push((told, id)),
+            Effect::HandOver(handover) => self.handover = handover,
             Effect::Send(message) => {
                 if !matches!(message, ClientMessage::Ping(_)) {
                     self.said.push(message.clone());
@@ -144,26 +185,55 @@ impl World {
             Effect::Preview(picture) => self.worker.push_back(Worker::Preview {
                 picture,
                 url: format!("blob:{picture}"),
-                size: None,
+                size: Some((640, 480)),
             }),
             Effect::Scale { picture, .. } => self.worker.push_back(Worker::Scaled {
                 picture,
                 bytes: None,
             }),
-            Effect::Keep { kept, picture, .. } => {
-                let bytes = self.lengths[&picture];
-                self.store.insert(kept.id.clone(), (kept, bytes));
+            Effect::Keep {
+                kept,
+                picture,
+                event,
+                fresh,
+                ..
+            } => {
+                let (id, bytes) = (kept.id.clone(), self.lengths[&picture]);
+                let gone = self.marked.contains_key(&id) || !fresh && !self.store.contains_key(&id);
+                let told = if gone {
+                    let why = Trouble::Gone;
+                    Store::NotKept { id, event, why }
+                } else {
+                    self.store.insert(id.clone(), (*kept, bytes));
+                    Store::Kept { id, event }
+                };
+                if self.slow {
+                    self.unheard.push(told);
+                } else {
+                    self.apply(Input::Store(told));
+                }
             }
             Effect::Load(id) => {
-                if let Some((kept, bytes)) = self.store.get(&id).cloned() {
+                let there = self.store.get(&id).cloned();
+                if let Some((kept, bytes)) = there.filter(|_| !self.marked.contains_key(&id)) {
                     let picture = self.picture(bytes);
                     self.apply(Input::Store(Store::Loaded { kept, picture }));
                 }
             }
-            Effect::Clear => {
-                self.store.clear();
-                self.apply(Input::Store(Store::Cleared));
+            Effect::Mark { id, stamp } => {
+                let all = self.store.keys().cloned().collect();
+                for id in id.map_or(all, |id| vec![id]) {
+                    self.marked.entry(id).or_insert(stamp);
+                }
             }
+            Effect::Unmark(stamp) => self.marked.retain(|_, with| *with != stamp),
+            Effect::Purge(stamp) => {
+                let gone = |id: &String| self.marked.get(id) == Some(&stamp);
+                self.store.retain(|id, _| !gone(id));
+                self.marked.retain(|_, with| *with != stamp);
+            }
+            Effect::Remove(id) => drop(self.store.remove(&id)),
+            Effect::RememberDraft(draft) => self.draft = draft,
             Effect::RememberOpen(id) => self.open = id,
             Effect::After { ms, timer } => self.timers.push((self.ms + ms.max(0.0), timer)),
             Effect::AskWhy { .. }
@@ -171,6 +241,8 @@ impl World {
             | Effect::WatchDrawn(_)
             | Effect::Release(_)
             | Effect::Revoke(_)
+            | Effect::PurgeBefore(_)
+            | Effect::Persist
             | Effect::RememberKey(_)
             | Effect::RememberSettings(_)
             | Effect::RememberLanguage(_) => {}
@@ -231,6 +303,9 @@ impl World {
 
     /// The next thing that is on its way to the server gets there.
     pub fn up(&mut self) -> bool {
+        if self.deaf {
+            return false;
+        }
         self.server.at = self.ms;
         match self.sent.pop_front() {
             Some(Sent::Message(message)) => self.server.hear(message),
@@ -242,7 +317,8 @@ impl World {
 
     /// The next thing that the server has said gets here.
     pub fn down(&mut self) -> bool {
-        let Some(generation) = self.socket.filter(|_| !self.server.said.is_empty()) else {
+        let heard = !self.deaf && !self.server.said.is_empty();
+        let Some(generation) = self.socket.filter(|_| heard) else {
             return false;
         };
         let envelope = Box::new(self.server.said.remove(0));
@@ -313,17 +389,17 @@ impl World {
     }
 
     pub fn questions(&self) -> Vec<String> {
-        let turns = self.page.conversation.turns().iter();
+        let turns = self.page.conversation.turns();
         turns.map(|turn| turn.question.clone()).collect()
     }
 
     pub fn phases(&self) -> Vec<&'static str> {
-        let turns = self.page.conversation.turns().iter();
+        let turns = self.page.conversation.turns();
         turns.map(|turn| turn.phase.name()).collect()
     }
 
     pub fn answers(&self) -> Vec<String> {
-        let turns = self.page.conversation.turns().iter();
+        let turns = self.page.conversation.turns();
         turns.map(|turn| turn.answer.clone()).collect()
     }
 
@@ -355,8 +431,14 @@ impl World {
             assert_eq!(remembers, stands);
         }
         if let Some(picture) = self.page.picture() {
-            let received = self.server.received();
-            assert_eq!(received, Some((picture.bytes, picture.bytes)));
+            match picture.upload {
+                Some(number) => {
+                    let received = self.server.received(number);
+                    assert_eq!(received, Some((picture.bytes, picture.bytes)));
+                }
+                // The page before has sent it.
+                None => assert!(picture.image.is_some()),
+            }
             assert_eq!(picture.phase.name(), "ready");
         }
     }
