@@ -125,9 +125,10 @@ class Crate:
 
 
 def home(file):
-    """The folder that a file stands in: its own, where it is a module with one."""
+    """The folder that a file stands in: its own, where it is a module with one that has more than tests."""
     own = file.with_suffix("")
-    return own if own.is_dir() else file.parent
+    inner = {one.name for one in own.iterdir()} if own.is_dir() else set()
+    return own if inner - {"tests.rs", "tests"} else file.parent
 
 
 def circles(arrows):
