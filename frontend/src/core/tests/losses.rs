@@ -1,10 +1,10 @@
 //! What replaces, deletes or reloads loses nothing.
 
-use wire::{Ask, ClientMessage, ErrorCode, Failure, ServerEnvelope, ServerMessage};
+use wire::{Ask, ClientMessage, ErrorCode, Failure, ServerMessage};
 
 use super::world::World;
 use crate::core::{
-    Browser, Input, Person, Socket, Store, Worker,
+    Browser, Input, Person, Store, Worker,
     connection::Link,
     history::{Told, Trouble},
     undo::UNDO_MS,
@@ -66,17 +66,7 @@ fn fails(world: &mut World) {
         upload,
         ..failure.into()
     });
-    let generation = world.generation;
-    let envelope = Box::new(ServerEnvelope {
-        at: 0.0,
-        event: None,
-        message,
-    });
-    world.apply(Input::Socket(Socket::Said {
-        generation,
-        envelope,
-        when: 0.0,
-    }));
+    world.says(message);
 }
 
 #[test]

@@ -20,20 +20,6 @@ fn asks(world: &World) -> Vec<Ask> {
     asks.collect()
 }
 
-fn says(world: &mut World, message: ServerMessage) {
-    let generation = world.generation;
-    let envelope = Box::new(ServerEnvelope {
-        at: 0.0,
-        event: None,
-        message,
-    });
-    world.apply(Input::Socket(Socket::Said {
-        generation,
-        envelope,
-        when: 0.0,
-    }));
-}
-
 fn error(code: ErrorCode) -> wire::Error {
     Failure::new(code, "words").into()
 }
@@ -140,11 +126,11 @@ fn nothing_is_sent_to_a_server_that_takes_no_questions() {
             progress: None,
         })
     };
-    says(&mut world, status(wire::State::Draining));
+    world.says(status(wire::State::Draining));
     world.ask("First?");
     assert!(asks(&world).is_empty());
     assert_eq!(world.phases(), ["unsent"]);
-    says(&mut world, status(wire::State::Ready));
+    world.says(status(wire::State::Ready));
     assert_eq!(asks(&world).len(), 1);
 }
 
@@ -153,13 +139,10 @@ fn a_picture_that_the_server_has_lost_is_sent_again_when_it_is_asked_about() {
     let mut world = pictured();
     world.ask("First?");
     let request = Some(asks(&world)[0].request.clone());
-    says(
-        &mut world,
-        ServerMessage::Error(wire::Error {
-            request,
-            ..error(ErrorCode::ImageGone)
-        }),
-    );
+    world.says(ServerMessage::Error(wire::Error {
+        request,
+        ..error(ErrorCode::ImageGone)
+    }));
     assert_eq!(world.phases(), ["failed"]);
     assert_eq!(*world.page.notices.aloud, "words");
     let turn = world.page.conversation.path()[0];
@@ -408,7 +391,7 @@ fn another_version_of_the_protocol_asks_for_a_reload_and_is_left_alone() {
         other => panic!("{other:?}"),
     };
     welcome.protocol = "glimpse.v2".into();
-    says(&mut world, ServerMessage::Welcome(welcome));
+    world.says(ServerMessage::Welcome(welcome));
     world.closed(1006);
     world.passes(60_000.0);
     assert_eq!(
@@ -424,7 +407,7 @@ fn a_full_server_is_tried_again_when_it_said() {
         failure: Failure::new(ErrorCode::Busy, "Full.").retry_after(3_000.0),
         ..error(ErrorCode::Busy)
     };
-    says(&mut world, ServerMessage::Error(busy));
+    world.says(ServerMessage::Error(busy));
     world.closed(4429);
     let until = world.ms + 3_000.0;
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use wire::{ClientMessage, FinishReason, ServerMessage, frame};
+use wire::{ClientMessage, FinishReason, ServerEnvelope, ServerMessage, frame};
 
 use super::server::{Server, answer};
 use crate::core::{
@@ -59,6 +59,21 @@ pub struct World {
 }
 
 impl World {
+    /// The server says this, whatever came before.
+    pub fn says(&mut self, message: ServerMessage) {
+        let generation = self.generation;
+        let envelope = Box::new(ServerEnvelope {
+            at: 0.0,
+            event: None,
+            message,
+        });
+        self.apply(Input::Socket(Socket::Said {
+            generation,
+            envelope,
+            when: 0.0,
+        }));
+    }
+
     pub fn new() -> Self {
         let mut world = World {
             page: State::new(Lang::En, Settings::default()),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use api::{Gauges, Health, Measured, Pass};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry, TextEncoder,
 };
 use wire::{AnswerTimings, EncodeTimings, FinishReason, ImageTimings, State, Usage};
 
@@ -61,7 +62,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     uploads: IntCounterVec,
     /// Questions that wait in sessions.
-    waiting: IntGauge,
+    waiting: AtomicI64,
     /// Each worker by its number, as it told last.
     workers: Mutex<BTreeMap<u32, (Health, Gauges)>>,
 }
@@ -180,7 +181,7 @@ impl Metrics {
             pictures_cached: pictures.with_label_values(&["true"]),
             requests,
             uploads,
-            waiting: IntGauge::new("waiting", "waiting").expect("a good name"),
+            waiting: AtomicI64::new(0),
             workers: Mutex::new(BTreeMap::new()),
             registry,
         }
@@ -217,7 +218,7 @@ impl Metrics {
     /// All workers together.
     fn gauges(&self) -> Gauges {
         let mut sum = Gauges {
-            waiting: u64::try_from(self.waiting.get()).unwrap_or(0),
+            waiting: u64::try_from(self.waiting.load(Relaxed)).unwrap_or(0),
             ..Gauges::default()
         };
         for (_, gauges) in self.workers.lock().values() {
@@ -377,7 +378,7 @@ impl Waiting {
     pub fn set(&mut self, now: usize) {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         if now != self.0 {
-            METRICS.waiting.add(now - self.0);
+            METRICS.waiting.fetch_add(now - self.0, Relaxed);
             self.0 = now;
         }
     }

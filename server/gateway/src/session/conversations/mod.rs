@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use wire::{Done, ErrorCode, Forgotten, Queued, ServerMessage, Started, Token};
 
-use super::context::Context;
-use super::context::milliseconds;
+use super::context::{Context, milliseconds};
 use super::pictures::{LookUp, PictureName, Pictures};
 use crate::telemetry::metrics::METRICS;
 use api::{Command, ConversationId, Defaults, Event, Failure, Freed, RequestId, Shown};

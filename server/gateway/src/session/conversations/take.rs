@@ -94,11 +94,6 @@ impl Conversations {
         };
         let order = context.clock();
         let request = RequestId::random();
-        let (telemetry, traceparent) = telemetry::Question::taken(
-            context.setup.tag.clone(),
-            ask.request.clone(),
-            ask.traceparent.as_deref(),
-        );
         let has = self.table.get(&id).map(|c| c.picture.as_ref());
         // The same picture, sent once more since it was lost.
         let is_back = has
@@ -110,6 +105,11 @@ impl Conversations {
                 "The conversation was lost: begin a new one.",
             );
         };
+        let (telemetry, traceparent) = telemetry::Question::taken(
+            context.setup.tag.clone(),
+            ask.request.clone(),
+            ask.traceparent.as_deref(),
+        );
         conversation.used = order;
         if named.is_some() && (conversation.picture.is_none() || is_back) {
             conversation.tentative |= conversation.picture.is_none() && ask.conversation.is_some();
