@@ -9,7 +9,7 @@ use crate::{loading, page};
 use api::{Compute, Report, Status};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
-use gateway::doors::{self, Ended, Page, Tls};
+use gateway::doors::{self, Ended, Page, Tls, openai};
 use gateway::intake::decode;
 use gateway::session::{Hub, Options, Shared};
 use glimpse_image as image;
@@ -136,6 +136,7 @@ pub fn with_engine(
         keys,
         tls,
         page: Page::new(page::files())?,
+        api: openai::Options::default(),
     };
     actix_web::rt::System::new().block_on(async {
         actix_web::rt::spawn(loading::show(hub.shared.engine_status()));

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod doors;
+pub mod exchange;
 pub mod intake;
 #[cfg(test)]
 mod replay_tests;

@@ -21,6 +21,15 @@ use crate::intake::Client;
 /// Where the socket is, which tells its clients itself why they can't be served.
 pub const SOCKET: &str = "/ws";
 
+/// Why a request was refused before any door: with the response, for doors whose clients read it in a form of their own.
+#[derive(Debug)]
+pub struct Refused {
+    /// Stable.
+    pub code: &'static str,
+    pub message: String,
+    pub retry_after_ms: Option<f64>,
+}
+
 /// Who sent a request.
 #[derive(Clone)]
 pub struct Caller {
@@ -64,11 +73,17 @@ fn busy(refusal: &Failure) -> HttpResponse {
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     let wait = (refusal.retry_after_ms.unwrap_or_default() / 1e3).ceil() as u64;
-    HttpResponse::build(status)
+    let mut response = HttpResponse::build(status)
         .insert_header((RETRY_AFTER, wait))
         .force_close()
         .content_type("text/plain; charset=utf-8")
-        .body(format!("{}\n", refusal.message))
+        .body(format!("{}\n", refusal.message));
+    response.extensions_mut().insert(Refused {
+        code: refusal.code.as_str(),
+        message: refusal.message.clone(),
+        retry_after_ms: refusal.retry_after_ms,
+    });
+    response
 }
 
 fn caller(request: &HttpRequest) -> (Option<Caller>, Option<Passed>) {

@@ -10,8 +10,18 @@ use super::keys::GuestLimits;
 use super::permit::ConnectionPermit;
 use crate::intake::{Client, KeyId};
 
+/// What somebody comes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// A session over a WebSocket, of which there may be so many new ones a minute.
+    Session,
+    /// The answer to one request.
+    Request,
+}
+
 /// Somebody who has a session, or wants one.
 pub struct Guest {
+    visit: Visit,
     guests: Arc<Guests>,
     place: Option<Arc<ConnectionPermit>>,
     client: Client,
@@ -26,8 +36,10 @@ impl Guest {
         guests: Arc<Guests>,
         place: Option<Arc<ConnectionPermit>>,
         client: Client,
+        visit: Visit,
     ) -> Self {
         Guest {
+            visit,
             guests,
             place,
             client,
@@ -59,6 +71,14 @@ impl Guest {
         Ok(())
     }
 
+    /// Until its connection is closed from its side.
+    pub async fn gone(&self) {
+        match &self.place {
+            Some(place) => place.gone().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// It has a session.
     pub fn settle(&self) {
         if let Some(place) = &self.place {
@@ -82,7 +102,9 @@ impl Guest {
         if count && record.is_full() {
             return Err(crowded());
         }
-        if let Some(bucket) = &mut record.connects {
+        if let Some(bucket) = &mut record.connects
+            && self.visit == Visit::Session
+        {
             bucket.take(now).map_err(|wait| {
                 limited("There were too many connections from here in a short time: wait, then connect again.", wait)
             })?;

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use wire::ErrorCode;
 
-use super::guest::Guest;
+use super::guest::{Guest, Visit};
 use super::keys::{GuestLimits, Key};
 use super::permit::{CloseHandle, ConnectionPermit, Passed};
 use super::rate::TokenBucket;
@@ -270,7 +270,7 @@ impl Guests {
         Ok(Passed::new(self.clone(), client))
     }
 
-    /// Somebody who wants a session. `limited`: whether the limits of the address hold.
+    /// Somebody who wants something. `limited`: whether the limits of the address hold.
     ///
     /// # Errors
     /// `rate_limited`.
@@ -279,8 +279,9 @@ impl Guests {
         client: Client,
         limited: bool,
         place: Option<Arc<ConnectionPermit>>,
+        visit: Visit,
     ) -> Result<Guest, Failure> {
-        let mut guest = Guest::new(self.clone(), place, client);
+        let mut guest = Guest::new(self.clone(), place, client, visit);
         if limited {
             guest.join(client, self.limits, false)?;
         }

@@ -12,6 +12,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, web};
 use parking_lot::Mutex;
 
+use super::caller::Refused;
+use super::guests::Guests;
+use super::login::has_key;
 use super::proxy::{Proxies, passed_on};
 
 /// Names that are logged when they are refused; what comes after those is not.
@@ -25,10 +28,15 @@ pub struct Access {
     hosts: Vec<String>,
     origins: Vec<String>,
     proxies: Proxies,
+    /// What this machine calls itself.
+    own_name: Option<String>,
     /// What was logged already.
     logged: Mutex<HashSet<String>>,
     proxy_logged: AtomicBool,
 }
+
+/// Names that no public server answers to: what is below them is on this machine or in its network.
+const LOCAL_DOMAINS: [&str; 3] = [".localhost", ".local", ".internal"];
 
 /// Why a request is refused, and whose name is to blame.
 #[derive(Debug, PartialEq)]
@@ -61,6 +69,7 @@ impl Access {
         Ok(Access {
             hosts: hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             proxies,
+            own_name: own_name(),
             origins: origins
                 .iter()
                 .map(|origin| origin.to_ascii_lowercase())
@@ -87,6 +96,11 @@ impl Access {
         if !name_of(&host).is_some_and(|name| self.host_is_fine(name)) {
             return Err(Refusal::Host(host));
         }
+        self.check_origin(headers, &host)
+    }
+
+    /// Whether a page with these headers may in, if one sent them. `host` is what the server was called by.
+    fn check_origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
         let mut origins = headers.get_all(ORIGIN);
         let origin = match (origins.next(), origins.next()) {
             // No browser.
@@ -94,7 +108,7 @@ impl Access {
             (Some(origin), None) => origin.to_str().unwrap_or_default().to_ascii_lowercase(),
             _ => String::new(),
         };
-        if self.origin_is_fine(&origin, &host) {
+        if self.origin_is_fine(&origin, host) {
             Ok(())
         } else {
             Err(Refusal::Origin(origin))
@@ -161,7 +175,12 @@ impl Access {
                 .is_some_and(|rest| rest.parse::<Ipv6Addr>().is_ok()),
             None => name.parse::<Ipv4Addr>().is_ok(),
         };
-        literal || name == "localhost" || self.hosts.iter().any(|host| host == name)
+        let is_local = |domain: &&str| name.strip_suffix(*domain).is_some_and(|it| !it.is_empty());
+        literal
+            || name == "localhost"
+            || LOCAL_DOMAINS.iter().any(is_local)
+            || self.own_name.as_deref() == Some(name)
+            || self.hosts.iter().any(|host| host == name)
     }
 
     fn origin_is_fine(&self, origin: &str, host: &str) -> bool {
@@ -183,12 +202,12 @@ impl Refusal {
         match self {
             Refusal::Host(host) => match name_of(host).and_then(plain) {
                 Some(name) => format!(
-                    "This server is not known by the name {name}. Call it by localhost or its IP address, or start it with --allow-host {name}.\n"
+                    "This server is not known by the name {name}. Call it by localhost or its IP address, or start it with --allow-host {name}."
                 ),
-                None => "This server is not known by that name. Call it by localhost or its IP address, or start it with --allow-host NAME.\n".into(),
+                None => "This server is not known by that name. Call it by localhost or its IP address, or start it with --allow-host NAME.".into(),
             },
             Refusal::Origin(origin) => format!(
-                "Pages from elsewhere may not use this server, unless it is started with --allow-origin {}.\n",
+                "Pages from elsewhere may not use this server, unless it is started with --allow-origin {}.",
                 plain(origin).unwrap_or("ORIGIN")
             ),
         }
@@ -241,9 +260,14 @@ pub async fn check<B: MessageBody>(
     match verdict(request.request()) {
         Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
         Err(message) => {
-            let refusal = HttpResponse::Forbidden()
+            let mut refusal = HttpResponse::Forbidden()
                 .content_type("text/plain; charset=utf-8")
-                .body(message);
+                .body(format!("{message}\n"));
+            refusal.extensions_mut().insert(Refused {
+                code: "forbidden",
+                message,
+                retry_after_ms: None,
+            });
             Ok(request.into_response(refusal).map_into_right_body())
         }
     }
@@ -252,13 +276,34 @@ pub async fn check<B: MessageBody>(
 fn verdict(request: &HttpRequest) -> Result<(), String> {
     let access = request
         .app_data::<web::Data<Access>>()
-        .ok_or("This server has no settings.\n")?;
+        .ok_or("This server has no settings.")?;
     let peer = request.peer_addr().map(|peer| peer.ip());
     let told = access.proxies.host(peer, request.headers());
-    access.check(request.headers(), told).map_err(|refusal| {
+    let checked = match access.check(request.headers(), told) {
+        // No page that was led here by a name knows the key.
+        Err(Refusal::Host(_)) if shows_key(request) => access.check_origin(request.headers(), ""),
+        checked => checked,
+    };
+    checked.map_err(|refusal| {
         access.log(&refusal);
         refusal.message()
     })
+}
+
+/// Whether a request brings a key, where one is needed.
+fn shows_key(request: &HttpRequest) -> bool {
+    let guests = request.app_data::<web::Data<Guests>>();
+    guests.is_some_and(|guests| guests.needs_key() && has_key(request, guests))
+}
+
+/// What this machine calls itself, in lower case.
+fn own_name() -> Option<String> {
+    let mut name = [0u8; MAX_NAME + 1];
+    // SAFETY: the buffer is as long as is said, and its last byte stays 0.
+    let status = unsafe { libc::gethostname(name.as_mut_ptr().cast(), MAX_NAME) };
+    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
+    let name = name.to_str().ok()?.to_ascii_lowercase();
+    (status == 0 && !name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
@@ -292,12 +337,17 @@ mod tests {
             "[fe80::1]",
             "pictures.example.org",
             "pictures.example.org:443",
+            "host.docker.internal:8080",
+            "studio.local",
+            "glimpse.localhost",
         ] {
             assert!(allowed(host, None), "{host}");
         }
         for host in [
             "evil.example",
             "localhost.evil.example",
+            ".local",
+            "local",
             "127.0.0.1.evil.example",
             "",
             ":8080",

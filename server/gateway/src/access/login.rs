@@ -8,7 +8,7 @@ use api::Failure;
 use wire::ErrorCode;
 
 use super::caller::Caller;
-use super::guest::Guest;
+use super::guest::{Guest, Visit};
 use super::guests::Guests;
 use super::permit::ConnectionPermit;
 use crate::intake::KeyId;
@@ -29,6 +29,7 @@ impl Login {
         request: &HttpRequest,
         guests: &Arc<Guests>,
         place: Option<Arc<ConnectionPermit>>,
+        visit: Visit,
     ) -> Self {
         let caller = request.extensions().get::<Caller>().cloned();
         let Some(caller) = caller else {
@@ -40,7 +41,7 @@ impl Login {
         if let Some(refusal) = caller.refusal {
             return Login::Refused(refusal);
         }
-        match guests.enter(caller.client, caller.limited, place) {
+        match guests.enter(caller.client, caller.limited, place, visit) {
             Err(refusal) => Login::Refused(refusal),
             Ok(guest) if !guests.needs_key() => Login::Open(guest, None),
             Ok(guest) => match bearer(request) {

@@ -11,8 +11,8 @@ mod permit;
 mod proxy;
 mod rate;
 
-pub use caller::{SOCKET, count};
-pub use guest::Guest;
+pub use caller::{Refused, SOCKET, count};
+pub use guest::{Guest, Visit};
 pub use guests::Guests;
 pub use hosts::{Access, check};
 pub use keys::{GuestLimits, Key, KeyFile};

@@ -7,6 +7,7 @@ use std::task::Context;
 use api::Failure;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::guests::Guests;
 use crate::intake::Client;
@@ -44,6 +45,8 @@ pub struct ConnectionPermit {
     seen_as: Mutex<Option<Client>>,
     left: AtomicBool,
     in_use: AtomicBool,
+    /// Its client sends nothing more: set once, and then all are woken who wait for that.
+    gone: watch::Sender<bool>,
     switch: Arc<CloseHandle>,
 }
 
@@ -65,6 +68,7 @@ impl ConnectionPermit {
             seen_as: Mutex::new(Some(client)),
             left: AtomicBool::new(false),
             in_use: AtomicBool::new(false),
+            gone: watch::Sender::new(false),
             switch,
         }
     }
@@ -103,13 +107,24 @@ impl ConnectionPermit {
         }
     }
 
-    /// Whether a WebSocket has the connection: it then sees to its own time-outs.
+    /// Whether somebody uses the connection who sees to its time-outs: a WebSocket, or a request that is answered later.
     pub fn in_use(&self) -> bool {
         self.in_use.load(Ordering::Relaxed)
     }
 
     pub fn set_in_use(&self, in_use: bool) {
         self.in_use.store(in_use, Ordering::Relaxed);
+    }
+
+    /// Its client has closed its side: one that waits for an answer does not do that.
+    pub fn set_gone(&self) {
+        self.gone.send_if_modified(|gone| !std::mem::replace(gone, true));
+    }
+
+    /// Until its client has closed its side.
+    pub async fn gone(&self) {
+        // It can't be dropped meanwhile.
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
     /// The connection is as good as gone.

@@ -1,6 +1,8 @@
 //! The routes: the page, the socket, and what an operator looks at.
 
+mod body;
 mod metrics;
+pub mod openai;
 mod page;
 mod stream;
 #[cfg(test)]
@@ -58,6 +60,7 @@ pub struct Options {
     /// `None` is plain http; read anew on SIGHUP.
     pub tls: Option<Tls>,
     pub page: Page,
+    pub api: openai::Options,
 }
 
 /// Why serving ended.
@@ -109,6 +112,7 @@ pub async fn serve(
 ) -> io::Result<Ended> {
     let access = Arc::new(options.access);
     let page = web::Data::new(options.page);
+    let api = web::Data::from(openai::Api::new(hub.clone(), options.api));
     let tls = options.tls.map(Arc::new);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
     let acceptor = Arc::new(Acceptor {
@@ -133,8 +137,10 @@ pub async fn serve(
                 .app_data(web::Data::from(access.clone()))
                 .app_data(web::Data::from(guests.clone()))
                 .app_data(page.clone())
+                .app_data(api.clone())
                 .wrap(from_fn(access::count))
                 .wrap(from_fn(access::check))
+                .wrap(from_fn(openai::shape))
                 .wrap(from_fn(page::security_headers))
                 .route(SOCKET, web::get().to(ws::open))
                 .route("/healthz", web::get().to(healthz))
@@ -143,6 +149,7 @@ pub async fn serve(
                 .route("/readyz", web::head().to(readyz))
                 .route("/metrics", web::get().to(metrics::show))
                 .route("/metrics", web::head().to(metrics::show))
+                .configure(openai::routes)
                 .default_service(web::to(page::show))
                 .into_factory()
                 .map_err(|error: Error| error.error_response());

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The longest time between two such looks while a connection closes.
 const CLOSING_LOOK: Duration = Duration::from_millis(100);
 
-/// Counts and bounds a TCP connection. While no WebSocket has it, it ends with an error
+/// Counts and bounds a TCP connection. While nobody uses it who sees to its time-outs, it ends with an error
 /// - if the client takes less than [`LEAST_RATE`] of what is there for it,
 /// - if nothing was written for the patience: it is idle, or sends a request without end,
 /// - if the client sends more than [`UNANSWERED`],
@@ -84,6 +84,8 @@ impl Watched {
         while !self.failed && self.look.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             if self.place.in_use() {
+                // Whoever uses it writes when there is something to say.
+                self.wrote = now;
                 self.behind = None;
             } else if self.is_over(now) {
                 self.fail();
@@ -162,9 +164,14 @@ impl AsyncRead for Watched {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        self.unanswered += buffer.filled().len() - before;
-        Poll::Ready(Ok(()))
+        let room = buffer.remaining() > 0;
+        let read = std::task::ready!(Pin::new(&mut self.io).poll_read(context, buffer));
+        let count = buffer.filled().len() - before;
+        if room && count == 0 {
+            self.place.set_gone();
+        }
+        self.unanswered += count;
+        Poll::Ready(read)
     }
 }
 

@@ -14,6 +14,7 @@ use super::context::seconds;
 use super::outbox::ReplayError;
 use super::{Connection, Session, Shared};
 use crate::intake::{Client, KeyId};
+use api::SessionId;
 
 /// Ids of expired sessions remembered, to tell `expired` from `unknown`.
 const MAX_EXPIRED: usize = 4096;
@@ -39,6 +40,7 @@ impl Hub {
     }
 
     /// A new session and its first connection, with the `welcome` that says so. It counts once it stays: [`Hub::keep`].
+    /// Sessions of one `namespace` share what the model has seen of a picture; a session of none has that for itself.
     ///
     /// # Errors
     /// If the system has no randomness.
@@ -46,6 +48,7 @@ impl Hub {
         &self,
         owner: Option<KeyId>,
         client: Client,
+        namespace: Option<SessionId>,
     ) -> Result<Connection, getrandom::Error> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
@@ -59,6 +62,7 @@ impl Hub {
             wire::to_hex(&prefix),
             owner,
             client,
+            namespace,
             self.shared.clone(),
         );
         let connection = session.connect(|id| self.welcome(id, None, None));

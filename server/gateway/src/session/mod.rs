@@ -35,6 +35,7 @@ use state::State;
 pub use connection::{Connection, Outgoing};
 pub use context::seconds;
 pub use hub::{Hub, Resumed};
+pub use pictures::{File, Sender};
 pub use shared::{Options, Phase, Shared, StatusWatch};
 
 /// A client's session.
@@ -108,6 +109,7 @@ impl Session {
         prefix: String,
         owner: Option<KeyId>,
         client: Client,
+        namespace: Option<SessionId>,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let asker = Asker {
@@ -124,7 +126,7 @@ impl Session {
         let setup = Setup {
             tag: tag.as_str().into(),
             asker,
-            scope: (!share_pictures).then_some(asker.session),
+            scope: (!share_pictures).then_some(namespace.unwrap_or(asker.session)),
             prefix,
             limits: shared.limits.clone(),
             budget: shared.budget.clone(),

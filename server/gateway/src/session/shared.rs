@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use wire::{ErrorCode, Limits, State as ServerState};
 
-use super::pictures::{Budget, File};
+use super::pictures::{Budget, File, Sender};
 use super::registry::Registry;
 use super::reports;
 use super::{MemoryOwner, Session};
@@ -137,13 +137,18 @@ impl Shared {
     /// more are to come.
     ///
     /// Call it without any session's lock.
-    pub(super) fn reclaim_memory(&self, upload: u64) {
+    pub fn reclaim_memory(&self, upload: u64) {
         // One after the other, since who comes second may find enough; but nobody waits long for that.
         let _relieving = self.reclaiming.try_lock_for(RECLAIM_PATIENCE);
         let stalest = self.budget.pick_victims(upload, |place| place.touched);
         for sender in stalest {
-            if let Some(session) = self.registry.get(sender.session) {
-                session.evict_upload(sender.upload);
+            match sender {
+                Sender::Upload { session, upload } => {
+                    if let Some(session) = self.registry.get(session) {
+                        session.evict_upload(upload);
+                    }
+                }
+                Sender::Request(eviction) => eviction.ask(),
             }
         }
         let away_first = |place: EvictionCandidate<'_, MemoryOwner>| {

@@ -34,7 +34,9 @@ fn connect(guests: &Arc<Guests>, address: IpAddr) -> Result<ConnectionPermit, Er
 fn enter(guests: &Arc<Guests>, place: ConnectionPermit) -> Guest {
     let (client, place) = (place.client, Arc::new(place));
     let limited = place.limited;
-    guests.enter(client, limited, Some(place)).unwrap()
+    guests
+        .enter(client, limited, Some(place), Visit::Session)
+        .unwrap()
 }
 
 fn is_closed(place: &ConnectionPermit) -> bool {

@@ -17,7 +17,7 @@ use futures_util::Stream;
 use tokio::sync::oneshot;
 use wire::{PROTOCOL, frame};
 
-use crate::access::{ConnectionPermit, Guests, Login};
+use crate::access::{ConnectionPermit, Guests, Login, Visit};
 use crate::session::Hub;
 use guard::GuardedPayload;
 use socket::{HELLO_BYTES, Socket};
@@ -50,7 +50,7 @@ pub async fn open(
     let place = request.conn_data::<Arc<ConnectionPermit>>().cloned();
     let guests = guests.into_inner();
     let keys = guests.watch();
-    let login = Login::of(&request, &guests, place.clone());
+    let login = Login::of(&request, &guests, place.clone(), Visit::Session);
     let message_bytes = hub.shared.limits.message_bytes;
     let messages = hub.shared.messages.clone();
     let (guarded, verdict) = GuardedPayload::new(

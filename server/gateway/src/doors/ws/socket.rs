@@ -103,7 +103,7 @@ impl Socket {
         guest.settle();
         // From before the welcome, so that no change after it is missed.
         let status = hub.shared.watch();
-        let connection = match hub.open(owner, guest.client()) {
+        let connection = match hub.open(owner, guest.client(), None) {
             Ok(connection) => connection,
             Err(problem) => {
                 tracing::error!(%problem, "no randomness for a session id");

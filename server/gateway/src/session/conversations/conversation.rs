@@ -82,7 +82,8 @@ fn turn_bytes(turn: &Turn) -> usize {
 }
 
 /// The client's history, with the token ids that the server remembers for turns that are unchanged, so that the cache
-/// stays valid for them.
+/// stays valid for them. Many clients trim what they show: an answer that differs by blanks at its ends alone is taken to be
+/// the one that was given.
 pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> History {
     let turns: Vec<Turn> = given
         .into_iter()
@@ -90,12 +91,13 @@ pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> History {
         .map(|(index, turn)| {
             let known = remembered
                 .get(index)
-                .filter(|known| known.question == turn.question && known.answer == turn.answer);
-            Turn {
-                answer_ids: known.and_then(|known| known.answer_ids.clone()),
+                .filter(|known| known.question == turn.question)
+                .filter(|known| known.answer.trim() == turn.answer.trim());
+            known.cloned().unwrap_or(Turn {
                 question: turn.question,
                 answer: turn.answer,
-            }
+                answer_ids: None,
+            })
         })
         .collect();
     turns.into()
@@ -111,7 +113,7 @@ mod tests {
             question: question.into(),
             answer: answer.into(),
         };
-        let remembered = [("q1", "a1"), ("q2", "a2")].map(|(question, answer)| Turn {
+        let remembered = [("q1", "\na1"), ("q2", "a2")].map(|(question, answer)| Turn {
             question: question.into(),
             answer: answer.into(),
             answer_ids: Some(vec![1, 2]),
@@ -125,5 +127,7 @@ mod tests {
             .map(|turn| turn.answer_ids.is_some())
             .collect();
         assert_eq!(ids, [true, false, false]);
+        // Its ids are of what was said.
+        assert_eq!(restored[0].answer, "\na1");
     }
 }

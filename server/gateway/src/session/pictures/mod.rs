@@ -15,7 +15,7 @@ use api::{Failure, Shown};
 use list::{Picture, PictureList, Stage};
 use uploads::Uploads;
 
-pub use uploads::{Budget, File};
+pub use uploads::{Budget, File, Sender};
 
 /// What a picture is known as.
 #[derive(Clone, Debug, PartialEq)]

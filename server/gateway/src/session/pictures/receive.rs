@@ -8,7 +8,7 @@ use wire::{
 };
 
 use super::list::{Picture, Stage};
-use super::uploads::{Announced, Arrived, Piece};
+use super::uploads::{Announced, Arrived, File, Piece};
 use super::{Outcome, Pictures, Waits};
 use crate::intake::retry;
 use crate::session::context::seconds;
@@ -69,6 +69,19 @@ impl Pictures {
             }
             Announced::Failed(failure) => self.upload_failed(number, failure, context),
         }
+    }
+
+    /// A file that came whole, under a number that was not used before. `upload_ms` is how long it took.
+    pub fn give(
+        &mut self,
+        upload: u32,
+        (file, sha256): (File, [u8; 32]),
+        upload_ms: f64,
+        waits: Waits<'_>,
+        context: &mut Context,
+    ) {
+        let arrived = self.uploads.whole(upload, file, sha256, upload_ms);
+        self.arrived(arrived, waits, context);
     }
 
     /// A binary frame.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
 use crate::intake::decode::HasFile;
-use crate::intake::{self, Reservation};
+use crate::intake::{self, Eviction, Reservation};
 use crate::telemetry::{self, metrics::METRICS};
 use api::{Asker, Failure, SessionId};
 
@@ -22,14 +22,16 @@ const MAX_NUMBERS: usize = 65_536;
 /// Never announced numbers that were complained about, each once.
 const MAX_STRANGERS: usize = 256;
 
-/// An upload, by its session and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sender {
-    pub session: SessionId,
-    pub upload: u32,
+/// Whoever gives memory for files back when asked to.
+#[derive(Clone)]
+pub enum Sender {
+    /// An upload, by its session and its number there.
+    Upload { session: SessionId, upload: u32 },
+    /// A request that brings its files along.
+    Request(Arc<Eviction>),
 }
 
-/// Memory for files on their way, shared by all sessions.
+/// Memory for files on their way, shared by all sessions and requests.
 pub type Budget = intake::Budget<Sender>;
 
 /// A file's bytes, counted against the budget as long as they live.
@@ -39,7 +41,7 @@ pub struct File {
 }
 
 impl File {
-    fn new(place: Reservation<Sender>) -> Self {
+    pub fn new(place: Reservation<Sender>) -> Self {
         File {
             data: FileBuffer::default(),
             place,
@@ -50,7 +52,9 @@ impl File {
         self.data.bytes()
     }
 
-    fn push(&mut self, piece: &[u8], announced: u64) -> bool {
+    /// Adds a piece at the end; `announced` is how long the file will be. False, and the file is as before, if there is no
+    /// memory for it.
+    pub fn push(&mut self, piece: &[u8], announced: u64) -> bool {
         if !self.place.try_grow(piece.len() as u64) {
             return false;
         }
@@ -221,6 +225,26 @@ impl Uploads {
         Announced::Accepted { received: 0 }
     }
 
+    /// A file that came whole, under a number that was not used before.
+    pub fn whole(
+        &mut self,
+        number: u32,
+        file: File,
+        sha256: [u8; 32],
+        upload_ms: f64,
+    ) -> Arrived {
+        let bytes = file.bytes().len() as u64;
+        self.used.insert(number, (bytes, Some(sha256)));
+        METRICS.upload_bytes.inc_by(bytes);
+        Arrived {
+            upload: number,
+            file,
+            sha256,
+            upload_ms,
+            telemetry: telemetry::Picture::announced(self.tag.clone(), number),
+        }
+    }
+
     /// Whether a number may still be announced: it was before, or the session has some left.
     pub fn has_room(&self, number: u32) -> bool {
         self.used.contains_key(&number) || self.used.len() < MAX_NUMBERS
@@ -230,7 +254,7 @@ impl Uploads {
         let session = self.asker.session;
         File::new(
             self.budget
-                .place(self.asker.client, Sender { session, upload }),
+                .place(self.asker.client, Sender::Upload { session, upload }),
         )
     }
 

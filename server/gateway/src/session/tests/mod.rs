@@ -88,7 +88,7 @@ fn rig_on(
     let hub = Arc::new(Hub::new(
         Shared::new(engine, watch, reports, limits, options).unwrap(),
     ));
-    let connection = hub.open(None, local()).unwrap();
+    let connection = hub.open(None, local(), None).unwrap();
     hub.keep(&connection);
     let rig = Rig {
         hub,
@@ -128,7 +128,7 @@ fn send_bytes(connection: &Connection, upload: u32, bytes: usize) {
 impl Rig {
     /// One more session, which stays.
     fn open(&self, key: Option<crate::intake::KeyId>, client: Client) -> Connection {
-        let connection = self.hub.open(key, client).unwrap();
+        let connection = self.hub.open(key, client, None).unwrap();
         self.hub.keep(&connection);
         connection
     }

@@ -1,0 +1,112 @@
+//! A request's body, held to the limits of files on their way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::{HttpRequest, web};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+use wire::ErrorCode;
+
+use crate::intake::{Eviction, Reservation, retry};
+use crate::session::{File, Sender, Shared, seconds};
+use api::Failure;
+
+/// A request's body, counted among the files on their way as long as this lives.
+pub struct Body {
+    pub bytes: Vec<u8>,
+    /// When the first of it was waited for.
+    pub started: Instant,
+    /// Asked when memory for files is short and this client has most of it.
+    pub eviction: Arc<Eviction>,
+    client: u128,
+    _place: Reservation<Sender>,
+}
+
+/// Reads all of it. `client` is whose share of the server it takes.
+///
+/// # Errors
+/// `upload_too_large`, `upload_timeout`, `busy`; `bad_message` if the connection breaks.
+pub async fn read(
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    shared: &Shared,
+    client: u128,
+) -> Result<Body, Failure> {
+    let limits = &shared.limits;
+    // Base64 takes four characters for three bytes; the rest is text.
+    let most = limits.upload_bytes / 3 * 4 + limits.message_bytes;
+    let announced = request.headers().get(CONTENT_LENGTH);
+    let announced = announced
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .unwrap_or(0u64);
+    if announced > most {
+        return Err(too_large(most));
+    }
+    let started = Instant::now();
+    let eviction = Arc::new(Eviction::default());
+    let place = shared
+        .budget
+        .place(client, Sender::Request(eviction.clone()));
+    // The system gives memory only for pages that are written: a lie about the length costs nothing.
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+    let idle = seconds(limits.upload_idle_seconds);
+    loop {
+        let next = tokio::select! {
+            next = timeout(idle.max(Duration::from_millis(1)), payload.next()) => next,
+            () = eviction.asked() => return Err(short_of_memory()),
+        };
+        let piece = match next {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => break,
+            Ok(Some(Err(problem))) => {
+                let message = "The request's body broke off: send it again.";
+                return Err(
+                    Failure::new(ErrorCode::BadMessage, message).detail(problem.to_string())
+                );
+            }
+            Err(_) => {
+                let message = "No byte of the request's body came for too long: send it again.";
+                return Err(Failure::new(ErrorCode::UploadTimeout, message));
+            }
+        };
+        if bytes.len() as u64 + piece.len() as u64 > most {
+            return Err(too_large(most));
+        }
+        shared.reclaim_memory(piece.len() as u64);
+        place.touch(Instant::now());
+        if !place.try_grow(piece.len() as u64) {
+            return Err(short_of_memory());
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Body {
+        bytes,
+        started,
+        eviction,
+        client,
+        _place: place,
+    })
+}
+
+impl Body {
+    /// An empty file that takes this client's share of the memory for files.
+    pub fn file(&self, shared: &Shared) -> File {
+        let sender = Sender::Request(self.eviction.clone());
+        File::new(shared.budget.place(self.client, sender))
+    }
+}
+
+/// What whoever sends a file is told that there is no memory for.
+pub fn short_of_memory() -> Failure {
+    let message = "Too many files are on their way to this server: try again in a moment.";
+    Failure::new(ErrorCode::Busy, message).retry_after(retry::UPLOADS)
+}
+
+fn too_large(most: u64) -> Failure {
+    let message = format!(
+        "The request's body has more than the {most} bytes that are taken: send a smaller picture, or less text."
+    );
+    Failure::new(ErrorCode::UploadTooLarge, message)
+}

@@ -1,0 +1,132 @@
+//! Chat completions, as clients read them.
+
+use serde::Serialize;
+use wire::{AnswerTimings, Done, FinishReason, Usage};
+
+/// The whole answer to `POST /v1/chat/completions`.
+#[derive(Serialize)]
+pub struct Completion<'a> {
+    #[serde(flatten)]
+    pub head: Head<'a>,
+    pub choices: Vec<Choice>,
+    pub usage: UsageReport,
+}
+
+/// A piece of it, in a stream.
+#[derive(Serialize)]
+pub struct Chunk<'a> {
+    #[serde(flatten)]
+    pub head: Head<'a>,
+    pub choices: Vec<Delta<'a>>,
+    /// With `stream_options.include_usage` null in every chunk but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Option<UsageReport>>,
+}
+
+/// What every piece of an answer begins with.
+#[derive(Clone, Copy, Serialize)]
+pub struct Head<'a> {
+    pub id: &'a str,
+    pub object: &'static str,
+    /// In seconds since 1970.
+    pub created: u64,
+    pub model: &'a str,
+}
+
+/// One of the answers.
+#[derive(Serialize)]
+pub struct Choice {
+    pub index: usize,
+    pub message: Message,
+    pub logprobs: Option<()>,
+    pub finish_reason: &'static str,
+}
+
+/// What the model says.
+#[derive(Serialize)]
+pub struct Message {
+    pub role: &'static str,
+    pub content: String,
+    pub refusal: Option<()>,
+}
+
+/// What is new of one of the answers.
+#[derive(Serialize)]
+pub struct Delta<'a> {
+    pub index: usize,
+    pub delta: Words<'a>,
+    pub logprobs: Option<()>,
+    pub finish_reason: Option<&'static str>,
+}
+
+#[derive(Default, Serialize)]
+pub struct Words<'a> {
+    /// With an answer's first piece alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<&'a str>,
+}
+
+/// What a request took, all of its answers together.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct UsageReport {
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    pub total_tokens: u64,
+    pub prompt_tokens_details: PromptDetails,
+    /// Of the answer that took longest.
+    pub timings: AnswerTimings,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct PromptDetails {
+    /// What was in the cache.
+    pub cached_tokens: u64,
+    /// What the picture takes of the prompt.
+    pub image_tokens: u64,
+}
+
+impl UsageReport {
+    /// Counts one answer more. All answers have one prompt, which counts once.
+    pub fn add(&mut self, done: &Done) {
+        let Usage {
+            prompt_tokens,
+            image_tokens,
+            cached_tokens,
+            completion_tokens,
+        } = done.usage;
+        let details = &mut self.prompt_tokens_details;
+        self.prompt_tokens = self.prompt_tokens.max(prompt_tokens);
+        details.image_tokens = details.image_tokens.max(image_tokens);
+        details.cached_tokens = details.cached_tokens.max(cached_tokens);
+        self.completion_tokens += completion_tokens;
+        self.total_tokens = self.prompt_tokens + self.completion_tokens;
+        if done.timings.total_ms >= self.timings.total_ms {
+            self.timings = done.timings;
+        }
+    }
+
+    /// As a `Server-Timing` header has it.
+    pub fn server_timing(&self) -> String {
+        let AnswerTimings {
+            image_wait_ms,
+            queue_ms,
+            prefill_ms,
+            decode_ms,
+            total_ms,
+            ..
+        } = self.timings;
+        format!(
+            "image;dur={image_wait_ms:.2}, queue;dur={queue_ms:.2}, prefill;dur={prefill_ms:.2}, decode;dur={decode_ms:.2}, total;dur={total_ms:.2}"
+        )
+    }
+}
+
+/// Why an answer ended, in the API's words. One that ran out of time was cut off as one that ran out of length.
+pub fn finish_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length | FinishReason::Timeout | FinishReason::Cancelled => "length",
+    }
+}

@@ -1,0 +1,246 @@
+//! A request's way from its bytes to its answer, whichever of the API's forms it has.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::{FutureExt, stream};
+use serde::Serialize;
+use tokio::time::timeout;
+use wire::{ErrorCode, FinishReason};
+
+use super::Api;
+use super::refusal::Refusal;
+use crate::access::{ConnectionPermit, Guest, Guests, Login, Visit, unauthorized};
+use crate::doors::body::{self, Body};
+use crate::exchange::{Asker, Dialogue, Event, Exchange, Settings};
+use crate::intake::{KeyId, retry};
+use api::{Failure, RequestId};
+
+/// How often a stream says that it is still there, while nothing else is to be said. It is also how a client is found to be
+/// gone.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A body of more bytes is read beside what serves the network.
+const LONG: usize = 16 << 10;
+
+/// A request for an answer.
+pub struct Call {
+    api: Arc<Api>,
+    guests: Arc<Guests>,
+    /// Unlike any other's.
+    pub id: RequestId,
+    /// In seconds since 1970.
+    pub created: u64,
+    in_use: InUse,
+}
+
+/// A request that was understood. `wanted` is what it asks for beside its answer.
+pub struct Prepared<W> {
+    pub model: String,
+    pub user: Option<String>,
+    pub stream: bool,
+    pub wanted: W,
+    pub settings: Settings,
+    pub dialogue: Dialogue,
+}
+
+/// An answer in the form that its request asked for, piece by piece or whole.
+pub trait Stream {
+    /// What a stream's client is told of an event.
+    fn tell(&mut self, event: &Event, out: &mut Vec<Bytes>);
+    /// What it is told when all answers are over.
+    fn end(&mut self, out: &mut Vec<Bytes>);
+    /// Takes an event in, for [`Stream::whole`].
+    fn collect(&mut self, event: Event);
+    /// The whole of it, when all answers are over.
+    fn whole(&mut self, exchange: &Exchange) -> HttpResponse;
+}
+
+/// A request's use of its connection: as long as this lives, the connection's own time-outs hold still.
+struct InUse(Option<Arc<ConnectionPermit>>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            place.set_in_use(false);
+        }
+    }
+}
+
+impl Call {
+    pub fn begin(request: &HttpRequest, api: Arc<Api>, guests: Arc<Guests>) -> Self {
+        let place = request.conn_data::<Arc<ConnectionPermit>>().cloned();
+        if let Some(place) = &place {
+            place.set_in_use(true);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Call {
+            api,
+            guests,
+            id: RequestId::random(),
+            created: now.map_or(0, |now| now.as_secs()),
+            in_use: InUse(place),
+        }
+    }
+
+    /// Lets the client in, reads the request, asks, and answers.
+    ///
+    /// # Errors
+    /// Whatever is known before anything of the answer has left.
+    pub async fn answer<W, S>(
+        self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        prepare: fn(&Body, &Api) -> Result<Prepared<W>, Refusal>,
+        form: fn(&Call, String, W, usize) -> S,
+    ) -> Result<HttpResponse, Refusal>
+    where
+        W: Send + 'static,
+        S: Stream + 'static,
+    {
+        let (guest, owner) = self.login(request)?;
+        let exchanges = self.api.exchanges.clone();
+        let shared = &exchanges.hub.shared;
+        // Before a body is taken that nothing would become of.
+        shared.terms()?;
+        let client = guest.client().number();
+        let body = body::read(request, payload, shared, client).await?;
+        let eviction = body.eviction.clone();
+        let prepared = if body.bytes.len() <= LONG {
+            prepare(&body, &self.api)?
+        } else {
+            let api = self.api.clone();
+            let reading = web::block(move || prepare(&body, &api)).await;
+            reading.map_err(|problem| {
+                let message = "The server could not read the request: send it again.";
+                Failure::new(ErrorCode::Internal, message).detail(problem.to_string())
+            })??
+        };
+        let mut settings = prepared.settings;
+        settings.traceparent = header(request, "traceparent");
+        let namespace = exchanges.namespace(&guest, prepared.user.as_deref());
+        let asker = Asker {
+            guest,
+            owner,
+            namespace,
+        };
+        let mut form = form(&self, prepared.model, prepared.wanted, settings.choices);
+        let mut exchange = exchanges.ask(asker, prepared.dialogue, &settings, eviction)?;
+        // What is wrong is known by then, mostly, and can still be said by the status.
+        exchange.begun(HEARTBEAT).await?;
+        let mut response = if prepared.stream {
+            self.stream(exchange, form)
+        } else {
+            while let Some(event) = exchange.next().await {
+                form.collect(whole(event?)?);
+            }
+            form.whole(&exchange)
+        };
+        let id = header(request, "x-request-id");
+        let id = id.unwrap_or_else(|| self.id.to_string());
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            let name = HeaderName::from_static("x-request-id");
+            response.headers_mut().insert(name, id);
+        }
+        Ok(response)
+    }
+
+    fn login(&self, request: &HttpRequest) -> Result<(Guest, Option<KeyId>), Failure> {
+        let place = self.in_use.0.clone();
+        match Login::of(request, &self.guests, place, Visit::Request) {
+            Login::Open(guest, owner) => {
+                guest.settle();
+                Ok((guest, owner))
+            }
+            Login::NeedsKey(_) => Err(unauthorized()),
+            Login::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    /// The answer as server-sent events.
+    fn stream(&self, exchange: Exchange, form: impl Stream + 'static) -> HttpResponse {
+        let state = Streaming {
+            exchange: Some(exchange),
+            form,
+            out: Vec::new(),
+        };
+        let pieces = stream::unfold(state, |mut state| async move {
+            let piece = state.next().await?;
+            Some((Ok::<_, Infallible>(piece), state))
+        });
+        HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
+            .insert_header((CACHE_CONTROL, "no-cache"))
+            // Proxies would hold it back.
+            .insert_header(("X-Accel-Buffering", "no"))
+            .streaming(pieces)
+    }
+}
+
+/// An answer that leaves as it comes.
+struct Streaming<S> {
+    /// `None` once it is over.
+    exchange: Option<Exchange>,
+    form: S,
+    out: Vec<Bytes>,
+}
+
+impl<S: Stream> Streaming<S> {
+    /// What leaves next; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.out.is_empty() {
+            let exchange = self.exchange.as_mut()?;
+            let Ok(next) = timeout(HEARTBEAT, exchange.next()).await else {
+                return Some(Bytes::from_static(b": waiting\n\n"));
+            };
+            match next.map(|event| event.and_then(whole)) {
+                Some(Ok(event)) => {
+                    self.form.tell(&event, &mut self.out);
+                    // What is there already leaves with it.
+                    while let Some(Some(Ok(event))) = exchange.next().now_or_never() {
+                        self.form.tell(&event, &mut self.out);
+                    }
+                }
+                Some(Err(failure)) => {
+                    self.exchange = None;
+                    self.out.push(event(&Refusal::from(failure).body()));
+                }
+                None => {
+                    self.exchange = None;
+                    self.form.end(&mut self.out);
+                }
+            }
+        }
+        let out = std::mem::take(&mut self.out);
+        Some(out.concat().into())
+    }
+}
+
+/// An event, unless it tells that the server ended the answer.
+fn whole(event: Event) -> Result<Event, Failure> {
+    match &event {
+        Event::Done { done, .. } if done.finish_reason == FinishReason::Cancelled => {
+            let message = "The server is shutting down: ask again when it is back.";
+            Err(Failure::new(ErrorCode::Draining, message).retry_after(retry::DRAINING))
+        }
+        _ => Ok(event),
+    }
+}
+
+/// A server-sent event.
+pub fn event(data: &impl Serialize) -> Bytes {
+    let mut text = b"data: ".to_vec();
+    // Plain data: it can always be written.
+    let _ = serde_json::to_writer(&mut text, data);
+    text.extend_from_slice(b"\n\n");
+    text.into()
+}
+
+/// A header's value, if it is one that can be shown.
+fn header(request: &HttpRequest, name: &str) -> Option<String> {
+    let value = request.headers().get(name)?.to_str().ok()?;
+    (!value.is_empty() && value.len() <= 128).then(|| value.to_owned())
+}

@@ -1,0 +1,207 @@
+//! `POST /v1/chat/completions`.
+
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::answer::{
+    Choice, Chunk, Completion, Delta, Head, Message, UsageReport, Words, finish_reason,
+};
+use super::call::{Call, Prepared, Stream, event};
+use super::refusal::Refusal;
+use super::request::ChatRequest;
+use super::{Api, messages, pictures};
+use crate::access::Guests;
+use crate::doors::body::Body;
+use crate::exchange::{Dialogue, Event, Exchange, Settings};
+
+/// Answers a conversation.
+pub async fn complete(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: web::Data<Api>,
+    guests: web::Data<Guests>,
+) -> HttpResponse {
+    let call = Call::begin(&request, api.into_inner(), guests.into_inner());
+    match call.answer(&request, payload, prepare, Completions::new).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.response(),
+    }
+}
+
+/// What a request asks for beside its answer.
+pub struct Wanted {
+    include_usage: bool,
+}
+
+fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
+    let request = ChatRequest::read(&body.bytes)?;
+    let model = api.model(request.model.as_deref())?;
+    request.check()?;
+    let shared = &api.exchanges.hub.shared;
+    let limits = &shared.limits;
+    let settings = Settings {
+        choices: request.choices(limits)?,
+        sampling: request.sampling(limits),
+        traceparent: None,
+    };
+    let reading = messages::read(&request.messages, "messages")?;
+    let picture = pictures::find(&reading.pictures, body, shared)?;
+    let options = request.stream_options.unwrap_or_default();
+    Ok(Prepared {
+        model,
+        user: request.user().map(str::to_owned),
+        stream: request.stream.unwrap_or(false),
+        wanted: Wanted {
+            include_usage: options.include_usage.unwrap_or(false),
+        },
+        settings,
+        dialogue: Dialogue {
+            system: reading.system,
+            history: reading.history,
+            question: reading.question,
+            picture,
+        },
+    })
+}
+
+/// An answer in the making.
+pub struct Completions {
+    head: Owned,
+    wanted: Wanted,
+    choices: Vec<Text>,
+    usage: UsageReport,
+}
+
+/// [`Head`], for as long as it takes.
+struct Owned {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+/// One of the answers, as far as it has come.
+#[derive(Default)]
+struct Text {
+    said: String,
+    begun: bool,
+    finish_reason: &'static str,
+}
+
+impl Completions {
+    fn new(call: &Call, model: String, wanted: Wanted, choices: usize) -> Self {
+        Completions {
+            head: Owned {
+                id: format!("chatcmpl-{}", call.id),
+                created: call.created,
+                model,
+            },
+            wanted,
+            choices: std::iter::repeat_with(Text::default)
+                .take(choices)
+                .collect(),
+            usage: UsageReport::default(),
+        }
+    }
+
+    fn head(&self, object: &'static str) -> Head<'_> {
+        Head {
+            id: &self.head.id,
+            object,
+            created: self.head.created,
+            model: &self.head.model,
+        }
+    }
+
+    fn chunk(&self, index: usize, words: Words<'_>, finish_reason: Option<&'static str>) -> Bytes {
+        event(&Chunk {
+            head: self.head("chat.completion.chunk"),
+            choices: vec![Delta {
+                index,
+                delta: words,
+                logprobs: None,
+                finish_reason,
+            }],
+            usage: self.wanted.include_usage.then_some(None),
+        })
+    }
+}
+
+impl Stream for Completions {
+    fn tell(&mut self, told: &Event, out: &mut Vec<Bytes>) {
+        let index = match told {
+            Event::Started { choice } | Event::Token { choice, .. } | Event::Done { choice, .. } => {
+                *choice
+            }
+        };
+        let Some(text) = self.choices.get_mut(index) else {
+            return;
+        };
+        if !std::mem::replace(&mut text.begun, true) {
+            let words = Words {
+                role: Some("assistant"),
+                content: Some(""),
+            };
+            out.push(self.chunk(index, words, None));
+        }
+        match told {
+            Event::Started { .. } => {}
+            Event::Token { token, .. } => {
+                let words = Words {
+                    role: None,
+                    content: Some(&token.text),
+                };
+                out.push(self.chunk(index, words, None));
+            }
+            Event::Done { done, .. } => {
+                self.usage.add(done);
+                let reason = finish_reason(done.finish_reason);
+                out.push(self.chunk(index, Words::default(), Some(reason)));
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<Bytes>) {
+        if self.wanted.include_usage {
+            out.push(event(&Chunk {
+                head: self.head("chat.completion.chunk"),
+                choices: Vec::new(),
+                usage: Some(Some(self.usage)),
+            }));
+        }
+        out.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    }
+
+    fn collect(&mut self, told: Event) {
+        match told {
+            Event::Started { .. } => {}
+            Event::Token { choice, token } => self.choices[choice].said.push_str(&token.text),
+            Event::Done { choice, done } => {
+                self.choices[choice].finish_reason = finish_reason(done.finish_reason);
+                self.usage.add(&done);
+            }
+        }
+    }
+
+    fn whole(&mut self, _: &Exchange) -> HttpResponse {
+        let choices = std::mem::take(&mut self.choices);
+        let each = choices.into_iter().enumerate();
+        let choices = each.map(|(index, text)| Choice {
+            index,
+            message: Message {
+                role: "assistant",
+                content: text.said,
+                refusal: None,
+            },
+            logprobs: None,
+            finish_reason: text.finish_reason,
+        });
+        let completion = Completion {
+            choices: choices.collect(),
+            head: self.head("chat.completion"),
+            usage: self.usage,
+        };
+        HttpResponse::Ok()
+            .insert_header(("Server-Timing", self.usage.server_timing()))
+            .json(completion)
+    }
+}

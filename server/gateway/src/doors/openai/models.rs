@@ -1,0 +1,61 @@
+//! `GET /v1/models`: what answers here.
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use super::Api;
+use super::refusal::Refusal;
+
+#[derive(Serialize)]
+struct List {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+/// A name that the model is served under.
+#[derive(Serialize)]
+struct Model {
+    id: String,
+    object: &'static str,
+    /// In seconds since 1970: since when it is served.
+    created: u64,
+    owned_by: &'static str,
+    /// The model's length in positions, of which a picture takes 3.
+    max_model_len: u32,
+    input_modalities: [&'static str; 2],
+    output_modalities: [&'static str; 1],
+}
+
+impl Api {
+    fn models(&self) -> Vec<Model> {
+        let status = self.exchanges.hub.shared.status();
+        let names = self.names().into_iter();
+        let each = names.map(|id| Model {
+            id,
+            object: "model",
+            created: self.since,
+            owned_by: "glimpse",
+            max_model_len: status.model.max_positions,
+            input_modalities: ["text", "image"],
+            output_modalities: ["text"],
+        });
+        each.collect()
+    }
+}
+
+/// All names.
+pub async fn list(api: web::Data<Api>) -> HttpResponse {
+    HttpResponse::Ok().json(List {
+        object: "list",
+        data: api.models(),
+    })
+}
+
+/// One of them. Names may have slashes in them.
+pub async fn show(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+    let found = api.models().into_iter().find(|model| model.id == *name);
+    match found {
+        Some(model) => HttpResponse::Ok().json(model),
+        None => Refusal::no_model(&name).response(),
+    }
+}

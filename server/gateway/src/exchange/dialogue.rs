@@ -1,0 +1,57 @@
+//! A whole conversation as one request brings it: what stateless doors make of what they are sent.
+
+use std::hash::{BuildHasher, RandomState};
+
+use wire::Turn;
+
+use crate::session::File;
+
+/// A conversation up to the question that is to be answered.
+#[derive(Default)]
+pub struct Dialogue {
+    /// The system turn; empty is none.
+    pub system: String,
+    /// What was asked and answered before.
+    pub history: Vec<Turn>,
+    /// What is asked now.
+    pub question: String,
+    pub picture: Option<Picture>,
+}
+
+/// The picture of a conversation.
+pub struct Picture {
+    pub file: File,
+    /// Of the file's bytes.
+    pub sha256: [u8; 32],
+    /// The turn whose message carries it, from 0: one of the history's, or the question itself.
+    pub turn: usize,
+    /// How long the file took to come, in milliseconds.
+    pub upload_ms: f64,
+}
+
+/// Tells turns apart by hashes that nobody outside can make collide.
+#[derive(Default)]
+pub struct Fingerprints(RandomState);
+
+impl Fingerprints {
+    /// Of each turn together with all before it, so that equal ones mean equal beginnings.
+    pub fn of(&self, system: &str, turns: &[Turn]) -> Vec<u64> {
+        let mut before = self.0.hash_one(system);
+        let chain = turns.iter().map(|turn| {
+            before = self.after(before, turn);
+            before
+        });
+        chain.collect()
+    }
+
+    /// Of one more turn. `before` is the last turn's, or of none: [`Self::beginning`].
+    pub fn after(&self, before: u64, turn: &Turn) -> u64 {
+        // Many clients trim what they show, and send it back so.
+        self.0.hash_one((before, turn.question.trim(), turn.answer.trim()))
+    }
+
+    /// Of a conversation without turns.
+    pub fn beginning(&self, system: &str) -> u64 {
+        self.0.hash_one(system)
+    }
+}
