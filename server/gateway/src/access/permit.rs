@@ -35,7 +35,7 @@ impl CloseHandle {
 pub struct ConnectionPermit {
     guests: Arc<Guests>,
     number: u64,
-    /// Whose connection it is, as far as the connection alone tells: a proxy's is the proxy's.
+    /// The client, as far as the connection alone tells: for a proxy's connection it is the proxy.
     pub(super) client: Client,
     pub(super) limited: bool,
     refused: bool,

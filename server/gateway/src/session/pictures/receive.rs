@@ -255,7 +255,7 @@ impl Pictures {
         }
     }
 
-    /// For so long no byte could come, and nobody is blamed for that.
+    /// Extends the uploads' deadlines by a time for which no byte could come.
     pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
         self.uploads.extend_deadlines(time, now);
     }
