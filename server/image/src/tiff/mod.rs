@@ -5,6 +5,7 @@
 //! looked at beyond what those can need, and a JPEG is judged by its own header. Memory is the picture as RGB, a few
 //! rows, and one strip or tile if it is a JPEG.
 
+mod directory;
 mod fax;
 mod jpeg;
 mod layout;
