@@ -1,6 +1,6 @@
 //! Reads a picture's [`Layout`] from a TIFF's directory.
 
-use picture::{Entry, Tiff};
+use metadata::{Entry, Tiff};
 
 use super::layout::{Alpha, Color, Layout, Numbers, Packing, broken, unsupported};
 use crate::ImageError;

@@ -1,6 +1,6 @@
 //! How a TIFF picture's pixels lie in its file, judged before anything is decoded.
 
-use picture::{Entry, Tiff};
+use metadata::{Entry, Tiff};
 
 use crate::{Format, ImageError, MAX_SIDE};
 

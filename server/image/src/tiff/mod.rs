@@ -29,7 +29,7 @@ use unpack::{Rows, Stream};
 
 /// What a directory says before anything is decoded.
 pub(super) struct Header {
-    /// In pixels, as stored.
+    /// Width in pixels, as stored.
     pub width: u32,
     pub height: u32,
     /// What decoding takes beside three bytes a pixel, in bytes.
