@@ -218,7 +218,7 @@ fn devices(asked: Choice, dtype: Dtype, most: usize) -> Result<(Vec<Device>, Str
     })
 }
 
-/// Of several, those that have room. If none has, the first stays, whose loading then says what would fit.
+/// The targets that have room, of several. If none has, the first stays, whose loading then says what would fit.
 fn with_room(
     mut targets: Vec<Target>,
     why: &mut String,

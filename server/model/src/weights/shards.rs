@@ -100,7 +100,7 @@ fn first_lacking(bytes: &[u8]) -> Option<(String, u64)> {
         .min_by_key(|(_, end)| *end)
 }
 
-/// Which shard holds which tensor.
+/// The file that says which shard holds which tensor.
 pub const INDEX: &str = "model.safetensors.index.json";
 const ONE_FILE: &str = "model.safetensors";
 

@@ -45,7 +45,7 @@ impl Source<'_> {
         }
     }
 
-    /// On a card, into `all` [n] from the element `at` on, in that one's type whatever the stored type.
+    /// Copies the tensor into `all` [n] on a card, from the element `at` on, in that one's type whatever the stored type.
     #[cfg(feature = "cuda")]
     pub fn onto(&self, all: &Tensor, at: usize) -> candle_core::Result<()> {
         self.parts(all.device(), |from, part| {
@@ -53,7 +53,7 @@ impl Source<'_> {
         })
     }
 
-    /// On `device`, in `dtype` whatever the stored type.
+    /// Reads the tensor onto `device`, in `dtype` whatever the stored type.
     pub fn tensor(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
         match &self.at {
             At::Stored(stored) => {
@@ -83,7 +83,7 @@ impl Source<'_> {
         }
     }
 
-    /// Its bytes in the file.
+    /// The tensor's bytes in the file.
     pub fn stored(&self) -> candle_core::Result<&[u8]> {
         match &self.at {
             At::Stored(stored) => stored.data(),
@@ -129,8 +129,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// In blocks on a card, into `blocks` from the weight `at` on: as they are stored, or quantized there. `done` hears
-    /// which share of it is.
+    /// Writes the weights into `blocks` on a card, from the weight `at` on: as they are stored, or quantized there. `done`
+    /// hears which share of it is.
     #[cfg(feature = "cuda")]
     pub fn blocks_on_card(
         &self,
@@ -155,7 +155,8 @@ impl Source<'_> {
         })
     }
 
-    /// In blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it is.
+    /// Reads the weights in blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it
+    /// is.
     pub fn blocks(
         &self,
         format: GgmlDType,
