@@ -91,7 +91,7 @@ fn engine_settings(settings: &ServeArgs, quantize: Quantize) -> engine::Settings
     }
 }
 
-/// The same with an engine that was started elsewhere.
+/// Serves ([`run`]) with an engine that was started elsewhere.
 ///
 /// # Errors
 /// Those of [`run`].

@@ -68,10 +68,10 @@ pub struct Ask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub conversation: Option<String>,
-    /// The picture, by the number of its upload (from the moment that was sent) …
+    /// The picture, by the number of its upload, from the moment that was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<u32>,
-    /// … or by the id that `upload_received` gave it.
+    /// The picture, by the id that `upload_received` gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub image: Option<String>,
@@ -116,7 +116,7 @@ pub struct Forget {
     pub image: Option<String>,
 }
 
-/// This event and all before it may be forgotten.
+/// Acknowledges an event and all before it: they need not be kept for a resume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ack {

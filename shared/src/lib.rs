@@ -32,16 +32,16 @@ pub const MAX_ID_BYTES: usize = 128;
 
 /// Close codes of the server's own, beside RFC 6455's.
 pub mod close {
-    /// The server drains: come back later.
+    /// Close code: the server drains, come back later.
     pub const DRAINING: u16 = 1001;
-    /// Another connection resumed the session.
+    /// Close code: another connection resumed the session.
     pub const TAKEN_OVER: u16 = 4001;
-    /// Nothing was heard for `limits.idle_seconds`.
+    /// Close code: nothing was heard for `limits.idle_seconds`.
     pub const IDLE: u16 = 4002;
-    /// The client did not read for `limits.stall_seconds`.
+    /// Close code: the client did not read for `limits.stall_seconds`.
     pub const TOO_SLOW: u16 = 4008;
-    /// No key, or a wrong one.
+    /// Close code: no API key, or a wrong one.
     pub const UNAUTHORIZED: u16 = 4401;
-    /// Too many connections or requests.
+    /// Close code: too many connections or requests.
     pub const RATE_LIMITED: u16 = 4429;
 }

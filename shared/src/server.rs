@@ -131,9 +131,9 @@ pub enum Reason {
 pub struct Limits {
     /// A text frame's, and a binary frame's bytes.
     pub message_bytes: u64,
-    /// Of a question, in Unicode code points.
+    /// Unicode code points of a question.
     pub text_chars: u64,
-    /// Of a file.
+    /// Bytes of a file.
     pub upload_bytes: u64,
     /// Width × height, as the file's header says.
     pub image_pixels: u64,
@@ -141,17 +141,17 @@ pub struct Limits {
     pub open_uploads: u64,
     /// Pictures held; the one used longest ago goes.
     pub images: u64,
-    /// Of the files of all pictures held.
+    /// Bytes of the files of all pictures held.
     pub session_image_bytes: u64,
     /// Questions without `done` or `error`.
     pub open_requests: u64,
-    /// Of an answer.
+    /// Tokens of an answer.
     pub max_new_tokens: u64,
     /// Keep no more than so many bytes beyond the last `received`.
     pub upload_window: u64,
-    /// Unsent, at which answers pause.
+    /// Unsent bytes at which answers pause.
     pub outbox_bytes: u64,
-    /// Sent and not acknowledged, kept for a resume.
+    /// Bytes that are sent and not acknowledged, kept for a resume.
     pub replay_bytes: u64,
     /// A session without a connection is kept for so long.
     pub resume_seconds: f64,
@@ -159,7 +159,7 @@ pub struct Limits {
     pub idle_seconds: f64,
     /// An upload without a byte ends with `upload_timeout`.
     pub upload_idle_seconds: f64,
-    /// From `ask` to the end of the answer.
+    /// Seconds from `ask` to the end of the answer.
     pub request_seconds: f64,
     /// A client that does not read for so long is closed with 4008.
     pub stall_seconds: f64,
@@ -193,7 +193,7 @@ pub struct UploadProgress {
     pub received: u64,
 }
 
-/// At the last byte, before any decoding.
+/// Sent at an upload's last byte, before any decoding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UploadReceived {
@@ -215,7 +215,7 @@ pub struct ImageReady {
     pub height: u32,
     /// One of `welcome.formats`.
     pub format: String,
-    /// Which frame of an animation it is, from 0, where the first ones have nothing on them.
+    /// The frame of an animation, from 0, where the first ones have nothing on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<u32>,
     pub timings: ImageTimings,

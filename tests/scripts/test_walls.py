@@ -20,14 +20,14 @@ def links(package, *features):
 # What each may know of ours: whatever is below it.
 BELOW = {
     "api": [],
-    "image": ["api", "picture"],
+    "image": ["api", "metadata"],
     "model": ["api"],
     "policy": ["api"],
     "engine": ["api", "model", "policy"],
-    "gateway": ["api", "image", "picture", "policy", "wire"],
+    "gateway": ["api", "image", "metadata", "policy", "wire"],
     "client": ["api", "wire"],
     "cluster": ["api"],
-    "bench": ["api", "client", "gateway", "image", "model", "picture", "policy", "wire"],
+    "bench": ["api", "client", "gateway", "image", "metadata", "model", "policy", "wire"],
 }
 
 

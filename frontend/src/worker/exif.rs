@@ -3,8 +3,8 @@
 /// The embedded thumbnail as a JPEG of its own, turned upright by the photo's orientation; `head` is the beginning of
 /// the file. `None` where there is none, or where it is cut off.
 pub fn thumbnail(head: &[u8]) -> Option<Vec<u8>> {
-    let jpeg = picture::jpeg_blocks(head).find_map(picture::thumbnail)?;
-    let orientation = picture::orientation(head).unwrap_or(1);
+    let jpeg = metadata::jpeg_blocks(head).find_map(metadata::thumbnail)?;
+    let orientation = metadata::orientation(head).unwrap_or(1);
     let rest = jpeg.strip_prefix(&[0xFF, 0xD8])?;
     let mut upright = vec![0xFF, 0xD8];
     // A segment that says no more than the orientation.
@@ -38,7 +38,7 @@ mod tests {
         assert_eq!(found[..2], [0xFF, 0xD8]);
         assert_eq!(found[found.len() - 2..], [1, 2]);
         // What it writes it can read: the segment is well formed and carries the orientation.
-        assert_eq!(picture::orientation(&found), Some(6));
+        assert_eq!(metadata::orientation(&found), Some(6));
         let length = usize::from(u16::from_be_bytes([found[4], found[5]]));
         assert_eq!(found.len(), 2 + 2 + length + 2);
     }
@@ -50,7 +50,7 @@ mod tests {
         // The next directory's offset.
         head[34..38].copy_from_slice(&[0xFF; 4]);
         assert_eq!(thumbnail(&head), None);
-        assert_eq!(picture::orientation(&head), Some(6));
+        assert_eq!(metadata::orientation(&head), Some(6));
     }
 
     #[test]

@@ -52,12 +52,12 @@ pub fn check(data: &[u8]) -> bool {
     let file = exif.file(&block);
     let is_read = super::check(&file);
     // What the page looks for.
-    let said = picture::orientation(&file);
-    let thumbnails = picture::jpeg_blocks(&file).filter_map(picture::thumbnail);
+    let said = metadata::orientation(&file);
+    let thumbnails = metadata::jpeg_blocks(&file).filter_map(metadata::thumbnail);
     assert!(thumbnails.count() <= file.len());
     let said = match exif.container {
         // It can't inflate.
-        Container::PngText => said.or_else(|| picture::orientation_of_block(&block)),
+        Container::PngText => said.or_else(|| metadata::orientation_of_block(&block)),
         _ => said,
     };
     if let Some(found) = turned(&file, &exif.plain()) {

@@ -16,7 +16,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// As on the wire.
+    /// The reason's name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             FinishReason::Stop => "stop",
@@ -34,7 +34,7 @@ pub struct Usage {
     /// The picture's vectors included.
     pub prompt_tokens: u64,
     pub image_tokens: u64,
-    /// Of `prompt_tokens`, how many came from a cache.
+    /// How many of `prompt_tokens` came from a cache.
     pub cached_tokens: u64,
     /// The stop token included.
     pub completion_tokens: u64,

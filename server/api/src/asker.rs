@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SessionId;
 
-/// Whose a question or a picture is.
+/// The client and the session that a question or a picture comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Asker {
     /// Whoever shares are for, as a number: an API key, or an address.

@@ -8,9 +8,9 @@ use crate::{Asker, ConversationId, Pixels, RequestId, SamplingParams, SessionId,
 /// time to the first token would tell one user what another looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PictureKey {
-    /// Whose it is; `None` where pictures are shared.
+    /// The session that the picture is of; `None` where pictures are shared.
     pub session: Option<SessionId>,
-    /// Of the file's bytes.
+    /// SHA-256 of the file's bytes.
     #[serde(with = "serde_bytes")]
     pub sha256: [u8; 32],
 }
@@ -28,7 +28,7 @@ pub struct Picture {
 pub struct Shown {
     /// Given before, by [`Command::Picture`].
     pub key: PictureKey,
-    /// Its pixels' width and height, as the model is to see it.
+    /// Width and height in pixels, as the model is to see the picture.
     pub shape: (u32, u32),
     /// The turn that it came with, from 0: one of the history's, or the question itself.
     pub turn: u32,
@@ -42,7 +42,7 @@ pub struct Ask {
     pub request: RequestId,
     /// Counts how often it was given to somebody: what an earlier attempt tells is nobody's concern any more.
     pub attempt: u32,
-    /// In the order of their turns.
+    /// The conversation's pictures, in the order of their turns.
     pub pictures: Vec<Shown>,
     pub history: Vec<Turn>,
     pub question: String,
@@ -118,7 +118,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whose it is.
+    /// The session that the command is about.
     pub fn session(&self) -> SessionId {
         match self {
             Command::Picture(picture) => picture.asker.session,

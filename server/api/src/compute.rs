@@ -34,6 +34,6 @@ pub struct Status {
     pub sampling: Defaults,
     /// Why it failed, when it did.
     pub error: Option<String>,
-    /// It failed because the device is lost while serving: a new process may get it back.
+    /// Whether the failure is that the device was lost while serving: a new process may get it back.
     pub lost: bool,
 }

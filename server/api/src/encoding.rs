@@ -9,7 +9,7 @@ pub const VERSION: u32 = 1;
 /// Why bytes are no message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Of a later version than [`VERSION`], and not to be understood without it.
+    /// The message is of a later version than [`VERSION`], and not to be understood without it.
     Newer(u32),
     /// What is wrong with them.
     Malformed(String),

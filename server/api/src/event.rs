@@ -18,7 +18,7 @@ pub enum Event {
         /// Cache entries that it takes in the decoder.
         tokens: u64,
         timings: EncodeTimings,
-        /// It was in the cache before.
+        /// Whether the picture's encoding was in the cache before.
         cached: bool,
     },
     /// The picture could not be looked at. Each question that waits for it gets its own [`Event::Failed`].

@@ -16,7 +16,7 @@ pub struct Health {
     pub open: u64,
     /// Pages of the KV cache.
     pub pages: u64,
-    /// Of them, in use: by what runs, or kept for what may come.
+    /// KV-cache pages in use: by running questions, or kept for later ones.
     pub used_pages: u64,
     /// Turns of its loop so far: of a worker with open questions that stands still, nothing more is to be expected.
     pub turn: u64,

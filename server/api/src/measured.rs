@@ -30,7 +30,7 @@ pub struct Pass {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measured {
-    /// It stands so from now on.
+    /// The gauges' new values.
     Gauges(Gauges),
     Pass(Pass),
 }

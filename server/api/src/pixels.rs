@@ -14,7 +14,7 @@ pub struct Pixels {
     data: Bytes,
 }
 
-/// As many bytes as somebody says there are.
+/// Pixels of as many bytes as their sender says, yet to be checked.
 #[derive(Deserialize)]
 struct Unchecked {
     size: u32,

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::MAX_INTEGER;
 
-/// At most this many stop strings …
+/// The most stop strings of a request.
 pub const MAX_STOPS: usize = 8;
-/// … of at most this many characters.
+/// The most characters of a stop string.
 pub const MAX_STOP_CHARS: usize = 64;
 
 /// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json).
@@ -56,7 +56,7 @@ pub struct SamplingParams {
     pub repetition_penalty: f64,
     /// At least 1.
     pub max_new_tokens: u64,
-    /// The same one draws the same.
+    /// Seed of the random draws: equal seeds give equal answers.
     pub seed: u64,
     /// The answer ends before the first that appears.
     pub stop: Vec<String>,
@@ -71,7 +71,7 @@ impl Defaults {
     /// tokens as the published demos allow.
     pub const MAX_NEW_TOKENS: u64 = 1024;
 
-    /// Of a checkpoint that has settings.
+    /// The defaults of a checkpoint that brings settings.
     ///
     /// # Errors
     /// A sentence that names the setting that is out of range.
@@ -110,7 +110,7 @@ impl Defaults {
 }
 
 impl Default for Defaults {
-    /// Of a checkpoint without generation_config.json.
+    /// The defaults of a checkpoint without generation_config.json.
     fn default() -> Self {
         Self(SamplingParams {
             temperature: 0.0,

@@ -36,7 +36,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// For counting: the server's code, or what else it was.
+    /// A code to count failures by: the server's, or the kind of the client's own.
     pub fn code(&self) -> &'static str {
         match self {
             Failure::Connection(_) => "connection",
@@ -101,7 +101,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// From the question to the first word, in ms.
+    /// Milliseconds from the question to the first token.
     pub fn first_token_ms(&self) -> f64 {
         ms(self.asked, *self.tokens.first().unwrap_or(&self.finished))
     }
@@ -136,7 +136,7 @@ impl Answer {
     }
 }
 
-/// Which picture a question is about.
+/// The picture that a question is about.
 #[derive(Clone, Copy, Debug)]
 pub enum About<'a> {
     Upload(u32),

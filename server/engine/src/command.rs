@@ -46,7 +46,7 @@ pub enum Command {
     /// Cancels everything of the session and frees its caches.
     EndSession {
         session: SessionId,
-        /// Of all workers together.
+        /// The notice that all workers share: it is told once the last has freed what it had.
         freeing: Arc<FreedNotice>,
     },
     /// Ends the worker when everything accepted before is answered.

@@ -53,7 +53,7 @@ pub trait Layer {
     fn wrap<E: Executor>(self, executor: E) -> impl Executor;
 }
 
-/// Nothing.
+/// A layer that changes nothing.
 pub struct Identity;
 
 impl Layer for Identity {
@@ -71,7 +71,7 @@ pub enum Progress {
     Encoded,
     /// In the decoder.
     Prefilling,
-    /// Its entries are in the cache.
+    /// The picture's entries are in the cache.
     Done,
 }
 
@@ -106,7 +106,7 @@ enum Stage<N: Network> {
 }
 
 impl<N: Network> OnDevice<N> {
-    /// With a cache of so many pages, for conversations that begin with `opening`.
+    /// A model with a KV cache of `pages` pages; `opening` is the prompt that all conversations about a picture begin with.
     pub fn new(model: N, opening: Prompt, pages: usize) -> Result<Self> {
         Ok(OnDevice {
             arena: model.arena(pages)?,

@@ -10,7 +10,7 @@ pub fn out_of_memory(what: String) -> Failure {
         .detail(what)
 }
 
-/// A job failed for a reason of its own.
+/// The failure of a request for a reason of its own.
 pub fn failed(what: String) -> Failure {
     let message = "The worker failed in the middle of this; it goes on with the next. Try again.";
     Failure::new(ErrorCode::WorkerFailed, message)
@@ -18,7 +18,7 @@ pub fn failed(what: String) -> Failure {
         .detail(what)
 }
 
-/// For the job whose work panicked.
+/// The failure of a request whose computation panicked.
 pub fn panicked() -> Failure {
     Failure::new(
         ErrorCode::WorkerFailed,
@@ -27,7 +27,7 @@ pub fn panicked() -> Failure {
     .retry_after(0.0)
 }
 
-/// For every job that a lost device leaves behind.
+/// The failure of every request that was open when the device was lost.
 pub fn lost() -> Failure {
     Failure::new(
         ErrorCode::WorkerFailed,
@@ -36,7 +36,7 @@ pub fn lost() -> Failure {
     .retry_after(5000.0)
 }
 
-/// The picture that a question is about is nobody's any more.
+/// The failure of a question whose picture is nobody's any more.
 pub fn gone() -> Failure {
     Failure::new(
         ErrorCode::ImageGone,

@@ -68,7 +68,7 @@ impl Engine {
         Engine::start_wrapped(settings, opens, reports)
     }
 
-    /// As [`Engine::start`], with something around each executor.
+    /// Starts the workers ([`Engine::start`]), each executor wrapped by its layer.
     fn start_wrapped(
         settings: Settings,
         opens: Vec<(

@@ -26,7 +26,7 @@ impl PanicCount {
 }
 
 impl<E: Executor> Worker<E> {
-    /// After a turn, and what went wrong in it.
+    /// Recovers from what went wrong in a turn, if anything did.
     ///
     /// # Errors
     /// The device is lost, or its memory is not to be had any more: what it said.

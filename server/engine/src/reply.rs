@@ -18,7 +18,7 @@ pub struct Reply {
     answer: Option<Answer>,
     /// Ids of the answer so far.
     ids: u64,
-    /// See [`Question::open`](crate::command::Question::open).
+    /// Held as long as the question is open: [`Question::open`](crate::command::Question::open).
     _open: Arc<()>,
 }
 

@@ -42,7 +42,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// For a question that [`Admission::enter`] let in.
+    /// The permit of a question that [`Admission::enter`] let in.
     pub fn new(reports: Reports, admission: Arc<Admission>, ask: &Ask) -> Self {
         Permit {
             reports,

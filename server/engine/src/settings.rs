@@ -9,7 +9,7 @@ pub struct Settings {
     pub max_batch: usize,
     /// Questions that may wait beyond those.
     pub queue: usize,
-    /// For the KV cache; by default what is sensible for the device's free memory.
+    /// Bytes of the KV cache; by default what is sensible for the device's free memory.
     pub cache_bytes: Option<u64>,
     /// Look at a picture as soon as it is there, not at its first question.
     pub eager_encode: bool,

@@ -22,7 +22,7 @@ use crate::workers::StatusPublisher;
 pub struct Preparation<'a> {
     pub settings: Settings,
     pub admission: Arc<Admission>,
-    /// For whoever reads questions, once the model's is known.
+    /// The model's language, once the model is known: for whoever tokenizes questions.
     pub language: &'a OnceLock<Arc<dyn Language>>,
     pub status: &'a StatusPublisher,
 }

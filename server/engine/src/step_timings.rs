@@ -36,7 +36,7 @@ const ROW: Duration = Duration::from_micros(50);
 const LEAST: usize = 8;
 
 impl StepTimings {
-    /// Of a vision tower with so many kinds of stages.
+    /// No measurements yet, for a vision tower with `kinds` kinds of stages.
     pub fn new(kinds: usize) -> Self {
         StepTimings {
             decode: Mean::default(),
@@ -46,11 +46,11 @@ impl StepTimings {
         }
     }
 
-    /// With nobody decoding a stage of looking at a picture is computed in one piece.
+    /// Rows of a vision stage that are computed together while nobody decodes: all.
     pub const WHOLE: usize = usize::MAX;
 
-    /// With nobody decoding a prompt is computed in pieces of so many rows, for all slots together: enough to keep a device
-    /// busy, and a bound to the memory that a long one takes.
+    /// Rows of prompts that are computed together while nobody decodes, of all slots: enough to keep a device busy, and a
+    /// bound to the memory that a long prompt takes.
     pub const PREFILL: usize = 2048;
 
     /// A forward pass took `elapsed` for `rows` rows; `decode`: each slot had one.
@@ -103,7 +103,7 @@ impl StepTimings {
             .min(rows)
     }
 
-    /// Of so many rows' `layers`, those that take a good half of a decode step; one at least.
+    /// How many of the `layers` of a pass over `rows` rows take a good half of a decode step; at least one.
     pub fn prefill_layers(&self, rows: usize, layers: usize) -> usize {
         let layer = self.picture_row.or(ROW) * rows as u32 / layers.max(1) as u32;
         let most = self.slice().as_nanos() / layer.as_nanos().max(1);

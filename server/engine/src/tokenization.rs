@@ -53,7 +53,7 @@ impl Text {
 /// A question as the model takes it.
 pub struct TokenizedQuestion {
     pub prompt: Prompt,
-    /// As many tokens as were asked for, cut to what the model's length leaves.
+    /// The answer to generate: of as many tokens as were asked for, cut to what the model's length leaves.
     pub answer: Answer,
     /// The answer's ids so far.
     pub so_far: Vec<u32>,

@@ -13,7 +13,8 @@ use crate::executor::{Executor, OnDevice};
 use crate::step_timings::StepTimings;
 
 impl<N: Network> OnDevice<N> {
-    /// For so many slots. The cache is used from its beginning, and nothing of that is kept.
+    /// Runs passes of every size that up to `slots` slots need. The cache is used from its beginning, and nothing of that is
+    /// kept.
     pub fn warm_up(&mut self, slots: usize) -> Result<()> {
         let size = self.model.shape().picture_side;
         self.model.reserve_memory()?;
@@ -79,7 +80,7 @@ impl<N: Network> OnDevice<N> {
         Ok(())
     }
 
-    /// From now on nobody waits for anything to be measured.
+    /// Ends the measuring of kernels: no later pass waits for it.
     pub fn settle(&self) -> Result<()> {
         self.model.settle()
     }

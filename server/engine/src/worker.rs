@@ -49,7 +49,7 @@ pub struct Worker<E: Executor> {
 type Outcome = Result<Option<Vec<f32>>, Failure>;
 
 impl<E: Executor> Worker<E> {
-    /// On a device with a cache of so many pages.
+    /// A worker whose executor has a KV cache of `pages` pages; `number` is its own on this machine.
     pub fn new(
         executor: E,
         settings: &Settings,

@@ -17,7 +17,7 @@ use super::tokenization::Tokenization;
 pub struct Handle {
     pub commands: mpsc::Sender<Command>,
     pub admission: Arc<Admission>,
-    /// Without one the questions' texts stay with them.
+    /// Where questions are tokenized; without it the worker gets their texts.
     pub tokenization: Option<Tokenization>,
 }
 
@@ -43,7 +43,7 @@ impl Handle {
 /// All workers. A session's pictures and conversations are in the cache of one of them, its home.
 pub struct Workers {
     all: Vec<Handle>,
-    /// By session. Empty where there is one worker, which is everyone's home.
+    /// Each session's home. Empty where there is one worker, which is everyone's home.
     homes: Mutex<HashMap<SessionId, usize>>,
 }
 
@@ -88,7 +88,7 @@ impl Workers {
         }
     }
 
-    /// From now on the session has no home.
+    /// Removes the session from its home.
     pub fn leave(&self, session: SessionId) {
         self.homes.lock().remove(&session);
     }

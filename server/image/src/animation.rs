@@ -48,7 +48,7 @@ pub(super) struct Canvas<'a> {
 }
 
 impl<'a> Canvas<'a> {
-    /// In `buffer`, `width` × `height`.
+    /// A transparent canvas of `width` × `height` pixels, in `buffer`.
     pub fn new(buffer: &'a mut Vec<u8>, (width, height): (u32, u32)) -> Self {
         let (width, height) = (width as usize, height as usize);
         let buffer = at_least(buffer, 4 * width * height);
@@ -101,7 +101,7 @@ impl<'a> Canvas<'a> {
         self.seen = at.map(|at| (at, self.pixels[at]));
     }
 
-    /// See [`is_empty`].
+    /// Whether nothing is on the canvas: [`is_empty`].
     pub fn is_empty(&self) -> bool {
         is_empty(self.pixels)
     }

@@ -52,7 +52,7 @@ impl ImageError {
         ImageError::Broken { format, what }
     }
 
-    /// For bytes that begin like none of our formats: names what they are, where that is plain.
+    /// The error for bytes that begin like none of the formats that are read: names what they are, where that is plain.
     pub(super) fn unknown(bytes: &[u8]) -> Self {
         let brands = super::brands(bytes);
         let is = |names: &[&[u8; 4]]| brands.iter().any(|brand| names.contains(&brand));
@@ -74,7 +74,7 @@ impl ImageError {
         ImageError::Unsupported { what: what.into() }
     }
 
-    /// For a camera's raw file.
+    /// The error for a camera's raw file.
     pub(super) fn raw() -> Self {
         ImageError::Unsupported {
             what: "This is a camera's raw file: the camera's own program can save it as a picture."
@@ -82,7 +82,7 @@ impl ImageError {
         }
     }
 
-    /// For what a decoder couldn't make sense of: its own words are for the log, not for whoever sent the picture.
+    /// The error for what a decoder couldn't make sense of: its own words are for the log, not for whoever sent the picture.
     pub(super) fn damaged(format: Format, error: impl std::fmt::Display) -> Self {
         let error = error.to_string();
         tracing::debug!(format = format.as_str(), %error, "a picture is damaged");
@@ -102,7 +102,7 @@ impl ImageError {
         Self::broken(format, what)
     }
 
-    /// For a picture of a kind that a decoder doesn't know; its own words are for the log.
+    /// The error for a picture of a kind that a decoder doesn't know; its own words are for the log.
     pub(super) fn unsupported(format: Format, error: impl std::fmt::Display) -> Self {
         tracing::debug!(format = format.as_str(), %error, "a picture is of a kind that isn't read");
         ImageError::Unsupported {
@@ -113,7 +113,7 @@ impl ImageError {
         }
     }
 
-    /// From the `image` crate's decoders.
+    /// The error for one of the `image` crate's decoders.
     pub(super) fn from_decoder(format: Format, error: ::image::ImageError) -> Self {
         use ::image::ImageError as E;
         match error {

@@ -8,23 +8,23 @@ use super::format::Format;
 /// A picture, ready for the model; or with `()` for its pixels what is to be told of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Picture<P = Pixels> {
-    /// In pixels, of the original, upright.
+    /// Width of the original in pixels, upright.
     pub width: u32,
     pub height: u32,
     pub format: Format,
-    /// Which frame of an animation it is, from 0: the first with anything on it.
+    /// The frame of an animation, from 0: the first with anything on it.
     pub frame: u32,
     pub pixels: P,
-    /// From bytes to RGB at (about) full size.
+    /// Milliseconds from bytes to RGB at (about) full size.
     pub decode_ms: f64,
-    /// Everything after: conversion to RGB on white, resize, orientation.
+    /// Milliseconds of everything after decoding: conversion to RGB on white, resize, orientation.
     pub preprocess_ms: f64,
 }
 
 /// What a file's header says, and what decoding it will take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// In pixels, as stored: not upright.
+    /// Width in pixels as stored, not upright.
     pub width: u32,
     pub height: u32,
     pub format: Format,
@@ -35,7 +35,7 @@ pub struct Header {
 }
 
 impl Picture<()> {
-    /// With its pixels.
+    /// Adds the pixels to what is to be told of a picture.
     pub fn with(self, pixels: Pixels) -> Picture {
         let Self {
             width,

@@ -8,8 +8,8 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use flate2::read::ZlibDecoder;
+use metadata::Tiff;
 use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout, ParsingOptions, TransformOptions};
-use picture::Tiff;
 
 use super::Format;
 use super::heif::{Colors, Heif, Property};
@@ -38,7 +38,7 @@ impl<'a> Found<'a> {
     pub fn find(file: &'a [u8], format: Format) -> Option<Self> {
         match format {
             Format::Jpeg => in_jpeg(file).map(|profile| Found::Plain(profile.into())),
-            Format::Png => picture::png_chunks(file)
+            Format::Png => metadata::png_chunks(file)
                 .take_while(|(name, _)| name != b"IDAT")
                 .find(|(name, _)| name == b"iCCP")
                 .and_then(|(_, data)| {
@@ -50,8 +50,8 @@ impl<'a> Found<'a> {
                 }),
             Format::WebP => {
                 const HAS_PROFILE: u8 = 0x20;
-                let is_said = picture::webp_flags(file) & HAS_PROFILE != 0;
-                picture::webp_chunks(file)
+                let is_said = metadata::webp_flags(file) & HAS_PROFILE != 0;
+                metadata::webp_chunks(file)
                     .find(|(name, _)| is_said && name == b"ICCP")
                     .map(|(_, data)| Found::Plain(data.into()))
             }
@@ -121,7 +121,7 @@ fn wide(colors: Colors) -> Option<ColorProfile> {
 fn in_jpeg(file: &[u8]) -> Option<Vec<u8>> {
     let mut pieces: [Option<&[u8]>; 256] = [None; 256];
     let mut count = 0;
-    for segment in picture::jpeg_segments(file) {
+    for segment in metadata::jpeg_segments(file) {
         if segment.marker == 0xE2
             && let Some([number, of, piece @ ..]) = segment.data.strip_prefix(b"ICC_PROFILE\0")
         {

@@ -58,7 +58,7 @@ use scratch::Scratch;
 /// three colours' full size, three times what progressive photos have.
 const PASSES: u64 = 30;
 
-/// By the first bytes; the file's name and the client's word are not asked.
+/// The format by the file's first bytes; its name and the client's word are not asked.
 fn format_of(bytes: &[u8]) -> Result<Format, ImageError> {
     // Nothing else begins so; the marker that follows may have stray bytes before it.
     if bytes.starts_with(&[0xff, 0xd8]) {

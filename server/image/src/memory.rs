@@ -45,7 +45,7 @@ fn png(file: &[u8], pixels: u64) -> u64 {
     let mut channels = 4;
     let mut bytes = 1;
     let (mut is_transparent, mut is_animated) = (false, false);
-    for (name, data) in picture::png_chunks(file) {
+    for (name, data) in metadata::png_chunks(file) {
         match (&name, data) {
             (b"IHDR", [_, _, _, _, _, _, _, _, depth, color, ..]) => {
                 // Gray may keep its 16 bits.

@@ -47,7 +47,7 @@ pub const MAX_SIDE: u32 = 65_535;
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// From now on whatever decodes with this gives up as soon as it reads on.
+    /// Makes whatever decodes with this give up as soon as it reads on.
     pub fn now(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

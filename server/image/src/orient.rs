@@ -11,20 +11,20 @@ pub(super) struct Orientation(u8);
 impl Orientation {
     pub const UPRIGHT: Self = Self(1);
 
-    /// From the EXIF block of a JPEG, PNG, WebP or TIFF; upright where there is none or it makes no sense.
+    /// The orientation in the EXIF block of a JPEG, PNG, WebP or TIFF; upright where there is none or it makes no sense.
     pub fn read(bytes: &[u8]) -> Self {
-        picture::orientation(bytes)
-            .or_else(|| picture::orientation_of_block(&raw_profile(bytes)?))
+        metadata::orientation(bytes)
+            .or_else(|| metadata::orientation_of_block(&raw_profile(bytes)?))
             .map_or(Self::UPRIGHT, Self)
     }
 
-    /// And then a quarter against the clock.
+    /// This orientation followed by a quarter turn against the clock.
     pub fn then_turned(self) -> Self {
         let (is_transposed, right, down) = self.parts();
         Self::of(!is_transposed, down, !right)
     }
 
-    /// And then with left and right exchanged, or top and bottom.
+    /// This orientation followed by a mirroring: left and right exchanged if `is_sideways`, else top and bottom.
     pub fn then_mirrored(self, is_sideways: bool) -> Self {
         let (is_transposed, right, down) = self.parts();
         Self::of(is_transposed, right ^ is_sideways, down ^ !is_sideways)
@@ -50,9 +50,9 @@ impl Orientation {
         Self(if is_transposed { flips + 4 } else { flips })
     }
 
-    /// Of a TIFF's first picture, whatever that is.
+    /// The orientation of a TIFF's first picture, whatever that is.
     pub fn of_first(tiff: &[u8]) -> Self {
-        picture::orientation_of_block(tiff).map_or(Self::UPRIGHT, Self)
+        metadata::orientation_of_block(tiff).map_or(Self::UPRIGHT, Self)
     }
 
     /// Whether rows become columns.
@@ -99,7 +99,7 @@ fn raw_profile(file: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut text = Vec::new();
-    picture::png_chunks(file).find_map(|(name, data)| {
+    metadata::png_chunks(file).find_map(|(name, data)| {
         match (&name, data.strip_prefix(KEYWORD)?) {
             (b"tEXt", plain) => plain.take(MAX_TEXT).read_to_end(&mut text).ok(),
             // What was inflated before a fault is as good.

@@ -15,7 +15,7 @@ pub(super) struct Decoded {
     /// How much of width and height the picture covers: less than all where scaled decoding rounded up.
     pub extent: (f64, f64),
     pub color: ColorType,
-    /// Which frame of an animation it is, from 0.
+    /// The frame of an animation, from 0.
     pub frame: u32,
 }
 

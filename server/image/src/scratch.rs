@@ -16,7 +16,7 @@ static POOL: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
 /// What one picture needs on its way.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// As decoded: the decoder's own channels and depth; then RGB.
+    /// The picture as decoded: the decoder's own channels and depth; then RGB.
     pub decoded: Vec<u8>,
     /// RGB where it can't be made in place, and what lies between the two passes of the resize.
     pub between: Vec<u8>,
@@ -33,7 +33,7 @@ impl Scratch {
         pool.pop().unwrap_or_default()
     }
 
-    /// For the next picture.
+    /// Returns the buffers to the pool, for the next picture.
     pub fn give_back(mut self) {
         for buffer in [&mut self.decoded, &mut self.between] {
             if buffer.capacity() > KEPT_BYTES {

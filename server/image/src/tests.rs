@@ -256,7 +256,7 @@ fn the_orientation_in_a_raw_profile_of_a_png() {
         let (length, sum) = (chunk.len() as u32 - 4, crc32(&chunk));
         let chunk = [&length.to_be_bytes(), &chunk[..], &sum.to_be_bytes()].concat();
         file.splice(33..33, chunk);
-        assert_eq!(picture::orientation(&file), None);
+        assert_eq!(metadata::orientation(&file), None);
         assert_eq!(load(&file, 14, &options(false)).unwrap().width, 20);
     }
 }

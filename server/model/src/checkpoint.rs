@@ -17,11 +17,11 @@ use crate::{LoadError, Quantize};
 /// Everything of a checkpoint; the weights are mapped, not yet on a device.
 pub struct Checkpoint {
     pub name: String,
-    /// It is the embedded demo.
+    /// Whether this is the embedded demo.
     pub demo: bool,
     pub config: Config,
     pub tokenizer: Arc<Tokenizer>,
-    /// generation_config.json.
+    /// The sampling settings of generation_config.json.
     pub sampling: Defaults,
     weights: Weights,
 }

@@ -26,7 +26,7 @@ pub struct Shape {
 
 /// A question with what was said before it, as the model takes it.
 pub struct Planned {
-    /// As token ids: what counts for the repetition penalty.
+    /// The question as token ids: what counts for the repetition penalty.
     pub ids: Vec<u32>,
     pub prompt: Prompt,
 }
@@ -98,13 +98,13 @@ pub trait Network {
     /// Begins to encode a picture.
     fn start_encode(&self, pixels: &Pixels) -> Result<Self::Encoding>;
 
-    /// Which kind the stage at hand is, below [`Network::ENCODE_STAGES`]: rows of one kind take equally long.
+    /// The kind of the stage at hand, below [`Network::ENCODE_STAGES`]: rows of one kind take equally long.
     fn encode_stage(&self, encoding: &Self::Encoding) -> usize;
 
     /// Rows of the stage at hand.
     fn encode_rows(&self, encoding: &Self::Encoding) -> usize;
 
-    /// Computes the next of them, `most` at most.
+    /// Computes the next rows of the stage at hand, `most` at most.
     fn encode_chunk(&self, encoding: &mut Self::Encoding, most: usize) -> Result<Step>;
 
     /// The decoder's input for a whole prompt, [entries, hidden]: `vectors` stand in the place of its picture.
@@ -134,6 +134,6 @@ pub trait Network {
         chosen: &[usize],
     ) -> Result<Vec<Vec<f32>>>;
 
-    /// From now on nobody waits for anything to be measured.
+    /// Ends the measuring of kernels: no later pass waits for it.
     fn settle(&self) -> Result<()>;
 }

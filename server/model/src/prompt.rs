@@ -78,7 +78,7 @@ impl Prompt {
         &self.entries
     }
 
-    /// Of some entries: one number for each axis of each.
+    /// The positions of a range of entries: one number for each axis of each.
     pub fn positions(&self, entries: Range<usize>) -> &[u32] {
         &self.positions[entries.start * self.axes..entries.end * self.axes]
     }

@@ -213,7 +213,7 @@ impl Before {
 }
 
 impl ModelArgs {
-    /// The same settings as arguments of a command line.
+    /// These settings as command-line arguments for the measured server.
     fn flags(&self) -> Vec<OsString> {
         let mut flags: Vec<OsString> = Vec::new();
         let mut flag = |flag: &str, value: OsString| flags.extend([flag.into(), value]);

@@ -69,7 +69,7 @@ limits! {
 }
 
 impl LimitArgs {
-    /// As told to clients.
+    /// The limits as `welcome` tells them.
     ///
     /// # Errors
     /// A sentence about limits that contradict each other.

@@ -19,7 +19,7 @@ use client::{About, Answer, Client, Failure, ms};
 pub struct Plan<'a> {
     pub server: &'a Server,
     pub prompt: &'a str,
-    /// Of each answer.
+    /// Tokens of each answer.
     pub tokens: u64,
     pub runs: u32,
     /// The server is on this machine: a thread can be busy beside it.

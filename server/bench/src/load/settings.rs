@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::users::Kind;
 
 pub struct Settings {
-    /// As it was asked for, for the report.
+    /// The command line, for the report.
     pub command: String,
     pub servers: Servers,
     /// A picture, or a folder of them; without, one is made.
     pub image: Option<PathBuf>,
     pub prompt: String,
-    /// Of an answer.
+    /// The most tokens of an answer.
     pub max_new_tokens: u64,
     /// Rounds with each server.
     pub runs: u32,
@@ -50,7 +50,7 @@ pub struct Way {
     pub name: &'static str,
     /// What it gets beside the flags of all.
     pub flags: Vec<&'static str>,
-    /// It encodes a picture before it is asked about it.
+    /// Whether the server encodes a picture before it is asked about it.
     pub eager: bool,
 }
 

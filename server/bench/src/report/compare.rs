@@ -3,11 +3,11 @@
 use super::Report;
 use super::stats::{Stage, Summary};
 
-/// A median may be so much slower before it counts …
+/// How many times as long a median may take before that counts.
 const MEDIAN: f64 = 1.10;
-/// … and a 95th percentile, which scatters more …
+/// How many times as long a 95th percentile may take, which scatters more.
 const P95: f64 = 1.25;
-/// … if it is so much in milliseconds as well.
+/// Milliseconds by which it must be slower as well.
 const LEAST_MS: f64 = 0.2;
 
 /// Something that takes longer than it did.

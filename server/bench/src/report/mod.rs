@@ -147,7 +147,7 @@ pub struct Overhead {
     pub step: Vec<f64>,
     pub per_token: Vec<f64>,
     pub per_request: Vec<f64>,
-    /// See [`crate::device::instruments`].
+    /// What counting costs: [`crate::device::instruments`].
     pub instruments: Instruments,
 }
 

@@ -20,7 +20,7 @@ macro_rules! stages {
                 match self { $(Stage::$name => $title,)* }
             }
 
-            /// From when to when, and by whose clock.
+            /// What the stage measures: from when to when, and by whose clock.
             pub fn meaning(self) -> &'static str {
                 match self { $(Stage::$name => $from,)* }
             }

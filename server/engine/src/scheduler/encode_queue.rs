@@ -115,7 +115,7 @@ impl EncodeQueue {
         })
     }
 
-    /// It is encoded; who asked for that, and the sessions that wait to hear of it.
+    /// Marks the picture being encoded as done; returns who asked for it, its key, and the sessions that wait to hear of it.
     pub fn encoded(&mut self) -> Option<(Asker, PictureKey, Vec<SessionId>)> {
         let (asker, key) = self.encoding.take()?;
         let holders = self.pictures.get_mut(&key).map(|p| &mut p.holders);

@@ -17,7 +17,7 @@ pub struct Job {
     pub picture: Option<PictureKey>,
     /// When the answer must be over.
     pub deadline: Instant,
-    /// Its place in the order of arrival.
+    /// The question's place in the order of arrival.
     pub(super) order: u64,
     /// The prompt, once it is read, and behind it the answer.
     prompt: Option<Prompt>,
@@ -25,7 +25,8 @@ pub struct Job {
     prompt_entries: usize,
     /// How many more pieces of its answer may be told.
     credit: u32,
-    /// It ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a step.
+    /// The question ran beside others when the worker panicked, so it may be the cause: it runs alone until it has taken a
+    /// step.
     pub(super) suspect: bool,
     /// Pages that it lacked when others had them: it runs again once so many are within reach.
     pub(super) lacked: usize,
@@ -43,7 +44,7 @@ pub struct Times {
     pub received: Instant,
     /// The picture stopped being what it waits for.
     pub picture: Option<Instant>,
-    /// It first had a slot.
+    /// The question first had a slot.
     pub started: Option<Instant>,
     pub first_token: Option<Instant>,
     pub first_text: Option<Instant>,
@@ -77,7 +78,7 @@ impl Job {
         }
     }
 
-    /// Its text was read, and behind that goes what an earlier attempt had of its answer.
+    /// Sets the tokenized prompt, followed by the answer's tokens of an earlier attempt.
     pub(super) fn read(&mut self, mut prompt: Prompt, so_far: Vec<u32>) {
         self.prompt_entries = prompt.entries().len();
         prompt.extend(so_far);
@@ -136,7 +137,7 @@ impl Job {
         is_first
     }
 
-    /// Its answer goes on by a token.
+    /// Appends a generated token to the answer.
     pub(super) fn go_on(&mut self, said: TokenOutcome, now: Instant) {
         let TokenOutcome { id, has_text, .. } = said;
         self.times.first_token.get_or_insert(now);
@@ -168,7 +169,7 @@ impl Job {
 }
 
 impl Times {
-    /// Of an answer of so many tokens that ends now.
+    /// The timings of an answer that ends at `now` after `tokens` tokens.
     pub fn summary(&self, now: Instant, has_picture: bool, tokens: usize) -> AnswerTimings {
         let ms =
             |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
@@ -222,7 +223,7 @@ impl Running {
 pub struct TokenOutcome {
     /// None, if the answer ends with it.
     pub id: Option<u32>,
-    /// There was something to show.
+    /// The token completed text that can be shown.
     pub has_text: bool,
     /// Why it was the last.
     pub end: Option<FinishReason>,
@@ -233,7 +234,7 @@ pub struct TokenOutcome {
 pub enum End {
     Finished {
         reason: FinishReason,
-        /// It ends while it has one.
+        /// The question ends while it has a slot.
         in_slot: bool,
     },
     Failed(api::Failure),

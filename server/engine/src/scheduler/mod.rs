@@ -142,8 +142,8 @@ impl Scheduler {
         self.tell_positions();
     }
 
-    /// Of the client that has most questions open, and of its session that has, the newest that waits; if it can be, one
-    /// that has said nothing yet.
+    /// The request to reject when the queue is over its bound: the newest waiting one of the client, and of its session, with
+    /// most open requests; if possible one that has produced nothing.
     pub fn gives_way(&self) -> Option<RequestId> {
         let (mut clients, mut sessions) = (HashMap::new(), HashMap::new());
         let running = self.slots.iter().map(|running| &running.job);
@@ -159,7 +159,7 @@ impl Scheduler {
         newest.map(|job| job.request)
     }
 
-    /// A question may tell so many more pieces of its answer.
+    /// Lets a question tell `pieces` more pieces of its answer.
     pub fn credit(&mut self, request: RequestId, pieces: u32) {
         let running = self.slots.iter_mut().map(|running| &mut running.job);
         let all = self.waiting.in_order().into_iter().chain(running);
@@ -195,17 +195,17 @@ impl Scheduler {
         self.away.remove(&session);
     }
 
-    /// Nothing new comes.
+    /// Tells that no new questions come.
     pub fn drain(&mut self) {
         self.draining = true;
     }
 
-    /// Everything is answered, and nothing more comes.
+    /// Whether everything is answered and nothing more comes.
     pub fn is_drained(&self) -> bool {
         self.draining && self.slots.is_empty() && self.waiting.is_empty()
     }
 
-    /// There is something to compute.
+    /// Whether there is something to compute.
     pub fn is_busy(&self) -> bool {
         // A picture that made room for others has to be looked at again.
         let lacks_picture = |job: &Job| job.picture.is_some_and(|key| !self.cache.has_picture(key));

@@ -53,7 +53,7 @@ impl Drop for Used {
     }
 }
 
-/// As the model is told of them.
+/// The pages' numbers, by which the model is told of them.
 pub fn numbers(pages: &[Page]) -> Vec<u32> {
     pages.iter().map(Page::number).collect()
 }

@@ -16,18 +16,18 @@ use crate::failures::{gone, out_of_memory, picture_left};
 /// How many rows a forward pass may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// Of a prompt, each, beside others' tokens.
+    /// Rows of each prompt in a pass that also decodes.
     pub beside_tokens: usize,
-    /// Of prompts, together, with no tokens beside them.
+    /// Rows of all prompts together in a pass that decodes nothing.
     pub alone: usize,
 }
 
 /// What to compute next.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// First, in this order; each belongs to a question.
+    /// Page copies to make first, in this order, each for a question.
     pub copies: Vec<(RequestId, Copy)>,
-    /// Then these in one pass, each of another question.
+    /// Entries to compute then, in one pass, each piece of another question.
     pub pieces: Vec<Piece>,
 }
 
@@ -36,10 +36,10 @@ pub struct Turn {
 pub struct Piece {
     pub request: RequestId,
     pub ids: Vec<u32>,
-    /// One number for each axis of each.
+    /// Positions of the entries: one number for each axis of each.
     pub positions: Vec<u32>,
     pub span: Span,
-    /// They are all: the scores of the next token come of it.
+    /// Whether the piece ends the sequence: the scores of the next token come of it.
     pub is_last: bool,
 }
 

@@ -36,7 +36,7 @@ pub struct Caller {
     pub client: Client,
     /// Whether the limits of addresses hold.
     pub limited: bool,
-    /// There are too many already.
+    /// Why the request is refused: its sender has too many connections already.
     pub refusal: Option<Failure>,
 }
 

@@ -53,7 +53,7 @@ impl Guest {
         &self.guests
     }
 
-    /// Whose share of the server this connection's sessions take: the key's, or without one the address's.
+    /// The client whose share of the server the connection's sessions count against: its API key, or without one its address.
     pub fn client(&self) -> Client {
         self.client
     }
@@ -79,7 +79,7 @@ impl Guest {
         }
     }
 
-    /// It has a session.
+    /// Marks the guest's connection as one that has a session.
     pub fn settle(&self) {
         if let Some(place) = &self.place {
             place.settle();

@@ -39,7 +39,7 @@ impl Record {
         }
     }
 
-    /// From now on these limits hold; what was used up under the earlier ones stays used up.
+    /// Replaces the limits; what was used up under the earlier ones stays used up.
     fn set(&mut self, limits: GuestLimits, now: Instant) {
         self.most = limits.connections;
         for (bucket, per_minute) in [
@@ -163,7 +163,7 @@ impl Guests {
         !self.keys.read().is_empty()
     }
 
-    /// Whose key this is. Takes as long for a wrong key as for a right one.
+    /// The id of the API key `token`, if it is a valid one. Takes as long for a wrong key as for a right one.
     pub fn owner(&self, token: &str) -> Option<KeyId> {
         let id = KeyId::of(token);
         self.has(id).then_some(id)
@@ -181,7 +181,7 @@ impl Guests {
         key.map(|key| key.limits)
     }
 
-    /// From now on these keys hold, with their limits. How many were added and how many removed.
+    /// Replaces the API keys and their limits; returns how many keys were added and how many removed.
     pub fn set_keys(&self, keys: Vec<Key>) -> (usize, usize) {
         let keys = Arc::new(keys);
         let before = std::mem::replace(&mut *self.keys.write(), keys.clone());

@@ -235,7 +235,7 @@ fn name_of(host: &str) -> Option<&str> {
     (fine && !name.is_empty()).then_some(name)
 }
 
-/// On this machine or in a network of its own, where proxies are.
+/// Whether an address is on this machine or in a private network, where proxies are.
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {

@@ -7,7 +7,7 @@ use crate::intake::KeyId;
 /// What is refused beyond; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GuestLimits {
-    /// At once.
+    /// Connections at once.
     pub connections: Option<u32>,
     pub connects_per_minute: Option<u32>,
     pub asks_per_minute: Option<u32>,

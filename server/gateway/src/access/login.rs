@@ -24,7 +24,7 @@ pub enum Login {
 }
 
 impl Login {
-    /// As far as a request tells.
+    /// How far the connection and the `Authorization` header of a request let it in.
     pub fn of(
         request: &HttpRequest,
         guests: &Arc<Guests>,
@@ -51,7 +51,7 @@ impl Login {
         }
     }
 
-    /// With the key that was shown.
+    /// How far the API key `token` lets a guest in.
     pub fn with(mut guest: Guest, token: Option<&str>) -> Self {
         let owner = token.and_then(|token| guest.guests().owner(token));
         let Some(owner) = owner else {

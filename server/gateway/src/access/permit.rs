@@ -36,7 +36,7 @@ impl CloseHandle {
 pub struct ConnectionPermit {
     guests: Arc<Guests>,
     number: u64,
-    /// Whose connection it is, as far as the connection alone tells: a proxy's is the proxy's.
+    /// The client, as far as the connection alone tells: for a proxy's connection it is the proxy.
     pub(super) client: Client,
     pub(super) limited: bool,
     refused: bool,
@@ -118,7 +118,8 @@ impl ConnectionPermit {
 
     /// Its client has closed its side: one that waits for an answer does not do that.
     pub fn set_gone(&self) {
-        self.gone.send_if_modified(|gone| !std::mem::replace(gone, true));
+        self.gone
+            .send_if_modified(|gone| !std::mem::replace(gone, true));
     }
 
     /// Until its client has closed its side.

@@ -7,7 +7,7 @@ use crate::access::{Guests, has_key};
 use crate::session::Hub;
 use crate::telemetry::metrics::{METRICS, Snapshot};
 
-/// With API keys it takes one.
+/// `GET /metrics`; asks for an API key where the server has any.
 pub async fn show(
     request: HttpRequest,
     hub: web::Data<Hub>,

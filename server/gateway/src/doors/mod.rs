@@ -241,7 +241,7 @@ async fn lost(hub: &Hub) {
     }
 }
 
-/// As the standard library does it, but with a longer queue.
+/// Listens like `std::net::TcpListener::bind`, but with a longer queue of connections that wait to be accepted.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 /// A file of the page, as it is and, where that is worth it, compressed.
 #[derive(Clone, Copy, Debug)]
 pub struct File {
-    /// Its path below `/`.
+    /// The file's path below `/`.
     pub name: &'static str,
     pub plain: &'static [u8],
     pub brotli: Option<&'static [u8]>,
@@ -52,7 +52,7 @@ struct Asset {
 }
 
 impl Page {
-    /// Without files it says how to build them.
+    /// The page of these files; of none, a page that says how to build them.
     ///
     /// # Errors
     /// If the page's own scripts can't be named in a header.

@@ -224,7 +224,7 @@ impl Drop for Watched {
     }
 }
 
-/// With TLS or without.
+/// A client's connection, with TLS or without.
 pub enum Stream {
     Plain(Watched),
     Tls(Box<TlsStream<Watched>>),

@@ -47,7 +47,8 @@ impl Fingerprints {
     /// Of one more turn. `before` is the last turn's, or of none: [`Self::beginning`].
     pub fn after(&self, before: u64, turn: &Turn) -> u64 {
         // Many clients trim what they show, and send it back so.
-        self.0.hash_one((before, turn.question.trim(), turn.answer.trim()))
+        self.0
+            .hash_one((before, turn.question.trim(), turn.answer.trim()))
     }
 
     /// Of a conversation without turns.

@@ -350,7 +350,11 @@ impl Exchange {
         let Some(choice) = asked else {
             // A picture that can't be used: its questions say so too, but not why.
             let about_picture = ours || error.image.is_some();
-            return if about_picture { Err(error.failure) } else { Ok(()) };
+            return if about_picture {
+                Err(error.failure)
+            } else {
+                Ok(())
+            };
         };
         let Choice { ask, .. } = &mut self.choices[choice];
         if error.failure.code == ErrorCode::UnknownConversation && ask.conversation.is_some() {
@@ -389,7 +393,8 @@ impl Exchange {
                     conversation: Some(gone.id),
                     image: None,
                 };
-                self.connection.text(Ok(ClientMessage::Forget(forget)), || Ok(()));
+                self.connection
+                    .text(Ok(ClientMessage::Forget(forget)), || Ok(()));
             }
         }
     }
@@ -402,7 +407,8 @@ impl Drop for Exchange {
                 request: Some(choice.ask.request.clone()),
                 upload: None,
             };
-            self.connection.text(Ok(ClientMessage::Cancel(cancel)), || Ok(()));
+            self.connection
+                .text(Ok(ClientMessage::Cancel(cancel)), || Ok(()));
         }
         self.conversations();
         let ack = wire::Ack {

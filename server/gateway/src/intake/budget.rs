@@ -212,7 +212,7 @@ impl<T> Reservation<T> {
         self.budget.table.lock().count(self.number, client, bytes);
     }
 
-    /// It gave what it could, and may be asked again.
+    /// Tells that the holder has freed what it could: it may be asked again.
     pub fn reclaimed(&self) {
         let mut table = self.budget.table.lock();
         let Some(held) = table.places.get_mut(&self.number) else {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 pub struct KeyId([u8; 32]);
 
 impl KeyId {
-    /// Of the key as it is sent.
+    /// The id of an API key, which is given as clients send it.
     pub fn of(key: &str) -> Self {
         KeyId(Sha256::digest(key).into())
     }

@@ -27,7 +27,7 @@ impl Eviction {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// Until it is.
+    /// Returns once eviction is asked for.
     pub async fn asked(&self) {
         self.notify.notified().await;
     }

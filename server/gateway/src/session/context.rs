@@ -27,9 +27,9 @@ pub enum Effect {
 pub struct Setup {
     /// What the session is called in logs.
     pub tag: Arc<str>,
-    /// Whose the session is, and its id.
+    /// The client whose session it is, and the session's id in the engine.
     pub asker: Asker,
-    /// For [`PictureKey::session`](api::PictureKey::session).
+    /// What the pictures' keys have as [`PictureKey::session`](api::PictureKey::session).
     pub scope: Option<SessionId>,
     /// Makes ids unlike any other session's, so that a stale one is never mistaken for a live one.
     pub prefix: String,

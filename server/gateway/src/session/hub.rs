@@ -193,7 +193,7 @@ impl Hub {
         }
     }
 
-    /// For so long the process stood still: what nobody could send meanwhile is not late.
+    /// Extends all sessions' deadlines by a time for which the process stood still: what nobody could send is not late.
     pub fn extend_deadlines(&self, time: Duration, now: Instant) {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {

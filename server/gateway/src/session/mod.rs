@@ -7,6 +7,7 @@ mod connection;
 mod context;
 mod conversations;
 mod hub;
+mod lifetime;
 mod log;
 mod outbox;
 mod pictures;
@@ -22,12 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wire::ServerMessage;
 
 use crate::intake::{Client, KeyId, Reservation};
-use api::{Asker, Command, Presence, SessionId};
+use api::{Asker, Presence, SessionId};
 use context::{Effect, Setup};
 use outbox::ReplayError;
 use state::State;
@@ -235,11 +236,7 @@ impl Session {
             Effect::Decode { image, file } => self.shared.decode(self, image, file),
             Effect::CancelDecode { image } => self.shared.cancel_decode(self, image),
             Effect::Command(command) => engine.command(command),
-            Effect::End => {
-                let session = self.asker.session;
-                self.shared.decoders.end_session(session);
-                engine.command(Command::EndSession { session });
-            }
+            Effect::End => self.free_all(),
         }
     }
 
@@ -293,7 +290,7 @@ impl Session {
         }
     }
 
-    /// Whose it is, and its id in the engine.
+    /// The client whose session it is, and the session's id in the engine.
     fn asker(&self) -> Asker {
         self.asker
     }
@@ -339,7 +336,7 @@ impl Session {
         });
     }
 
-    /// For so long the process stood still, and nobody could be heard.
+    /// Extends the deadlines by a time for which the process stood still and nobody could be heard.
     fn extend_deadlines(self: &Arc<Self>, time: Duration, now: Instant) {
         self.with_inner(None, |inner| {
             inner.alone_since = (inner.alone_since + time).min(now);
@@ -354,65 +351,5 @@ impl Session {
             let connected = inner.connection.is_some();
             inner.state.evict_upload(upload, connected);
         });
-    }
-
-    /// Gives back memory: without a connection all of it, else what it can go on without, if that is most of it.
-    fn evict(self: &Arc<Self>) {
-        if self.end_alone(Duration::ZERO, Instant::now()) {
-            return;
-        }
-        let goes_on = self.with_inner(None, |inner| {
-            let before = inner.counted;
-            inner.state.shed_memory();
-            inner.memory.reclaimed();
-            inner.state.memory() as u64 <= before / 2
-        });
-        if goes_on == Some(false) {
-            let mut inner = self.inner.lock();
-            inner.evicted = !inner.ended;
-            self.finish(inner);
-        }
-    }
-
-    /// Ends the session if nobody was connected for so long: answers are cancelled, pictures dropped. Whether it is
-    /// over now.
-    fn end_alone(self: &Arc<Self>, patience: Duration, now: Instant) -> bool {
-        let inner = self.inner.lock();
-        let alone = now.saturating_duration_since(inner.alone_since);
-        let over = inner.ended || (inner.connection.is_none() && alone >= patience);
-        if over {
-            self.finish(inner);
-        }
-        over
-    }
-
-    /// Ends the session if the connection of that `generation` still has it; whether it did.
-    fn end_as(self: &Arc<Self>, generation: u64) -> bool {
-        let inner = self.inner.lock();
-        let mine = inner.generation == generation;
-        if mine {
-            self.finish(inner);
-        }
-        mine
-    }
-
-    fn finish(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>) {
-        if inner.ended {
-            return;
-        }
-        inner.ended = true;
-        if let Some(notify) = inner.connection.take() {
-            notify.notify_one();
-        }
-        // Everything the session holds goes now, not with its last `Arc`.
-        inner.state.clear();
-        inner.counted = 0;
-        inner.memory.set(0);
-        // Behind what the engine is being told of the session just now.
-        inner.state.context.effects.push_back(Effect::End);
-        drop(inner);
-        self.shared.registry.leave(self.asker.session);
-        self.away.store(true, Ordering::Relaxed);
-        self.run_effects();
     }
 }

@@ -307,7 +307,7 @@ fn evict_one(registry: &Registry, client: u128, kept: &HashMap<u128, u64>) -> bo
     first.is_some_and(|(_, session)| session.evict_picture())
 }
 
-/// See [`Shared::watch`].
+/// Waits for changes of the engine's status and of the server's phase: [`Shared::watch`].
 pub struct StatusWatch {
     engine: watch::Receiver<Status>,
     phase: watch::Receiver<Phase>,

@@ -220,7 +220,7 @@ impl State {
         }
     }
 
-    /// For so long no byte could come, and nobody is blamed for that.
+    /// Extends the uploads' deadlines by a time for which no byte could come.
     pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
         self.pictures.extend_deadlines(time, now);
     }

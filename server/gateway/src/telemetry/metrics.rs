@@ -22,7 +22,7 @@ const SECONDS: [f64; 17] = [
 /// The outcome of an upload that nothing was wrong with.
 pub const RECEIVED: &str = "received";
 
-/// This process's.
+/// The metrics of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 macro_rules! stages {

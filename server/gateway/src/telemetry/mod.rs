@@ -16,7 +16,7 @@ pub use question::Question;
 /// filter shows what becomes of a session's questions.
 pub const SPANS: &str = "glimpse_gateway::session::spans";
 
-/// As OpenTelemetry counts, which knows no unsigned numbers and would write them as text.
+/// A count as OpenTelemetry takes it, which knows no unsigned numbers and would write them as text.
 fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

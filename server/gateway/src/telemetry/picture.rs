@@ -18,7 +18,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Bytes may come. `session` is the session's tag.
+    /// A picture whose upload is announced and whose bytes may come. `session` is the session's tag.
     pub fn announced(session: Arc<str>, upload: u32) -> Self {
         let (tag, upload) = (&*session, i64::from(upload));
         let whole = debug_span!(
@@ -40,8 +40,8 @@ impl Picture {
         }
     }
 
-    /// All of it is there, and waits to be decoded. How that ends is counted where it is decoded, since the session may be
-    /// over by then.
+    /// The whole file is there and waits to be decoded. How that ends is counted where it is decoded, since the session may
+    /// be over by then.
     pub fn arrived(&mut self, image: &str, bytes: u64) {
         let session = &*self.session;
         self.whole.record("image", image);
@@ -50,7 +50,7 @@ impl Picture {
         image.clone_into(&mut self.image);
     }
 
-    /// It is decoded, and waits to be looked at.
+    /// The picture is decoded, and waits to be encoded.
     pub fn decoded(&mut self, timings: &ImageTimings) {
         METRICS.decoded(timings);
         self.stage = debug_span!(
@@ -64,14 +64,14 @@ impl Picture {
         );
     }
 
-    /// The model has looked at it, or (`cached`) had.
+    /// The model has encoded the picture, or (`cached`) had before.
     pub fn encoded(self, timings: &EncodeTimings, cached: bool) {
         METRICS.encoded(timings, cached);
         self.stage.record("vision_ms", timings.vision_ms);
         self.stage.record("prefill_ms", timings.prefill_ms);
     }
 
-    /// Nothing will come of it.
+    /// The upload, the decoding or the encoding failed.
     pub fn failed(self, code: ErrorCode) {
         if self.image.is_empty() {
             METRICS.upload_ended(code.as_str());

@@ -90,7 +90,7 @@ impl Question {
         self.stage = debug_span!(target: SPANS, parent: &self.whole, "prefill", session, ?request);
     }
 
-    /// Something of its answer is there.
+    /// A token of the answer is there.
     pub fn token(&mut self) {
         if self.progress != Progress::Decoding {
             self.progress = Progress::Decoding;
@@ -100,7 +100,7 @@ impl Question {
         }
     }
 
-    /// It has ended.
+    /// The question has ended with an answer.
     pub fn done(&mut self, reason: FinishReason, usage: &Usage, timings: &AnswerTimings) {
         METRICS.answered(reason, usage, timings);
         self.whole.record("finish_reason", reason.as_str());
@@ -113,7 +113,7 @@ impl Question {
         self.over();
     }
 
-    /// It has ended, and has no answer.
+    /// The question has ended without an answer.
     pub fn failed(&mut self, code: ErrorCode) {
         METRICS.request_ended(code.as_str());
         self.whole.record("error", code.as_str());
@@ -121,7 +121,7 @@ impl Question {
         self.over();
     }
 
-    /// Its span ends here, though what is known of it may be kept for a while.
+    /// Ends the question's spans, though what is known of it may be kept for a while.
     fn over(&mut self) {
         self.progress = Progress::Over;
         self.stage = Span::none();

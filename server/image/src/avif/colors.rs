@@ -196,7 +196,7 @@ enum Mixture {
 }
 
 impl Mixture {
-    /// By the numbers of ITU-T H.273.
+    /// The conversion for colours that the file tells by the numbers of ITU-T H.273.
     fn of(colors: Colors, chroma: Chroma) -> Result<Self, Fault> {
         let (red, blue) = match (colors.matrix, colors.primaries) {
             (0, _) if matches!(chroma, Chroma::Each | Chroma::None) => return Ok(Mixture::Plain),

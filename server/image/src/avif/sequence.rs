@@ -15,7 +15,7 @@ pub(super) enum Chroma {
 }
 
 impl Chroma {
-    /// By which power of two its planes are narrower and lower.
+    /// The powers of two by which the planes of colour are narrower and lower.
     pub fn shifts(self) -> (u32, u32) {
         match self {
             Chroma::None | Chroma::Each => (0, 0),
@@ -44,7 +44,8 @@ pub(super) struct Sequence {
 const MAX_FRAMES: u64 = 8;
 
 impl Sequence {
-    /// Of the units of a picture's data, which may be several frames on each other but no film; and how many.
+    /// The sequence header among the units of a picture's data, which may be several frames on each other but no film; and how
+    /// many frames there are.
     pub fn find(mut data: &[u8]) -> Result<(Self, u64), Fault> {
         const SEQUENCE: u8 = 1;
         const FRAME_HEADER: u8 = 3;
@@ -108,12 +109,12 @@ impl Bits<'_> {
         Ok(bit == 1)
     }
 
-    /// At most 32.
+    /// Reads `count` bits, at most 32.
     fn bits(&mut self, count: u32) -> Result<u32, Fault> {
         (0..count).try_fold(0, |value, _| Ok(value << 1 | u32::from(self.bit()?)))
     }
 
-    /// As many zeros, a one, and as many bits.
+    /// Passes over a number of variable length: some zeros, a one, and as many bits.
     fn skip_variable(&mut self) -> Result<(), Fault> {
         let mut zeros = 0;
         while !self.bit()? {

@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// Of 0 to 8 bytes.
+    /// Reads an unsigned integer of 0 to 8 bytes.
     pub fn uint(&mut self, bytes: u8) -> Result<u64> {
         let bytes = self.take(bytes.into())?;
         Ok(bytes
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
             .fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
 
-    /// Of 2 or 4 bytes.
+    /// Reads an item's id of 2 or 4 bytes.
     pub fn id(&mut self, is_long: bool) -> Result<u32> {
         match is_long {
             true => self.u32(),

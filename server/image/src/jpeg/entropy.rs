@@ -7,7 +7,7 @@ use super::markers::Component;
 /// The data ends before the last block, or is none.
 struct Missing;
 
-/// Of a well-formed file in sequential or progressive Huffman coding, whether every scan has all of its blocks.
+/// Whether every scan has all of its blocks, of a well-formed file in sequential or progressive Huffman coding.
 pub(super) fn is_whole(file: &[u8], components: &[Component], size: (u32, u32)) -> bool {
     Walk::new(file, components, size).all_scans().is_ok()
 }

@@ -16,27 +16,27 @@ use crate::{Header, ImageError, Options, Picture};
 /// The longest message: a picture's fault is a sentence.
 const LONGEST: usize = 16 << 10;
 
-/// To a decoder.
+/// A message to a decoder process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// From now on write pixels, S × S × 3 bytes, into the memory that comes along.
+    /// Write pixels, S × S × 3 bytes, into the memory that comes along, until another comes.
     Place { size: u32 },
     /// Read the header of the file, of so many bytes, in the memory that comes along.
     Probe { file: usize, options: Options },
-    /// Decode it.
+    /// Decode the file whose header was read last.
     Decode,
 }
 
-/// From a decoder.
+/// A message from a decoder process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// It may be given pictures; what it may do itself is limited as `sandbox` says.
+    /// The decoder may be given pictures; what it may do itself is limited as `sandbox` says.
     Ready {
         sandbox: bool,
     },
     Probed(Result<Header, ImageError>),
     Decoded(Result<Picture<()>, ImageError>),
-    /// It could not even look at the memory.
+    /// The decoder could not even look at the memory.
     Failed(String),
 }
 

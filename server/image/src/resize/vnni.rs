@@ -12,7 +12,7 @@ use crate::slack::SLACK;
 /// Bits after the point of a weight: 32 less 8 for the pixel and 2 for what a filter may overshoot.
 const BITS: u32 = 32 - 8 - 2;
 
-/// For every position of the output, which positions of the input it is made of, and their weights.
+/// The positions of the input that each position of the output is made of, and their weights.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Taps {
     /// How many positions the input has.

@@ -5,6 +5,7 @@
 //! looked at beyond what those can need, and a JPEG is judged by its own header. Memory is the picture as RGB, a few
 //! rows, and one strip or tile if it is a JPEG.
 
+mod directory;
 mod fax;
 mod jpeg;
 mod layout;
@@ -28,7 +29,7 @@ use unpack::{Rows, Stream};
 
 /// What a directory says before anything is decoded.
 pub(super) struct Header {
-    /// In pixels, as stored.
+    /// Width in pixels, as stored.
     pub width: u32,
     pub height: u32,
     /// What decoding takes beside three bytes a pixel, in bytes.

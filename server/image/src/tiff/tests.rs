@@ -329,7 +329,7 @@ fn smaller_copies_are_passed_over() {
         let found = load(&file, 32, &Options::default()).unwrap();
         assert_eq!(found.pixels.rgb(), expected, "{second}");
         assert_eq!(found.width, side);
-        let is_turned = picture::orientation(&file) == Some(6);
+        let is_turned = metadata::orientation(&file) == Some(6);
         assert_eq!(is_turned, side == 16);
         let raw = Options {
             raw: true,
@@ -449,7 +449,7 @@ fn scans_with_their_tables_apart_are_read() {
         .with(530, 3, &[2, 2]);
     let (mut quantisation, mut codes) = (Vec::new(), [Vec::new(), Vec::new()]);
     let mut scan = 0;
-    for segment in picture::jpeg_segments(&jpeg) {
+    for segment in metadata::jpeg_segments(&jpeg) {
         let mut data = segment.data;
         match segment.marker {
             0xDB => {

@@ -290,7 +290,7 @@ mod tests {
 
     /// The stream of a still picture, and its size.
     fn stream(file: &[u8]) -> (Vec<u8>, (u32, u32)) {
-        let (_, data) = picture::webp_chunks(file)
+        let (_, data) = metadata::webp_chunks(file)
             .find(|(name, _)| name == b"VP8L")
             .unwrap();
         let bits = u32::from_le_bytes(*data[1..].first_chunk().unwrap());

@@ -51,7 +51,7 @@ pub struct Config {
     /// Vectors that tuning put before every layer's keys and values.
     #[serde(default)]
     pub pre_seq_len: Option<usize>,
-    /// In folders that `glimpse quantize` wrote.
+    /// How weights are kept in blocks, in folders that `glimpse quantize` wrote.
     #[serde(default)]
     pub quantization_config: Option<QuantizationConfig>,
 }

@@ -73,10 +73,10 @@ impl Model {
             weight_bytes: loader.weight_bytes(),
             dtype: loader.dtype(),
             shape: config.shape(),
+            #[cfg(feature = "cuda")]
+            steps: step::Steps::new(config.max_entries()),
             config,
             device: device.clone(),
-            #[cfg(feature = "cuda")]
-            steps: step::Steps::default(),
         })
     }
 
@@ -246,8 +246,11 @@ impl Model {
         chosen: &[usize],
     ) -> candle_core::Result<Vec<Vec<f32>>> {
         #[cfg(feature = "cuda")]
-        if chosen.len() == spans.len()
-            && let Some(logits) = self.steps.run(self, ids, &spans, positions, arena)?
+        if self.device.is_cuda()
+            && chosen.len() == spans.len()
+            && let Some(logits) = self
+                .steps
+                .run(&self.decoder, ids, &spans, positions, arena)?
         {
             return Ok(logits);
         }

@@ -4,7 +4,7 @@ use super::{Config, Decoder, VisionTower};
 use crate::LoadError;
 use crate::weights::{Inventory, Loader};
 
-/// Before the names of all tensors.
+/// What the names of all tensors begin with.
 pub(super) const PREFIX: &str = "transformer.";
 
 /// Derived from the configuration, so ignored where a checkpoint holds it.

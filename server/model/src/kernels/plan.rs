@@ -29,9 +29,9 @@ pub(super) struct PlanInner {
     pub(super) spans: Vec<Span>,
     /// Row of the span's first entry in the batch.
     pub(super) first_rows: Vec<usize>,
-    /// Per new entry.
+    /// Positions of the new entries, one number for each axis of each.
     pub(super) positions: Vec<u32>,
-    /// Of the rotary embedding, per pair.
+    /// Frequencies of the rotary embedding, one for each pair.
     pub(super) frequencies: Vec<f64>,
     pub(super) rows: usize,
     pub(super) pairs: usize,

@@ -27,9 +27,9 @@ pub struct Step {
     pub id: u32,
     /// What of the answer's text it decides; often a word, sometimes nothing.
     pub text: String,
-    /// It was the last.
+    /// Why this token was the last, if it was.
     pub end: Option<FinishReason>,
-    /// It is the stop token, which is no part of the answer.
+    /// Whether the token is the stop token, which is no part of the answer.
     pub is_eos: bool,
 }
 

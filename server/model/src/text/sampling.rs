@@ -18,8 +18,8 @@ use super::candidates::{Candidates, scan, top};
 /// What transformers takes of a file that says `do_sample` and has no `top_k`.
 const TOP_K: u64 = 50;
 
-/// From the bytes of generation_config.json. `do_sample` false or absent is greedy; an absent setting is off, but for
-/// `top_k`, which is 50 where the file says `do_sample`. `null` is off there too.
+/// Reads the sampling defaults from the bytes of generation_config.json. `do_sample` false or absent is greedy; an absent
+/// setting is off, but for `top_k`, which is 50 where the file says `do_sample`. `null` is off there too.
 ///
 /// # Errors
 /// [`TextError::File`] if it is no JSON object or a setting is out of range.

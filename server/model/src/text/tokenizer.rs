@@ -67,7 +67,7 @@ pub struct ControlTokens {
 }
 
 impl Tokenizer {
-    /// From the bytes of `tokenizer.model` and `tokenizer_config.json`.
+    /// Reads a tokenizer from the bytes of `tokenizer.model` and `tokenizer_config.json`.
     ///
     /// # Errors
     /// [`TextError::File`] names the file, the line or token, and what is wrong with it.

@@ -21,7 +21,7 @@ pub enum Weight {
     Blocks(Arc<cuda::Blocks>),
 }
 
-/// x · weightᵀ + bias.
+/// A linear layer: x · weightᵀ + bias.
 pub struct Linear {
     weight: Weight,
     /// [out]

@@ -7,7 +7,7 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorInfo};
 
 use super::folder::{FileBytes, Folder};
 use super::formats::{format_of, row_bytes};
-use super::source::{At, Random, Source};
+use super::source::{At, Random, Source, Stored};
 use super::spec::{Inventory, TensorSpec};
 use crate::{LoadError, Quantize};
 
@@ -23,9 +23,9 @@ pub enum Weights {
 /// A mapped safetensors file whose header has been read.
 pub struct Shard {
     pub name: String,
-    pub(super) bytes: FileBytes,
+    bytes: FileBytes,
     /// Where the tensors' data begins.
-    pub(super) data_at: usize,
+    data_at: usize,
     tensors: HashMap<String, TensorInfo>,
 }
 
@@ -53,10 +53,19 @@ impl Shard {
 impl Shard {
     /// The tensor, if this shard holds it.
     pub fn source(&self, spec: &TensorSpec) -> Option<Source<'_>> {
-        let info = self.tensors.get(&spec.name)?;
         Some(Source {
             shape: spec.shape.clone(),
-            at: At::Stored(self, info),
+            at: At::Stored(self.stored(&spec.name)?),
+        })
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored<'_>> {
+        let info = self.tensors.get(name)?;
+        let (start, end) = info.data_offsets;
+        Some(Stored {
+            file: &self.bytes,
+            range: self.data_at + start..self.data_at + end,
+            dtype: info.dtype,
         })
     }
 }
@@ -91,7 +100,7 @@ fn first_lacking(bytes: &[u8]) -> Option<(String, u64)> {
         .min_by_key(|(_, end)| *end)
 }
 
-/// Which shard holds which tensor.
+/// The file that says which shard holds which tensor.
 pub const INDEX: &str = "model.safetensors.index.json";
 const ONE_FILE: &str = "model.safetensors";
 
@@ -285,9 +294,7 @@ impl Weights {
     fn find(&self, name: &str, shape: &[usize]) -> Option<Source<'_>> {
         let at = match self {
             Weights::Random { seed } => At::Random(Random::new(*seed, name)),
-            Weights::Stored(shards) => shards
-                .iter()
-                .find_map(|s| s.tensors.get(name).map(|info| At::Stored(s, info)))?,
+            Weights::Stored(shards) => At::Stored(shards.iter().find_map(|s| s.stored(name))?),
         };
         let shape = shape.to_vec();
         Some(Source { shape, at })

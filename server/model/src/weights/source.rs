@@ -6,10 +6,10 @@ use candle_core::quantized::{GgmlDType, QuantizedType};
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, TensorInfo};
+use safetensors::tensor::Dtype;
 
+use super::folder::FileBytes;
 use super::formats;
-use super::shards::Shard;
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
 
@@ -20,8 +20,16 @@ pub struct Source<'a> {
 }
 
 pub(super) enum At<'a> {
-    Stored(&'a Shard, &'a TensorInfo),
+    Stored(Stored<'a>),
     Random(Random),
+}
+
+/// A tensor's bytes in a mapped file.
+pub(super) struct Stored<'a> {
+    pub file: &'a FileBytes,
+    /// Where they lie in the file.
+    pub range: Range<usize>,
+    pub dtype: Dtype,
 }
 
 impl Source<'_> {
@@ -32,12 +40,12 @@ impl Source<'_> {
     /// The bytes that its reading takes, as stored; as `dtype` has them where they are made up.
     pub fn bytes(&self, dtype: DType) -> u64 {
         match &self.at {
-            At::Stored(_, info) => (info.data_offsets.1 - info.data_offsets.0) as u64,
+            At::Stored(stored) => stored.range.len() as u64,
             At::Random(_) => (self.elements() * dtype.size_in_bytes()) as u64,
         }
     }
 
-    /// On a card, into `all` [n] from the element `at` on, in that one's type whatever the stored type.
+    /// Copies the tensor into `all` [n] on a card, from the element `at` on, in that one's type whatever the stored type.
     #[cfg(feature = "cuda")]
     pub fn onto(&self, all: &Tensor, at: usize) -> candle_core::Result<()> {
         self.parts(all.device(), |from, part| {
@@ -45,14 +53,14 @@ impl Source<'_> {
         })
     }
 
-    /// On `device`, in `dtype` whatever the stored type.
+    /// Reads the tensor onto `device`, in `dtype` whatever the stored type.
     pub fn tensor(&self, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
         match &self.at {
-            At::Stored(shard, info) => {
-                let stored = plain_type(info.dtype)?;
-                let bytes = shard.data(info)?;
-                let tensor = Tensor::from_raw_buffer(bytes, stored, &self.shape, &Device::Cpu)?;
-                shard.release(info, 0..bytes.len());
+            At::Stored(stored) => {
+                let plain = plain_type(stored.dtype)?;
+                let bytes = stored.data()?;
+                let tensor = Tensor::from_raw_buffer(bytes, plain, &self.shape, &Device::Cpu)?;
+                stored.release(0..bytes.len());
                 tensor.to_dtype(dtype)?.to_device(device)
             }
             At::Random(random) => {
@@ -70,15 +78,15 @@ impl Source<'_> {
     /// The stored type, if it is stored.
     pub fn stored_dtype(&self) -> Option<Dtype> {
         match &self.at {
-            At::Stored(_, info) => Some(info.dtype),
+            At::Stored(stored) => Some(stored.dtype),
             At::Random(_) => None,
         }
     }
 
-    /// Its bytes in the file.
+    /// The tensor's bytes in the file.
     pub fn stored(&self) -> candle_core::Result<&[u8]> {
         match &self.at {
-            At::Stored(shard, info) => shard.data(info),
+            At::Stored(stored) => stored.data(),
             At::Random(_) => candle_core::bail!("it is made up"),
         }
     }
@@ -103,15 +111,15 @@ impl Source<'_> {
         for from in (0..count).step_by(SLAB) {
             let len = SLAB.min(count - from);
             let part = match &self.at {
-                At::Stored(shard, info) => {
-                    let dtype = plain_type(info.dtype)?;
+                At::Stored(stored) => {
+                    let dtype = plain_type(stored.dtype)?;
                     let size = dtype.size_in_bytes();
                     let bytes = from * size..(from + len) * size;
-                    let Some(slab) = shard.data(info)?.get(bytes.clone()) else {
+                    let Some(slab) = stored.data()?.get(bytes.clone()) else {
                         candle_core::bail!("the file got shorter")
                     };
                     let part = cuda::upload(slab, dtype, device)?;
-                    shard.release(info, bytes);
+                    stored.release(bytes);
                     part
                 }
                 At::Random(random) => Tensor::randn(random.mean, Random::DEVIATION, len, device)?,
@@ -121,8 +129,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// In blocks on a card, into `blocks` from the weight `at` on: as they are stored, or quantized there. `done` hears
-    /// which share of it is.
+    /// Writes the weights into `blocks` on a card, from the weight `at` on: as they are stored, or quantized there. `done`
+    /// hears which share of it is.
     #[cfg(feature = "cuda")]
     pub fn blocks_on_card(
         &self,
@@ -131,12 +139,12 @@ impl Source<'_> {
         device: &Device,
         mut done: impl FnMut(f64),
     ) -> candle_core::Result<()> {
-        if let At::Stored(shard, info) = &self.at
-            && info.dtype == Dtype::U8
+        if let At::Stored(stored) = &self.at
+            && stored.dtype == Dtype::U8
         {
-            let bytes = shard.data(info)?;
+            let bytes = stored.data()?;
             blocks.write(at, bytes)?;
-            shard.release(info, 0..bytes.len());
+            stored.release(0..bytes.len());
             return Ok(());
         }
         let count = self.elements();
@@ -147,7 +155,8 @@ impl Source<'_> {
         })
     }
 
-    /// In blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it is.
+    /// Reads the weights in blocks on the CPU: as they are stored, or quantized on all threads. `done` hears which share of it
+    /// is.
     pub fn blocks(
         &self,
         format: GgmlDType,
@@ -155,20 +164,20 @@ impl Source<'_> {
     ) -> candle_core::Result<Box<dyn QuantizedType>> {
         let count = self.elements();
         match &self.at {
-            At::Stored(shard, info) => {
-                let bytes = shard.data(info)?;
-                if info.dtype == Dtype::U8 {
+            At::Stored(stored) => {
+                let bytes = stored.data()?;
+                if stored.dtype == Dtype::U8 {
                     let blocks = formats::from_stored(bytes, format)?;
-                    shard.release(info, 0..bytes.len());
+                    stored.release(0..bytes.len());
                     return Ok(blocks);
                 }
                 let size = bytes.len() / count.max(1);
                 let read = |at: usize, out: &mut [f32]| {
-                    widen(&bytes[at * size..][..out.len() * size], info.dtype, out);
+                    to_f32(&bytes[at * size..][..out.len() * size], stored.dtype, out);
                 };
                 let mut released = 0;
                 formats::quantize(format, count, read, |at| {
-                    shard.release(info, released * size..at * size);
+                    stored.release(released * size..at * size);
                     released = at;
                     done(at as f64 / count as f64);
                 })
@@ -196,7 +205,7 @@ fn plain_type(stored: Dtype) -> candle_core::Result<DType> {
 }
 
 /// Stored values as f32.
-fn widen(bytes: &[u8], stored: Dtype, out: &mut [f32]) {
+fn to_f32(bytes: &[u8], stored: Dtype, out: &mut [f32]) {
     fn each<const N: usize>(bytes: &[u8], out: &mut [f32], read: impl Fn([u8; N]) -> f32) {
         for (bytes, value) in bytes.as_chunks::<N>().0.iter().zip(out) {
             *value = read(*bytes);
@@ -248,21 +257,17 @@ impl Random {
     }
 }
 
-impl Shard {
-    fn data(&self, info: &TensorInfo) -> candle_core::Result<&[u8]> {
-        self.bytes
-            .get(self.range(info, 0..info.data_offsets.1 - info.data_offsets.0))
+impl<'a> Stored<'a> {
+    fn data(&self) -> candle_core::Result<&'a [u8]> {
+        self.file
+            .get(self.range.clone())
             .ok_or_else(|| candle_core::Error::msg("the file got shorter"))
     }
 
-    /// A part of a tensor has been read.
-    fn release(&self, info: &TensorInfo, part: Range<usize>) {
-        self.bytes.release(self.range(info, part));
-    }
-
-    fn range(&self, info: &TensorInfo, part: Range<usize>) -> Range<usize> {
-        let start = self.data_at + info.data_offsets.0;
-        start + part.start..start + part.end
+    /// A part of the tensor has been read.
+    fn release(&self, part: Range<usize>) {
+        let start = self.range.start;
+        self.file.release(start + part.start..start + part.end);
     }
 }
 

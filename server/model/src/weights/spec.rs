@@ -7,7 +7,7 @@ use crate::Quantize;
 pub struct TensorSpec {
     pub name: String,
     pub shape: Vec<usize>,
-    /// It is a weight that inputs are multiplied with, or a large table: what may be kept in blocks.
+    /// Whether the tensor may be kept in blocks: a weight that inputs are multiplied with, or a large table.
     pub in_blocks: bool,
 }
 

@@ -22,7 +22,10 @@ pub async fn complete(
     guests: web::Data<Guests>,
 ) -> HttpResponse {
     let call = Call::begin(&request, api.into_inner(), guests.into_inner());
-    match call.answer(&request, payload, prepare, Completions::new).await {
+    match call
+        .answer(&request, payload, prepare, Completions::new)
+        .await
+    {
         Ok(response) => response,
         Err(refusal) => refusal.response(),
     }
@@ -129,9 +132,9 @@ impl Completions {
 impl Stream for Completions {
     fn tell(&mut self, told: &Event, out: &mut Vec<Bytes>) {
         let index = match told {
-            Event::Started { choice } | Event::Token { choice, .. } | Event::Done { choice, .. } => {
-                *choice
-            }
+            Event::Started { choice }
+            | Event::Token { choice, .. }
+            | Event::Done { choice, .. } => *choice,
         };
         let Some(text) = self.choices.get_mut(index) else {
             return;

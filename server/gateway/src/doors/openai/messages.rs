@@ -141,7 +141,10 @@ pub fn read<'a>(messages: &[Message<'a>], field: &str) -> Result<Reading<'a>, Re
             return Err(Refusal::bad_request(
                 "unsupported_value",
                 format!("{place}.content"),
-                format!("A picture can only be in a message of the user, not of {:?}.", message.role),
+                format!(
+                    "A picture can only be in a message of the user, not of {:?}.",
+                    message.role
+                ),
             ));
         }
         match &*message.role {
@@ -240,7 +243,10 @@ mod tests {
         let messages: Vec<Message> = serde_json::from_str(text).map_err(|it| it.to_string())?;
         read(&messages, "messages").map_err(|refusal| {
             let body = serde_json::to_value(refusal.body()).unwrap();
-            body["error"]["param"].as_str().unwrap_or_default().to_owned()
+            body["error"]["param"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
         })
     }
 
@@ -300,13 +306,34 @@ mod tests {
     fn what_cannot_be_part_of_it_is_named() {
         for (messages, named) in [
             (json!([]), "messages"),
-            (json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi"}]), "messages"),
-            (json!([{"role": "tool", "content": "3"}]), "messages[0].role"),
-            (json!([{"role": "narrator", "content": "3"}]), "messages[0].role"),
-            (json!([{"role": "assistant", "content": null, "tool_calls": [{}]}]), "messages[0].tool_calls"),
-            (json!([{"role": "user", "content": [{"type": "input_audio"}]}]), "messages[0].content[0].type"),
-            (json!([{"role": "user", "content": [{"type": "text"}]}]), "messages[0].content[0]"),
-            (json!([{"role": "assistant", "content": [{"type": "image_url", "image_url": "data:,"}]}]), "messages[0].content"),
+            (
+                json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi"}]),
+                "messages",
+            ),
+            (
+                json!([{"role": "tool", "content": "3"}]),
+                "messages[0].role",
+            ),
+            (
+                json!([{"role": "narrator", "content": "3"}]),
+                "messages[0].role",
+            ),
+            (
+                json!([{"role": "assistant", "content": null, "tool_calls": [{}]}]),
+                "messages[0].tool_calls",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "input_audio"}]}]),
+                "messages[0].content[0].type",
+            ),
+            (
+                json!([{"role": "user", "content": [{"type": "text"}]}]),
+                "messages[0].content[0]",
+            ),
+            (
+                json!([{"role": "assistant", "content": [{"type": "image_url", "image_url": "data:,"}]}]),
+                "messages[0].content",
+            ),
         ] {
             assert_eq!(reading(messages.clone()), Err(named.into()), "{messages}");
         }

@@ -80,7 +80,8 @@ impl Api {
 
 impl Refusal {
     fn no_model(name: &str) -> Self {
-        let message = format!("There is no model {name:?} here: GET /v1/models tells which there are.");
+        let message =
+            format!("There is no model {name:?} here: GET /v1/models tells which there are.");
         Refusal::new(StatusCode::NOT_FOUND, "model_not_found", message).of("model")
     }
 }
@@ -135,9 +136,14 @@ async fn cors<B: MessageBody + 'static>(
     let Some(origin) = request.headers().get(ORIGIN).cloned() else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    let asked = request
+        .headers()
+        .get(ACCESS_CONTROL_REQUEST_HEADERS)
+        .cloned();
     let is_preflight = request.method() == Method::OPTIONS
-        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        && request
+            .headers()
+            .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if is_preflight {
         let mut granted = HttpResponse::NoContent();
         granted.insert_header((ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"));
@@ -170,5 +176,10 @@ async fn nothing_here(request: HttpRequest) -> HttpResponse {
 
 async fn wrong_method(request: HttpRequest) -> HttpResponse {
     let message = format!("{} is not for {}.", request.method(), request.path());
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).response()
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+    .response()
 }

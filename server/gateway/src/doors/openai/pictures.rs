@@ -57,25 +57,30 @@ pub fn find(
 }
 
 /// The file that a message's picture is, and its SHA-256.
-fn file(
-    mention: &Mention<'_>,
-    body: &Body,
-    shared: &Shared,
-) -> Result<(File, [u8; 32]), Refusal> {
+fn file(mention: &Mention<'_>, body: &Body, shared: &Shared) -> Result<(File, [u8; 32]), Refusal> {
     let broken = |message: &str| {
         Refusal::bad_request(ErrorCode::BadMessage.as_str(), &mention.param, message)
     };
     let Some(data) = strip_scheme(&mention.url, "data:") else {
-        let message = "This server fetches no pictures: send it as a data URL, data:image/jpeg;base64,…";
-        return Err(Refusal::bad_request("image_not_fetched", &mention.param, message));
+        let message =
+            "This server fetches no pictures: send it as a data URL, data:image/jpeg;base64,…";
+        return Err(Refusal::bad_request(
+            "image_not_fetched",
+            &mention.param,
+            message,
+        ));
     };
     let Some((_, base64)) = data.split_once(";base64,") else {
-        return Err(broken("The data URL is not in base64: write data:image/jpeg;base64,…"));
+        return Err(broken(
+            "The data URL is not in base64: write data:image/jpeg;base64,…",
+        ));
     };
     let most = shared.limits.upload_bytes;
     let announced = base64.len() as u64 / 4 * 3;
     if announced > most.saturating_add(3) {
-        let message = format!("The picture's file has some {announced} bytes, but at most {most} are taken: send a smaller one.");
+        let message = format!(
+            "The picture's file has some {announced} bytes, but at most {most} are taken: send a smaller one."
+        );
         return Err(Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::UploadTooLarge.as_str(),
@@ -95,7 +100,9 @@ fn file(
         let mut room = vec![0u8; GROUPS / 4 * 3];
         for groups in text.chunks(GROUPS) {
             let piece = STANDARD.decode(groups, Out::from_slice(&mut room));
-            push(piece.map_err(|_| broken("The data URL's base64 is damaged: encode the file again."))?)?;
+            push(piece.map_err(|_| {
+                broken("The data URL's base64 is damaged: encode the file again.")
+            })?)?;
         }
     } else {
         // With line ends in it, or without padding.

@@ -161,9 +161,7 @@ impl<'a> ChatRequest<'a> {
 
     /// Whom the request is for, beside the key.
     pub fn user(&self) -> Option<&str> {
-        self.prompt_cache_key
-            .as_deref()
-            .or(self.user.as_deref())
+        self.prompt_cache_key.as_deref().or(self.user.as_deref())
     }
 
     /// How many answers are wanted: at least one.

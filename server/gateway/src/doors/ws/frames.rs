@@ -6,9 +6,9 @@
 /// How a frame breaks the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// Of RFC 6455.
+    /// A rule of RFC 6455.
     Protocol,
-    /// It, or its message, is too big.
+    /// The frame, or its message, is too big.
     Size,
 }
 

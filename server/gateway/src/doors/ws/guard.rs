@@ -50,12 +50,12 @@ pub enum CloseCause {
 }
 
 impl ConnectionGuard {
-    /// From now on a message may have so many bytes.
+    /// Sets the most bytes that a message may have.
     pub fn set_message_bytes(&self, most: u64) {
         self.message_bytes.set(most);
     }
 
-    /// From now on it is this client's.
+    /// Counts the connection's memory as this client's.
     pub fn set_client(&self, client: u128) {
         self.place.set_client(client);
     }

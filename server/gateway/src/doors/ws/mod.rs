@@ -1,6 +1,7 @@
 //! `/ws`, the socket that speaks `glimpse.v1`: from the HTTP request to the WebSocket.
 
 pub mod codec;
+mod ending;
 pub mod frames;
 mod guard;
 mod socket;

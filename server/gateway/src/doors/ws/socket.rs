@@ -6,9 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_ws::{
-    AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Message, ProtocolError,
-};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, Message, ProtocolError};
 use bytestring::ByteString;
 use futures_util::{FutureExt, Sink};
 use tokio::sync::watch;
@@ -17,15 +15,16 @@ use tokio::time::{sleep_until, timeout};
 use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::codec;
+use super::ending::{
+    CLOSE_PATIENCE, End, bad_frame, broken, draining, last_words, leave, locked_out, refused,
+    taken_over, too_big, too_slow, without_key,
+};
 use super::frames::FrameError;
 use super::guard::{CloseCause, ConnectionGuard};
-use crate::access::{Guest, Login, unauthorized};
+use crate::access::{Guest, Login};
 use crate::intake::{KeyId, retry};
 use crate::session::{Connection, Hub, Outgoing, Phase, StatusWatch, seconds};
 use api::{Failure, Loaded};
-
-/// How long a close frame may take to leave, and then the client's to come.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest `hello` before a key was seen.
 pub const HELLO_BYTES: u64 = 4096;
@@ -40,21 +39,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A message of more bytes takes a while to be read.
 const LONG: usize = 4096;
-
-/// Why a connection ends.
-#[derive(Debug, PartialEq)]
-enum End {
-    /// It broke, or the client closed it in a way that leaves the session.
-    Lost,
-    /// The client closed it with 1000: the session is over.
-    Finished,
-    /// We close it with this code, for this reason.
-    Close(u16, &'static str),
-    /// We close it with this code, after this one error.
-    Refuse(Failure, u16),
-    /// Memory is short, and its client has most of it.
-    Evict,
-}
 
 /// One connection's life.
 pub struct Socket {
@@ -442,20 +426,6 @@ async fn admit(
     Ok((guest, owner, hello))
 }
 
-fn without_key() -> End {
-    refused(unauthorized())
-}
-
-/// Told why nobody is served here.
-fn refused(refusal: Failure) -> End {
-    let code = match refusal.code {
-        ErrorCode::Unauthorized => close::UNAUTHORIZED,
-        ErrorCode::RateLimited | ErrorCode::Busy => close::RATE_LIMITED,
-        _ => 1011,
-    };
-    End::Refuse(refusal, code)
-}
-
 /// Waits for it at most so long, and once more if the process stood still meanwhile.
 async fn patiently<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
     let mut what = std::pin::pin!(what);
@@ -483,96 +453,4 @@ enum Step {
     /// The keys were read anew.
     Keys,
     Time,
-}
-
-fn too_slow() -> End {
-    End::Close(close::TOO_SLOW, "the client does not read")
-}
-
-fn locked_out() -> End {
-    let message = "The API key is no longer one that this server takes.";
-    End::Refuse(
-        Failure::new(ErrorCode::Unauthorized, message),
-        close::UNAUTHORIZED,
-    )
-}
-
-fn draining() -> End {
-    End::Close(close::DRAINING, "the server is shutting down")
-}
-
-fn evicted() -> Failure {
-    let message = "The server has no memory left, and this client takes the most of it: connect again in a moment, and keep less on its way at once.";
-    Failure::new(ErrorCode::Busy, message).retry_after(retry::EVICTED)
-}
-
-fn taken_over() -> End {
-    End::Close(close::TAKEN_OVER, "another connection resumed the session")
-}
-
-fn too_big() -> End {
-    End::Close(1009, "the message is too big")
-}
-
-fn bad_frame() -> End {
-    End::Close(1002, "a frame broke RFC 6455")
-}
-
-/// What the decoder behind the guard found: the guard has seen to all but text that is no UTF-8 and close frames that
-/// make no sense.
-fn broken(problem: &ProtocolError) -> End {
-    match problem {
-        ProtocolError::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
-            End::Close(1007, "a text frame is not UTF-8")
-        }
-        ProtocolError::Io(_) => End::Lost,
-        ProtocolError::Overflow => too_big(),
-        _ => bad_frame(),
-    }
-}
-
-/// Says the last words, and waits a moment for the client's.
-async fn leave(ws: actix_ws::Session, stream: &mut AggregatedMessageStream, end: End) {
-    if !last_words(ws, end).await {
-        return;
-    }
-    let closed = async {
-        while let Some(Ok(message)) = stream.recv().await {
-            if matches!(message, AggregatedMessage::Close(_)) {
-                break;
-            }
-        }
-    };
-    let _ = timeout(CLOSE_PATIENCE, closed).await;
-}
-
-/// Says the last words; whether the client has still to answer them.
-async fn last_words(mut ws: actix_ws::Session, end: End) -> bool {
-    let end = match end {
-        End::Evict => End::Refuse(evicted(), close::RATE_LIMITED),
-        end => end,
-    };
-    let (code, reason, answered) = match end {
-        // A close frame is answered in kind.
-        End::Finished | End::Lost | End::Evict => (1000, "", true),
-        End::Close(code, reason) => (code, reason, false),
-        End::Refuse(refusal, code) => {
-            let reason = refusal.code.as_str();
-            let text = serde_json::to_string(&wire::ServerEnvelope {
-                at: 0.0,
-                event: None,
-                message: ServerMessage::Error(refusal.into()),
-            });
-            if let Ok(text) = text {
-                let _ = timeout(CLOSE_PATIENCE, ws.text(text)).await;
-            }
-            (code, reason, false)
-        }
-    };
-    let reason = CloseReason {
-        code: code.into(),
-        description: (!reason.is_empty()).then(|| reason.into()),
-    };
-    let sent = timeout(CLOSE_PATIENCE, ws.close(Some(reason))).await;
-    !answered && matches!(sent, Ok(Ok(())))
 }

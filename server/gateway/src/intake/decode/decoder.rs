@@ -139,7 +139,7 @@ impl Decoder {
     }
 }
 
-/// With an error comes whether the process is over.
+/// Decodes in a process. With an error comes whether the process is over.
 #[cfg(target_os = "linux")]
 fn in_process(
     process: &mut Process,
@@ -173,7 +173,7 @@ fn in_process(
         .map_err(told)
 }
 
-/// This program, as a decoder.
+/// Starts this program as a decoder process.
 #[cfg(target_os = "linux")]
 fn start() -> std::io::Result<Process> {
     use std::os::unix::process::CommandExt;

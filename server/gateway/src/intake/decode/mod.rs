@@ -33,7 +33,8 @@ const GLANCE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub image: Options,
-    /// In processes of their own; else on threads, with the same bounds as far as a thread can be held to them.
+    /// Whether pictures are decoded in processes of their own; else on threads, with equal bounds as far as a thread can be
+    /// held to them.
     pub in_process: bool,
     /// How many at once.
     pub decoders: usize,

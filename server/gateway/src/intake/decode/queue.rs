@@ -145,7 +145,7 @@ impl<Job> DecodeQueue<Job> {
     }
 }
 
-/// Of so much memory for decoding, what one client may have.
+/// The bytes that one client may have of `memory` bytes for decoding.
 pub fn each_of(memory: u64) -> u64 {
     memory - memory / 4
 }

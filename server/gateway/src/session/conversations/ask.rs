@@ -42,9 +42,9 @@ pub struct Ask {
     pub credit: u32,
     /// The next piece's number.
     pub index: u64,
-    /// The pieces so far, …
+    /// The answer's text so far.
     pub answer: String,
-    /// … and the answer's token ids, whose text may be yet to come.
+    /// The answer's token ids so far; the text of the last may be yet to come.
     pub ids: Vec<u32>,
 }
 
@@ -79,9 +79,9 @@ impl Ask {
 /// How far a question is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AskStage {
-    /// For its picture or for its turn.
+    /// The question waits for its picture or for its turn.
     Waiting,
-    /// With the engine.
+    /// The engine has the question.
     Given,
     /// Ended by `cancel` or time while it waited: only its place in the history is still to come.
     Over,

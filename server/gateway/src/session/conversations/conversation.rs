@@ -12,7 +12,7 @@ const CONVERSATION_BYTES: usize = 512;
 
 /// A conversation about at most one picture.
 pub struct Conversation {
-    /// Its id in the engine.
+    /// The conversation's id in the engine.
     pub id: ConversationId,
     pub picture: Option<PictureName>,
     /// The picture was named in the middle of the conversation and no turn about it is in the history yet: if that
@@ -33,7 +33,7 @@ impl Conversation {
         CONVERSATION_BYTES + self.history.bytes() + size_of::<RequestId>() * self.queue.capacity()
     }
 
-    /// It goes on as if its picture had never been named.
+    /// Removes the picture, as if none had ever been named.
     pub fn lose_picture(&mut self) {
         self.picture = None;
         self.tentative = false;

@@ -21,7 +21,7 @@ pub struct Picture {
     pub stage: Stage,
     /// When it was last used, by the server's count of uses.
     pub used: u64,
-    /// Until the model has looked at it, or never will.
+    /// The picture's spans, until the model has encoded it or never will.
     pub telemetry: Option<telemetry::Picture>,
 }
 
@@ -41,12 +41,12 @@ pub struct Ready {
     /// The side of the square of pixels that the model sees.
     pub side: u32,
     pub encoded: Option<(u64, EncodeTimings)>,
-    /// Its place in the server's memory.
+    /// What the picture takes of the server's memory for pictures, kept as long as this lives.
     pub _hold: Retained,
 }
 
 impl Picture {
-    /// It takes memory and can be asked about.
+    /// Whether the picture takes memory and can be asked about.
     pub fn is_live(&self) -> bool {
         matches!(self.stage, Stage::Decoding | Stage::Ready(_))
     }

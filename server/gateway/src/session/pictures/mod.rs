@@ -1,5 +1,6 @@
 //! The session's pictures: from the announcement of an upload to the picture the model has seen, and its end.
 
+mod file;
 mod list;
 mod look;
 mod receive;
@@ -15,12 +16,12 @@ use api::{Failure, Shown};
 use list::{Picture, PictureList, Stage};
 use uploads::Uploads;
 
-pub use uploads::{Budget, File, Sender};
+pub use file::{Budget, File, Sender};
 
 /// What a picture is known as.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PictureName {
-    /// By its upload, from the moment that was announced.
+    /// The number of the picture's upload, from the moment that was announced.
     Upload(u32),
     Image(String),
 }
@@ -36,7 +37,7 @@ enum Outcome {
 
 /// How a picture stands for a question.
 pub enum LookUp {
-    /// On its way: the question waits.
+    /// The picture is on its way: the question waits.
     Pending,
     Ready(Shown),
     Unusable(Failure),

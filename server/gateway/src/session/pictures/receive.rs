@@ -7,8 +7,9 @@ use wire::{
     UploadAccepted, UploadProgress, UploadReceived, frame,
 };
 
+use super::file::File;
 use super::list::{Picture, Stage};
-use super::uploads::{Announced, Arrived, File, Piece};
+use super::uploads::{Announced, Arrived, Piece};
 use super::{Outcome, Pictures, Waits};
 use crate::intake::retry;
 use crate::session::context::seconds;
@@ -268,7 +269,7 @@ impl Pictures {
         }
     }
 
-    /// For so long no byte could come, and nobody is blamed for that.
+    /// Extends the uploads' deadlines by a time for which no byte could come.
     pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
         self.uploads.extend_deadlines(time, now);
     }

@@ -4,74 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use glimpse_image::FileBuffer;
 use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
-use crate::intake::decode::HasFile;
-use crate::intake::{self, Eviction, Reservation};
+use super::file::{Budget, File, Sender};
 use crate::telemetry::{self, metrics::METRICS};
-use api::{Asker, Failure, SessionId};
+use api::{Asker, Failure};
 
-/// Progress is told after so many bytes, or half a small window …
+/// Bytes after which an upload's progress is told; with a small window, half of that.
 const PROGRESS_BYTES: u64 = 256 * 1024;
-/// … or so much time, whichever comes first.
+/// Time after which an upload's progress is told, if [`PROGRESS_BYTES`] have not come by then.
 const PROGRESS_TIME: Duration = Duration::from_millis(100);
 /// Upload numbers that one session may use up: the rest is a client gone wild.
 const MAX_NUMBERS: usize = 65_536;
 /// Never announced numbers that were complained about, each once.
 const MAX_STRANGERS: usize = 256;
-
-/// Whoever gives memory for files back when asked to.
-#[derive(Clone)]
-pub enum Sender {
-    /// An upload, by its session and its number there.
-    Upload { session: SessionId, upload: u32 },
-    /// A request that brings its files along.
-    Request(Arc<Eviction>),
-}
-
-/// Memory for files on their way, shared by all sessions and requests.
-pub type Budget = intake::Budget<Sender>;
-
-/// A file's bytes, counted against the budget as long as they live.
-pub struct File {
-    data: FileBuffer,
-    place: Reservation<Sender>,
-}
-
-impl File {
-    pub fn new(place: Reservation<Sender>) -> Self {
-        File {
-            data: FileBuffer::default(),
-            place,
-        }
-    }
-
-    pub fn bytes(&self) -> &[u8] {
-        self.data.bytes()
-    }
-
-    /// Adds a piece at the end; `announced` is how long the file will be. False, and the file is as before, if there is no
-    /// memory for it.
-    pub fn push(&mut self, piece: &[u8], announced: u64) -> bool {
-        if !self.place.try_grow(piece.len() as u64) {
-            return false;
-        }
-        let pushed = self.data.push(piece, announced);
-        if let Err(problem) = &pushed {
-            tracing::warn!(%problem, "no memory for an upload");
-            self.place.shrink(piece.len() as u64);
-        }
-        pushed.is_ok()
-    }
-}
-
-impl HasFile for File {
-    fn file(&mut self) -> &mut FileBuffer {
-        &mut self.data
-    }
-}
 
 struct Transfer {
     bytes: u64,
@@ -88,7 +35,7 @@ struct Transfer {
 
 impl Transfer {
     fn received(&self) -> u64 {
-        self.file.data.bytes().len() as u64
+        self.file.bytes().len() as u64
     }
 }
 
@@ -97,7 +44,7 @@ pub struct Arrived {
     pub upload: u32,
     pub file: File,
     pub sha256: [u8; 32],
-    /// From the announcement to the last byte.
+    /// Milliseconds from the announcement to the last byte.
     pub upload_ms: f64,
     pub telemetry: telemetry::Picture,
 }
@@ -108,7 +55,7 @@ pub enum Announced {
     Accepted {
         received: u64,
     },
-    /// It was announced before in the same words and is over: what came of it was told then.
+    /// The upload was announced before in the same words and is over: what came of it was told then.
     Over,
     Refused(Failure),
     /// An empty file is whole at once …
@@ -226,13 +173,7 @@ impl Uploads {
     }
 
     /// A file that came whole, under a number that was not used before.
-    pub fn whole(
-        &mut self,
-        number: u32,
-        file: File,
-        sha256: [u8; 32],
-        upload_ms: f64,
-    ) -> Arrived {
+    pub fn whole(&mut self, number: u32, file: File, sha256: [u8; 32], upload_ms: f64) -> Arrived {
         let bytes = file.bytes().len() as u64;
         self.used.insert(number, (bytes, Some(sha256)));
         METRICS.upload_bytes.inc_by(bytes);
@@ -316,7 +257,7 @@ impl Uploads {
             return Piece::Stranger;
         };
         transfer.heard = now;
-        transfer.file.place.touch(now);
+        transfer.file.touch(now);
         METRICS.upload_bytes.inc_by(piece.len() as u64);
         let failure = if transfer.received() + piece.len() as u64 > transfer.bytes {
             Some(Failure::new(
@@ -369,7 +310,7 @@ impl Uploads {
             .is_some()
     }
 
-    /// No upload is blamed for a time in which no byte could come.
+    /// Extends the uploads' deadlines by a time for which no byte could come.
     pub fn extend_deadlines(&mut self, time: Duration, now: Instant) {
         for transfer in self.open.values_mut() {
             transfer.heard = (transfer.heard + time).min(now);
@@ -414,6 +355,7 @@ fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::SessionId;
 
     fn limits() -> Limits {
         Limits {

@@ -19,7 +19,9 @@ use super::*;
 use crate::doors::ws::codec;
 use crate::intake::{Client, decode};
 use crate::stand_in::{self, Player, stand_in};
-use api::{Ask, Compute, Event, Failure, Freed, Picture, PictureKey, RequestId, Shown, Status};
+use api::{
+    Ask, Command, Compute, Event, Failure, Freed, Picture, PictureKey, RequestId, Shown, Status,
+};
 
 const UPLOAD_MEMORY: u64 = 1 << 22;
 /// Of three pictures of 8 × 8 pixels.

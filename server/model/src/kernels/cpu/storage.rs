@@ -67,13 +67,15 @@ pub fn update_f32(
 /// Lets `f` change the elements through a copy in f32.
 fn update_wide<T: Copy>(
     data: &mut [T],
-    widen: impl Fn(T) -> f32,
-    narrow: impl Fn(f32) -> T,
+    to_f32: impl Fn(T) -> f32,
+    from_f32: impl Fn(f32) -> T,
     f: impl FnOnce(&mut [f32]),
 ) {
-    let mut wide: Vec<f32> = data.iter().map(|x| widen(*x)).collect();
+    let mut wide: Vec<f32> = data.iter().map(|x| to_f32(*x)).collect();
     f(&mut wide);
-    data.iter_mut().zip(wide).for_each(|(d, x)| *d = narrow(x));
+    data.iter_mut()
+        .zip(wide)
+        .for_each(|(d, x)| *d = from_f32(x));
 }
 
 /// The elements of the KV cache, which on the CPU is f32.

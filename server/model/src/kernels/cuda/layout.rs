@@ -30,7 +30,7 @@ pub struct SpanWords {
 }
 
 impl SpanWords {
-    /// As it lies in memory.
+    /// The words as they lie in memory.
     pub fn words(self) -> [u32; 4] {
         [self.start, self.len, self.first_row, self.pages_at]
     }
@@ -177,7 +177,7 @@ pub const SLICE: usize = 1184;
 /// Threads that multiply together on Hopper: `WARP_GROUP` of hopper.cuh.
 pub const WARP_GROUP: usize = 128;
 
-/// Of a decode step: decode_weights.cuh, decode_product.cuh and decode_attention.cuh.
+/// Sizes of a decode step: decode_weights.cuh, decode_product.cuh and decode_attention.cuh.
 pub mod step {
     /// Warps of a block.
     pub const WARPS: usize = 16;
@@ -197,7 +197,7 @@ pub mod step {
     pub const JOINED: usize = 16;
 }
 
-/// Of products of few rows with weights in blocks: quantized.cu.
+/// Sizes of products of few rows with weights in blocks: quantized.cu.
 pub mod few_rows {
     /// Warps of a block, its tiles, and the slices of each that are under way.
     pub const WARPS: usize = 8;
@@ -205,7 +205,7 @@ pub mod few_rows {
     pub const STAGES: usize = 2;
 }
 
-/// Of Hopper's attention: ring.cuh and hopper.cu.
+/// Sizes of Hopper's attention: ring.cuh and hopper.cu.
 pub mod ring {
     /// Tiles of keys, and of values, in a block's ring.
     pub const STAGES: usize = 2;
@@ -217,7 +217,7 @@ pub mod ring {
     pub const PAGED_128: usize = 163_912;
 }
 
-/// Of Hopper's products with something behind them: product.cuh and hopper.cu.
+/// Sizes of Hopper's products with an epilogue: product.cuh and hopper.cu.
 pub mod product {
     /// Groups that multiply, their stages of 64 columns, and rows of results that leave together.
     pub const GROUPS: usize = 2;

@@ -100,8 +100,8 @@ pub fn columns(
     Ok(true)
 }
 
-/// From now on no algorithm is measured on `device`: new shapes take what was found for those alike, or the library's
-/// own choice.
+/// Ends the measuring of algorithms on `device`: new shapes take what was found for those alike, or the library's own
+/// choice.
 ///
 /// # Errors
 /// If the device is no card.

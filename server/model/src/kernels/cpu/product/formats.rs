@@ -1,4 +1,4 @@
-//! How weights of fewer than 32 bits are kept, and how they are widened. Blocks of 4 or 8 bits are ggml's.
+//! How weights of fewer than 32 bits are kept, and how they are dequantized to f32. Blocks of 4 or 8 bits are ggml's.
 
 /// Weights as they are kept, in blocks of one or more.
 pub trait Format {
@@ -7,15 +7,15 @@ pub trait Format {
     /// Bytes of a block.
     const BYTES: usize;
 
-    /// Writes the weights of a block of [`Self::BYTES`] bytes.
-    fn widen(block: &[u8], out: &mut [f32]);
+    /// Writes the [`Self::LEN`] weights of a block of [`Self::BYTES`] bytes.
+    fn dequantize(block: &[u8], out: &mut [f32]);
 
     /// Writes the weights of whole blocks.
     #[inline(always)]
-    fn widen_all(blocks: &[u8], out: &mut [f32]) {
+    fn dequantize_all(blocks: &[u8], out: &mut [f32]) {
         let blocks = blocks.chunks_exact(Self::BYTES);
         for (block, out) in blocks.zip(out.chunks_exact_mut(Self::LEN)) {
-            Self::widen(block, out);
+            Self::dequantize(block, out);
         }
     }
 }
@@ -52,7 +52,7 @@ impl Format for Bf16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
-    fn widen(block: &[u8], out: &mut [f32]) {
+    fn dequantize(block: &[u8], out: &mut [f32]) {
         out[0] = f32::from_bits(u32::from(u16::from_ne_bytes([block[0], block[1]])) << 16);
     }
 }
@@ -62,7 +62,7 @@ impl Format for F16 {
     const BYTES: usize = 2;
 
     #[inline(always)]
-    fn widen(block: &[u8], out: &mut [f32]) {
+    fn dequantize(block: &[u8], out: &mut [f32]) {
         let [low, high] = u16::from_ne_bytes([block[0], block[1]]).to_le_bytes();
         out[0] = half(low, high);
     }
@@ -73,7 +73,7 @@ impl Format for Q8_0 {
     const BYTES: usize = 34;
 
     #[inline(always)]
-    fn widen(block: &[u8], out: &mut [f32]) {
+    fn dequantize(block: &[u8], out: &mut [f32]) {
         let scale = half(block[0], block[1]);
         for (o, q) in out.iter_mut().zip(&block[2..]) {
             *o = f32::from(*q as i8) * scale;
@@ -86,7 +86,7 @@ impl Format for Q4_0 {
     const BYTES: usize = 18;
 
     #[inline(always)]
-    fn widen(block: &[u8], out: &mut [f32]) {
+    fn dequantize(block: &[u8], out: &mut [f32]) {
         let scale = half(block[0], block[1]);
         let (low, high) = out.split_at_mut(16);
         for ((l, h), q) in low.iter_mut().zip(high).zip(&block[2..]) {
@@ -101,7 +101,7 @@ impl Format for Q4K {
     const BYTES: usize = 144;
 
     #[inline(always)]
-    fn widen(block: &[u8], out: &mut [f32]) {
+    fn dequantize(block: &[u8], out: &mut [f32]) {
         let (scale, least) = (half(block[0], block[1]), half(block[2], block[3]));
         let packed = &block[4..16];
         let pair = |run: usize| {

@@ -1,11 +1,11 @@
 //! Products with weights as they are kept: x · weightᵀ.
 
+mod dequantized;
 mod formats;
 mod plain;
 mod sizes;
 #[cfg(test)]
 mod tests;
-mod widened;
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{
@@ -13,9 +13,9 @@ use candle_core::{
 };
 use half::{bf16, f16};
 
+use self::dequantized::multiply;
 use self::formats::{Bf16, F16, Q4_0, Q4K, Q8_0};
 use self::sizes::sizes;
-use self::widened::multiply;
 use super::storage::{as_f32, from_f32};
 
 /// x · weightᵀ: `x` is [rows, in], `weight` [out, in], in `x`'s type or in 16 bits; the result [rows, out] in `x`'s type.

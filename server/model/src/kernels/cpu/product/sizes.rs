@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Shape, bail};
 
-/// Of x · weightᵀ the rows of x, the columns of the result, and how many products a sum has.
+/// The sizes of x · weightᵀ: rows of x, columns of the result, and how many products a sum has.
 ///
 /// # Errors
 /// The rows of the two differ in length.

@@ -1,11 +1,11 @@
 use candle_core::{DType, Device};
 
-use super::widened::FEW;
+use super::dequantized::FEW;
 use super::*;
 
-/// Against the widened weight in double precision, the widening by candle; odd sizes, one row to many.
+/// Against the dequantized weight in double precision, dequantized by candle; odd sizes, one row to many.
 #[test]
-fn a_product_is_that_of_the_widened_weight() {
+fn a_product_is_that_of_the_dequantized_weight() {
     let device = Device::Cpu;
     for (format, k) in [
         (GgmlDType::Q8_0, 32),

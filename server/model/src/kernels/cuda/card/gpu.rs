@@ -24,11 +24,11 @@ use crate::kernels::cuda::layout::Address;
 
 /// A card with its kernels.
 pub struct Gpu {
-    /// As candle knows it.
+    /// The card as candle knows it.
     pub device: CudaDevice,
     /// The one that everything runs on, in order.
     pub stream: Arc<CudaStream>,
-    /// cuBLASLt.
+    /// The matrix products of cuBLASLt.
     pub blas: Mutex<Blas>,
     /// The way up from the host's memory.
     pub staging: Mutex<Staging>,

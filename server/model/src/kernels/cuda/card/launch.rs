@@ -24,7 +24,7 @@ impl Launch {
         }
     }
 
-    /// With so many bytes of shared memory for each block.
+    /// Adds `bytes` of shared memory for each block.
     pub fn shared(self, bytes: usize) -> Self {
         Launch {
             shared: bytes,

@@ -42,11 +42,11 @@ pub fn reserve_memory(device: &Device, bytes: usize) -> Result<()> {
 /// Bytes that the driver's pool holds.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolUse {
-    /// Taken from the card.
+    /// Bytes taken from the card.
     pub reserved: u64,
-    /// Of those, in use.
+    /// Bytes in use, of those taken.
     pub used: u64,
-    /// In use at most since this was last asked.
+    /// Bytes in use at most since this was last asked.
     pub most_used: u64,
 }
 

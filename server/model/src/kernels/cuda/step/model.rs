@@ -72,7 +72,7 @@ impl StepWeight<'_> {
         }
     }
 
-    /// Its number in `Format` of formats.cuh.
+    /// The format's number in `Format` of formats.cuh.
     pub fn format(&self) -> Result<i32> {
         match self {
             StepWeight::Blocks(blocks) => blocks.format_number(),

@@ -182,7 +182,7 @@ impl Blas {
         unsafe { run.with(&best, of.y) }
     }
 
-    /// From now on no algorithm is measured: new shapes take what was found for those alike, or the library's own choice.
+    /// Ends the measuring of algorithms: new shapes take what was found for those alike, or the library's own choice.
     pub fn settle(&mut self) {
         self.settled = true;
     }

@@ -1,5 +1,5 @@
-//! What the page and the server both read of a picture's file: its EXIF [`orientation`], the [`thumbnail`] in it, and
-//! the parts that the file is made of.
+//! What the page and the server both read of a picture's file beside its pixels: the EXIF [`orientation`], the
+//! [`thumbnail`], and the parts that keep them: a JPEG's segments, a PNG's and a WebP's chunks, a TIFF's directories.
 //!
 //! Of the EXIF block exactly that is read: one entry of the first directory, and where the thumbnail lies. Everything
 //! else in it may be damaged, missing or hostile, and neither costs the orientation nor time: no other directory is

@@ -46,9 +46,9 @@ pub fn jpeg_blocks(file: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub struct Segment<'a> {
     /// The second byte of the marker: 0xE0 is APP0.
     pub marker: u8,
-    /// After the length, as much as that says and there is.
+    /// The segment's bytes after its length: as many as that says and as there are.
     pub data: &'a [u8],
-    /// After the length, to the end of the file.
+    /// All bytes after the segment's length, to the end of the file.
     pub rest: &'a [u8],
 }
 

@@ -36,7 +36,7 @@ pub struct Entry {
     pub tag: u16,
     /// TIFF's number of the type: 3 is SHORT, 4 is LONG.
     pub kind: u16,
-    /// Of values, as the file says.
+    /// How many values the entry has, as the file says.
     pub count: u64,
     /// Where the entry's own field for its value lies: the value itself if it fits in there, else its offset.
     field: usize,
@@ -220,7 +220,7 @@ pub fn orientation_of_block(block: &[u8]) -> Option<u8> {
     orientation_in(tiff, tiff.first()?)
 }
 
-/// Of the picture itself in a TIFF file.
+/// The EXIF orientation of a TIFF file's main picture.
 pub(crate) fn orientation_of_tiff(file: &[u8]) -> Option<u8> {
     let tiff = Tiff::new(file)?;
     orientation_in(tiff, tiff.main()?)

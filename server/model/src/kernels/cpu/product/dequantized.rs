@@ -1,5 +1,5 @@
-//! Products with weights of fewer than 32 bits, without widening the whole weight: it is widened in pieces that stay in the
-//! processor's cache, and the product itself is made in f32. What comes out is what a product with the widened weight gives.
+//! Products with weights of fewer than 32 bits, which are dequantized in pieces that stay in the processor's cache; the
+//! product itself is made in f32. What comes out is what a product with the whole weight dequantized gives.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::kernels::cpu::matrix::{Matrix, multiply_at};
 use crate::kernels::cpu::tasks::Shared;
 use crate::kernels::cpu::vector::{has_avx2, has_avx512, vectorized};
 
-/// Up to so many rows, each weight is used as it is widened; more are worth a product of blocks.
+/// Up to so many rows, each weight is used as it is dequantized; more are worth a product of blocks.
 pub const FEW: usize = 4;
 
 /// x [rows, k] · weightᵀ as [rows, n]; `weight` is [n, k].
@@ -118,7 +118,7 @@ fn dot<F: Format, const ROWS: usize>(k: usize, x: &[f32], weight: &[u8]) -> [f32
     let pieces = weight.chunks(PIECE / F::LEN * F::BYTES);
     for (from, piece) in (0..k).step_by(PIECE).zip(pieces) {
         let wide = &mut wide[..PIECE.min(k - from)];
-        F::widen_all(piece, wide);
+        F::dequantize_all(piece, wide);
         let (chunks, rest) = wide.as_chunks::<32>();
         for (r, sums) in sums.iter_mut().enumerate() {
             let (x, x_rest) = x[r * k + from..][..wide.len()].as_chunks::<32>();
@@ -147,7 +147,7 @@ fn total(mut lanes: [f32; 32]) -> f32 {
     lanes[0]
 }
 
-/// Columns of the result that a task makes, and how much of their rows it widens at a time: 256 KiB.
+/// Columns of the result that a task makes, and how much of their rows it dequantizes at a time: 256 KiB.
 const PANEL: usize = 64;
 const DEPTH: usize = 1024;
 
@@ -170,7 +170,7 @@ fn panel<F: Format>(
             let blocks = &row[from / F::LEN * F::BYTES..][..depth / F::LEN * F::BYTES];
             vectorized(
                 #[inline(always)]
-                || F::widen_all(blocks, wide),
+                || F::dequantize_all(blocks, wide),
             );
         }
         let (x, wide) = (Matrix::rows(&x[from..], k), Matrix::columns(&wide, depth));

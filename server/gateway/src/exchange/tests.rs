@@ -1,0 +1,1 @@
+//! Requests with an engine that the test itself plays.
