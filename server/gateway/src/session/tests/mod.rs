@@ -258,6 +258,7 @@ impl Rig {
                 first,
                 ids: ids.into(),
                 text: text.into(),
+                logprobs: Vec::new(),
             },
         );
     }
