@@ -25,8 +25,8 @@ use wire::{
 
 use crate::access::Guest;
 use crate::intake::{Eviction, KeyId, retry};
-use crate::session::{Connection, Hub, Outgoing, seconds};
-use api::{Failure, SessionId};
+use crate::session::{CompleteFile, Connection, Hub, Outgoing, seconds};
+use api::{AnswerFormat, Failure, SessionId};
 use dialogue::Fingerprints;
 use pool::{Conversation, Held, Pool};
 
@@ -55,6 +55,9 @@ pub struct Settings {
     pub sampling: Sampling,
     /// How many answers, at least 1.
     pub choices: usize,
+    pub format: Option<AnswerFormat>,
+    /// Tells how probable each token was, beside so many others in its place.
+    pub logprobs: Option<u32>,
     pub traceparent: Option<String>,
 }
 
@@ -79,6 +82,7 @@ pub struct Exchange {
     system: String,
     history: Vec<Turn>,
     question: String,
+    picture_turn: Option<u32>,
     events: VecDeque<Event>,
     last_event: u64,
     eviction: Arc<Eviction>,
@@ -144,11 +148,17 @@ impl Exchanges {
         } = dialogue;
         let turns = self.fingerprints.of(&system, &history);
         let sha256 = picture.as_ref().map(|picture| picture.sha256);
+        let picture_turn = picture.as_ref().and_then(|it| u32::try_from(it.turn).ok());
         let (connection, mut held, last_event) = self.session(&asker, sha256, &turns)?;
         let upload = picture.map(|picture| {
             held.uploads += 1;
-            let file = (picture.file, picture.sha256);
-            connection.give(held.uploads, file, picture.upload_ms);
+            let file = CompleteFile {
+                file: picture.file,
+                sha256: picture.sha256,
+                system: system.clone(),
+                upload_ms: picture.upload_ms,
+            };
+            connection.give(held.uploads, file);
             held.uploads
         });
         let mut known = held.take_conversation(&turns);
@@ -164,6 +174,7 @@ impl Exchanges {
             system,
             history,
             question,
+            picture_turn,
             events: VecDeque::new(),
             last_event,
             eviction,
@@ -223,6 +234,10 @@ impl Exchange {
             upload: self.upload,
             image: None,
             history: Some(self.history.clone()),
+            system: Some(self.system.clone()),
+            picture_turn: self.picture_turn,
+            format: settings.format.clone(),
+            logprobs: settings.logprobs,
             sampling: Some(settings.sampling.clone()),
             traceparent: settings.traceparent.clone(),
         };

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use wire::{ClientMessage, ErrorCode, ServerMessage};
 
 use super::Session;
-use super::pictures::File;
+use super::pictures::CompleteFile;
 use super::state::State;
 use crate::intake::KeyId;
 use api::{Failure, Presence};
@@ -151,9 +151,9 @@ impl Connection {
         self.with(|state| state.piece(bytes, Instant::now()));
     }
 
-    /// A file that came whole, and its SHA-256, under a number that was not used before. `upload_ms` is how long it took.
-    pub fn give(&self, upload: u32, file: (File, [u8; 32]), upload_ms: f64) {
-        self.with(|state| state.give(upload, file, upload_ms));
+    /// A file that came otherwise than in pieces, under a number that was not used before.
+    pub fn give(&self, upload: u32, file: CompleteFile) {
+        self.with(|state| state.give(upload, file));
     }
 
     /// The connection is gone; the session waits for a resume.

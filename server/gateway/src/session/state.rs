@@ -11,7 +11,7 @@ use wire::{ErrorCode, FinishReason, Upload};
 
 use super::context::{Context, Effect, Setup};
 use super::conversations::{Ask, Conversations};
-use super::pictures::{File, Pictures, Waits};
+use super::pictures::{CompleteFile, Pictures, Waits};
 use crate::intake::Retained;
 use crate::telemetry::metrics::{METRICS, RECEIVED, Waiting};
 use api::{Command, Defaults, Event, Failure, Presence, RequestId};
@@ -118,11 +118,9 @@ impl State {
         });
     }
 
-    /// A file that came whole, and its SHA-256, under a number that was not used before. `upload_ms` is how long it took.
-    pub fn give(&mut self, upload: u32, file: (File, [u8; 32]), upload_ms: f64) {
-        self.with_pictures(|pictures, context, waits| {
-            pictures.give(upload, file, upload_ms, waits, context);
-        });
+    /// A file that came otherwise than in pieces, under a number that was not used before.
+    pub fn give(&mut self, upload: u32, file: CompleteFile) {
+        self.with_pictures(|pictures, context, waits| pictures.give(upload, file, waits, context));
     }
 
     /// A binary frame.

@@ -9,7 +9,7 @@ use super::answer::{
 use super::call::{Call, Prepared, Stream, event};
 use super::refusal::Refusal;
 use super::request::ChatRequest;
-use super::{Api, messages, pictures};
+use super::{Api, formats, messages, pictures};
 use crate::access::Guests;
 use crate::doors::body::Body;
 use crate::exchange::{Dialogue, Event, Exchange, Settings};
@@ -45,6 +45,8 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
     let settings = Settings {
         choices: request.choices(limits)?,
         sampling: request.sampling(limits),
+        format: formats::find(&request.rest)?,
+        logprobs: request.logprobs()?,
         traceparent: None,
     };
     let reading = messages::read(&request.messages, "messages")?;

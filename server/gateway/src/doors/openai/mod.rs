@@ -5,6 +5,7 @@
 mod answer;
 mod call;
 mod chat;
+mod formats;
 mod messages;
 mod models;
 mod pictures;

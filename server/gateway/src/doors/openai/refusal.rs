@@ -35,10 +35,10 @@ struct ErrorObject<'a> {
 }
 
 impl Refusal {
-    /// Something in the request that can't be done. `code` is stable.
+    /// Something in the request that can't be done. `param` is the path to it, empty where that is the whole; `code` is stable.
     pub fn bad_request(code: &str, param: impl Into<String>, message: impl Into<String>) -> Self {
         Refusal {
-            param: Some(param.into()),
+            param: Some(param.into()).filter(|param| !param.is_empty()),
             ..Refusal::new(StatusCode::BAD_REQUEST, code, message)
         }
     }

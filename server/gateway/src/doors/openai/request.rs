@@ -1,6 +1,7 @@
 //! A request for chat completions, as clients send it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -42,12 +43,24 @@ pub struct ChatRequest<'a> {
     #[serde(default)]
     repetition_penalty: Option<f64>,
     #[serde(default)]
+    presence_penalty: Option<f64>,
+    #[serde(default)]
+    frequency_penalty: Option<f64>,
+    #[serde(default)]
+    logit_bias: Option<BTreeMap<String, f64>>,
+    /// Whether to tell how probable each token was, …
+    #[serde(default)]
+    logprobs: Option<bool>,
+    /// … and how many others in its place.
+    #[serde(default)]
+    top_logprobs: Option<u32>,
+    #[serde(default)]
     seed: Option<i64>,
     #[serde(default)]
     stop: Option<Stop>,
     /// What is not named above: passed over, unless it would change the answer.
     #[serde(flatten)]
-    rest: Map<String, Value>,
+    pub rest: Map<String, Value>,
 }
 
 /// What a stream has beside the answer.
@@ -71,12 +84,6 @@ type IsNeutral = fn(&Value) -> bool;
 const UNSUPPORTED: &[(&str, IsNeutral)] = &[
     ("audio", Value::is_null),
     ("modalities", |value| *value == serde_json::json!(["text"])),
-    ("logprobs", is_off),
-    ("top_logprobs", is_off),
-    ("presence_penalty", is_off),
-    ("frequency_penalty", is_off),
-    ("logit_bias", is_off),
-    ("response_format", |value| value["type"] == "text"),
     ("min_p", is_off),
     ("min_tokens", is_off),
     ("best_of", |value| *value == 1),
@@ -96,7 +103,7 @@ const UNSUPPORTED: &[(&str, IsNeutral)] = &[
 ];
 
 /// Whether a value asks for nothing.
-fn is_off(value: &Value) -> bool {
+pub fn is_off(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(on) => !on,
@@ -116,6 +123,7 @@ impl<'a> ChatRequest<'a> {
         let mut json = serde_json::Deserializer::from_slice(body);
         serde_path_to_error::deserialize(&mut json).map_err(|problem| {
             let path = problem.path().to_string();
+            let path = if path == "." { "" } else { &path };
             let problem = problem.into_inner();
             if problem.is_data() {
                 Refusal::bad_request(
@@ -180,6 +188,25 @@ impl<'a> ChatRequest<'a> {
         Ok(usize::try_from(n).unwrap_or(1))
     }
 
+    /// Beside how many others each token's probability is told, if it is.
+    ///
+    /// # Errors
+    /// `bad_sampling`, for others without it.
+    pub fn logprobs(&self) -> Result<Option<u32>, Refusal> {
+        match (
+            self.logprobs.unwrap_or(false),
+            self.top_logprobs.unwrap_or(0),
+        ) {
+            (true, top) => Ok(Some(top)),
+            (false, 0) => Ok(None),
+            (false, _) => Err(Refusal::bad_request(
+                "bad_sampling",
+                "top_logprobs",
+                "top_logprobs are told with logprobs alone: ask for both.",
+            )),
+        }
+    }
+
     /// How to draw the answers' tokens. Without a length an answer may be as long as this server lets any be.
     pub fn sampling(&self, limits: &Limits) -> Sampling {
         let most = self.max_completion_tokens.or(self.max_tokens);
@@ -188,6 +215,9 @@ impl<'a> ChatRequest<'a> {
             top_p: self.top_p,
             top_k: self.top_k.map(|k| u64::try_from(k).unwrap_or(0)),
             repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            logit_bias: self.logit_bias.clone(),
             max_new_tokens: Some(most.unwrap_or(limits.max_new_tokens)),
             seed: self.seed.map(|seed| seed as u64 & MAX_INTEGER),
             stop: self.stop.as_ref().map(|stop| match stop {
