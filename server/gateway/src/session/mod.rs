@@ -36,7 +36,7 @@ use state::State;
 pub use connection::{Connection, Outgoing};
 pub use context::seconds;
 pub use hub::{Hub, Resumed};
-pub use pictures::{File, Sender};
+pub use pictures::{CompleteFile, File, Sender};
 pub use shared::{Options, Phase, Shared, StatusWatch};
 
 /// A client's session.

@@ -1,7 +1,7 @@
 //! Chat completions, as clients read them.
 
 use serde::Serialize;
-use wire::{AnswerTimings, Done, FinishReason, Usage};
+use wire::{AnswerTimings, Done, FinishReason, TokenLogprob, Usage};
 
 /// The whole answer to `POST /v1/chat/completions`.
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ pub struct Head<'a> {
 pub struct Choice {
     pub index: usize,
     pub message: Message,
-    pub logprobs: Option<()>,
+    pub logprobs: Option<Logprobs>,
     pub finish_reason: &'static str,
 }
 
@@ -55,8 +55,20 @@ pub struct Message {
 pub struct Delta<'a> {
     pub index: usize,
     pub delta: Words<'a>,
-    pub logprobs: Option<()>,
+    pub logprobs: Option<Logprobs>,
     pub finish_reason: Option<&'static str>,
+}
+
+impl Delta<'_> {
+    /// Nothing new of this answer.
+    pub fn of(index: usize) -> Self {
+        Delta {
+            index,
+            delta: Words::default(),
+            logprobs: None,
+            finish_reason: None,
+        }
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -66,6 +78,51 @@ pub struct Words<'a> {
     pub role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<&'a str>,
+}
+
+/// How probable the tokens of an answer, or of a piece of it, were.
+#[derive(Serialize)]
+pub struct Logprobs {
+    pub content: Vec<TokenReport>,
+    pub refusal: Option<()>,
+}
+
+/// A token, and how probable it was.
+#[derive(Serialize)]
+pub struct TokenReport {
+    #[serde(flatten)]
+    token: TopReport,
+    top_logprobs: Vec<TopReport>,
+}
+
+#[derive(Serialize)]
+struct TopReport {
+    /// As far as it is text.
+    token: String,
+    logprob: f64,
+    bytes: Vec<u8>,
+}
+
+impl Logprobs {
+    pub fn of(tokens: &[TokenLogprob]) -> Self {
+        let report = |bytes: &[u8], logprob| TopReport {
+            token: String::from_utf8_lossy(bytes).into_owned(),
+            logprob,
+            bytes: bytes.to_vec(),
+        };
+        let each = tokens.iter().map(|token| TokenReport {
+            token: report(&token.bytes, token.logprob),
+            top_logprobs: token
+                .top
+                .iter()
+                .map(|top| report(&top.bytes, top.logprob))
+                .collect(),
+        });
+        Logprobs {
+            content: each.collect(),
+            refusal: None,
+        }
+    }
 }
 
 /// What a request took, all of its answers together.

@@ -4,7 +4,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answer::{
-    Choice, Chunk, Completion, Delta, Head, Message, UsageReport, Words, finish_reason,
+    Choice, Chunk, Completion, Delta, Head, Logprobs, Message, UsageReport, Words, finish_reason,
 };
 use super::call::{Call, Prepared, Stream, event};
 use super::refusal::Refusal;
@@ -13,6 +13,7 @@ use super::{Api, formats, messages, pictures};
 use crate::access::Guests;
 use crate::doors::body::Body;
 use crate::exchange::{Dialogue, Event, Exchange, Settings};
+use wire::TokenLogprob;
 
 /// Answers a conversation.
 pub async fn complete(
@@ -34,6 +35,7 @@ pub async fn complete(
 /// What a request asks for beside its answer.
 pub struct Wanted {
     include_usage: bool,
+    logprobs: bool,
 }
 
 fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
@@ -58,6 +60,7 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
         stream: request.stream.unwrap_or(false),
         wanted: Wanted {
             include_usage: options.include_usage.unwrap_or(false),
+            logprobs: settings.logprobs.is_some(),
         },
         settings,
         dialogue: Dialogue {
@@ -88,6 +91,7 @@ struct Owned {
 #[derive(Default)]
 struct Text {
     said: String,
+    tokens: Vec<TokenLogprob>,
     begun: bool,
     finish_reason: &'static str,
 }
@@ -117,15 +121,15 @@ impl Completions {
         }
     }
 
-    fn chunk(&self, index: usize, words: Words<'_>, finish_reason: Option<&'static str>) -> Bytes {
+    /// How probable these tokens were, where that was asked for.
+    fn logprobs(&self, tokens: &[TokenLogprob]) -> Option<Logprobs> {
+        self.wanted.logprobs.then(|| Logprobs::of(tokens))
+    }
+
+    fn chunk(&self, delta: Delta<'_>) -> Bytes {
         event(&Chunk {
             head: self.head("chat.completion.chunk"),
-            choices: vec![Delta {
-                index,
-                delta: words,
-                logprobs: None,
-                finish_reason,
-            }],
+            choices: vec![delta],
             usage: self.wanted.include_usage.then_some(None),
         })
     }
@@ -142,25 +146,32 @@ impl Stream for Completions {
             return;
         };
         if !std::mem::replace(&mut text.begun, true) {
-            let words = Words {
-                role: Some("assistant"),
-                content: Some(""),
-            };
-            out.push(self.chunk(index, words, None));
+            out.push(self.chunk(Delta {
+                delta: Words {
+                    role: Some("assistant"),
+                    content: Some(""),
+                },
+                ..Delta::of(index)
+            }));
         }
         match told {
             Event::Started { .. } => {}
             Event::Token { token, .. } => {
-                let words = Words {
-                    role: None,
-                    content: Some(&token.text),
-                };
-                out.push(self.chunk(index, words, None));
+                out.push(self.chunk(Delta {
+                    delta: Words {
+                        role: None,
+                        content: Some(&token.text),
+                    },
+                    logprobs: self.logprobs(&token.tokens),
+                    ..Delta::of(index)
+                }));
             }
             Event::Done { done, .. } => {
                 self.usage.add(done);
-                let reason = finish_reason(done.finish_reason);
-                out.push(self.chunk(index, Words::default(), Some(reason)));
+                out.push(self.chunk(Delta {
+                    finish_reason: Some(finish_reason(done.finish_reason)),
+                    ..Delta::of(index)
+                }));
             }
         }
     }
@@ -179,7 +190,10 @@ impl Stream for Completions {
     fn collect(&mut self, told: Event) {
         match told {
             Event::Started { .. } => {}
-            Event::Token { choice, token } => self.choices[choice].said.push_str(&token.text),
+            Event::Token { choice, token } => {
+                self.choices[choice].said.push_str(&token.text);
+                self.choices[choice].tokens.extend(token.tokens);
+            }
             Event::Done { choice, done } => {
                 self.choices[choice].finish_reason = finish_reason(done.finish_reason);
                 self.usage.add(&done);
@@ -197,7 +211,7 @@ impl Stream for Completions {
                 content: text.said,
                 refusal: None,
             },
-            logprobs: None,
+            logprobs: self.logprobs(&text.tokens),
             finish_reason: text.finish_reason,
         });
         let completion = Completion {

@@ -60,6 +60,17 @@ impl File {
     }
 }
 
+/// A file with all that an upload of it would have told.
+pub struct CompleteFile {
+    pub file: File,
+    /// Of the file's bytes.
+    pub sha256: [u8; 32],
+    /// The system turn of the first question about the picture; empty for none.
+    pub system: String,
+    /// How long it took to come, in milliseconds.
+    pub upload_ms: f64,
+}
+
 impl HasFile for File {
     fn file(&mut self) -> &mut FileBuffer {
         &mut self.data

@@ -16,7 +16,7 @@ use api::{Failure, Shown};
 use list::{Picture, PictureList, Stage};
 use uploads::Uploads;
 
-pub use file::{Budget, File, Sender};
+pub use file::{Budget, CompleteFile, File, Sender};
 
 /// What a picture is known as.
 #[derive(Clone, Debug, PartialEq)]

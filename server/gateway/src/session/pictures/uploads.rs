@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
-use super::file::{Budget, File, Sender};
+use super::file::{Budget, CompleteFile, File, Sender};
 use crate::telemetry::{self, metrics::METRICS};
 use api::{Asker, Failure};
 
@@ -181,8 +181,14 @@ impl Uploads {
         Announced::Accepted { received: 0 }
     }
 
-    /// A file that came whole, under a number that was not used before.
-    pub fn whole(&mut self, number: u32, file: File, sha256: [u8; 32], upload_ms: f64) -> Arrived {
+    /// A file that came otherwise than in pieces, under a number that was not used before.
+    pub fn given(&mut self, number: u32, complete: CompleteFile) -> Arrived {
+        let CompleteFile {
+            file,
+            sha256,
+            system,
+            upload_ms,
+        } = complete;
         let bytes = file.bytes().len() as u64;
         self.used.insert(number, (bytes, Some(sha256)));
         METRICS.upload_bytes.inc_by(bytes);
@@ -190,6 +196,7 @@ impl Uploads {
             upload: number,
             file,
             sha256,
+            system,
             upload_ms,
             telemetry: telemetry::Picture::announced(self.tag.clone(), number),
         }
