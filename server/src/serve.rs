@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::config::{AccessArgs, DecodeArgs, EngineArgs, ServeArgs};
+use crate::config::{AccessArgs, ApiArgs, DecodeArgs, EngineArgs, ServeArgs};
 use crate::{loading, page};
 use api::{Compute, Report, Status};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
-use gateway::doors::{self, Ended, Page, Tls, openai};
+use gateway::doors::{self, Ended, Hosts, Page, Tls, openai};
 use gateway::intake::decode;
 use gateway::session::{Hub, Options, Shared};
 use glimpse_image as image;
@@ -136,7 +136,7 @@ pub fn with_engine(
         keys,
         tls,
         page: Page::new(page::files())?,
-        api: openai::Options::default(),
+        api: api(&settings.api).map_err(invalid)?,
     };
     actix_web::rt::System::new().block_on(async {
         actix_web::rt::spawn(loading::show(hub.shared.engine_status()));
@@ -154,6 +154,14 @@ pub fn with_engine(
                 ),
             )
         })
+    })
+}
+
+fn api(settings: &ApiArgs) -> Result<openai::Options, String> {
+    Ok(openai::Options {
+        served_names: settings.served_model_name.clone(),
+        earlier_pictures: settings.earlier_pictures.into(),
+        fetch_hosts: Hosts::new(&settings.fetch_images)?,
     })
 }
 

@@ -20,7 +20,7 @@ use values::one_of;
 
 pub use self::bench::BenchArgs;
 pub use limits::LimitArgs;
-pub use values::{Bytes, ImageDecoder, Switch};
+pub use values::{Bytes, EarlierPictures, ImageDecoder, Switch};
 
 /// Answers questions about a picture, on your own hardware.
 #[derive(Debug, Parser)]
@@ -219,6 +219,8 @@ pub struct ServeArgs {
     #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
     #[command(flatten)]
+    pub api: ApiArgs,
+    #[command(flatten)]
     pub access: AccessArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -226,6 +228,23 @@ pub struct ServeArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
+}
+
+/// The HTTP API at /v1, which programs use that speak OpenAI's.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "HTTP API")]
+pub struct ApiArgs {
+    /// Names that the model is served under [default: its own]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub served_model_name: Vec<String>,
+    /// What becomes of a conversation with several pictures, of which the model sees one: `refuse` it, or `drop` all but the
+    /// last, with a line of text in their places.
+    #[arg(long, value_enum, default_value_t = EarlierPictures::Refuse)]
+    pub earlier_pictures: EarlierPictures,
+    /// Hosts that pictures may be fetched from: names, .example.org for all below it, or * for any. Private networks are never
+    /// asked, unless by an address that is named here [default: none]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub fetch_images: Vec<String>,
 }
 
 /// Who may in.

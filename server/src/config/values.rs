@@ -45,6 +45,24 @@ impl From<ImageDecoder> for glimpse_image::Decoder {
     }
 }
 
+/// What becomes of all pictures of a conversation but the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EarlierPictures {
+    /// The request is refused.
+    Refuse,
+    /// A line of text takes their places.
+    Drop,
+}
+
+impl From<EarlierPictures> for gateway::doors::openai::EarlierPictures {
+    fn from(pictures: EarlierPictures) -> Self {
+        match pictures {
+            EarlierPictures::Refuse => Self::Refuse,
+            EarlierPictures::Drop => Self::Drop,
+        }
+    }
+}
+
 /// A number of bytes, written as `1048576`, `1MiB`, `64KiB`, `2GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bytes(pub u64);

@@ -1,6 +1,7 @@
 //! The routes: the page, the socket, and what an operator looks at.
 
 mod body;
+mod fetch;
 mod metrics;
 pub mod openai;
 mod page;
@@ -32,6 +33,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use wire::State;
 
+pub use fetch::Hosts;
 pub use page::{File, Page};
 pub use tls::Tls;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::{FutureExt, stream};
+use futures_util::stream;
 use serde::Serialize;
 use tokio::time::timeout;
 use wire::{ErrorCode, FinishReason};
@@ -43,20 +43,24 @@ pub struct Prepared<W> {
     pub user: Option<String>,
     pub stream: bool,
     pub wanted: W,
+    /// Pictures that the model is not shown, since it sees one.
+    pub dropped: usize,
     pub settings: Settings,
     pub dialogue: Dialogue,
 }
 
 /// An answer in the form that its request asked for, piece by piece or whole.
-pub trait Stream {
+pub trait Form {
     /// What a stream's client is told of an event.
-    fn tell(&mut self, event: &Event, out: &mut Vec<Bytes>);
+    fn tell(&mut self, event: Event, out: &mut Vec<Bytes>);
     /// What it is told when all answers are over.
     fn end(&mut self, out: &mut Vec<Bytes>);
-    /// Takes an event in, for [`Stream::whole`].
+    /// What it is told when there will be no more of them.
+    fn fail(&mut self, refusal: &Refusal, out: &mut Vec<Bytes>);
+    /// Takes an event in, for [`Form::whole`].
     fn collect(&mut self, event: Event);
     /// The whole of it, when all answers are over.
-    fn whole(&mut self, exchange: &Exchange) -> HttpResponse;
+    fn whole(&mut self) -> HttpResponse;
 }
 
 /// A request's use of its connection: as long as this lives, the connection's own time-outs hold still.
@@ -90,16 +94,16 @@ impl Call {
     ///
     /// # Errors
     /// Whatever is known before anything of the answer has left.
-    pub async fn answer<W, S>(
+    pub async fn answer<W, F>(
         self,
         request: &HttpRequest,
         payload: web::Payload,
         prepare: fn(&Body, &Api) -> Result<Prepared<W>, Refusal>,
-        form: fn(&Call, String, W, usize) -> S,
+        form: fn(&Call, String, W, usize) -> F,
     ) -> Result<HttpResponse, Refusal>
     where
         W: Send + 'static,
-        S: Stream + 'static,
+        F: Form + 'static,
     {
         let (guest, owner) = self.login(request)?;
         let exchanges = self.api.exchanges.clone();
@@ -109,7 +113,7 @@ impl Call {
         let client = guest.client().number();
         let body = body::read(request, payload, shared, client).await?;
         let eviction = body.eviction.clone();
-        let prepared = if body.bytes.len() <= LONG {
+        let prepared = if body.bytes.len() <= LONG && !self.api.fetcher.is_on() {
             prepare(&body, &self.api)?
         } else {
             let api = self.api.clone();
@@ -137,8 +141,12 @@ impl Call {
             while let Some(event) = exchange.next().await {
                 form.collect(whole(event?)?);
             }
-            form.whole(&exchange)
+            form.whole()
         };
+        if prepared.dropped > 0 {
+            let name = HeaderName::from_static("x-glimpse-dropped-pictures");
+            response.headers_mut().insert(name, prepared.dropped.into());
+        }
         let id = header(request, "x-request-id");
         let id = id.unwrap_or_else(|| self.id.to_string());
         if let Ok(id) = HeaderValue::from_str(&id) {
@@ -161,7 +169,7 @@ impl Call {
     }
 
     /// The answer as server-sent events.
-    fn stream(&self, exchange: Exchange, form: impl Stream + 'static) -> HttpResponse {
+    fn stream(&self, exchange: Exchange, form: impl Form + 'static) -> HttpResponse {
         let state = Streaming {
             exchange: Some(exchange),
             form,
@@ -181,14 +189,14 @@ impl Call {
 }
 
 /// An answer that leaves as it comes.
-struct Streaming<S> {
+struct Streaming<F> {
     /// `None` once it is over.
     exchange: Option<Exchange>,
-    form: S,
+    form: F,
     out: Vec<Bytes>,
 }
 
-impl<S: Stream> Streaming<S> {
+impl<F: Form> Streaming<F> {
     /// What leaves next; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() {
@@ -198,15 +206,11 @@ impl<S: Stream> Streaming<S> {
             };
             match next.map(|event| event.and_then(whole)) {
                 Some(Ok(event)) => {
-                    self.form.tell(&event, &mut self.out);
-                    // What is there already leaves with it.
-                    while let Some(Some(Ok(event))) = exchange.next().now_or_never() {
-                        self.form.tell(&event, &mut self.out);
-                    }
+                    self.form.tell(event, &mut self.out);
                 }
                 Some(Err(failure)) => {
                     self.exchange = None;
-                    self.out.push(event(&Refusal::from(failure).body()));
+                    self.form.fail(&failure.into(), &mut self.out);
                 }
                 None => {
                     self.exchange = None;
@@ -230,9 +234,19 @@ fn whole(event: Event) -> Result<Event, Failure> {
     }
 }
 
-/// A server-sent event.
+/// A server-sent event without a name.
 pub fn event(data: &impl Serialize) -> Bytes {
-    let mut text = b"data: ".to_vec();
+    written(String::new(), data)
+}
+
+/// A server-sent event.
+pub fn named_event(name: &str, data: &impl Serialize) -> Bytes {
+    written(format!("event: {name}\n"), data)
+}
+
+fn written(head: String, data: &impl Serialize) -> Bytes {
+    let mut text = head.into_bytes();
+    text.extend_from_slice(b"data: ");
     // Plain data: it can always be written.
     let _ = serde_json::to_writer(&mut text, data);
     text.extend_from_slice(b"\n\n");

@@ -6,13 +6,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::answer::{
     Choice, Chunk, Completion, Delta, Head, Logprobs, Message, UsageReport, Words, finish_reason,
 };
-use super::call::{Call, Prepared, Stream, event};
+use super::call::{Call, Form, Prepared, event, named_event};
 use super::refusal::Refusal;
 use super::request::ChatRequest;
-use super::{Api, formats, messages, pictures};
+use super::{Api, formats, messages, pictures, request};
 use crate::access::Guests;
 use crate::doors::body::Body;
-use crate::exchange::{Dialogue, Event, Exchange, Settings};
+use crate::exchange::{Dialogue, Event, Settings};
 use wire::TokenLogprob;
 
 /// Answers a conversation.
@@ -39,7 +39,7 @@ pub struct Wanted {
 }
 
 fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
-    let request = ChatRequest::read(&body.bytes)?;
+    let request: ChatRequest = request::read(&body.bytes)?;
     let model = api.model(request.model.as_deref())?;
     request.check()?;
     let shared = &api.exchanges.hub.shared;
@@ -51,8 +51,8 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
         logprobs: request.logprobs()?,
         traceparent: None,
     };
-    let reading = messages::read(&request.messages, "messages")?;
-    let picture = pictures::find(&reading.pictures, body, shared)?;
+    let mut reading = messages::read(&request.messages, "messages")?;
+    let (picture, dropped) = pictures::find(&mut reading, body, api)?;
     let options = request.stream_options.unwrap_or_default();
     Ok(Prepared {
         model,
@@ -62,6 +62,7 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
             include_usage: options.include_usage.unwrap_or(false),
             logprobs: settings.logprobs.is_some(),
         },
+        dropped,
         settings,
         dialogue: Dialogue {
             system: reading.system,
@@ -135,9 +136,9 @@ impl Completions {
     }
 }
 
-impl Stream for Completions {
-    fn tell(&mut self, told: &Event, out: &mut Vec<Bytes>) {
-        let index = match told {
+impl Form for Completions {
+    fn tell(&mut self, told: Event, out: &mut Vec<Bytes>) {
+        let index = match &told {
             Event::Started { choice }
             | Event::Token { choice, .. }
             | Event::Done { choice, .. } => *choice,
@@ -167,7 +168,7 @@ impl Stream for Completions {
                 }));
             }
             Event::Done { done, .. } => {
-                self.usage.add(done);
+                self.usage.add(&done);
                 out.push(self.chunk(Delta {
                     finish_reason: Some(finish_reason(done.finish_reason)),
                     ..Delta::of(index)
@@ -187,6 +188,10 @@ impl Stream for Completions {
         out.push(Bytes::from_static(b"data: [DONE]\n\n"));
     }
 
+    fn fail(&mut self, refusal: &Refusal, out: &mut Vec<Bytes>) {
+        out.push(named_event("error", &refusal.body()));
+    }
+
     fn collect(&mut self, told: Event) {
         match told {
             Event::Started { .. } => {}
@@ -201,7 +206,7 @@ impl Stream for Completions {
         }
     }
 
-    fn whole(&mut self, _: &Exchange) -> HttpResponse {
+    fn whole(&mut self) -> HttpResponse {
         let choices = std::mem::take(&mut self.choices);
         let each = choices.into_iter().enumerate();
         let choices = each.map(|(index, text)| Choice {

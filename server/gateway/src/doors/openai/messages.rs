@@ -19,6 +19,17 @@ pub struct Message<'a> {
     tool_calls: Option<serde_json::Value>,
 }
 
+impl<'a> Message<'a> {
+    /// What the user says.
+    pub fn user(content: Content<'a>) -> Self {
+        Message {
+            role: "user".into(),
+            content,
+            tool_calls: None,
+        }
+    }
+}
+
 /// What a message says.
 #[derive(Debug, Default)]
 pub enum Content<'a> {

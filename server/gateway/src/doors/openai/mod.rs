@@ -11,6 +11,7 @@ mod models;
 mod pictures;
 mod refusal;
 mod request;
+mod responses;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,20 +29,27 @@ use actix_web::{Error, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use crate::access::Refused;
+use crate::doors::fetch::{Fetcher, Hosts};
 use crate::exchange::Exchanges;
 use crate::session::Hub;
 use refusal::Refusal;
+
+pub use pictures::EarlierPictures;
 
 /// How the API is served.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Names that the model is served under; empty, it has its own.
     pub served_names: Vec<String>,
+    pub earlier_pictures: EarlierPictures,
+    /// Where pictures are fetched from.
+    pub fetch_hosts: Hosts,
 }
 
 /// What all requests share.
 pub struct Api {
     exchanges: Arc<Exchanges>,
+    fetcher: Fetcher,
     options: Options,
     /// In seconds since 1970.
     since: u64,
@@ -52,6 +60,7 @@ impl Api {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(Api {
             exchanges: Exchanges::new(hub),
+            fetcher: Fetcher::new(options.fetch_hosts.clone()),
             options,
             since: now.map_or(0, |now| now.as_secs()),
         })
@@ -96,6 +105,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .service(
                     web::resource("/chat/completions")
                         .route(web::post().to(chat::complete))
+                        .default_service(web::to(wrong_method)),
+                )
+                .service(
+                    web::resource("/responses")
+                        .route(web::post().to(responses::respond))
                         .default_service(web::to(wrong_method)),
                 )
                 .service(

@@ -1,16 +1,20 @@
-//! Pictures as requests bring them: data URLs.
+//! Pictures as requests bring them: data URLs, and addresses.
 
 use actix_web::http::StatusCode;
 use base64_simd::{Out, STANDARD};
 use sha2::{Digest, Sha256};
 use wire::ErrorCode;
 
-use super::messages::Mention;
+use super::Api;
+use super::messages::{Mention, Reading};
 use super::refusal::Refusal;
 use crate::doors::body::{Body, short_of_memory};
 use crate::exchange::Picture;
-use crate::session::{File, Shared};
+use crate::session::File;
 use api::Failure;
+
+/// What stands in a question instead of a picture that was dropped.
+const DROPPED: &str = "\n[a picture that is no longer shown]";
 
 /// Base64 that is decoded at once: a whole number of groups of four characters, for 48 KiB.
 const GROUPS: usize = 64 << 10;
@@ -25,50 +29,72 @@ pub enum EarlierPictures {
     Drop,
 }
 
-/// The one picture that a conversation is about, from where its messages name it. The same one again counts once.
+/// The one picture that a conversation is about, from where its messages name it. The same one again counts once. Where
+/// earlier ones are dropped, a line of text in their places says so; how many these were is told too.
 ///
 /// # Errors
 /// `conversation_has_image` for a second one; what is no picture that can be had, by its place.
 pub fn find(
-    mentions: &[Mention<'_>],
+    reading: &mut Reading<'_>,
     body: &Body,
-    shared: &Shared,
-) -> Result<Option<Picture>, Refusal> {
-    let Some((first, others)) = mentions.split_first() else {
-        return Ok(None);
-    };
-    let (file, sha256) = file(first, body, shared)?;
-    for other in others.iter().filter(|other| other.url != first.url) {
-        if self::file(other, body, shared)?.1 != sha256 {
-            let message = "A conversation is about one picture, and this is another: begin a new conversation with it, or have the server started with --earlier-pictures drop.";
-            return Err(Refusal::bad_request(
-                ErrorCode::ConversationHasImage.as_str(),
-                &other.param,
-                message,
-            ));
+    api: &Api,
+) -> Result<(Option<Picture>, usize), Refusal> {
+    let mut found: Option<(Picture, &str)> = None;
+    let mut dropped = Vec::new();
+    for mention in &reading.pictures {
+        if found.as_ref().is_some_and(|(_, url)| *url == mention.url) {
+            continue;
+        }
+        let (file, sha256) = file(mention, body, api)?;
+        if found.as_ref().is_some_and(|(one, _)| one.sha256 == sha256) {
+            continue;
+        }
+        let picture = Picture {
+            file,
+            sha256,
+            turn: mention.turn,
+            upload_ms: body.started.elapsed().as_secs_f64() * 1e3,
+        };
+        if let Some((before, _)) = found.replace((picture, &mention.url)) {
+            if api.options.earlier_pictures == EarlierPictures::Refuse {
+                let message = "A conversation is about one picture, and this is another: begin a new conversation with it, or have the server started with --earlier-pictures drop.";
+                return Err(Refusal::bad_request(
+                    ErrorCode::ConversationHasImage.as_str(),
+                    &mention.param,
+                    message,
+                ));
+            }
+            dropped.push(before.turn);
         }
     }
-    Ok(Some(Picture {
-        file,
-        sha256,
-        turn: first.turn,
-        upload_ms: body.started.elapsed().as_secs_f64() * 1e3,
-    }))
+    let picture = found.map(|(picture, _)| picture);
+    for turn in &dropped {
+        let question = match reading.history.get_mut(*turn) {
+            Some(turn) => &mut turn.question,
+            None => &mut reading.question,
+        };
+        question.push_str(DROPPED);
+    }
+    Ok((picture, dropped.len()))
 }
 
 /// The file that a message's picture is, and its SHA-256.
-fn file(mention: &Mention<'_>, body: &Body, shared: &Shared) -> Result<(File, [u8; 32]), Refusal> {
+fn file(mention: &Mention<'_>, body: &Body, api: &Api) -> Result<(File, [u8; 32]), Refusal> {
+    let shared = &api.exchanges.hub.shared;
     let broken = |message: &str| {
         Refusal::bad_request(ErrorCode::BadMessage.as_str(), &mention.param, message)
     };
     let Some(data) = strip_scheme(&mention.url, "data:") else {
-        let message =
-            "This server fetches no pictures: send it as a data URL, data:image/jpeg;base64,…";
-        return Err(Refusal::bad_request(
-            "image_not_fetched",
-            &mention.param,
-            message,
-        ));
+        if !api.fetcher.is_on() {
+            let message = "This server fetches no pictures: send it as a data URL, data:image/jpeg;base64,… or have the server started with --fetch-images.";
+            return Err(Refusal::bad_request(
+                "image_not_fetched",
+                &mention.param,
+                message,
+            ));
+        }
+        let fetched = api.fetcher.fetch(&mention.url, body, shared);
+        return fetched.map_err(|failure| Refusal::from(failure).of(&mention.param));
     };
     let Some((_, base64)) = data.split_once(";base64,") else {
         return Err(broken(

@@ -4,6 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
+use serde_json::{Value, json};
 use wire::ErrorCode;
 
 use crate::access::Refused;
@@ -76,6 +77,11 @@ impl Refusal {
                 code: &self.code,
             },
         }
+    }
+
+    /// What there is to say, as the fields of an event.
+    pub fn fields(&self) -> Value {
+        json!({ "code": self.code, "message": self.message, "param": self.param })
     }
 
     /// The API's few kinds of errors.

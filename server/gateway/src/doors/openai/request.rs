@@ -114,30 +114,25 @@ pub fn is_off(value: &Value) -> bool {
     }
 }
 
-impl<'a> ChatRequest<'a> {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// `bad_json`, and `bad_message` with the path to what is wrong.
-    pub fn read(body: &'a [u8]) -> Result<Self, Refusal> {
-        let mut json = serde_json::Deserializer::from_slice(body);
-        serde_path_to_error::deserialize(&mut json).map_err(|problem| {
-            let path = problem.path().to_string();
-            let path = if path == "." { "" } else { &path };
-            let problem = problem.into_inner();
-            if problem.is_data() {
-                Refusal::bad_request(
-                    "bad_message",
-                    path,
-                    format!("The request is not as the API has it: {problem}."),
-                )
-            } else {
-                let message = format!("The request's body is no JSON ({problem}).");
-                Refusal::bad_request("bad_json", path, message)
-            }
-        })
-    }
+/// Reads a body.
+///
+/// # Errors
+/// `bad_json`, and `bad_message` with the path to what is wrong.
+pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut json).map_err(|problem| {
+        let path = problem.path().to_string();
+        let path = if path == "." { "" } else { &path };
+        let problem = problem.into_inner();
+        let (code, what) = match problem.is_data() {
+            true => ("bad_message", "is not as the API has it"),
+            false => ("bad_json", "has a body that is no JSON"),
+        };
+        Refusal::bad_request(code, path, format!("The request {what}: {problem}."))
+    })
+}
 
+impl ChatRequest<'_> {
     /// Refuses what would change the answer in ways that this server has not.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
 use super::file::{Budget, CompleteFile, File, Sender};
+use crate::intake;
 use crate::telemetry::{self, metrics::METRICS};
 use api::{Asker, Failure};
 
