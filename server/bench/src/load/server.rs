@@ -14,9 +14,9 @@ pub struct Server {
     child: Option<Child>,
     /// Kept open: who writes to a closed pipe dies of it.
     stdout: Option<BufReader<ChildStdout>>,
-    /// When its process was started.
+    /// When the server's process was started.
     pub started: Instant,
-    /// From then until it listened, in ms.
+    /// Milliseconds from the start until the process listened.
     pub listening_ms: f64,
 }
 

@@ -114,7 +114,7 @@ impl Failures {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Length {
     pub words: usize,
-    /// Of the first that the server was asked.
+    /// The first question that the server was asked.
     pub first: f64,
     pub later: Vec<f64>,
 }
@@ -131,15 +131,15 @@ impl Length {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overhead {
-    /// From token to token: of one user alone, with a thread busy beside, while another's picture is encoded, and of
-    /// each of two users.
+    /// Milliseconds from token to token: of one user alone, with a thread busy beside, while another's picture is encoded, and
+    /// of each of two users.
     pub alone: Vec<f64>,
     pub beside_busy: Vec<f64>,
     pub beside_encoding: Vec<f64>,
     pub together: Vec<f64>,
-    /// In each run, its 95th percentile with a thread busy beside over that alone.
+    /// Ratios of a run's 95th percentile of token gaps with a thread busy beside to that alone.
     pub busy_ratio: Vec<f64>,
-    /// In each run, the longest while another's picture is encoded over that answer's median.
+    /// Ratios of a run's longest token gap while another's picture is encoded to that answer's median.
     pub encoding_ratio: Vec<f64>,
     /// Whole answers of the same length: of one user alone, and of each of two.
     pub answer_alone: Vec<f64>,
@@ -216,7 +216,7 @@ pub struct Load {
     pub users: Option<u32>,
     /// Open loop.
     pub rate: Option<f64>,
-    /// Until the last who had begun was answered.
+    /// Seconds until the last who had begun was answered.
     pub seconds: f64,
     pub answers: u64,
     pub tokens: u64,

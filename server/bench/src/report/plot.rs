@@ -173,7 +173,7 @@ pub fn strips(width: Width, title: &str, rows: &[(&str, &[f64])]) -> String {
 pub struct Part {
     pub name: &'static str,
     pub ms: f64,
-    /// Which colour.
+    /// The number of the part's colour.
     pub series: usize,
 }
 
