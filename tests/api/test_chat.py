@@ -223,7 +223,7 @@ def test_a_client_that_goes_frees_its_slot(serve):
 
 def test_keys_are_asked_for(serve, tmp_path):
     keys = tmp_path / "keys.txt"
-    keys.write_text("a-good-key asks=2\n")
+    keys.write_text("a-good-key-of-24-letters asks=2\n")
     server = serve("--api-key-file", str(keys))
     server.wait_ready()
     status, headers, body = post(server, {"messages": [asked("Hello?")]})
@@ -231,7 +231,7 @@ def test_keys_are_asked_for(serve, tmp_path):
     assert headers["WWW-Authenticate"].startswith("Bearer")
     with client(server, "wrong") as wrong, pytest.raises(openai.AuthenticationError):
         wrong.chat.completions.create(messages=[asked("Hello?")], **GREEDY)
-    with client(server, "a-good-key") as good:
+    with client(server, "a-good-key-of-24-letters") as good:
         for _ in range(2):
             assert good.chat.completions.create(messages=[asked("Hello?")], **GREEDY).choices
         with pytest.raises(openai.RateLimitError) as limited:
@@ -242,7 +242,7 @@ def test_keys_are_asked_for(serve, tmp_path):
     foreign = {"Host": "elsewhere.example"}
     status, _, body = post(server, {"messages": []}, foreign)
     assert (status, body["error"]["code"]) == (403, "forbidden") and "--allow-host" in body["error"]["message"]
-    status, _, body = post(server, {"messages": []}, foreign | {"Authorization": "Bearer a-good-key"})
+    status, _, body = post(server, {"messages": []}, foreign | {"Authorization": "Bearer a-good-key-of-24-letters"})
     assert (status, body["error"]["param"]) == (400, "messages")
 
 
