@@ -8,19 +8,11 @@ import socket
 import openai
 import pytest
 
-from asking import asked, client, picture, shown
+from asking import asked, client, picture, post, shown
 from watching import TALKATIVE, metrics, wait_for
 
 QUESTION = "How many circles are there?"
 GREEDY = {"model": "glimpse-demo", "temperature": 0}
-
-
-def post(server, body: dict, headers: dict | None = None, path: str = "/v1/chat/completions"):
-    """Status, headers and body of the answer to a request by hand."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"} | (headers or {}))
-    answer = connection.getresponse()
-    return answer.status, answer.headers, json.loads(answer.read() or b"null")
 
 
 def refusal(error: openai.APIStatusError) -> tuple:

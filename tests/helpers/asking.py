@@ -1,7 +1,9 @@
 """Asks as programs do that speak OpenAI's HTTP API, through its own client library."""
 
 import base64
+import http.client
 import io
+import json
 
 import openai
 from PIL import Image, ImageDraw
@@ -33,3 +35,11 @@ def asked(text: str, *files: bytes) -> dict:
 
 def client(server, key: str = "none", **options) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, **options)
+
+
+def post(server, body: dict, headers: dict | None = None, path: str = "/v1/chat/completions"):
+    """Status, headers and body of the answer to a request by hand."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"} | (headers or {}))
+    answer = connection.getresponse()
+    return answer.status, answer.headers, json.loads(answer.read() or b"null")

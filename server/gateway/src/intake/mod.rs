@@ -7,9 +7,11 @@ mod messages;
 mod picture_memory;
 mod question;
 pub mod retry;
+mod values;
 
 pub use budget::{Budget, EvictionCandidate, Reservation};
 pub use client::{Client, KeyId};
 pub use messages::{Eviction, Messages};
 pub use picture_memory::{PictureMemory, Retained};
 pub use question::{check_logprobs, check_system, check_text, format, sampling};
+pub use values::{MAX_VALUES, has_many_values};

@@ -1,10 +1,11 @@
 //! Chat completions, as clients read them.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use wire::{AnswerTimings, Done, FinishReason, TokenLogprob, Usage};
 
 /// The whole answer to `POST /v1/chat/completions`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Completion<'a> {
     #[serde(flatten)]
     pub head: Head<'a>,
@@ -13,7 +14,7 @@ pub struct Completion<'a> {
 }
 
 /// A piece of it, in a stream.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Chunk<'a> {
     #[serde(flatten)]
     pub head: Head<'a>,
@@ -24,7 +25,7 @@ pub struct Chunk<'a> {
 }
 
 /// What every piece of an answer begins with.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Serialize, JsonSchema)]
 pub struct Head<'a> {
     pub id: &'a str,
     pub object: &'static str,
@@ -34,24 +35,24 @@ pub struct Head<'a> {
 }
 
 /// One of the answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Choice {
     pub index: usize,
-    pub message: Message,
+    pub message: AnswerMessage,
     pub logprobs: Option<Logprobs>,
     pub finish_reason: &'static str,
 }
 
 /// What the model says.
-#[derive(Serialize)]
-pub struct Message {
+#[derive(Serialize, JsonSchema)]
+pub struct AnswerMessage {
     pub role: &'static str,
     pub content: String,
     pub refusal: Option<()>,
 }
 
 /// What is new of one of the answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Delta<'a> {
     pub index: usize,
     pub delta: Words<'a>,
@@ -71,7 +72,7 @@ impl Delta<'_> {
     }
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
 pub struct Words<'a> {
     /// With an answer's first piece alone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,21 +82,21 @@ pub struct Words<'a> {
 }
 
 /// How probable the tokens of an answer, or of a piece of it, were.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Logprobs {
     pub content: Vec<TokenReport>,
     pub refusal: Option<()>,
 }
 
 /// A token, and how probable it was.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct TokenReport {
     #[serde(flatten)]
     token: TopReport,
     top_logprobs: Vec<TopReport>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct TopReport {
     /// As far as it is text.
     token: String,
@@ -126,7 +127,7 @@ impl Logprobs {
 }
 
 /// What a request took, all of its answers together.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct UsageReport {
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
@@ -136,7 +137,7 @@ pub struct UsageReport {
     pub timings: AnswerTimings,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct PromptDetails {
     /// What was in the cache.
     pub cached_tokens: u64,

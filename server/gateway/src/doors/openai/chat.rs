@@ -4,7 +4,8 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::answer::{
-    Choice, Chunk, Completion, Delta, Head, Logprobs, Message, UsageReport, Words, finish_reason,
+    AnswerMessage, Choice, Chunk, Completion, Delta, Head, Logprobs, UsageReport, Words,
+    finish_reason,
 };
 use super::call::{Call, Form, Prepared, event, named_event};
 use super::refusal::Refusal;
@@ -211,7 +212,7 @@ impl Form for Completions {
         let each = choices.into_iter().enumerate();
         let choices = each.map(|(index, text)| Choice {
             index,
-            message: Message {
+            message: AnswerMessage {
                 role: "assistant",
                 content: text.said,
                 refusal: None,

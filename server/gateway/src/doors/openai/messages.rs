@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use wire::Turn;
@@ -9,7 +10,7 @@ use wire::Turn;
 use super::refusal::Refusal;
 
 /// A message as clients send it. What belongs to it and changes no answer (`name`, say) is passed over.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct Message<'a> {
     #[serde(borrow)]
     pub role: Cow<'a, str>,
@@ -31,7 +32,8 @@ impl<'a> Message<'a> {
 }
 
 /// What a message says.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(untagged)]
 pub enum Content<'a> {
     /// Nothing, as of a message that only calls tools.
     #[default]
@@ -41,7 +43,7 @@ pub enum Content<'a> {
 }
 
 /// A part of what a message says. Which fields count is told by `type`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct Part<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
@@ -55,6 +57,25 @@ pub struct Part<'a> {
 /// one size.
 #[derive(Debug)]
 pub struct ImageUrl<'a>(Cow<'a, str>);
+
+impl JsonSchema for ImageUrl<'_> {
+    fn schema_name() -> Cow<'static, str> {
+        "ImageUrl".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let url = json_schema!({
+            "type": "string",
+            "description": "data:image/…;base64,… or, where the server fetches pictures, http(s)://…",
+        });
+        json_schema!({
+            "anyOf": [
+                { "type": "object", "properties": { "url": url }, "required": ["url"] },
+                url,
+            ]
+        })
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for ImageUrl<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -5,6 +5,7 @@
 mod answer;
 mod call;
 mod chat;
+mod document;
 mod formats;
 mod messages;
 mod models;
@@ -125,7 +126,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .default_service(web::to(nothing_here)),
         )
         .route("/health", web::get().to(super::healthz))
-        .route("/version", web::get().to(version));
+        .route("/version", web::get().to(version))
+        .route("/openapi.json", web::get().to(document::show));
 }
 
 /// Refusals that came before any door, in the API's own shape.

@@ -1,20 +1,21 @@
 //! `GET /v1/models`: what answers here.
 
 use actix_web::{HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::refusal::Refusal;
 
-#[derive(Serialize)]
-struct List {
+#[derive(Serialize, JsonSchema)]
+pub struct List {
     object: &'static str,
     data: Vec<Model>,
 }
 
 /// A name that the model is served under.
-#[derive(Serialize)]
-struct Model {
+#[derive(Serialize, JsonSchema)]
+pub struct Model {
     id: String,
     object: &'static str,
     /// In seconds since 1970: since when it is served.

@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use wire::ErrorCode;
@@ -22,12 +23,12 @@ pub struct Refusal {
 }
 
 /// The body of an error.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct ErrorBody<'a> {
     error: ErrorObject<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct ErrorObject<'a> {
     message: &'a str,
     r#type: &'static str,

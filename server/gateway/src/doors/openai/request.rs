@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use wire::{Limits, MAX_INTEGER, Sampling};
+
+use crate::intake::{MAX_VALUES, has_many_values};
 
 use super::messages::{Message, without_tools};
 use super::refusal::Refusal;
 
 /// The body of `POST /v1/chat/completions`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 pub struct ChatRequest<'a> {
     #[serde(borrow, default)]
     pub model: Option<Cow<'a, str>>,
@@ -64,13 +67,13 @@ pub struct ChatRequest<'a> {
 }
 
 /// What a stream has beside the answer.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 pub struct StreamOptions {
     #[serde(default)]
     pub include_usage: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Stop {
     One(String),
@@ -119,6 +122,10 @@ pub fn is_off(value: &Value) -> bool {
 /// # Errors
 /// `bad_json`, and `bad_message` with the path to what is wrong.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    if has_many_values(body) {
+        let message = format!("The request has more than {MAX_VALUES} values: send a shorter one.");
+        return Err(Refusal::bad_request("bad_message", "", message));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     serde_path_to_error::deserialize(&mut json).map_err(|problem| {
         let path = problem.path().to_string();

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use wire::{Limits, MAX_INTEGER, Sampling};
@@ -34,8 +35,8 @@ pub async fn respond(
 }
 
 /// The body of `POST /v1/responses`.
-#[derive(Deserialize)]
-struct ResponsesRequest<'a> {
+#[derive(Deserialize, JsonSchema)]
+pub struct ResponsesRequest<'a> {
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -65,7 +66,7 @@ struct ResponsesRequest<'a> {
 }
 
 /// What is to be answered: a question alone, or messages.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Input<'a> {
     Text(#[serde(borrow)] Cow<'a, str>),

@@ -1,14 +1,11 @@
 //! Text frames to messages: strict about what is understood, generous about what is not (unknown fields are ignored).
 
+use crate::intake::{MAX_VALUES, has_many_values};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use wire::client::CLIENT_TYPES;
 use wire::{ClientMessage, ErrorCode, Failure, MAX_ID_BYTES, MAX_INTEGER, parse_sha256};
-
-/// Values that one message may have, told by what separates them: each takes far more memory than text, up to 700 bytes
-/// for one of three characters.
-const MAX_VALUES: usize = 32_768;
 
 /// Why a message was refused, and which request or upload it was for.
 pub type Refusal = Box<wire::Error>;
@@ -65,27 +62,6 @@ pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
         (refusal.request, refusal.upload) = (request, upload);
         refusal
     })
-}
-
-/// Whether there are more than [`MAX_VALUES`]: brackets, commas and colons outside of strings are counted.
-fn has_many_values(text: &[u8]) -> bool {
-    let (mut values, mut in_string, mut escaped) = (0, false, false);
-    for byte in text {
-        if in_string {
-            in_string = escaped || *byte != b'"';
-            escaped = !escaped && *byte == b'\\';
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' | b',' | b':' => values += 1,
-            _ => {}
-        }
-        if values > MAX_VALUES {
-            return true;
-        }
-    }
-    false
 }
 
 /// What a message with too many values is answered. All but the names of what it is for is skipped unkept.
