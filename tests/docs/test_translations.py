@@ -29,7 +29,7 @@ UNITS = {
 }
 MANY = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "万": 1e4, "亿": 1e8}
 # What begins a remark in a block of this language; elsewhere what stands behind two spaces is one.
-REMARK = dict.fromkeys(("sh", "ini", "nginx", "caddy"), r"(^|\s+)#.*$")
+REMARK = dict.fromkeys(("sh", "ini", "nginx", "caddy", "python"), r"(^|\s+)#.*$")
 
 
 def parts(text):
