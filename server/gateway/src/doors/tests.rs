@@ -69,7 +69,7 @@ fn options() -> super::Options {
         keys: None,
         tls: None,
         page: Page::new(&[]).unwrap(),
-        api: openai::Options::default(),
+        api: super::openai::Options::default(),
     }
 }
 

@@ -249,7 +249,7 @@ fn whoever_may_yet_come_back_to_a_session_costs_no_other() {
     second.detach();
     let third = rig.open(None, local());
     // The session of a connection that has said nothing yet, when somebody else's comes to stay.
-    let fourth = rig.hub.open(None, local()).unwrap();
+    let fourth = rig.hub.open(None, local(), None).unwrap();
     third.detach();
     rig.hub.keep(&third);
     assert_eq!(rig.hub.count().0, 4);

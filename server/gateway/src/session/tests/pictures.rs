@@ -183,7 +183,7 @@ fn a_lonely_upload_gives_its_memory_to_others_and_begins_again() {
     assert_eq!(budget.used(), 3);
 
     // Somebody else needs all of it.
-    let other = rig.hub.open(None, local()).unwrap();
+    let other = rig.hub.open(None, local(), None).unwrap();
     let send = |message: Value| other.text(codec::decode(&message.to_string()), || Ok(()));
     send(json!({"type": "upload", "upload": 1, "bytes": 1 << 30}));
     let piece = frame::encode(1, &vec![0; frame::MAX_PAYLOAD]);
@@ -233,7 +233,7 @@ fn the_memory_of_all_kept_pictures_is_bounded() {
         assert_eq!(ready["type"], "image_ready");
         (ready["image"].as_str().unwrap().to_owned(), job)
     };
-    let away = rig.hub.open(None, local()).unwrap();
+    let away = rig.hub.open(None, local(), None).unwrap();
     let (first, first_job) = shown(&rig.connection, 1);
     let (second, second_job) = shown(&away, 2);
     let (third, third_job) = shown(&rig.connection, 3);
