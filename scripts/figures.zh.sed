@@ -14,6 +14,7 @@ s/^\| Each further token \|/| 之后每个 token |/
 s/^\| Whole answer \|/| 整个回答 |/
 s/^\| Drop to last word \|/| 从拖入到最后一个字 |/
 s/^\| First token of the next question \|/| 下一个问题的首个 token |/
+s/^\| First token of the next question, over HTTP \|/| 下一个问题的首个 token，经 HTTP |/
 s/^\| Two questions at once \|/| 同时提两个问题 |/
 
 # Where they come from: two lines, which become one, since a line break would be a space between two characters.

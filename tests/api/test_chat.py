@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import re
 import socket
 
 import openai
@@ -105,6 +106,79 @@ def test_length_and_stop_end_an_answer(api):
     word = whole.split()[-1]
     stopped = api.chat.completions.create(messages=messages, stop=word, **GREEDY).choices[0]
     assert stopped.finish_reason == "stop" and stopped.message.content == whole[: whole.index(word)]
+
+
+def test_a_system_turn_is_part_of_the_prompt(api):
+    question = [asked(QUESTION, picture(3))]
+    without = api.chat.completions.create(messages=question, **GREEDY).usage
+    system = [{"role": "system", "content": "Answer in one word."}]
+    behind = api.chat.completions.create(messages=system + question, **GREEDY).usage
+    assert behind.prompt_tokens > without.prompt_tokens
+    again = api.chat.completions.create(messages=system + question, **GREEDY).usage
+    assert again.prompt_tokens_details.cached_tokens == again.prompt_tokens - 1
+
+
+def test_a_picture_stands_in_its_message(api):
+    file = picture(3)
+    messages = [asked("Hello?"), {"role": "assistant", "content": "Hello!"}, asked(QUESTION, file)]
+    later = api.chat.completions.create(messages=messages, **GREEDY)
+    assert later.usage.prompt_tokens_details.image_tokens > 0
+    messages = [asked("Hello?", file), {"role": "assistant", "content": "Hello!"}, asked(QUESTION)]
+    first = api.chat.completions.create(messages=messages, **GREEDY)
+    # The same tokens in another order.
+    assert later.usage.prompt_tokens == first.usage.prompt_tokens
+
+
+def test_log_probabilities(api):
+    options = {"logprobs": True, "top_logprobs": 3, **GREEDY}
+    messages = [asked("Describe the picture.", picture(3))]
+    choice = api.chat.completions.create(messages=messages, **options).choices[0]
+    tokens = choice.logprobs.content
+    said = b"".join(bytes(token.bytes) for token in tokens).decode()
+    assert said.strip() == choice.message.content.strip()
+    for token in tokens:
+        assert token.logprob <= 0 and len(token.top_logprobs) == 3
+        # Greedy: the likeliest was taken.
+        assert token.top_logprobs[0].bytes == token.bytes
+    pieces = api.chat.completions.create(messages=messages, stream=True, **options)
+    streamed = [t for chunk in pieces for c in chunk.choices if c.logprobs for t in c.logprobs.content]
+    assert [t.bytes for t in streamed] == [t.bytes for t in tokens]
+    with pytest.raises(openai.BadRequestError) as alone:
+        api.chat.completions.create(messages=messages, top_logprobs=3, **GREEDY)
+    assert refusal(alone.value) == (400, "bad_sampling", "top_logprobs")
+
+
+def test_penalties_and_biases_change_the_answer(api):
+    messages = [asked("Describe the picture.", picture(3))]
+    plain = api.chat.completions.create(messages=messages, **GREEDY).choices[0].message.content
+    biased = api.chat.completions.create(messages=messages, logit_bias={"198": 100}, max_tokens=5, **GREEDY)
+    assert biased.choices[0].message.content != plain
+    with pytest.raises(openai.BadRequestError) as wrong:
+        api.chat.completions.create(messages=messages, presence_penalty=3, **GREEDY)
+    assert wrong.value.body["code"] == "bad_sampling"
+
+
+@pytest.mark.parametrize(
+    ("options", "holds"),
+    [
+        ({"response_format": {"type": "json_object"}}, lambda text: isinstance(json.loads(text), dict)),
+        ({"extra_body": {"guided_choice": ["yes", "no"]}}, lambda text: text in ("yes", "no")),
+        ({"extra_body": {"structured_outputs": {"regex": "[0-9]{3}-[0-9]{2}"}}}, lambda text: re.fullmatch(r"\d{3}-\d\d", text)),
+        ({"extra_body": {"structured_outputs": {"grammar": 'start: "a" | "b"'}}}, lambda text: text in ("a", "b")),
+    ],
+)
+def test_an_answer_has_the_form_that_was_asked_for(api, options, holds):
+    """Or begins like one that has it."""
+    messages = [asked("What is in the picture?", picture(3))]
+    (choice,) = api.chat.completions.create(messages=messages, max_tokens=300, **options, **GREEDY).choices
+    assert choice.finish_reason == "length" or holds(choice.message.content.strip()), choice
+
+
+def test_a_form_that_is_none_is_refused(api):
+    for form in ({"structured_outputs": {"regex": "["}}, {"guided_json": {"type": "nonsense"}}, {"structured_outputs": {"xml": "a"}}):
+        with pytest.raises(openai.BadRequestError) as refused:
+            api.chat.completions.create(messages=[asked("Hello?")], extra_body=form, **GREEDY)
+        assert refused.value.body["code"] == "bad_format"
 
 
 def test_what_changes_nothing_passes(api):
@@ -221,6 +295,8 @@ def test_keys_are_asked_for(serve, tmp_path):
     status, headers, body = post(server, {"messages": [asked("Hello?")]})
     assert (status, body["error"]["code"]) == (401, "unauthorized")
     assert headers["WWW-Authenticate"].startswith("Bearer")
+    with client(server) as without, pytest.raises(openai.AuthenticationError):
+        without.models.list()
     with client(server, "wrong") as wrong, pytest.raises(openai.AuthenticationError):
         wrong.chat.completions.create(messages=[asked("Hello?")], **GREEDY)
     with client(server, "a-good-key-of-24-letters") as good:

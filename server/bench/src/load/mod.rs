@@ -3,6 +3,7 @@
 //! [`rounds`] measures servers side by side, [`lengths`] the first questions of their lengths, [`overhead`] what users cost
 //! each other, [`users`] many of them at once.
 
+mod http;
 mod lengths;
 mod overhead;
 mod picture;

@@ -6,6 +6,7 @@ use std::iter::once;
 
 use indicatif::ProgressBar;
 
+use super::http;
 use super::picture::Pictures;
 use super::server::Server;
 use super::settings::{AS_IT_COMES, Launch, Way};
@@ -133,6 +134,9 @@ async fn round(
         .fold(0.0, f64::max);
     samples.add(Stage::Pair, last);
     client.close().await;
+    if let Some(first_ms) = http::next_first_token(url, picture, prompt, most).await {
+        samples.add(Stage::HttpNextFirstToken, first_ms);
+    }
     Ok((samples, answer.text))
 }
 

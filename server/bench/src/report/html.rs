@@ -132,6 +132,7 @@ fn rounds(out: &mut String, report: &Report) -> std::fmt::Result {
     for stage in [
         Stage::FirstToken,
         Stage::NextFirstToken,
+        Stage::HttpNextFirstToken,
         Stage::Token,
         Stage::Pair,
         Stage::Total,

@@ -7,7 +7,7 @@ use super::targets::targets;
 use super::{Failures, Length, Load, Report, Variant};
 
 /// The stages of a round.
-pub const ROUND: [Stage; 12] = [
+pub const ROUND: [Stage; 13] = [
     Stage::Connect,
     Stage::Upload,
     Stage::Decode,
@@ -19,6 +19,7 @@ pub const ROUND: [Stage; 12] = [
     Stage::Answer,
     Stage::Total,
     Stage::NextFirstToken,
+    Stage::HttpNextFirstToken,
     Stage::Pair,
 ];
 

@@ -90,6 +90,13 @@ pub fn targets(report: &Report) -> Vec<Target> {
             "",
         );
     }
+    let over_http = of(Stage::HttpNextFirstToken).zip(of(Stage::NextFirstToken));
+    target(
+        "First token of the next question: over HTTP, beyond the socket's",
+        over_http.map(|(http, socket)| http.median - socket.median),
+        AtMost(if on_cpu { 5.0 } else { 3.0 }),
+        " ms",
+    );
     let cold = report.cold.first();
     for (what, stage) in [
         (

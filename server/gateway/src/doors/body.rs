@@ -49,8 +49,9 @@ pub async fn read(
     let place = shared
         .budget
         .place(client, Sender::Request(eviction.clone()));
+    let mut bytes = Vec::new();
     // The system gives memory only for pages that are written: a lie about the length costs nothing.
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
+    let _ = bytes.try_reserve_exact(usize::try_from(announced).unwrap_or(0));
     let idle = seconds(limits.upload_idle_seconds);
     loop {
         let next = tokio::select! {

@@ -345,6 +345,7 @@ impl Exchange {
             ServerMessage::Done(done) => {
                 if let Some(choice) = self.choice(&done.request) {
                     self.choices[choice].over = true;
+                    self.choices[choice].conversation = Some(done.conversation.clone());
                     self.events.push_back(Event::Done { choice, done });
                 }
             }

@@ -52,7 +52,7 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
         logprobs: request.logprobs()?,
         traceparent: None,
     };
-    let mut reading = messages::read(&request.messages, "messages")?;
+    let mut reading = messages::read(&request.messages, "messages", limits.message_bytes)?;
     let (picture, dropped) = pictures::find(&mut reading, body, api)?;
     let options = request.stream_options.unwrap_or_default();
     Ok(Prepared {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use wire::Turn;
+use wire::{ErrorCode, Turn};
 
 use super::refusal::Refusal;
 
@@ -153,14 +153,16 @@ pub struct Mention<'a> {
 }
 
 /// Reads messages as a conversation: system turns first, then what was asked and answered in turn. A question that was not
-/// answered stands alone, as the model has it, and so does an answer that was not asked for.
+/// answered stands alone, as the model has it, and so does an answer that was not asked for. `most` is how many bytes of text
+/// they may have in all.
 ///
 /// # Errors
-/// What can't be a part of a conversation with this model, by its name.
-pub fn read<'a>(messages: &[Message<'a>], field: &str) -> Result<Reading<'a>, Refusal> {
+/// What can't be a part of a conversation with this model, by its name; `text_too_long`.
+pub fn read<'a>(messages: &[Message<'a>], field: &str, most: u64) -> Result<Reading<'a>, Refusal> {
     let mut reading = Reading::default();
     // The question that has no answer yet.
     let mut open: Option<String> = None;
+    let mut bytes = 0;
     for (index, message) in messages.iter().enumerate() {
         let place = format!("{field}[{index}]");
         let is_call = |calls: &serde_json::Value| calls.as_array().is_some_and(|it| !it.is_empty());
@@ -169,6 +171,15 @@ pub fn read<'a>(messages: &[Message<'a>], field: &str) -> Result<Reading<'a>, Re
         }
         let turn = reading.history.len() + usize::from(open.is_some());
         let (text, pictures) = content(&message.content, turn, &place)?;
+        bytes += text.len() as u64;
+        if bytes > most {
+            let message = format!("The messages have more than {most} bytes of text: send fewer.");
+            return Err(Refusal::bad_request(
+                ErrorCode::TextTooLong.as_str(),
+                field,
+                message,
+            ));
+        }
         if !pictures.is_empty() && message.role != "user" {
             return Err(Refusal::bad_request(
                 "unsupported_value",
@@ -273,7 +284,7 @@ mod tests {
     fn reading(messages: serde_json::Value) -> Result<Reading<'static>, String> {
         let text = messages.to_string().leak();
         let messages: Vec<Message> = serde_json::from_str(text).map_err(|it| it.to_string())?;
-        read(&messages, "messages").map_err(|refusal| {
+        read(&messages, "messages", 64).map_err(|refusal| {
             let body = serde_json::to_value(refusal.body()).unwrap();
             body["error"]["param"]
                 .as_str()
@@ -349,6 +360,10 @@ mod tests {
             (
                 json!([{"role": "narrator", "content": "3"}]),
                 "messages[0].role",
+            ),
+            (
+                json!([{"role": "user", "content": "4".repeat(65)}]),
+                "messages",
             ),
             (
                 json!([{"role": "assistant", "content": null, "tool_calls": [{}]}]),

@@ -1,11 +1,12 @@
 //! `GET /v1/models`: what answers here.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Api;
 use super::refusal::Refusal;
+use crate::access::{Guests, has_key, unauthorized};
 
 #[derive(Serialize, JsonSchema)]
 pub struct List {
@@ -45,7 +46,14 @@ impl Api {
 }
 
 /// All names.
-pub async fn list(api: web::Data<Api>) -> HttpResponse {
+pub async fn list(
+    request: HttpRequest,
+    api: web::Data<Api>,
+    guests: web::Data<Guests>,
+) -> HttpResponse {
+    if !has_key(&request, &guests) {
+        return Refusal::from(unauthorized()).response();
+    }
     HttpResponse::Ok().json(List {
         object: "list",
         data: api.models(),
@@ -53,7 +61,15 @@ pub async fn list(api: web::Data<Api>) -> HttpResponse {
 }
 
 /// One of them. Names may have slashes in them.
-pub async fn show(api: web::Data<Api>, name: web::Path<String>) -> HttpResponse {
+pub async fn show(
+    request: HttpRequest,
+    api: web::Data<Api>,
+    guests: web::Data<Guests>,
+    name: web::Path<String>,
+) -> HttpResponse {
+    if !has_key(&request, &guests) {
+        return Refusal::from(unauthorized()).response();
+    }
     let found = api.models().into_iter().find(|model| model.id == *name);
     match found {
         Some(model) => HttpResponse::Ok().json(model),

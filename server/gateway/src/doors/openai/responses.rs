@@ -140,7 +140,7 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Asked>, Refusal> {
         Input::Text(text) => &vec![Message::user(Content::Text(Cow::Borrowed(&**text)))],
         Input::Messages(messages) => messages,
     };
-    let mut reading = messages::read(messages, "input")?;
+    let mut reading = messages::read(messages, "input", shared.limits.message_bytes)?;
     let (picture, dropped) = pictures::find(&mut reading, body, api)?;
     let instructions = request.instructions.as_deref().unwrap_or_default();
     let system = [instructions, &reading.system];
