@@ -41,8 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ClientMessage::Upload(Upload {
             upload: 1,
             bytes,
-            sha256: None,
-            name: None,
+            ..Upload::default()
         }),
     )?;
     // The question need not wait for the picture, nor the picture for the question.

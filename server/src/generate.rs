@@ -174,7 +174,7 @@ fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingPara
         repetition_penalty: args.repetition_penalty,
         max_new_tokens: args.max_new_tokens,
         seed: args.seed,
-        stop: None,
+        ..wire::Sampling::default()
     };
     checkpoint.sampling.with(
         &asked,

@@ -1,6 +1,6 @@
 //! What a client sends.
 
-use api::Sampling;
+use api::{AnswerFormat, Sampling};
 use serde::{Deserialize, Serialize};
 
 /// A text frame from a client.
@@ -41,7 +41,7 @@ pub struct Resume {
 }
 
 /// Announces a picture; its bytes follow in binary frames ([`crate::frame`]).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Upload {
     /// The client's number for this upload, used once in a session.
@@ -54,6 +54,9 @@ pub struct Upload {
     pub sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The system turn that the first question about the picture will have: the model looks at the picture behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 /// A question.
@@ -75,11 +78,26 @@ pub struct Ask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(length(min = 1, max = 128)))]
     pub image: Option<String>,
+    /// The conversation's system turn from now on, none if it is empty. Without it the conversation keeps the one that it has;
+    /// one that begins has its upload's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Replaces what the server remembers of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Turn>>,
+    /// The turn that the picture came with, from 0: one of the history's, or behind them the question itself. Without it the
+    /// conversation keeps the one that it has; one that begins or brings a `history` has the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture_turn: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// The form that the answer has to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<AnswerFormat>,
+    /// 0–20: tells how probable each token was, beside so many others in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(range(max = 20)))]
+    pub logprobs: Option<u32>,
     /// The trace that the answer is a part of, as W3C Trace Context writes it; what can't be read as one is passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

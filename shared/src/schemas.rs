@@ -23,6 +23,7 @@ fn client_examples() -> Vec<Value> {
         json!({"type": "hello", "token": "0123456789abcdef0123456789abcdef"}),
         json!({"type": "hello", "resume": {"session": "9f86d081884c7d659a2feaa0c55ad015", "last_event": 41}}),
         json!({"type": "upload", "upload": 1, "bytes": 1234567, "sha256": hash, "name": "harbour.jpg"}),
+        json!({"type": "upload", "upload": 2, "bytes": 183204, "system": "Answer in one word."}),
         json!({"type": "ask", "request": "q1", "text": "How many boats are there?", "upload": 1}),
         json!({
             "type": "ask", "request": "q2", "text": "And what colour are they?", "conversation": "conv_5f3a_1",
@@ -31,6 +32,15 @@ fn client_examples() -> Vec<Value> {
         json!({
             "type": "ask", "request": "q3", "text": "Which is the largest?", "image": "img_5f3a_1",
             "history": [{"question": "How many boats are there?", "answer": "Three."}]
+        }),
+        json!({
+            "type": "ask", "request": "q4", "text": "What does the sign say?", "upload": 1, "picture_turn": 1,
+            "system": "Answer in JSON.", "history": [{"question": "Hello!", "answer": "Hello."}], "logprobs": 2,
+            "sampling": {"presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"198": -100}},
+            "format": {
+                "type": "json_schema",
+                "schema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+            }
         }),
         json!({"type": "cancel", "request": "q2"}),
         json!({"type": "cancel", "upload": 1}),
@@ -83,6 +93,12 @@ fn server_examples() -> Vec<Value> {
         json!({"type": "queued", "at": 900.0, "event": 4, "request": "q1", "conversation": "conv_5f3a_1", "position": null}),
         json!({"type": "started", "at": 900.3, "event": 5, "request": "q1"}),
         json!({"type": "token", "at": 914.0, "event": 6, "request": "q1", "index": 0, "text": "Three"}),
+        json!({
+            "type": "token", "at": 914.0, "event": 6, "request": "q1", "index": 0, "text": "猫", "tokens": [
+                {"id": 163, "bytes": [231, 140], "logprob": -0.25, "top": [{"id": 163, "bytes": [231, 140], "logprob": -0.25}]},
+                {"id": 104, "bytes": [171], "logprob": -0.01, "top": [{"id": 104, "bytes": [171], "logprob": -0.01}]}
+            ]
+        }),
         json!({
             "type": "done", "at": 940.0, "event": 9, "request": "q1", "conversation": "conv_5f3a_1",
             "finish_reason": "stop",
@@ -223,7 +239,9 @@ fn what_is_written_is_what_the_types_say() {
         let path = folder().join(name);
         if std::env::var_os("GLIMPSE_WRITE_SCHEMAS").is_some() {
             std::fs::create_dir_all(folder()).unwrap();
-            let text = serde_json::to_string_pretty(&schema).unwrap();
+            let mut sorted = schema.clone();
+            sorted.sort_all_objects();
+            let text = serde_json::to_string_pretty(&sorted).unwrap();
             std::fs::write(&path, text + "\n").unwrap();
         }
         let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use api::{AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, Usage};
+use api::{
+    AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, TokenLogprob,
+    Usage,
+};
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -269,6 +272,10 @@ pub struct Token {
     /// 0, 1, 2 … without gaps.
     pub index: u64,
     pub text: String,
+    /// Where `logprobs` were asked for: the tokens since the piece before. A character may span several, and what is not shown
+    /// (white space before the first word, a stop string) has some too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenLogprob>,
 }
 
 /// The answer is over; nothing of this request follows.

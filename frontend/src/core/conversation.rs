@@ -234,8 +234,7 @@ impl Conversation {
                 history,
                 conversation: self.id.clone(),
                 sampling: with.sampling.clone(),
-                request: String::new(),
-                traceparent: None,
+                ..Ask::default()
             };
             ask.request = format!("r{}", self.number());
             out.send(ClientMessage::Ask(Box::new(ask.clone())));

@@ -363,6 +363,7 @@ fn tell(picture: &mut Picture, out: &mut Effects) {
         bytes: transfer.length,
         sha256: transfer.sha256.clone(),
         name: Some(picture.name.clone()),
+        system: None,
     }));
 }
 

@@ -27,6 +27,34 @@ impl FinishReason {
     }
 }
 
+/// A token of the answer, and how probable it was: by the model's own distribution, before sampling settings, penalties
+/// and a format change it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct TokenLogprob {
+    pub id: u32,
+    /// Its text in UTF-8, which may be a part of a character; none of a control token.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability; -9999 where that is 0.
+    pub logprob: f64,
+    /// The most probable tokens in its place, as many as were asked for, the most probable first.
+    pub top: Vec<TopLogprob>,
+}
+
+/// A token that might have been in a place, and how probable it was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct TopLogprob {
+    pub id: u32,
+    /// Its text in UTF-8, which may be a part of a character; none of a control token.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability; -9999 where that is 0.
+    pub logprob: f64,
+}
+
+/// The most tokens that may be told beside each of an answer's.
+pub const MAX_LOGPROBS: u32 = 20;
+
 /// How many tokens it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Asker, ConversationId, Pixels, RequestId, SamplingParams, SessionId, Turn};
+use crate::{
+    AnswerFormat, Asker, ConversationId, Pixels, RequestId, SamplingParams, SessionId, Turn,
+};
 
 /// Names a picture's encoding. Sessions never share one unless the operator says so (`--share-pictures`), since the
 /// time to the first token would tell one user what another looked at.
@@ -21,6 +23,10 @@ pub struct Picture {
     pub asker: Asker,
     pub key: PictureKey,
     pub pixels: Pixels,
+    /// The system turn of the first question that will be asked about it: what stands before the picture is computed with
+    /// it. Empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub system: String,
 }
 
 /// A picture of a conversation.
@@ -42,11 +48,20 @@ pub struct Ask {
     pub request: RequestId,
     /// Counts how often it was given to somebody: what an earlier attempt tells is nobody's concern any more.
     pub attempt: u32,
+    /// The system turn, before all others; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub system: String,
     /// The conversation's pictures, in the order of their turns.
     pub pictures: Vec<Shown>,
     pub history: Vec<Turn>,
     pub question: String,
     pub sampling: SamplingParams,
+    /// The form that the answer has to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<AnswerFormat>,
+    /// Tells how probable each token was, beside so many others in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u32>,
     /// The answer's ids, as far as an earlier attempt came: it goes on behind them, exactly as that one would have.
     #[serde(default)]
     pub so_far: Vec<u32>,

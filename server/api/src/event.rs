@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AnswerTimings, ConversationId, EncodeTimings, Failure, FinishReason, Health, Measured,
-    PictureKey, RequestId, SessionId, Usage,
+    PictureKey, RequestId, SessionId, TokenLogprob, Usage,
 };
 
 /// What a session is told. Whatever names an `attempt` speaks of that one alone.
@@ -47,6 +47,9 @@ pub enum Event {
         ids: Vec<u32>,
         /// What they add to what can be shown: valid UTF-8, often a word, sometimes nothing.
         text: String,
+        /// How probable each of `ids` was, where that was asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        logprobs: Vec<TokenLogprob>,
     },
     Done {
         request: RequestId,

@@ -55,6 +55,7 @@ codes! {
     EmptyText = "empty_text", "A question with nothing in it to be seen: no text, or only spaces and invisible characters (U+200B, U+FEFF …).";
     TextTooLong = "text_too_long", "More characters than `limits.text_chars`.";
     BadSampling = "bad_sampling", "A sampling value out of its range.";
+    BadFormat = "bad_format", "A `format` that is not understood, too large, or that no answer can have.";
     DuplicateRequest = "duplicate_request", "A request id used before for something else.";
     UnknownConversation = "unknown_conversation", "A conversation id that this session has not.";
     ConversationHasImage = "conversation_has_image", "The conversation is about another picture.";

@@ -15,6 +15,7 @@ pub mod encoding;
 #[cfg(feature = "compute")]
 pub mod event;
 pub mod failure;
+pub mod format;
 #[cfg(feature = "compute")]
 pub mod health;
 #[cfg(feature = "compute")]
@@ -27,7 +28,7 @@ pub mod sampling;
 pub mod status;
 pub mod turn;
 
-pub use answer::{AnswerTimings, EncodeTimings, FinishReason, Usage};
+pub use answer::{AnswerTimings, EncodeTimings, FinishReason, TokenLogprob, TopLogprob, Usage};
 #[cfg(feature = "compute")]
 pub use asker::Asker;
 #[cfg(feature = "compute")]
@@ -37,6 +38,7 @@ pub use compute::{Compute, Loaded, Status};
 #[cfg(feature = "compute")]
 pub use event::{Event, Freed, Report};
 pub use failure::{ErrorCode, Failure};
+pub use format::AnswerFormat;
 #[cfg(feature = "compute")]
 pub use health::Health;
 #[cfg(feature = "compute")]

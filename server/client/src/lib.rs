@@ -267,8 +267,7 @@ impl Client {
         self.send(&ClientMessage::Upload(Upload {
             upload,
             bytes: bytes.len() as u64,
-            sha256: None,
-            name: None,
+            ..Upload::default()
         }))
         .await?;
         let mut received = 0;

@@ -92,6 +92,7 @@ impl Reply {
             first,
             ids,
             text,
+            logprobs: Vec::new(),
         });
     }
 

@@ -69,7 +69,7 @@ impl Checkpoint {
                 config.padded_vocab_size
             )));
         }
-        let sampling = sampling(folder)?;
+        let sampling = sampling(folder)?.with_vocabulary(config.padded_vocab_size as u32);
         Ok(Checkpoint {
             name: folder.name(),
             demo: matches!(folder, Folder::Embedded(_)),
@@ -97,7 +97,7 @@ impl Checkpoint {
             demo: false,
             weights: Weights::Random { seed },
             tokenizer: Arc::new(tokenizer),
-            sampling: Defaults::default(),
+            sampling: Defaults::default().with_vocabulary(config.padded_vocab_size as u32),
             config,
         })
     }

@@ -83,6 +83,7 @@ impl<'a> Client<'a> {
             asker: client.asker,
             key: client.picture.key,
             pixels: picture.pixels,
+            system: String::new(),
         }));
         client
     }
@@ -95,6 +96,7 @@ impl<'a> Client<'a> {
             conversation: self.conversation,
             request: asked,
             attempt: 0,
+            system: String::new(),
             pictures: vec![self.picture],
             history: history.to_vec(),
             question: question.into(),
@@ -102,6 +104,8 @@ impl<'a> Client<'a> {
                 max_new_tokens,
                 ..greedy.unwrap()
             },
+            format: None,
+            logprobs: None,
             so_far: vec![],
             credit: u32::MAX,
             waited_ms: 0.0,

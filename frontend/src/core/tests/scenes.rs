@@ -310,6 +310,7 @@ fn an_event_that_comes_twice_counts_once() {
             request,
             index,
             text,
+            tokens: Vec::new(),
         });
         let at = 0.0;
         world.apply(Input::Socket(Socket::Said {

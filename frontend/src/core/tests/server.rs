@@ -413,6 +413,7 @@ impl Server {
                         request,
                         index: index as u64,
                         text: pieces[index].clone(),
+                        tokens: Vec::new(),
                     };
                     self.event(&id, ServerMessage::Token(token));
                 }

@@ -41,6 +41,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             shape: (1120, 1120),
             turn: 1,
         }],
+        system: String::new(),
         history: vec![Turn {
             question: "Was ist das?".into(),
             answer: "\n一只猫 🐈".into(),
@@ -52,10 +53,15 @@ fn commands() -> Vec<(&'static str, Command)> {
             top_p: 0.9,
             top_k: 50,
             repetition_penalty: 1.1,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Default::default(),
             max_new_tokens: 256,
             seed: MAX_INTEGER,
             stop: vec!["\n\n".into()],
         },
+        format: None,
+        logprobs: None,
         so_far: vec![198, 64, 70_000],
         credit: 32,
         waited_ms: 1.25,
@@ -66,16 +72,34 @@ fn commands() -> Vec<(&'static str, Command)> {
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         ..ask.clone()
     };
+    let schema = json!({ "type": "object", "properties": { "b": {}, "a": { "maximum": 1.5 } } });
+    let formed = Ask {
+        system: "Answer in JSON.".into(),
+        sampling: SamplingParams {
+            presence_penalty: 0.5,
+            frequency_penalty: -2.0,
+            logit_bias: [(7, -100.0), (151_551, 0.5)].into(),
+            ..ask.sampling.clone()
+        },
+        format: Some(AnswerFormat::JsonSchema { schema }),
+        logprobs: Some(2),
+        ..ask.clone()
+    };
+    let picture = Picture {
+        asker: asker(),
+        key: key(),
+        pixels: Pixels::new(2, pixels),
+        system: String::new(),
+    };
+    let behind_system = Picture {
+        system: "Answer in JSON.".into(),
+        ..picture.clone()
+    };
     vec![
-        (
-            "picture",
-            Command::Picture(Picture {
-                asker: asker(),
-                key: key(),
-                pixels: Pixels::new(2, pixels),
-            }),
-        ),
+        ("picture", Command::Picture(picture)),
+        ("picture_behind_system", Command::Picture(behind_system)),
         ("ask", Command::Ask(Box::new(ask))),
+        ("ask_formed", Command::Ask(Box::new(formed))),
         ("ask_traced", Command::Ask(Box::new(traced))),
         (
             "credit",
@@ -163,6 +187,27 @@ fn reports() -> Vec<(&'static str, Report)> {
                 first: 3,
                 ids: vec![9, 151_329],
                 text: "猫".into(),
+                logprobs: Vec::new(),
+            },
+        ),
+        (
+            "tokens_scored",
+            Event::Tokens {
+                request,
+                attempt,
+                first: 0,
+                ids: vec![9],
+                text: String::new(),
+                logprobs: vec![TokenLogprob {
+                    id: 9,
+                    bytes: vec![0xe7],
+                    logprob: -0.5,
+                    top: vec![TopLogprob {
+                        id: 8,
+                        bytes: vec![b'a'],
+                        logprob: -0.25,
+                    }],
+                }],
             },
         ),
         (
@@ -278,6 +323,7 @@ fn a_square_of_pixels_is_one_run_of_bytes() {
         asker: asker(),
         key: key(),
         pixels: Pixels::new(100, vec![200; 30_000]),
+        system: String::new(),
     };
     let bytes = encode(&Command::Picture(picture)).unwrap();
     assert!(bytes.len() < 30_300, "{}", bytes.len());

@@ -50,11 +50,9 @@ fn sampling() -> Vec<f64> {
     let params = SamplingParams {
         temperature: 0.8,
         top_p: 0.8,
-        top_k: 0,
         repetition_penalty: 1.1,
-        max_new_tokens: 1,
         seed: 1,
-        stop: Vec::new(),
+        ..SamplingParams::default()
     };
     let prompt: Vec<u32> = (0..2000).map(|i| i * 71).collect();
     let mut sampler = Sampler::new(&params, &prompt);

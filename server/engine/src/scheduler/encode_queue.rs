@@ -40,7 +40,9 @@ pub struct EncodeJob {
 impl EncodeQueue {
     /// A session holds a picture from now on; `waits`: to hear of it.
     pub fn add_ref(&mut self, picture: api::Picture, waits: bool, now: Instant) {
-        let api::Picture { asker, key, pixels } = picture;
+        let api::Picture {
+            asker, key, pixels, ..
+        } = picture;
         let picture = self.pictures.entry(key).or_insert_with(|| Picture {
             pixels,
             since: now,

@@ -184,6 +184,7 @@ impl Client {
             asker: self.asker(),
             key,
             pixels: picture(shade),
+            system: String::new(),
         }));
     }
 
@@ -224,6 +225,7 @@ impl Client {
             conversation: self.conversation,
             request,
             attempt: 0,
+            system: String::new(),
             pictures: Vec::new(),
             history: Vec::new(),
             question: question.into(),
@@ -231,6 +233,8 @@ impl Client {
                 max_new_tokens: tokens,
                 ..greedy()
             },
+            format: None,
+            logprobs: None,
             so_far: Vec::new(),
             credit: self.credit,
             waited_ms: 0.0,

@@ -117,6 +117,7 @@ async fn the_end_does_not_overtake_what_was_said() {
                 first: token.into(),
                 ids: vec![token],
                 text: "word ".into(),
+                logprobs: Vec::new(),
             };
             player.tell(session, event);
         }

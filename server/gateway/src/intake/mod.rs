@@ -12,4 +12,4 @@ pub use budget::{Budget, EvictionCandidate, Reservation};
 pub use client::{Client, KeyId};
 pub use messages::{Eviction, Messages};
 pub use picture_memory::{PictureMemory, Retained};
-pub use question::{check_text, sampling};
+pub use question::{check_logprobs, check_system, check_text, format, sampling};

@@ -55,8 +55,7 @@ pub fn defaults(file: &[u8]) -> Result<Defaults, TextError> {
         },
         repetition_penalty: config.repetition_penalty.unwrap_or(1.0),
         max_new_tokens: config.max_new_tokens.unwrap_or(Defaults::MAX_NEW_TOKENS),
-        seed: 0,
-        stop: Vec::new(),
+        ..SamplingParams::default()
     };
     Defaults::new(params).map_err(wrong)
 }

@@ -107,18 +107,13 @@ impl Desk {
             conversation: ConversationId::new(question.session),
             request,
             attempt: 0,
+            system: String::new(),
             pictures: question.picture.iter().map(|key| shown(*key)).collect(),
             history: Vec::new(),
             question: String::new(),
-            sampling: SamplingParams {
-                temperature: 0.0,
-                top_p: 1.0,
-                top_k: 0,
-                repetition_penalty: 1.0,
-                max_new_tokens: 100,
-                seed: 0,
-                stop: Vec::new(),
-            },
+            sampling: SamplingParams::default(),
+            format: None,
+            logprobs: None,
             so_far: Vec::new(),
             credit: question.credit,
             waited_ms: 0.0,
@@ -145,6 +140,7 @@ impl Desk {
             asker: asker(session),
             key: key(number),
             pixels: Pixels::new(1, vec![0; Pixels::bytes(1)]),
+            system: String::new(),
         };
         self.scheduler.picture(picture, self.now);
     }

@@ -21,7 +21,8 @@ fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
 ///
 /// # Errors
 /// `bad_json` for what is no JSON object (too deep a one included), `unknown_type`, `bad_message` for a field missing
-/// or of the wrong type or range or too many values, `bad_sampling` for a sampling value of the wrong type or sign.
+/// or of the wrong type or range or too many values, `bad_sampling` for a sampling value of the wrong type or sign, `bad_format` for a form that there is none
+/// of.
 pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
     // Before anything is kept of it.
     if has_many_values(text.as_bytes()) {
@@ -135,8 +136,10 @@ fn message(kind: &str, mut object: Map<String, Value>) -> Result<ClientMessage, 
         "upload" => ClientMessage::Upload(fields(kind, object)?),
         "ask" => {
             let sampling = sampling(object.remove("sampling"))?;
+            let format = format(object.remove("format"))?;
             let mut ask: wire::Ask = fields(kind, object)?;
             ask.sampling = sampling;
+            ask.format = format;
             ClientMessage::Ask(Box::new(ask))
         }
         "cancel" => ClientMessage::Cancel(fields(kind, object)?),
@@ -196,6 +199,16 @@ fn sampling(value: Option<Value>) -> Result<Option<wire::Sampling>, Refusal> {
             .map_err(|error| refuse(brief(&error))),
         Some(_) => Err(refuse("they must be an object".into())),
     }
+}
+
+/// Apart from the other fields, so that a form that is not understood is a `bad_format` whatever is wrong with it.
+fn format(value: Option<Value>) -> Result<Option<wire::AnswerFormat>, Refusal> {
+    let format = value.filter(|value| !value.is_null());
+    let format = format.map(serde_json::from_value).transpose();
+    format.map_err(|error| {
+        let message = format!("The format can't be used: {}.", brief(&error));
+        refusal(ErrorCode::BadFormat, message)
+    })
 }
 
 /// What the types alone do not say.
@@ -365,6 +378,23 @@ mod tests {
             code(r#"{"type":"ask","request":"r","text":"?","sampling":{"temperature":NaN}}"#),
             ErrorCode::BadJson
         );
+    }
+
+    #[test]
+    fn a_form_that_is_not_understood_is_named_with_its_request() {
+        for format in [
+            r#"{"type":"dance"}"#,
+            r#"{"type":"regex"}"#,
+            "[]",
+            r#""json""#,
+        ] {
+            let ask = format!(r#"{{"type":"ask","request":"r","text":"?","format":{format}}}"#);
+            let refusal = decode(&ask).unwrap_err();
+            assert_eq!(refusal.failure.code, ErrorCode::BadFormat, "{format}");
+            assert_eq!(refusal.request.as_deref(), Some("r"));
+        }
+        let ask = r#"{"type":"ask","request":"r","text":"?","format":null}"#;
+        decode(ask).unwrap();
     }
 
     #[test]

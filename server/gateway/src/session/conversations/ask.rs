@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use wire::Token;
+
 use super::conversation::History;
 use crate::telemetry;
-use api::SamplingParams;
+use api::{AnswerFormat, SamplingParams, TokenLogprob};
 
 /// What it takes in memory beside its texts, allocations included.
 const ASK_BYTES: usize = 2048;
@@ -21,7 +23,13 @@ pub struct Ask {
     pub question: String,
     /// Replaces the conversation's.
     pub history: Option<History>,
+    /// The conversation's system turn from here on; where the question has none, settled when the engine is given it.
+    pub system: Option<String>,
+    /// The turn that the picture came with, from here on.
+    pub picture_turn: Option<u32>,
     pub sampling: SamplingParams,
+    pub format: Option<AnswerFormat>,
+    pub logprobs: Option<u32>,
     /// The span that its answer is a part of.
     pub traceparent: Option<String>,
     pub telemetry: telemetry::Question,
@@ -46,6 +54,8 @@ pub struct Ask {
     pub answer: String,
     /// The answer's token ids so far; the text of the last may be yet to come.
     pub ids: Vec<u32>,
+    /// How probable the tokens were of which no piece tells yet.
+    pub untold: Vec<TokenLogprob>,
 }
 
 impl Ask {
@@ -53,7 +63,33 @@ impl Ask {
     pub fn bytes(&self) -> usize {
         let history = self.history.as_ref().map_or(0, History::bytes);
         let answer = self.answer.capacity() + 4 * self.ids.capacity();
-        ASK_BYTES + self.question.capacity() + answer + history
+        let system = self.system.as_ref().map_or(0, String::capacity);
+        let format = self.format.as_ref().map_or(0, AnswerFormat::bytes);
+        ASK_BYTES
+            + self.question.capacity()
+            + answer
+            + history
+            + system
+            + format
+            + self.untold_bytes()
+    }
+
+    /// A piece of the answer, with all that is to be told of its tokens.
+    pub fn next_piece(&mut self, text: String) -> Token {
+        let index = self.index;
+        self.index += 1;
+        Token {
+            request: self.request.clone(),
+            index,
+            text,
+            tokens: std::mem::take(&mut self.untold),
+        }
+    }
+
+    fn untold_bytes(&self) -> usize {
+        const EACH: usize = size_of::<TokenLogprob>() + 16;
+        let tokens = self.untold.iter().map(|token| EACH * (1 + token.top.len()));
+        tokens.sum()
     }
 
     /// How often the engine may tell more of its answer, where it is time to say so; that is said once.
@@ -66,12 +102,14 @@ impl Ask {
     }
 
     /// The engine has told `ids`, which come behind the first so many of the answer's; whether anything of that is news.
-    pub fn apply_tokens(&mut self, first: u64, ids: &[u32]) -> bool {
+    /// `logprobs` are theirs, or none.
+    pub fn apply_tokens(&mut self, first: u64, ids: &[u32], logprobs: Vec<TokenLogprob>) -> bool {
         self.credit = self.credit.saturating_sub(1);
         let first = usize::try_from(first).unwrap_or(usize::MAX);
         let known = self.ids.len().saturating_sub(first);
         let new = ids.get(known..).unwrap_or_default();
         self.ids.extend(new);
+        self.untold.extend(logprobs.into_iter().skip(known));
         known == 0 || !new.is_empty()
     }
 }

@@ -19,6 +19,10 @@ pub struct Conversation {
     /// question fails it never happened, and the conversation has no picture.
     pub tentative: bool,
     pub history: History,
+    /// The system turn, empty for none; not settled before a question was answered.
+    pub system: Option<String>,
+    /// The turn that the picture came with.
+    pub picture_turn: u32,
     /// Unanswered questions in order of arrival; the first may be with the engine.
     pub queue: VecDeque<RequestId>,
     /// `forget` was asked for: it goes when its last question is over.
@@ -30,7 +34,9 @@ pub struct Conversation {
 impl Conversation {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        CONVERSATION_BYTES + self.history.bytes() + size_of::<RequestId>() * self.queue.capacity()
+        let system = self.system.as_ref().map_or(0, String::capacity);
+        let queue = size_of::<RequestId>() * self.queue.capacity();
+        CONVERSATION_BYTES + self.history.bytes() + system + queue
     }
 
     /// Removes the picture, as if none had ever been named.

@@ -50,6 +50,8 @@ impl Conversations {
         if let Some(history) = ask.history {
             conversation.history = history;
         }
+        conversation.system = ask.system.or(conversation.system.take());
+        conversation.picture_turn = ask.picture_turn.unwrap_or(conversation.picture_turn);
         conversation.history.push(Turn {
             question: ask.question,
             answer: ask.answer,

@@ -9,7 +9,7 @@ mod take;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use wire::{Done, ErrorCode, Forgotten, Queued, ServerMessage, Started, Token};
+use wire::{Done, ErrorCode, Forgotten, Queued, ServerMessage, Started};
 
 use super::context::{Context, milliseconds};
 use super::pictures::{LookUp, PictureName, Pictures};
@@ -171,9 +171,9 @@ impl Conversations {
                         Some(LookUp::Pending) => break,
                         Some(LookUp::Unusable(failure)) => self.fail(request, failure, context),
                         Some(LookUp::Ready(picture)) => {
-                            self.give(request, vec![picture], pictures, context)
+                            self.give(request, Some(picture), pictures, context)
                         }
-                        None => self.give(request, Vec::new(), pictures, context),
+                        None => self.give(request, None, pictures, context),
                     }
                 }
             }
@@ -185,7 +185,7 @@ impl Conversations {
     fn give(
         &mut self,
         request: RequestId,
-        shown: Vec<Shown>,
+        mut shown: Option<Shown>,
         pictures: &mut Pictures,
         context: &mut Context,
     ) {
@@ -198,17 +198,34 @@ impl Conversations {
         };
         ask.stage = AskStage::Given;
         ask.telemetry.given();
-        ask.pictured = !shown.is_empty();
+        ask.pictured = shown.is_some();
         let history = ask.history.as_ref().unwrap_or(&conversation.history);
+        let announced = || pictures.system(conversation.picture.as_ref()?);
+        let system = ask
+            .system
+            .take()
+            .or_else(|| conversation.system.clone())
+            .or_else(announced)
+            .unwrap_or_default();
+        ask.system = Some(system.clone());
+        if let Some(shown) = &mut shown {
+            // Turns that failed are none: what came behind them has moved up.
+            let turn = ask.picture_turn.unwrap_or(conversation.picture_turn);
+            shown.turn = turn.min(history.len() as u32);
+            ask.picture_turn = Some(shown.turn);
+        }
         let command = Command::Ask(Box::new(api::Ask {
             asker: context.setup.asker,
             conversation: conversation.id,
             request,
             attempt: ask.attempt,
-            pictures: shown,
+            system,
+            pictures: shown.into_iter().collect(),
             history: history.to_vec(),
             question: ask.question.clone(),
             sampling: ask.sampling.clone(),
+            format: ask.format.clone(),
+            logprobs: ask.logprobs,
             so_far: ask.ids.clone(),
             credit: ask.credit,
             waited_ms: milliseconds(ask.received, now),
@@ -322,18 +339,13 @@ impl Conversations {
                 first,
                 ids,
                 text,
+                logprobs,
             } => {
                 if let Some(ask) = self.asked_mut(request, attempt) {
                     ask.telemetry.token();
-                    if ask.apply_tokens(first, &ids) && !text.is_empty() {
+                    if ask.apply_tokens(first, &ids, logprobs) && !text.is_empty() {
                         ask.answer.push_str(&text);
-                        let token = Token {
-                            request: ask.request.clone(),
-                            index: ask.index,
-                            text,
-                        };
-                        ask.index += 1;
-                        context.send(ServerMessage::Token(token));
+                        context.send(ServerMessage::Token(ask.next_piece(text)));
                     }
                 }
             }
@@ -345,6 +357,10 @@ impl Conversations {
                 timings,
             } => {
                 if let Some(ask) = self.asked_mut(request, attempt) {
+                    if !ask.untold.is_empty() {
+                        // What was held back and never shown.
+                        context.send(ServerMessage::Token(ask.next_piece(String::new())));
+                    }
                     ask.telemetry.done(finish_reason, &usage, &timings);
                     let id = ask.conversation.clone();
                     let done = Done {

@@ -52,7 +52,12 @@ impl Conversations {
     ) -> Result<String, Failure> {
         let limits = context.limits();
         intake::check_text(&ask.text, &limits)?;
+        if let Some(system) = &ask.system {
+            intake::check_system(system, &limits)?;
+        }
+        intake::check_logprobs(ask.logprobs)?;
         let sampling = intake::sampling(ask.sampling.as_ref(), defaults, &limits)?;
+        let format = intake::format(ask.format)?;
         let named = match (&ask.upload, &ask.image) {
             (Some(upload), _) => Some(PictureName::Upload(*upload)),
             (None, Some(image)) => Some(PictureName::Image(image.clone())),
@@ -75,6 +80,9 @@ impl Conversations {
                     "The history has {turns} turns, but at most {MAX_TURNS} are taken: send a shorter one."
                 ),
             );
+        }
+        if let Some(turn) = ask.picture_turn {
+            self.check_picture_turn(turn, ask.conversation.as_deref(), ask.history.as_deref())?;
         }
         let open = self.count(|stage| stage != AskStage::Over);
         let most = MAX_HISTORIES * limits.message_bytes as usize;
@@ -125,8 +133,13 @@ impl Conversations {
                 request: ask.request,
                 conversation: id.clone(),
                 question: ask.text,
+                system: ask.system,
+                // A history that is brought says all that the conversation is.
+                picture_turn: ask.picture_turn.or_else(|| history.as_ref().map(|_| 0)),
                 history,
                 sampling,
+                format,
+                logprobs: ask.logprobs,
                 traceparent,
                 telemetry,
                 order,
@@ -141,6 +154,7 @@ impl Conversations {
                 index: 0,
                 answer: String::new(),
                 ids: Vec::new(),
+                untold: Vec::new(),
             },
         );
         Ok(id)
@@ -176,6 +190,31 @@ impl Conversations {
         Ok(())
     }
 
+    /// Whether a picture can have come with a turn: there is a message that it stands in.
+    fn check_picture_turn(
+        &self,
+        turn: u32,
+        conversation: Option<&str>,
+        history: Option<&[wire::Turn]>,
+    ) -> Result<(), Failure> {
+        let known = conversation.and_then(|id| self.table.get(id));
+        let before = match (history, known) {
+            (Some(history), _) => history.len(),
+            // Those before it may yet fail; then it stands in the question itself.
+            (None, Some(known)) => known.history.len() + known.queue.len(),
+            (None, None) => 0,
+        };
+        if turn as usize > before {
+            return refuse(
+                ErrorCode::BadMessage,
+                format!(
+                    "picture_turn must be from 0 to {before}, the turns before the question, not {turn}."
+                ),
+            );
+        }
+        Ok(())
+    }
+
     /// A picture that came into the conversation later and failed before any turn about it: none happened, so the
     /// conversation goes on without it.
     fn drop_failed_picture(&mut self, id: &str, pictures: &Pictures) {
@@ -206,6 +245,8 @@ impl Conversations {
                 picture: None,
                 tentative: false,
                 history: History::default(),
+                system: None,
+                picture_turn: 0,
                 queue: VecDeque::new(),
                 leaving: false,
                 used: 0,

@@ -13,6 +13,8 @@ const MAX_PAST: usize = 256;
 pub struct Picture {
     pub id: String,
     pub key: PictureKey,
+    /// The system turn of the first question about it, as its last upload had it.
+    pub system: String,
     /// The upload that brought it.
     pub upload: u32,
     /// The file's size; the file itself is dropped once it is decoded.
@@ -78,8 +80,11 @@ impl PictureList {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Bytes of memory, but for the pictures themselves.
+    pub fn bytes(&self) -> usize {
+        const PICTURE: usize = 1024;
+        let systems = self.0.iter().map(|picture| picture.system.capacity());
+        PICTURE * self.0.len() + systems.sum::<usize>()
     }
 
     pub fn get(&self, id: &str) -> Option<&Picture> {

@@ -59,6 +59,7 @@ impl Pictures {
                     asker: context.setup.asker,
                     key: picture.key,
                     pixels: decoded.pixels,
+                    system: picture.system.clone(),
                 });
                 context.send(ServerMessage::ImageReady(info));
                 context.command(command);

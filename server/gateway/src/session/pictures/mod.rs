@@ -76,9 +76,8 @@ impl Pictures {
 
     /// Bytes of memory, but for the pictures themselves and the files on their way.
     pub fn bytes(&self) -> usize {
-        const PICTURE: usize = 1024;
         const OUTCOME: usize = size_of::<(u32, Outcome)>() + 1 + 48;
-        self.uploads.bytes() + OUTCOME * self.outcomes.capacity() + PICTURE * self.list.len()
+        self.uploads.bytes() + OUTCOME * self.outcomes.capacity() + self.list.bytes()
     }
 
     /// Whether an upload's number was announced before.
@@ -90,9 +89,7 @@ impl Pictures {
     pub fn refused(&mut self, upload: u32, code: ErrorCode) {
         self.uploads.close(&Upload {
             upload,
-            bytes: 0,
-            sha256: None,
-            name: None,
+            ..Upload::default()
         });
         self.note(upload, code);
     }
@@ -162,6 +159,14 @@ impl Pictures {
                 _ => name.clone(),
             },
             PictureName::Image(_) => name.clone(),
+        }
+    }
+
+    /// The system turn that a picture's upload announced; none before that has arrived.
+    pub fn system(&self, name: &PictureName) -> Option<String> {
+        match self.resolve(name) {
+            PictureName::Upload(_) => None,
+            PictureName::Image(image) => Some(self.list.get(&image)?.system.clone()),
         }
     }
 

@@ -10,7 +10,7 @@ use wire::{
 use super::list::{Picture, Stage};
 use super::uploads::{Announced, Arrived, Piece};
 use super::{Outcome, Pictures, Waits};
-use crate::intake::retry;
+use crate::intake::{self, retry};
 use crate::session::context::seconds;
 use crate::session::context::{Context, Effect};
 use crate::telemetry::metrics::{METRICS, RECEIVED};
@@ -33,7 +33,13 @@ impl Pictures {
         {
             let image = picture.id.clone();
             self.uploads.close(upload);
-            self.received_again(number, image, context);
+            let system = upload.system.clone().unwrap_or_default();
+            if let Err(failure) = intake::check_system(&system, &context.limits()) {
+                METRICS.upload_ended(failure.code.as_str());
+                self.upload_failed(number, failure, context);
+                return;
+            }
+            self.received_again(number, image, system, context);
             return;
         }
         match self.uploads.announce(upload, &context.limits(), now) {
@@ -160,7 +166,7 @@ impl Pictures {
         let bytes = arrived.file.bytes().len() as u64;
         if let Some(picture) = self.list.by_sha256(&arrived.sha256) {
             let image = picture.id.clone();
-            self.received_again(arrived.upload, image, context);
+            self.received_again(arrived.upload, image, arrived.system, context);
             return;
         }
         if !self.make_room(bytes, waits, context) {
@@ -181,6 +187,7 @@ impl Pictures {
                 session: context.setup.scope,
                 sha256: arrived.sha256,
             },
+            system: arrived.system,
             upload: arrived.upload,
             bytes,
             upload_ms: arrived.upload_ms,
@@ -202,7 +209,13 @@ impl Pictures {
     }
 
     /// The session has this picture already: says again all that is known of it.
-    fn received_again(&mut self, upload: u32, image: String, context: &mut Context) {
+    fn received_again(
+        &mut self,
+        upload: u32,
+        image: String,
+        system: String,
+        context: &mut Context,
+    ) {
         METRICS.upload_ended(RECEIVED);
         self.outcomes.insert(upload, Outcome::Image(image.clone()));
         let used = context.clock();
@@ -210,6 +223,7 @@ impl Pictures {
             return;
         };
         picture.used = used;
+        picture.system = system;
         let received = UploadReceived {
             upload,
             image: image.clone(),

@@ -23,6 +23,8 @@ const MAX_STRANGERS: usize = 256;
 struct Transfer {
     bytes: u64,
     sha256: Option<[u8; 32]>,
+    /// The system turn of the first question about the picture.
+    system: String,
     file: File,
     hash: Sha256,
     started: Instant,
@@ -44,6 +46,8 @@ pub struct Arrived {
     pub upload: u32,
     pub file: File,
     pub sha256: [u8; 32],
+    /// The system turn of the first question about the picture.
+    pub system: String,
     /// Milliseconds from the announcement to the last byte.
     pub upload_ms: f64,
     pub telemetry: telemetry::Picture,
@@ -142,6 +146,10 @@ impl Uploads {
                 ),
             );
         }
+        let system = upload.system.clone().unwrap_or_default();
+        if let Err(failure) = intake::check_system(&system, limits) {
+            return Announced::Refused(failure);
+        }
         if self.open.len() as u64 >= limits.open_uploads {
             return refused(
                 ErrorCode::TooManyUploads,
@@ -154,6 +162,7 @@ impl Uploads {
         let transfer = Transfer {
             bytes: upload.bytes,
             sha256,
+            system,
             file: self.file(number),
             hash: Sha256::new(),
             started: now,
@@ -199,7 +208,11 @@ impl Uploads {
     pub fn bytes(&self) -> usize {
         const USED: usize = size_of::<(u32, (u64, Option<[u8; 32]>))>() + 1;
         const OPEN: usize = size_of::<(u32, Transfer)>() + 256;
-        USED * self.used.capacity() + OPEN * self.open.capacity() + 8 * self.strangers.capacity()
+        let systems = self.open.values().map(|it| it.system.capacity());
+        USED * self.used.capacity()
+            + OPEN * self.open.capacity()
+            + 8 * self.strangers.capacity()
+            + systems.sum::<usize>()
     }
 
     /// Whether bytes of an open upload came within the last `pause`.
@@ -333,6 +346,7 @@ fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>,
         upload,
         file: transfer.file,
         sha256,
+        system: transfer.system,
         upload_ms: now.duration_since(transfer.started).as_secs_f64() * 1e3,
         telemetry: transfer.telemetry,
     }))
@@ -355,8 +369,7 @@ mod tests {
         Upload {
             upload: number,
             bytes,
-            sha256: None,
-            name: None,
+            ..Upload::default()
         }
     }
 

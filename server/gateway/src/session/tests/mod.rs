@@ -260,6 +260,7 @@ impl Rig {
                 first,
                 ids: ids.into(),
                 text: text.into(),
+                logprobs: Vec::new(),
             },
         );
     }

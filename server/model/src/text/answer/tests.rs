@@ -43,7 +43,7 @@ fn an_answer_goes_on_exactly_from_any_cut() {
             repetition_penalty: [1.0, 1.3][seed / 3 % 2],
             max_new_tokens: 40,
             seed: seed as u64,
-            stop: Vec::new(),
+            ..SamplingParams::default()
         };
         let prompt: Vec<u32> = (0..8)
             .map(|_| random.random_range(0..vocabulary as u32))
@@ -104,10 +104,9 @@ fn what_was_chosen_depends_on_no_draw_before() {
         temperature: 1.0,
         top_p: 0.3,
         top_k: 0,
-        repetition_penalty: 1.0,
         max_new_tokens: 8,
         seed: 3,
-        stop: Vec::new(),
+        ..SamplingParams::default()
     };
     // With a nucleus so small some tokens take many draws, others one.
     let third = |before: [u32; 2]| {

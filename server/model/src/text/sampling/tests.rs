@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -11,6 +11,9 @@ const PLAIN: SamplingParams = SamplingParams {
     top_p: 1.0,
     top_k: 0,
     repetition_penalty: 1.0,
+    presence_penalty: 0.0,
+    frequency_penalty: 0.0,
+    logit_bias: BTreeMap::new(),
     max_new_tokens: 16,
     seed: 1,
     stop: Vec::new(),
@@ -360,6 +363,7 @@ fn defaults_come_from_the_checkpoint() {
         max_new_tokens: 9,
         seed: 3,
         stop: vec!["a".into(), "b".into()],
+        ..PLAIN
     };
     assert_eq!(defaults.with(&asked(own), 4096, 0).unwrap(), expected);
 
@@ -396,6 +400,12 @@ fn out_of_range_is_refused_by_name() {
         (r#"{"top_p": 1.0001}"#, "top_p"),
         (r#"{"repetition_penalty": 0}"#, "repetition_penalty"),
         (r#"{"repetition_penalty": 2.5}"#, "repetition_penalty"),
+        (r#"{"presence_penalty": -2.1}"#, "presence_penalty"),
+        (r#"{"frequency_penalty": 3}"#, "frequency_penalty"),
+        (r#"{"logit_bias": {"1": 101}}"#, "logit_bias"),
+        (r#"{"logit_bias": {"-1": 1}}"#, "logit_bias"),
+        (r#"{"logit_bias": {"01": 1}}"#, "logit_bias"),
+        (r#"{"logit_bias": {"cat": 1}}"#, "logit_bias"),
         (r#"{"max_new_tokens": 0}"#, "max_new_tokens"),
         (r#"{"max_new_tokens": 4097}"#, "max_new_tokens"),
         (r#"{"stop": [""]}"#, "stop"),
@@ -423,6 +433,16 @@ fn out_of_range_is_refused_by_name() {
         ..Default::default()
     };
     refused(long(65));
+    let small = Defaults::default().with_vocabulary(10);
+    let bias = |id: u32| asked(&format!(r#"{{"logit_bias": {{"{id}": -100}}}}"#));
+    let params = small.with(&bias(9), 4096, 0).unwrap();
+    assert_eq!(params.logit_bias, BTreeMap::from([(9, -100.0)]));
+    assert!(small.with(&bias(10), 4096, 0).is_err());
+    let many = (0..1025).map(|id: u32| (id.to_string(), 1.0)).collect();
+    refused(api::Sampling {
+        logit_bias: Some(many),
+        ..Default::default()
+    });
     // Beyond what every client's numbers hold.
     refused(asked(r#"{"seed": 9007199254740992}"#));
     refused(asked(r#"{"top_k": 9007199254740992}"#));
