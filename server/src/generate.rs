@@ -11,13 +11,13 @@ use wire::FinishReason;
 
 use crate::config::GenerateArgs;
 use crate::loading::Loading;
-use api::SamplingParams;
+use api::{AnswerFormat, SamplingParams};
 use glimpse_image::{self as image, Picture, Pixels};
 use model::checkpoint::Checkpoint;
 use model::device::Target;
 use model::glm4v::{Model, transform};
 use model::kernels::{Arena, PAGE, Span};
-use model::network::{Language, Planned};
+use model::network::{Conversation, Language, Planned};
 use model::save_tensors;
 use model::text::{Answer, LogSoftmax, TextError, Tokenizer};
 
@@ -100,7 +100,11 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
     if wire::is_blank(question) {
         return Err("the question is empty: give --prompt some text".into());
     }
-    let sampling = sampling(args, &checkpoint)?;
+    let asked = Asked {
+        question,
+        sampling: sampling(args, &checkpoint)?,
+        format: args.json_schema.as_deref().map(load_schema).transpose()?,
+    };
     let quantize = checkpoint
         .quantize(args.model.quantize)
         .map_err(|e| e.to_string())?;
@@ -120,16 +124,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
         timings.decode_ms = picture.decode_ms;
         timings.preprocess_ms = picture.preprocess_ms;
     }
-    answer(
-        args,
-        &checkpoint,
-        &model,
-        picture.as_ref(),
-        question,
-        &sampling,
-        timings,
-    )
-    .map_err(|e| format!("the model failed ({e})"))?
+    answer(args, &checkpoint, &model, picture.as_ref(), &asked, timings)
+        .map_err(|e| format!("the model failed ({e})"))?
 }
 
 fn ms(since: Instant) -> f64 {
@@ -162,6 +158,18 @@ fn load_picture(
     image::load(&bytes, size, &options).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// The form of a `--json-schema`.
+fn load_schema(path: &Path) -> Result<AnswerFormat, String> {
+    let wrong = |problem: String| format!("the schema {} {problem}", path.display());
+    let file = std::fs::read(path).map_err(|e| wrong(format!("cannot be read ({e})")))?;
+    let schema = serde_json::from_slice(&file).map_err(|e| wrong(format!("is no JSON ({e})")))?;
+    let format = AnswerFormat::JsonSchema { schema };
+    format
+        .check()
+        .map_err(|e| wrong(format!("can't be used: {e}")))?;
+    Ok(format)
+}
+
 fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingParams, String> {
     let asked = wire::Sampling {
         temperature: if args.greedy {
@@ -181,6 +189,13 @@ fn sampling(args: &GenerateArgs, checkpoint: &Checkpoint) -> Result<SamplingPara
         checkpoint.config.seq_length as u64,
         api::random_seed(),
     )
+}
+
+/// A question, and how it is to be answered.
+struct Asked<'a> {
+    question: &'a str,
+    sampling: SamplingParams,
+    format: Option<AnswerFormat>,
 }
 
 /// One sequence alone on the device.
@@ -210,12 +225,21 @@ fn answer(
     checkpoint: &Checkpoint,
     model: &Model,
     picture: Option<&Picture>,
-    question: &str,
-    sampling: &SamplingParams,
+    asked: &Asked<'_>,
     mut timings: Timings,
 ) -> candle_core::Result<Result<(), String>> {
+    let Asked {
+        question,
+        sampling,
+        format,
+    } = asked;
     let language = checkpoint.language();
-    let planned = language.plan(&[], question, picture.iter().count());
+    let planned = language.plan(&Conversation {
+        system: &args.system,
+        question,
+        picture: picture.map(|_| 0),
+        ..Conversation::default()
+    });
     let Planned { ids, prompt } = match planned {
         Ok(planned) => planned,
         Err(e) => return Ok(Err(e.to_string())),
@@ -250,6 +274,13 @@ fn answer(
 
     let tokenizer = checkpoint.tokenizer.clone();
     let mut answer = Answer::new(tokenizer, sampling, &ids, language.ends(), most);
+    if let Some(format) = format {
+        let compiled = language.grammars().and_then(|all| all.compile(format));
+        answer = match compiled {
+            Ok(grammar) => answer.with_grammar(grammar),
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+    }
     let mut shown = Shown {
         live: !args.json,
         text: String::new(),

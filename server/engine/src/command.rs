@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::{Ask, ConversationId, Failure, Picture, PictureKey, Presence, RequestId, SessionId};
+use api::{
+    Ask, Asker, ConversationId, Failure, Picture, PictureKey, Presence, RequestId, SessionId,
+};
+
+use model::prompt::Prompt;
 
 use crate::reports::{FreedNotice, Permit};
 use crate::tokenization::TokenizedQuestion;
@@ -11,6 +15,13 @@ use crate::tokenization::TokenizedQuestion;
 /// What the handle sends to a worker.
 pub enum Command {
     Picture(Picture),
+    /// What the first question about a picture will begin with, up to the picture's end; none if nothing stands before the
+    /// picture.
+    LookAhead {
+        asker: Asker,
+        key: PictureKey,
+        opening: Option<Prompt>,
+    },
     Ask(Box<Question>),
     /// A question's text was read.
     Tokenized {

@@ -1,5 +1,6 @@
 //! What runs turns on a device. It decides nothing, and nothing of questions, sessions or time limits is known here.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use api::Pixels;
@@ -16,6 +17,8 @@ use crate::step_timings::StepTimings;
 pub trait Executor {
     /// A picture that is being encoded.
     type Encoding;
+    /// What came of that, before anything stood before the picture. Clones share the memory.
+    type Vectors: Clone;
 
     /// Copies a page of the cache.
     fn copy(&mut self, from: u32, to: u32) -> Result<()>;
@@ -23,13 +26,22 @@ pub trait Executor {
     /// Computes the pieces in one pass; for each that is its sequence's last, the next token's scores.
     fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>>;
 
-    /// Begins to encode a picture, which will be in `pages`.
-    fn start_encode(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<Self::Encoding>;
+    /// Begins to encode a picture, or to go on from its vectors, until what `prompt` says is in `pages`: the entries up to the
+    /// picture's end; without one those of [`Executor::opening`].
+    fn start_encode(
+        &mut self,
+        picture: Source<'_, Self::Vectors>,
+        prompt: Option<Arc<Prompt>>,
+        pages: Vec<u32>,
+    ) -> Result<Self::Encoding>;
+
+    /// A picture's vectors, once it is encoded.
+    fn vectors(&self, encoding: &Self::Encoding) -> Option<Self::Vectors>;
 
     /// A slice of that, `beside` somebody's tokens; then it is short enough to fit between two of them.
     fn encode_chunk(&mut self, encoding: &mut Self::Encoding, beside: bool) -> Result<Progress>;
 
-    /// What the cache holds for every conversation about a picture, once it was encoded.
+    /// What the cache holds for every conversation that has no system turn and begins with a picture, once that was encoded.
     fn opening(&self) -> &Prompt;
 
     /// An empty cache, once all that was asked of the device is done.
@@ -62,6 +74,13 @@ impl Layer for Identity {
     }
 }
 
+/// What is known of a picture.
+pub enum Source<'a, V> {
+    Pixels(&'a Pixels),
+    /// It was encoded before.
+    Vectors(V),
+}
+
 /// How far encoding a picture has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -80,12 +99,16 @@ pub struct OnDevice<N: Network> {
     pub(super) model: N,
     pub(super) arena: Arena,
     pub(super) timings: StepTimings,
-    opening: Prompt,
+    opening: Arc<Prompt>,
 }
 
 /// A picture being encoded.
 pub struct EncodeState<N: Network> {
     pages: Vec<u32>,
+    /// The entries up to the picture's end.
+    prompt: Arc<Prompt>,
+    /// The picture's own, once it is out of the tower.
+    vectors: Option<Tensor>,
     stage: Stage<N>,
 }
 
@@ -111,8 +134,17 @@ impl<N: Network> OnDevice<N> {
         Ok(OnDevice {
             arena: model.arena(pages)?,
             timings: StepTimings::new(N::ENCODE_STAGES),
-            opening,
+            opening: Arc::new(opening),
             model,
+        })
+    }
+
+    /// The decoder's part of encoding a picture.
+    fn start_prefill(&self, prompt: &Prompt, vectors: &Tensor) -> Result<Stage<N>> {
+        Ok(Stage::Prefill {
+            vectors: self.model.embed(prompt, Some(vectors))?,
+            done: 0,
+            pass: None,
         })
     }
 
@@ -137,18 +169,16 @@ impl<N: Network> OnDevice<N> {
         } else if let Some(before) = behind.replace(here) {
             before.wait()?;
         }
-        let vectors = step.vectors;
-        let vectors = vectors.map(|vectors| self.model.embed(&self.opening, Some(&vectors)));
-        let vectors = vectors.transpose()?;
         if beside {
             self.timings.vision(kind, started.elapsed(), step.rows);
         }
-        Ok(vectors)
+        Ok(step.vectors)
     }
 
     /// Whether all of it is in the cache.
     fn prefill(
         &mut self,
+        prompt: &Prompt,
         vectors: &Tensor,
         start: &mut usize,
         under_way: &mut Option<(N::Pass, usize)>,
@@ -156,7 +186,7 @@ impl<N: Network> OnDevice<N> {
         beside: bool,
     ) -> Result<bool> {
         let started = Instant::now();
-        let entries = self.opening.entries().len();
+        let entries = prompt.entries().len();
         let left = (entries - *start).min(StepTimings::PREFILL);
         let all = self.model.layers();
         let len = match &under_way {
@@ -176,7 +206,7 @@ impl<N: Network> OnDevice<N> {
                     len,
                     pages: pages.to_vec(),
                 };
-                let positions = self.opening.positions(*start..*start + len);
+                let positions = prompt.positions(*start..*start + len);
                 let rows = vectors.narrow(0, *start, len)?.contiguous()?;
                 self.model.begin(rows, vec![span], positions)?
             }
@@ -198,6 +228,7 @@ impl<N: Network> OnDevice<N> {
 
 impl<N: Network> Executor for OnDevice<N> {
     type Encoding = EncodeState<N>;
+    type Vectors = Tensor;
 
     fn copy(&mut self, from: u32, to: u32) -> Result<()> {
         self.arena.copy_page(from, to)
@@ -223,10 +254,30 @@ impl<N: Network> Executor for OnDevice<N> {
         Ok(results)
     }
 
-    fn start_encode(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<EncodeState<N>> {
-        let (encoding, behind) = (self.model.start_encode(pixels)?, None);
-        let stage = Stage::Vision { encoding, behind };
-        Ok(EncodeState { pages, stage })
+    fn start_encode(
+        &mut self,
+        picture: Source<'_, Tensor>,
+        prompt: Option<Arc<Prompt>>,
+        pages: Vec<u32>,
+    ) -> Result<EncodeState<N>> {
+        let prompt = prompt.unwrap_or_else(|| self.opening.clone());
+        let (stage, vectors) = match picture {
+            Source::Pixels(pixels) => {
+                let (encoding, behind) = (self.model.start_encode(pixels)?, None);
+                (Stage::Vision { encoding, behind }, None)
+            }
+            Source::Vectors(vectors) => (self.start_prefill(&prompt, &vectors)?, Some(vectors)),
+        };
+        Ok(EncodeState {
+            pages,
+            prompt,
+            vectors,
+            stage,
+        })
+    }
+
+    fn vectors(&self, encoding: &EncodeState<N>) -> Option<Tensor> {
+        encoding.vectors.clone()
     }
 
     fn encode_chunk(&mut self, encoding: &mut EncodeState<N>, beside: bool) -> Result<Progress> {
@@ -238,21 +289,21 @@ impl<N: Network> Executor for OnDevice<N> {
                 let Some(vectors) = self.encode(tower, behind, beside)? else {
                     return Ok(Progress::Encoding);
                 };
-                encoding.stage = Stage::Prefill {
-                    vectors,
-                    done: 0,
-                    pass: None,
-                };
+                encoding.stage = self.start_prefill(&encoding.prompt, &vectors)?;
+                encoding.vectors = Some(vectors);
                 Ok(Progress::Encoded)
             }
             Stage::Prefill {
                 vectors,
                 done,
                 pass,
-            } => match self.prefill(vectors, done, pass, &encoding.pages, beside)? {
-                true => Ok(Progress::Done),
-                false => Ok(Progress::Prefilling),
-            },
+            } => {
+                let (prompt, pages) = (&encoding.prompt, &encoding.pages);
+                match self.prefill(prompt, vectors, done, pass, pages, beside)? {
+                    true => Ok(Progress::Done),
+                    false => Ok(Progress::Prefilling),
+                }
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! Faults that tests put in the way of an executor's work.
 
-use api::Pixels;
+use std::sync::Arc;
+
 use candle_core::Result;
 use model::prompt::Prompt;
 
-use crate::executor::{Executor, Layer, Progress};
+use crate::executor::{Executor, Layer, Progress, Source};
 use crate::scheduler::Piece;
 use crate::step_timings::StepTimings;
 
@@ -30,6 +31,7 @@ struct Faulty<E> {
 
 impl<E: Executor> Executor for Faulty<E> {
     type Encoding = E::Encoding;
+    type Vectors = E::Vectors;
 
     fn copy(&mut self, from: u32, to: u32) -> Result<()> {
         self.executor.copy(from, to)
@@ -41,9 +43,18 @@ impl<E: Executor> Executor for Faulty<E> {
         self.executor.run(pieces)
     }
 
-    fn start_encode(&mut self, pixels: &Pixels, pages: Vec<u32>) -> Result<E::Encoding> {
+    fn start_encode(
+        &mut self,
+        picture: Source<'_, E::Vectors>,
+        prompt: Option<Arc<Prompt>>,
+        pages: Vec<u32>,
+    ) -> Result<E::Encoding> {
         (self.hook)("picture", &[])?;
-        self.executor.start_encode(pixels, pages)
+        self.executor.start_encode(picture, prompt, pages)
+    }
+
+    fn vectors(&self, encoding: &E::Encoding) -> Option<E::Vectors> {
+        self.executor.vectors(encoding)
     }
 
     fn encode_chunk(&mut self, encoding: &mut E::Encoding, beside: bool) -> Result<Progress> {

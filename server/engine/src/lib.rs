@@ -29,7 +29,9 @@ mod workers;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
-use api::{Ask, Compute, ErrorCode, Event, Failure, Freed, Report, SessionId, State, Status};
+use api::{
+    Ask, Compute, ErrorCode, Event, Failure, Freed, Picture, Report, SessionId, State, Status,
+};
 use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::Target;
@@ -171,6 +173,25 @@ impl Engine {
         Ok(())
     }
 
+    fn picture(&self, mut picture: Picture) {
+        let Some(worker) = self.workers.home(picture.asker.session) else {
+            return;
+        };
+        let reading = worker.tokenization.as_ref();
+        let reading = reading.filter(|_| !picture.system.is_empty());
+        let system = match reading {
+            Some(_) => picture.system.clone(),
+            // Nothing reads it: the model looks ahead without.
+            None => std::mem::take(&mut picture.system),
+        };
+        let (asker, key) = (picture.asker, picture.key);
+        worker.send(Command::Picture(picture));
+        // Behind the picture, so that it is there when the text was read.
+        if let Some(tokenization) = reading {
+            tokenization.read_system(asker, key, system);
+        }
+    }
+
     /// Tells a session what is freed, once this is dropped.
     fn freeing(&self, session: SessionId, freed: Freed) -> FreedNotice {
         FreedNotice {
@@ -187,7 +208,7 @@ impl Compute for Engine {
         let session = command.session();
         let (worker, command) = match command {
             C::Ask(ask) => return self.ask(*ask),
-            C::Picture(picture) => (self.workers.home(session), Command::Picture(picture)),
+            C::Picture(picture) => return self.picture(picture),
             // Any worker may be the session's home later.
             C::Presence { presence, .. } => {
                 for worker in self.workers.all() {

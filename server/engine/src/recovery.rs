@@ -67,7 +67,7 @@ impl<E: Executor> Worker<E> {
 
     /// Nothing on the device is trusted after a panic. One that is lost says so now, whatever the panic was about.
     fn renew(&mut self) -> Result<(), String> {
-        self.encoding = None;
+        self.encoder.clear();
         match guarded(|| self.executor.renew()) {
             Ok(()) => Ok(()),
             Err(Fault::Lost(what) | Fault::Panic(what)) => Err(what),

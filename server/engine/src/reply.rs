@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::{ErrorCode, Event, Failure, FinishReason, RequestId, Usage};
-use model::text::Answer;
+use api::{ErrorCode, Event, Failure, FinishReason, RequestId, TokenLogprob, Usage};
+use model::text::{Answer, TextError};
 
 use crate::reports::Permit;
 use crate::scheduler::{End, Job, TokenOutcome};
@@ -68,10 +68,15 @@ impl Reply {
         let Some(answer) = &mut self.answer else {
             return Err(fault("a question was answered before it was read".into()));
         };
-        let step = answer.next(scores).map_err(|e| fault(e.to_string()))?;
+        let step = answer.next(scores).map_err(|error| match error {
+            TextError::Format(_) => Failure::new(ErrorCode::BadFormat, error.to_string()),
+            _ => fault(error.to_string()),
+        })?;
         let id = (!step.is_eos).then_some(step.id);
         let has_text = !step.text.is_empty();
-        self.tell(id.into_iter().collect(), step.text);
+        let logprob = step.logprob.filter(|_| id.is_some());
+        let (ids, logprobs) = (id.into_iter().collect(), logprob.into_iter().collect());
+        self.tell(ids, step.text, logprobs);
         Ok(TokenOutcome {
             id,
             has_text,
@@ -80,7 +85,7 @@ impl Reply {
     }
 
     /// Tells more of the answer, if it is more.
-    fn tell(&mut self, ids: Vec<u32>, text: String) {
+    fn tell(&mut self, ids: Vec<u32>, text: String, logprobs: Vec<TokenLogprob>) {
         if ids.is_empty() && text.is_empty() {
             return;
         }
@@ -92,7 +97,7 @@ impl Reply {
             first,
             ids,
             text,
-            logprobs: Vec::new(),
+            logprobs,
         });
     }
 
@@ -112,7 +117,7 @@ impl Reply {
         if !rest.is_empty() {
             times.first_text.get_or_insert(now);
         }
-        self.tell(Vec::new(), rest);
+        self.tell(Vec::new(), rest, Vec::new());
         let tokens = self.answer.as_ref().map_or(0, Answer::tokens);
         let (prompt, pictures, cached) = job.usage();
         let usage = Usage {

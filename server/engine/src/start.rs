@@ -122,7 +122,7 @@ where
             "the KV cache of {pages} pages does not fit on the device ({e}): lower --cache-bytes or --max-batch"
         ))
     };
-    let opening = language.opening().map_err(|e| LoadError(e.to_string()))?;
+    let opening = language.opening("").map_err(|e| LoadError(e.to_string()))?;
     let mut device = OnDevice::new(model, opening, pages).map_err(on_device)?;
     if settings.warmup {
         status.send_modify(|s| {

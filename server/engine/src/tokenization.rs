@@ -1,9 +1,13 @@
-//! Questions become tokens on a thread of their own: a long text must hold up nobody's next token.
+//! Questions become tokens on threads of their own: a long text must hold up nobody's next token, and a form that takes long to
+//! compile nobody's question.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, Weak};
 
-use api::{Asker, ErrorCode, Failure, FinishReason, RequestId, SamplingParams, Turn};
+use api::{
+    AnswerFormat, Asker, ErrorCode, Failure, FinishReason, PictureKey, RequestId, SamplingParams,
+    Turn,
+};
 use parking_lot::{Condvar, Mutex};
 use policy::FairQueue;
 
@@ -11,9 +15,9 @@ use super::admission::not_running;
 use super::command::{Command, Question};
 use super::failures::panicked;
 use super::guard::catch;
-use model::network::Language;
+use model::network::{Conversation, Language};
 use model::prompt::Prompt;
-use model::text::Answer;
+use model::text::{Answer, TextError};
 
 /// Bytes of text for each of the model's positions, beyond which a conversation is refused unread: no text that is one
 /// takes so few tokens.
@@ -24,10 +28,14 @@ pub struct Text {
     asker: Asker,
     request: RequestId,
     attempt: u32,
+    system: String,
     history: Vec<Turn>,
     question: String,
-    pictures: usize,
+    /// The turn that its picture came with.
+    picture: Option<usize>,
     sampling: SamplingParams,
+    format: Option<AnswerFormat>,
+    logprobs: Option<u32>,
     so_far: Vec<u32>,
     open: Weak<()>,
 }
@@ -40,13 +48,41 @@ impl Text {
             asker: ask.asker,
             request: ask.request,
             attempt: ask.attempt,
+            system: std::mem::take(&mut ask.system),
             history: std::mem::take(&mut ask.history),
             question: std::mem::take(&mut ask.question),
-            pictures: ask.pictures.len(),
+            picture: ask.pictures.first().map(|shown| shown.turn as usize),
             sampling: ask.sampling.clone(),
+            format: ask.format.take(),
+            logprobs: ask.logprobs,
             so_far: std::mem::take(&mut ask.so_far),
             open: Arc::downgrade(open),
         }
+    }
+}
+
+/// What there is to read.
+enum Reading {
+    Question(Box<Text>),
+    /// The system turn that the first question about a picture will have.
+    System {
+        asker: Asker,
+        picture: PictureKey,
+        text: String,
+    },
+}
+
+impl Reading {
+    fn asker(&self) -> Asker {
+        match self {
+            Reading::Question(text) => text.asker,
+            Reading::System { asker, .. } => *asker,
+        }
+    }
+
+    /// Nobody waits for it any more.
+    fn is_over(&self) -> bool {
+        matches!(self, Reading::Question(text) if text.open.strong_count() == 0)
     }
 }
 
@@ -70,14 +106,20 @@ fn read(language: &dyn Language, text: Text) -> Result<Box<TokenizedQuestion>, F
     };
     let turns = text.history.iter();
     let texts = turns.flat_map(|turn| [&turn.question, &turn.answer]);
-    let bytes: usize = texts.chain([&text.question]).map(String::len).sum();
+    let texts = texts.chain([&text.system, &text.question]);
+    let bytes: usize = texts.map(String::len).sum();
     if bytes > MOST_BYTES * most {
         return Err(full(format!(
             "The conversation has {bytes} bytes, which the model's {most} positions can't hold"
         )));
     }
-    let planned = language.plan(&text.history, &text.question, text.pictures);
-    let planned = planned.map_err(|e| Failure::new(ErrorCode::Internal, e.to_string()))?;
+    let planned = language.plan(&Conversation {
+        system: &text.system,
+        history: &text.history,
+        question: &text.question,
+        picture: text.picture,
+    });
+    let planned = planned.map_err(refused)?;
     let used = planned.prompt.used();
     if used >= most {
         return Err(full(format!(
@@ -91,8 +133,13 @@ fn read(language: &dyn Language, text: Text) -> Result<Box<TokenizedQuestion>, F
         &planned.ids,
         language.ends(),
         asked.min(most - used),
-    );
-    let (_, end) = answer.replay(&text.so_far);
+    )
+    .with_logprobs(text.logprobs);
+    if let Some(format) = &text.format {
+        let grammar = language.grammars().and_then(|all| all.compile(format));
+        answer = answer.with_grammar(grammar.map_err(refused)?);
+    }
+    let (_, end) = answer.replay(&text.so_far).map_err(refused)?;
     Ok(Box::new(TokenizedQuestion {
         prompt: planned.prompt,
         answer,
@@ -101,9 +148,63 @@ fn read(language: &dyn Language, text: Text) -> Result<Box<TokenizedQuestion>, F
     }))
 }
 
+/// What a question is told whose text can't be read, or whose answer can't have its form.
+pub fn refused(error: TextError) -> Failure {
+    let code = match error {
+        TextError::Format(_) => ErrorCode::BadFormat,
+        _ => ErrorCode::Internal,
+    };
+    Failure::new(code, error.to_string())
+}
+
+/// What a worker is told of what was read.
+fn result(language: Option<&Arc<dyn Language>>, reading: Reading) -> Command {
+    match reading {
+        Reading::Question(text) => {
+            let (request, attempt) = (text.request, text.attempt);
+            let read = catch(|| match language {
+                Some(language) => read(language.as_ref(), *text),
+                None => Err(not_running()),
+            });
+            let read = read.unwrap_or_else(|what| {
+                tracing::error!(panic = %what, "reading a question panicked");
+                Err(panicked())
+            });
+            Command::Tokenized {
+                request,
+                attempt,
+                read,
+            }
+        }
+        Reading::System {
+            asker,
+            picture: key,
+            text,
+        } => {
+            // What can't be read is told to the question; until then the model looks at the picture as if there were none.
+            let opening = catch(|| opening(language?.as_ref(), &text));
+            Command::LookAhead {
+                asker,
+                key,
+                opening: opening.unwrap_or_default(),
+            }
+        }
+    }
+}
+
+/// What a conversation with this system turn begins with, where the model has room for it.
+fn opening(language: &dyn Language, system: &str) -> Option<Prompt> {
+    let most = language.shape().positions;
+    let system = Some(system).filter(|system| system.len() <= MOST_BYTES * most)?;
+    let opening = language.opening(system).ok()?;
+    (opening.used() < most).then_some(opening)
+}
+
 /// Reads for a worker, which gets each question back as [`Command::Tokenized`]. Sessions take turns.
 pub struct Tokenization {
-    shared: Arc<Shared>,
+    plain: Arc<Shared>,
+    /// Questions whose answers have a form, which is compiled.
+    formed: Arc<Shared>,
 }
 
 #[derive(Default)]
@@ -114,59 +215,60 @@ struct Shared {
 
 #[derive(Default)]
 struct Line {
-    texts: FairQueue<Text>,
+    readings: FairQueue<Reading>,
     closed: bool,
 }
 
 impl Line {
     /// Gives back the memory of what nobody waits for any more.
     fn drop_ended(&mut self) {
-        self.texts.take_where(|text| text.open.strong_count() == 0);
+        self.readings.take_where(Reading::is_over);
     }
 }
 
 impl Tokenization {
-    /// Starts the thread, which ends with the tokenization.
+    /// Starts the threads, which end with the tokenization.
     pub fn start(
         number: usize,
         language: Arc<OnceLock<Arc<dyn Language>>>,
         commands: Sender<Command>,
     ) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let line = shared.clone();
-        std::thread::Builder::new()
-            .name(format!("tokenization-{number}"))
-            .spawn(move || {
-                while let Some(text) = line.next() {
-                    let (request, attempt) = (text.request, text.attempt);
-                    let read = catch(|| match language.get() {
-                        Some(language) => read(language.as_ref(), text),
-                        None => Err(not_running()),
-                    });
-                    let read = read.unwrap_or_else(|what| {
-                        tracing::error!(panic = %what, "reading a question panicked");
-                        Err(panicked())
-                    });
-                    let read = Command::Tokenized {
-                        request,
-                        attempt,
-                        read,
-                    };
-                    if commands.send(read).is_err() {
-                        return;
+        let start = |name: &str| {
+            let shared = Arc::new(Shared::default());
+            let (line, language, commands) = (shared.clone(), language.clone(), commands.clone());
+            std::thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || {
+                    while let Some(reading) = line.next() {
+                        if commands.send(result(language.get(), reading)).is_err() {
+                            return;
+                        }
                     }
-                }
-            })?;
-        Ok(Tokenization { shared })
+                })?;
+            std::io::Result::Ok(shared)
+        };
+        Ok(Tokenization {
+            plain: start("tokenization")?,
+            formed: start("forms")?,
+        })
     }
 
     /// Reads it when it is its turn, unless the question is over by then.
     pub fn read(&self, text: Text) {
-        let mut line = self.shared.line.lock();
-        line.drop_ended();
-        line.texts.push(text.asker, text);
-        drop(line);
-        self.shared.arrived.notify_one();
+        let lane = match text.format {
+            Some(_) => &self.formed,
+            None => &self.plain,
+        };
+        lane.push(Reading::Question(Box::new(text)));
+    }
+
+    /// Reads the system turn that the first question about a picture will have; [`Command::LookAhead`] comes of it.
+    pub fn read_system(&self, asker: Asker, picture: PictureKey, text: String) {
+        self.plain.push(Reading::System {
+            asker,
+            picture,
+            text,
+        });
     }
 }
 
@@ -174,28 +276,40 @@ impl Tokenization {
 impl Tokenization {
     /// Texts in line.
     pub fn waiting(&self) -> usize {
-        self.shared.line.lock().texts.len()
+        let lanes = [&self.plain, &self.formed];
+        let waiting = lanes.map(|lane| lane.line.lock().readings.len());
+        waiting.iter().sum()
     }
 }
 
 impl Drop for Tokenization {
     fn drop(&mut self) {
-        self.shared.line.lock().closed = true;
-        self.shared.arrived.notify_one();
+        for lane in [&self.plain, &self.formed] {
+            lane.line.lock().closed = true;
+            lane.arrived.notify_one();
+        }
     }
 }
 
 impl Shared {
-    /// The next text, once there is one; none once the tokenization is gone.
-    fn next(&self) -> Option<Text> {
+    fn push(&self, reading: Reading) {
+        let mut line = self.line.lock();
+        line.drop_ended();
+        line.readings.push(reading.asker(), reading);
+        drop(line);
+        self.arrived.notify_one();
+    }
+
+    /// What is next, once there is something; none once the tokenization is gone.
+    fn next(&self) -> Option<Reading> {
         let mut line = self.line.lock();
         loop {
             if line.closed {
                 return None;
             }
             line.drop_ended();
-            if let Some(text) = line.texts.pop(|_| true) {
-                return Some(text);
+            if let Some(reading) = line.readings.pop(|_| true) {
+                return Some(reading);
             }
             self.arrived.wait(&mut line);
         }

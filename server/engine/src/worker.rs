@@ -12,7 +12,7 @@ use api::{Event, Failure, Gauges, Measured, Pass, RequestId};
 
 use crate::admission::Admission;
 use crate::command::{Command, Question};
-use crate::encoder::{self, EncodeInProgress};
+use crate::encoder::Encoder;
 use crate::executor::Executor;
 use crate::failures::{lost, panicked};
 use crate::guard::{Fault, catch, guarded};
@@ -30,7 +30,7 @@ pub struct Worker<E: Executor> {
     pub(super) scheduler: Scheduler,
     /// The way back of each open question.
     replies: HashMap<RequestId, Reply>,
-    pub(super) encoding: Option<EncodeInProgress<E::Encoding>>,
+    pub(super) encoder: Encoder<E>,
     admission: Arc<Admission>,
     reports: Reports,
     /// On its machine.
@@ -67,7 +67,7 @@ impl<E: Executor> Worker<E> {
                 eager_encode: settings.eager_encode,
             }),
             replies: HashMap::new(),
-            encoding: None,
+            encoder: Encoder::default(),
             admission,
             reports,
             panics: PanicCount::default(),
@@ -178,6 +178,11 @@ impl<E: Executor> Worker<E> {
         let scheduler = &mut self.scheduler;
         match command {
             Command::Picture(picture) => scheduler.picture(picture, Instant::now()),
+            Command::LookAhead {
+                asker,
+                key,
+                opening,
+            } => scheduler.look_ahead(asker, key, opening),
             Command::Ask(question) => self.ask(*question),
             Command::Tokenized {
                 request,
@@ -218,7 +223,7 @@ impl<E: Executor> Worker<E> {
 
     /// What was forgotten is not encoded, and its questions hear of their end, before anybody is told that it is freed.
     fn let_go(&mut self) {
-        encoder::abort_if_forgotten(&mut self.encoding, &self.scheduler);
+        self.encoder.let_go(&self.scheduler);
         self.publish_events();
     }
 
@@ -274,8 +279,8 @@ impl<E: Executor> Worker<E> {
         let turn = self.scheduler.turn(Instant::now(), rows);
         self.publish_events();
         self.compute(turn)?;
-        let encoded = encoder::encode(&mut self.encoding, &mut self.scheduler, &mut self.executor);
-        if let Err(failed) = encoded {
+        let (scheduler, executor) = (&mut self.scheduler, &mut self.executor);
+        if let Err(failed) = self.encoder.encode(scheduler, executor) {
             self.encode_failed(*failed)?;
         }
         self.gauge();

@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::kernels::{Arena, Span};
 use crate::prompt::Prompt;
-use crate::text::{TextError, Tokenizer};
+use crate::text::{Grammars, TextError, Tokenizer};
 
 /// What a model's sizes come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub struct Shape {
     pub positions: usize,
     /// The most entries that a conversation can have.
     pub entries: usize,
+}
+
+/// A question with what was said before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conversation<'a> {
+    /// The system turn; empty for none.
+    pub system: &'a str,
+    pub history: &'a [Turn],
+    pub question: &'a str,
+    /// The turn that its picture came with, from 0: one of the history's, or the question itself. None without a picture.
+    pub picture: Option<usize>,
 }
 
 /// A question with what was said before it, as the model takes it.
@@ -40,23 +51,24 @@ pub trait Language: Send + Sync {
     /// Ids that end an answer.
     fn ends(&self) -> &[u32];
 
-    /// The prompt that asks for the answer to `question` after `history`, the first of whose questions came with so many
-    /// pictures.
+    /// What holds answers to forms. It comes to be when it is first asked for, which takes a while.
     ///
     /// # Errors
-    /// Those of [`Tokenizer::encode`].
-    fn plan(
-        &self,
-        history: &[Turn],
-        question: &str,
-        pictures: usize,
-    ) -> std::result::Result<Planned, TextError>;
+    /// Those of [`Grammars::new`].
+    fn grammars(&self) -> std::result::Result<&Grammars, TextError>;
 
-    /// What every conversation about a picture begins with, up to the picture's end.
+    /// The prompt that asks for a conversation's next answer.
     ///
     /// # Errors
     /// Those of [`Tokenizer::encode`].
-    fn opening(&self) -> std::result::Result<Prompt, TextError>;
+    fn plan(&self, conversation: &Conversation<'_>) -> std::result::Result<Planned, TextError>;
+
+    /// What every conversation begins with that has this system turn (none if it is empty) and a picture in its first
+    /// question: up to the picture's end.
+    ///
+    /// # Errors
+    /// Those of [`Tokenizer::encode`].
+    fn opening(&self, system: &str) -> std::result::Result<Prompt, TextError>;
 }
 
 /// What a step of encoding a picture did.

@@ -21,6 +21,8 @@ pub struct Prompt {
     /// Where the next token stands, on all axes.
     next: u32,
     picture_entries: usize,
+    /// Entries up to the end of the last picture, and where the next one stands.
+    opening: (usize, u32),
 }
 
 impl Prompt {
@@ -32,6 +34,7 @@ impl Prompt {
             axes,
             next: 0,
             picture_entries: 0,
+            opening: (0, 0),
         }
     }
 
@@ -64,9 +67,27 @@ impl Prompt {
         self.next += step;
     }
 
-    /// Counts so many of the entries as a picture's: beside its rows what belongs to it.
-    pub fn count_picture(&mut self, entries: usize) {
+    /// A picture ends here, which has so many of the entries: beside its rows what belongs to it.
+    pub fn end_picture(&mut self, entries: usize) {
         self.picture_entries += entries;
+        self.opening = (self.entries.len(), self.next);
+    }
+
+    /// How many entries there are up to the end of the last picture. Behind them all are tokens; they themselves come of the
+    /// picture that was encoded.
+    pub fn opening_entries(&self) -> usize {
+        self.opening.0
+    }
+
+    /// The entries up to the end of the last picture.
+    pub fn opening(&self) -> Prompt {
+        let (entries, next) = self.opening;
+        Prompt {
+            entries: self.entries[..entries].to_vec(),
+            positions: self.positions[..entries * self.axes].to_vec(),
+            next,
+            ..*self
+        }
     }
 
     /// How many numbers a position has.
@@ -112,7 +133,11 @@ mod tests {
         let mut prompt = Prompt::new(1);
         prompt.extend([7, 8]);
         prompt.push_rows(0, [&[0][..]; 3], 1);
+        let mut opening = prompt.clone();
+        opening.end_picture(3);
+        prompt.end_picture(3);
         prompt.push(9);
+        assert_eq!((prompt.opening_entries(), prompt.opening()), (5, opening));
         assert_eq!(prompt.positions(0..6), [0, 1, 2, 2, 2, 3]);
         assert_eq!(prompt.positions(4..6), [2, 3]);
         assert_eq!((prompt.used(), prompt.entries().len()), (4, 6));

@@ -273,6 +273,7 @@ pub struct AccessArgs {
 #[command(after_help = "Examples:
   glimpse generate --image cat.jpg --prompt '图里有几只猫?'
   glimpse generate --model ./glm-4v-9b --image cat.jpg --prompt 'Describe it.' --greedy --json
+  glimpse generate --model ./glm-4v-9b --image receipt.jpg --prompt 'What was bought?' --json-schema receipt.json
   glimpse generate --model ./glm-4v-9b --image cat.jpg --dump-pixels pixels.safetensors")]
 pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
@@ -280,6 +281,17 @@ pub struct GenerateArgs {
     /// The question.
     #[arg(long, value_name = "TEXT", required_unless_present = "dump_pixels")]
     pub prompt: Option<String>,
+    /// The system turn, before the question.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub system: String,
+    /// Answer with JSON that is valid by this JSON Schema.
+    #[arg(long, value_name = "FILE")]
+    pub json_schema: Option<PathBuf>,
     /// Always take the likeliest token.
     #[arg(long, conflicts_with = "temperature")]
     pub greedy: bool,

@@ -96,7 +96,9 @@ fn check(golden: &Golden, dtype: DType, piece: usize) -> Off {
     let mut cached = 0;
     let mut most = 0f64;
     for (turn, expected) in golden.conversation.iter().enumerate() {
-        let prompt = expand(&expected.prompt_ids, 1, &model.config);
+        let begin = model.config.boi_token_id;
+        let picture = expected.prompt_ids.iter().position(|id| *id == begin);
+        let prompt = expand(&expected.prompt_ids, picture, &model.config);
         let entries = prompt.entries().len();
         let places = prompt.positions(0..entries);
         assert_eq!(places, expected.position_ids, "{name}");

@@ -20,7 +20,7 @@ use model::checkpoint::Checkpoint;
 use model::device::Target;
 use model::glm4v::Model;
 use model::kernels::{Arena, PAGE, Span};
-use model::network::Language;
+use model::network::{Conversation, Language};
 use model::prompt::Prompt;
 use model::text::AnswerStream;
 
@@ -198,7 +198,14 @@ fn ask(
         .collect::<Result<Vec<_>>>()?;
     let (language, mut history) = (checkpoint.language(), Vec::new());
     for (t, turn) in row.turns.iter().enumerate() {
-        let prompt = language.plan(&history, &turn.question, 1)?.prompt;
+        let prompt = language
+            .plan(&Conversation {
+                history: &history,
+                question: &turn.question,
+                picture: Some(0),
+                ..Conversation::default()
+            })?
+            .prompt;
         let text = |ids: &[u32]| {
             let mut stream = AnswerStream::new(checkpoint.tokenizer.clone(), vec![]);
             let ends = checkpoint.config.eos_token_id.as_slice();

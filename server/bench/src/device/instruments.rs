@@ -1,5 +1,5 @@
 //! What is too short to be seen from outside, timed alone in this process, many times over: counting and tracing, all that the
-//! server does of it for a token and for an answer; and drawing a token from a full-size vocabulary.
+//! server does of it for a token and for an answer; and drawing a token from a full-size vocabulary, freely and held to a form.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use api::{Gauges, Measured, Pass, SamplingParams};
 use gateway::telemetry::Question;
 use gateway::telemetry::metrics::METRICS;
 use model::text::Sampler;
+
+use super::forms;
 
 /// As many as GLM-4V-9B's scores have.
 const VOCABULARY: usize = 151_552;
@@ -36,7 +38,10 @@ pub fn measure() -> Instruments {
         tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
     let (token_exported, answer_exported) = tracing::subscriber::with_default(subscriber, batches);
     let _ = provider.shutdown_with_timeout(Duration::from_secs(1));
+    let (form, form_alone) = forms::measure(VOCABULARY).unwrap_or_default();
     Instruments {
+        form,
+        form_alone,
         token,
         answer,
         token_exported,
@@ -153,6 +158,9 @@ mod tests {
         ] {
             assert_eq!(values.len(), BATCHES);
             assert!(values.iter().all(|ms| *ms > 0.0), "{values:?}");
+        }
+        for values in [&found.form, &found.form_alone] {
+            assert!(values.len() > BATCHES && values.iter().all(|ms| *ms > 0.0));
         }
         // Exporting costs more than not exporting, each at its best.
         let least = |values: &[f64]| values.iter().copied().fold(f64::MAX, f64::min);

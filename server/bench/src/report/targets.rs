@@ -156,5 +156,18 @@ pub fn targets(report: &Report) -> Vec<Target> {
         AtMost(0.2),
         " ms",
     );
+    let form = Summary::of(&overhead.instruments.form);
+    target(
+        "Held to a form, more per token of 151,552",
+        form.map(|form| form.median),
+        AtMost(0.2),
+        " ms",
+    );
+    target(
+        "Held to a form, 99th percentile",
+        form.map(|form| form.p99),
+        AtMost(1.0),
+        " ms",
+    );
     all
 }

@@ -1,18 +1,30 @@
 //! The pictures that sessions hold, and which is encoded next.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use api::{Asker, PictureKey, Pixels, SessionId};
+use model::prompt::Prompt;
 use policy::FairQueue;
 
-/// Pictures by key; of those that the cache lacks, a line, and the one that is being encoded.
+use super::prefix::Opening;
+
+/// Pictures by key; of the openings that the cache lacks, a line, and the one that is being computed.
 #[derive(Default)]
 pub struct EncodeQueue {
     pictures: HashMap<PictureKey, Picture>,
-    /// Each with who asked for that.
-    line: FairQueue<(Asker, PictureKey)>,
-    encoding: Option<(Asker, PictureKey)>,
+    line: FairQueue<Wanted>,
+    encoding: Option<Wanted>,
+}
+
+/// An opening that the cache is to have.
+struct Wanted {
+    /// Who asked for that.
+    asker: Asker,
+    opening: Opening,
+    /// Its entries, unless nothing stands before the picture.
+    prompt: Option<Arc<Prompt>>,
 }
 
 /// A picture that some session holds.
@@ -33,6 +45,8 @@ struct PictureRef {
 pub struct EncodeJob {
     pub key: PictureKey,
     pub pixels: Pixels,
+    /// The entries up to the picture's end, unless nothing stands before it.
+    pub prompt: Option<Arc<Prompt>>,
     /// When it came.
     pub since: Instant,
 }
@@ -75,64 +89,94 @@ impl EncodeQueue {
 
     /// Drops a picture; the sessions that held it.
     pub fn drop(&mut self, key: PictureKey) -> Vec<SessionId> {
-        self.line.take_where(|(_, k)| *k == key);
-        self.encoding.take_if(|(_, k)| *k == key);
+        self.retain(|opening| opening.picture != key);
         let holders = self.pictures.remove(&key).map(|picture| picture.holders);
         let sessions = holders.into_iter().flatten().map(|holder| holder.session);
         sessions.collect()
     }
 
-    /// Puts a picture in the line, once.
-    pub fn enqueue(&mut self, asker: Asker, key: PictureKey) {
-        if self.encoding() != Some(key) && !self.line.iter().any(|(_, k)| *k == key) {
-            self.line.push(asker, (asker, key));
+    /// Puts an opening in the line, once. `prompt` has its entries, unless nothing stands before the picture.
+    pub fn enqueue(
+        &mut self,
+        asker: Asker,
+        opening: Opening,
+        prompt: impl FnOnce() -> Option<Prompt>,
+    ) {
+        let is_it = |wanted: &Wanted| wanted.is_for(asker, opening);
+        if !self.line.iter().chain(&self.encoding).any(is_it) {
+            let wanted = Wanted {
+                asker,
+                opening,
+                prompt: prompt().map(Arc::new),
+            };
+            self.line.push(asker, wanted);
         }
     }
 
-    /// What is not `wanted` leaves the line, and is encoded no longer.
-    pub fn retain(&mut self, wanted: impl Fn(PictureKey) -> bool) {
-        self.line.take_where(|(_, key)| !wanted(*key));
-        self.encoding.take_if(|(_, key)| !wanted(*key));
+    /// What is not `wanted` leaves the line, and is computed no longer.
+    pub fn retain(&mut self, wanted: impl Fn(Opening) -> bool) {
+        self.line.take_where(|it| !wanted(it.opening));
+        self.encoding.take_if(|it| !wanted(it.opening));
     }
 
     pub fn is_idle(&self) -> bool {
         self.encoding.is_none() && self.line.is_empty()
     }
 
-    /// What is being encoded.
+    /// The picture that is being encoded.
     pub fn encoding(&self) -> Option<PictureKey> {
-        self.encoding.map(|(_, key)| key)
+        self.encoding.as_ref().map(|it| it.opening.picture)
     }
 
-    /// The next to encode, those first that are `wanted`.
-    pub fn next(&mut self, wanted: impl Fn(PictureKey) -> bool) -> Option<EncodeJob> {
-        let next = self.line.pop(|(_, key)| wanted(*key));
-        let (asker, key) = next.or_else(|| self.line.pop(|_| true))?;
-        let picture = self.pictures.get(&key)?;
-        self.encoding = Some((asker, key));
-        Some(EncodeJob {
-            key,
+    /// The next to compute, those first that are `wanted`.
+    pub fn next(&mut self, wanted: impl Fn(Asker, Opening) -> bool) -> Option<EncodeJob> {
+        let next = self.line.pop(|it| wanted(it.asker, it.opening));
+        let next = next.or_else(|| self.line.pop(|_| true))?;
+        let picture = self.pictures.get(&next.opening.picture)?;
+        let job = EncodeJob {
+            key: next.opening.picture,
             pixels: picture.pixels.clone(),
+            prompt: next.prompt.clone(),
             since: picture.since,
-        })
+        };
+        self.encoding = Some(next);
+        Some(job)
     }
 
-    /// Marks the picture being encoded as done; returns who asked for it, its key, and the sessions that wait to hear of it.
-    pub fn encoded(&mut self) -> Option<(Asker, PictureKey, Vec<SessionId>)> {
-        let (asker, key) = self.encoding.take()?;
-        let holders = self.pictures.get_mut(&key).map(|p| &mut p.holders);
+    /// Marks the opening at hand as computed; returns who asked for it, what it is, and the sessions that wait to hear that the
+    /// model has seen the picture.
+    pub fn encoded(&mut self) -> Option<(Asker, Opening, Vec<SessionId>)> {
+        let Wanted { asker, opening, .. } = self.encoding.take()?;
+        let holders = self.pictures.get_mut(&opening.picture);
+        let holders = holders.map(|picture| &mut picture.holders);
         let waiting = holders.into_iter().flatten().filter(|h| h.waits);
         let sessions = waiting.map(|holder| {
             holder.waits = false;
             holder.session
         });
-        Some((asker, key, sessions.collect()))
+        Some((asker, opening, sessions.collect()))
     }
 
-    /// What was being encoded goes back into the line, before all others.
+    /// The session needs not wait any more to hear that the model has seen a picture; whether it did.
+    pub fn is_seen(&mut self, key: PictureKey, session: SessionId) -> bool {
+        let holders = self.pictures.get_mut(&key).map(|p| &mut p.holders);
+        let mut holders = holders.into_iter().flatten();
+        let holder = holders.find(|holder| holder.session == session);
+        holder.is_some_and(|holder| std::mem::take(&mut holder.waits))
+    }
+
+    /// What was being computed goes back into the line, before all others.
     pub fn requeue(&mut self) {
-        if let Some((asker, key)) = self.encoding.take() {
-            self.line.push_first(asker, (asker, key));
+        if let Some(wanted) = self.encoding.take() {
+            self.line.push_first(wanted.asker, wanted);
         }
+    }
+}
+
+impl Wanted {
+    /// Whether this is what a session needs: behind a text of its own, it is for nobody else.
+    fn is_for(&self, asker: Asker, opening: Opening) -> bool {
+        let is_own = opening.behind.is_none() || self.asker.session == asker.session;
+        self.opening == opening && is_own
     }
 }

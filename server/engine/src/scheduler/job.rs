@@ -5,7 +5,7 @@ use std::time::Instant;
 use api::{AnswerTimings, Ask, Asker, ConversationId, FinishReason, PictureKey, RequestId};
 use model::prompt::{Entry, Prompt};
 
-use super::prefix::{Cached, Copy, Namespace};
+use super::prefix::{Cached, Copy, Namespace, Opening};
 
 /// A question from its arrival to its end. While it waits it holds no slot and no page.
 #[derive(Debug)]
@@ -15,6 +15,9 @@ pub struct Job {
     pub request: RequestId,
     pub attempt: u32,
     pub picture: Option<PictureKey>,
+    /// What has to be in the cache before it can run: its picture, behind what stands before that; not known before its text
+    /// is read, unless nothing does.
+    opening: Option<Opening>,
     /// When the answer must be over.
     pub deadline: Instant,
     /// The question's place in the order of arrival.
@@ -59,6 +62,11 @@ impl Job {
             request: ask.request,
             attempt: ask.attempt,
             picture: ask.pictures.first().map(|shown| shown.key),
+            opening: ask
+                .pictures
+                .first()
+                .filter(|shown| ask.system.is_empty() && shown.turn == 0)
+                .map(|shown| Opening::plain(shown.key)),
             deadline,
             order: 0,
             prompt: None,
@@ -81,12 +89,27 @@ impl Job {
     /// Sets the tokenized prompt, followed by the answer's tokens of an earlier attempt.
     pub(super) fn read(&mut self, mut prompt: Prompt, so_far: Vec<u32>) {
         self.prompt_entries = prompt.entries().len();
+        if let Some(picture) = self.picture.filter(|_| self.opening.is_none()) {
+            let entries = &prompt.entries()[..prompt.opening_entries()];
+            self.opening = Some(Opening::behind(picture, entries));
+        }
         prompt.extend(so_far);
         self.prompt = Some(prompt);
     }
 
     pub fn is_read(&self) -> bool {
         self.prompt.is_some()
+    }
+
+    /// What has to be in the cache before it can run, if that is known.
+    pub fn opening(&self) -> Option<Opening> {
+        self.opening
+    }
+
+    /// Its entries up to the picture's end, where something stands before the picture.
+    pub(super) fn prompt_before_picture(&self) -> Option<Prompt> {
+        self.opening?.behind?;
+        self.prompt.as_ref().map(Prompt::opening)
     }
 
     /// The cache's entries of prompt and answer; none until its text is read.

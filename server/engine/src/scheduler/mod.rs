@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use api::{
-    ConversationId, EncodeTimings, Failure, FinishReason, PictureKey, Presence, RequestId,
+    Asker, ConversationId, EncodeTimings, Failure, FinishReason, PictureKey, Presence, RequestId,
     SessionId,
 };
 use model::kernels::PAGE;
@@ -30,7 +30,7 @@ pub use prefix::{CacheFull, Cached};
 pub use turn::{Piece, Rows, Turn};
 
 use crate::failures::gone;
-use prefix::PrefixCache;
+use prefix::{Opening, PrefixCache};
 
 /// What a scheduler goes by.
 #[derive(Clone, Debug)]
@@ -112,12 +112,14 @@ impl Scheduler {
         job.order = self.arrivals;
         match job.picture {
             Some(key) if !self.pictures.has(key) => return self.ended(job, End::Failed(gone())),
-            Some(key) if !self.cache.has_picture(key) => {
-                self.pictures.enqueue(job.asker, key);
+            Some(_) if !self.has_picture(&job) => {
+                self.want(&job);
                 if job.is_news(None) {
                     self.events.push(SchedulerEvent::Queued(job.request, None));
                 }
             }
+            // It is told when its text is read.
+            Some(_) if job.opening().is_none() => {}
             // There is no picture to wait for.
             _ => job.times.picture = Some(job.times.received),
         }
@@ -132,9 +134,26 @@ impl Scheduler {
         so_far: Vec<u32>,
         over: Option<FinishReason>,
     ) {
-        let mut line = self.waiting.in_order().into_iter();
+        let Scheduler {
+            waiting,
+            cache,
+            pictures,
+            ..
+        } = self;
+        let mut line = waiting.in_order().into_iter();
         if let Some(job) = line.find(|job| job.request == request) {
             job.read(prompt, so_far);
+            match missing(cache, job) {
+                Some(opening) => {
+                    if pictures.has(opening.picture) {
+                        let prompt = || job.prompt_before_picture();
+                        pictures.enqueue(job.asker, opening, prompt);
+                    }
+                }
+                None => {
+                    job.times.picture.get_or_insert(job.times.received);
+                }
+            }
         }
         if let Some(reason) = over {
             self.finish_where(reason, |job| job.request == request);
@@ -208,8 +227,7 @@ impl Scheduler {
     /// Whether there is something to compute.
     pub fn is_busy(&self) -> bool {
         // A picture that made room for others has to be looked at again.
-        let lacks_picture = |job: &Job| job.picture.is_some_and(|key| !self.cache.has_picture(key));
-        let has_work = |job: &Job| self.is_ready(job) || lacks_picture(job);
+        let has_work = |job: &Job| self.is_ready(job) || self.lacks_opening(job);
         !self.slots.is_empty() || !self.pictures.is_idle() || self.waiting.iter().any(has_work)
     }
 
@@ -248,13 +266,54 @@ impl Scheduler {
     /// A session holds a picture from now on.
     pub fn picture(&mut self, picture: api::Picture, now: Instant) {
         let (asker, key) = (picture.asker, picture.key);
-        let encoded = self.cache.has_picture(key);
-        self.pictures.add_ref(picture, !encoded, now);
-        if encoded {
-            self.events
-                .push(SchedulerEvent::Encoded(asker.session, key, None));
+        let is_plain = picture.system.is_empty();
+        self.pictures.add_ref(picture, true, now);
+        if is_plain {
+            self.look_ahead(asker, key, None);
+        }
+    }
+
+    /// A session's first question about a picture that it holds will begin so; without a `prompt` nothing stands before the
+    /// picture.
+    pub fn look_ahead(&mut self, asker: Asker, key: PictureKey, prompt: Option<Prompt>) {
+        if !self.pictures.has(key) {
+            return;
+        }
+        let opening = match &prompt {
+            Some(prompt) => Opening::behind(key, prompt.entries()),
+            None => Opening::plain(key),
+        };
+        if self.cache.has_opening(asker.session, opening) {
+            if self.pictures.is_seen(key, asker.session) {
+                self.events
+                    .push(SchedulerEvent::Encoded(asker.session, key, None));
+            }
         } else if self.limits.eager_encode {
-            self.pictures.enqueue(asker, key);
+            self.pictures.enqueue(asker, opening, || prompt);
+        }
+    }
+
+    /// Whether some session holds a picture.
+    pub fn holds(&self, key: PictureKey) -> bool {
+        self.pictures.has(key)
+    }
+
+    /// Whether a question waits for no picture. Before its text is read that may not be known: then any opening of its picture
+    /// counts.
+    fn has_picture(&self, job: &Job) -> bool {
+        has_picture(&self.cache, job)
+    }
+
+    /// Whether what a question begins with, up to its picture, has to be computed.
+    fn lacks_opening(&self, job: &Job) -> bool {
+        missing(&self.cache, job).is_some()
+    }
+
+    /// Puts what a question begins with in the line, where that is known.
+    fn want(&mut self, job: &Job) {
+        if let Some(opening) = job.opening() {
+            let prompt = || job.prompt_before_picture();
+            self.pictures.enqueue(job.asker, opening, prompt);
         }
     }
 
@@ -275,14 +334,20 @@ impl Scheduler {
         self.pictures.encoding()
     }
 
-    /// The next picture to look at, with pages for so many entries.
+    /// The next picture to look at, with pages for its opening: for so many entries where nothing stands before it.
     pub fn next_to_encode(
         &mut self,
-        entries: usize,
+        plain: usize,
     ) -> Option<(EncodeJob, Result<Vec<Page>, CacheFull>)> {
         let waiting = &self.waiting;
-        let wanted = |key| waiting.iter().any(|job| job.picture == Some(key));
+        let wanted = |asker: Asker, opening: Opening| {
+            let is_own = |job: &Job| opening.behind.is_none() || job.asker.session == asker.session;
+            let waits = |job: &Job| job.opening() == Some(opening) && is_own(job);
+            waiting.iter().any(waits)
+        };
         let look = self.pictures.next(wanted)?;
+        let entries = look.prompt.as_ref().map(|prompt| prompt.entries().len());
+        let entries = entries.unwrap_or(plain);
         let mut pages = Vec::new();
         let grown = self.cache.grow(&mut pages, entries);
         Some((look, grown.map(|()| pages)))
@@ -290,15 +355,16 @@ impl Scheduler {
 
     /// What was looked at is in the cache.
     pub fn encoded(&mut self, cached: Cached, timings: EncodeTimings, now: Instant) {
-        let Some((asker, key, sessions)) = self.pictures.encoded() else {
+        let Some((asker, opening, sessions)) = self.pictures.encoded() else {
             return;
         };
-        self.cache.keep_picture(asker.client, key, cached);
+        let key = opening.picture;
+        self.cache.keep_opening(asker, opening, cached);
         let told = sessions.into_iter();
         self.events
             .extend(told.map(|session| SchedulerEvent::Encoded(session, key, Some(timings))));
         for job in self.waiting.in_order() {
-            if job.picture == Some(key) {
+            if job.opening() == Some(opening) {
                 job.times.picture.get_or_insert(now);
             }
         }
@@ -415,8 +481,11 @@ impl Scheduler {
     fn drop_unwanted(&mut self) {
         if !self.limits.eager_encode {
             let waiting = &self.waiting;
-            self.pictures
-                .retain(|key| waiting.iter().any(|job| job.picture == Some(key)));
+            self.pictures.retain(|opening| {
+                waiting
+                    .iter()
+                    .any(|job| job.picture == Some(opening.picture))
+            });
         }
     }
 
@@ -429,11 +498,26 @@ impl Scheduler {
             ..
         } = self;
         for (ahead, job) in waiting.in_order().into_iter().enumerate() {
-            let ready = job.picture.is_none_or(|key| cache.has_picture(key));
-            let position = ready.then_some(ahead as u64);
+            let position = has_picture(cache, job).then_some(ahead as u64);
             if job.is_news(position) {
                 events.push(SchedulerEvent::Queued(job.request, position));
             }
         }
+    }
+}
+
+/// What a question begins with, up to its picture, where that has to be computed.
+fn missing(cache: &PrefixCache, job: &Job) -> Option<Opening> {
+    let is_missing = |opening: &Opening| !cache.has_opening(job.asker.session, *opening);
+    job.opening().filter(is_missing)
+}
+
+/// Whether a question waits for no picture, as far as that is known.
+fn has_picture(cache: &PrefixCache, job: &Job) -> bool {
+    let session = job.asker.session;
+    match (job.picture, job.opening()) {
+        (_, Some(opening)) => cache.has_opening(session, opening),
+        (Some(key), None) => cache.has_picture(session, key),
+        (None, None) => true,
     }
 }

@@ -5,8 +5,9 @@
 //! keep more than their share give way first, and of what they keep the least recently used.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use api::{ConversationId, PictureKey, SessionId};
+use api::{Asker, ConversationId, PictureKey, SessionId};
 use model::kernels::PAGE;
 use model::prompt::Entry;
 
@@ -29,6 +30,34 @@ pub struct Namespace {
     pub picture: Option<PictureKey>,
 }
 
+/// A picture with what stands before it in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Opening {
+    pub picture: PictureKey,
+    /// A hash of the entries up to the picture's end; none where nothing stands before it: no system turn, no earlier question.
+    pub behind: Option<u64>,
+}
+
+impl Opening {
+    /// Of a picture that nothing stands before.
+    pub fn plain(picture: PictureKey) -> Self {
+        Opening {
+            picture,
+            behind: None,
+        }
+    }
+
+    /// Of a picture that ends with these entries.
+    pub fn behind(picture: PictureKey, entries: &[Entry]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        entries.hash(&mut hasher);
+        Opening {
+            picture,
+            behind: Some(hasher.finish()),
+        }
+    }
+}
+
 /// Entries with the pages that hold them.
 #[derive(Debug, Default)]
 pub struct Cached {
@@ -46,8 +75,10 @@ pub struct Copy {
 struct Stored {
     /// Who keeps it.
     client: u128,
-    /// `None`: the beginning of every conversation about the picture, up to the picture's end.
+    /// `None`: it is for whoever may see the picture.
     session: Option<SessionId>,
+    /// It ends with the end of its picture, for conversations that begin so.
+    opening: Option<Opening>,
     /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
     conversation: Option<ConversationId>,
     picture: Option<PictureKey>,
@@ -58,6 +89,10 @@ struct Stored {
 impl Stored {
     fn serves(&self, namespace: Namespace) -> bool {
         self.picture == namespace.picture && self.session.is_none_or(|s| s == namespace.session)
+    }
+
+    fn is(&self, session: SessionId, opening: Opening) -> bool {
+        self.opening == Some(opening) && self.session.is_none_or(|own| own == session)
     }
 }
 
@@ -146,6 +181,7 @@ impl PrefixCache {
         self.store(Stored {
             client,
             session: Some(namespace.session),
+            opening: None,
             conversation: Some(conversation),
             picture: namespace.picture,
             cached,
@@ -153,13 +189,15 @@ impl PrefixCache {
         });
     }
 
-    /// Keeps the beginning of every conversation about a picture.
-    pub fn keep_picture(&mut self, client: u128, picture: PictureKey, cached: Cached) {
+    /// Keeps what conversations begin with up to the end of their picture. Where nothing stands before the picture it is for
+    /// whoever may see that, else for the session alone whose text it is.
+    pub fn keep_opening(&mut self, asker: Asker, opening: Opening, cached: Cached) {
         self.store(Stored {
-            client,
-            session: None,
+            client: asker.client,
+            session: opening.behind.map(|_| asker.session),
+            opening: Some(opening),
             conversation: None,
-            picture: Some(picture),
+            picture: Some(opening.picture),
             cached,
             last_used: 0,
         });
@@ -171,6 +209,7 @@ impl PrefixCache {
         self.drop_where(|s| {
             s.session == new.session
                 && s.picture == new.picture
+                && (s.opening.is_none() || s.opening == new.opening)
                 && new.cached.entries.starts_with(&s.cached.entries)
         });
         self.stored.push(Stored {
@@ -179,21 +218,22 @@ impl PrefixCache {
         });
     }
 
-    /// Whether the picture's beginning is there.
-    pub fn has_picture(&self, picture: PictureKey) -> bool {
-        self.stored
-            .iter()
-            .any(|s| s.session.is_none() && s.picture == Some(picture))
+    /// Whether an opening is there for a session.
+    pub fn has_opening(&self, session: SessionId, opening: Opening) -> bool {
+        self.stored.iter().any(|s| s.is(session, opening))
     }
 
-    /// The picture was needed: it is not the next to go.
-    pub fn touch_picture(&mut self, picture: PictureKey) {
+    /// Whether any opening of a picture is there for a session.
+    pub fn has_picture(&self, session: SessionId, picture: PictureKey) -> bool {
+        let openings = self.stored.iter().filter(|s| s.opening.is_some());
+        let mut own = openings.filter(|s| s.session.is_none_or(|own| own == session));
+        own.any(|s| s.picture == Some(picture))
+    }
+
+    /// The opening was needed: it is not the next to go.
+    pub fn touch_opening(&mut self, session: SessionId, opening: Opening) {
         self.clock += 1;
-        for stored in self
-            .stored
-            .iter_mut()
-            .filter(|s| s.session.is_none() && s.picture == Some(picture))
-        {
+        for stored in self.stored.iter_mut().filter(|s| s.is(session, opening)) {
             stored.last_used = self.clock;
         }
     }
@@ -327,9 +367,13 @@ mod tests {
         let rows: Vec<Entry> = (0..70).map(|row| Entry::Row { picture: 0, row }).collect();
         let mut pages = Vec::new();
         cache.grow(&mut pages, 70).unwrap();
-        cache.keep_picture(
-            CLIENT,
-            key,
+        let asker = Asker {
+            client: CLIENT,
+            session: SESSION,
+        };
+        cache.keep_opening(
+            asker,
+            Opening::plain(key),
             Cached {
                 entries: rows.clone(),
                 pages,
@@ -351,7 +395,7 @@ mod tests {
         };
         assert_eq!(run(&mut cache, elsewhere, &entries), 0);
         cache.forget_session(SESSION);
-        assert!(!cache.has_picture(key));
+        assert!(!cache.has_picture(SESSION, key));
         assert_eq!(cache.used_pages(), 0);
     }
 

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use api::{Failure, FinishReason, PictureKey, RequestId};
+use api::{Failure, FinishReason, RequestId};
 use model::kernels::{PAGE, Span};
 use model::prompt::tokens;
 
 use super::job::Running;
 use super::pages::{Page, numbers};
 use super::prefix::Copy;
-use super::{End, Job, Scheduler, SchedulerEvent, TokenOutcome};
+use super::{End, Job, Scheduler, SchedulerEvent, TokenOutcome, missing};
 use crate::failures::{gone, out_of_memory, picture_left};
 
 /// How many rows a forward pass may have.
@@ -118,9 +118,7 @@ impl Scheduler {
     }
 
     fn has_all_but_pages(&self, job: &Job) -> bool {
-        job.is_read()
-            && !job.is_paused()
-            && job.picture.is_none_or(|key| self.cache.has_picture(key))
+        job.is_read() && !job.is_paused() && !self.lacks_opening(job)
     }
 
     /// Pages that could be had if everything kept gave way: all but those of what runs.
@@ -169,8 +167,8 @@ impl Scheduler {
             };
             job.lacked = 0;
             job.times.picture.get_or_insert(now);
-            if let Some(key) = job.picture {
-                self.cache.touch_picture(key);
+            if let Some(opening) = job.opening() {
+                self.cache.touch_opening(job.asker.session, opening);
             }
             let (cached, copy) = self.cache.begin(job.namespace(), job.entries());
             if job.start(cached.entries.len(), now) {
@@ -190,12 +188,8 @@ impl Scheduler {
             pictures,
             ..
         } = self;
-        let missing = |key: &PictureKey| !cache.has_picture(*key);
-        let lost = |job: &Job| {
-            job.picture
-                .filter(missing)
-                .is_some_and(|key| !pictures.has(key))
-        };
+        let lost =
+            |job: &Job| missing(cache, job).is_some_and(|opening| !pictures.has(opening.picture));
         for job in waiting.take_where(lost) {
             self.events
                 .push(SchedulerEvent::Ended(Box::new(job), End::Failed(gone())));
@@ -204,8 +198,8 @@ impl Scheduler {
             return;
         }
         for job in waiting.iter() {
-            if let Some(key) = job.picture.filter(missing) {
-                pictures.enqueue(job.asker, key);
+            if let Some(opening) = missing(cache, job) {
+                pictures.enqueue(job.asker, opening, || job.prompt_before_picture());
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The engine with a real worker, on a tiny model with random weights: no socket, no card.
 
 mod faults;
+mod forms;
+mod openings;
 
 use std::collections::HashMap;
 use std::ops::Deref;

@@ -1,15 +1,13 @@
 //! GLM-4V's way of writing conversations down: one picture, whose placeholders give way to its vectors, which share a
 //! position.
 
-use std::sync::Arc;
-
-use api::Turn;
+use std::sync::{Arc, OnceLock};
 
 use super::Config;
 use super::conversation::prompt;
-use crate::network::{Language, Planned, Shape};
+use crate::network::{Conversation, Language, Planned, Shape};
 use crate::prompt::Prompt;
-use crate::text::{TextError, Tokenizer};
+use crate::text::{Grammars, TextError, Tokenizer};
 
 /// Positions have one axis.
 const AXES: usize = 1;
@@ -19,6 +17,7 @@ pub struct Glm4v {
     config: Config,
     tokenizer: Arc<Tokenizer>,
     shape: Shape,
+    grammars: OnceLock<Result<Grammars, TextError>>,
 }
 
 impl Glm4v {
@@ -27,28 +26,24 @@ impl Glm4v {
             shape: config.shape(),
             config,
             tokenizer,
+            grammars: OnceLock::new(),
         }
     }
 }
 
-/// Puts a picture's vectors in the place of its placeholders: `begin, anything, end` becomes `begin, rows, end`. Without
-/// `pictures` nothing is one, whatever an earlier answer is made of.
-pub fn expand(ids: &[u32], pictures: usize, config: &Config) -> Prompt {
-    let (begin, end) = (config.boi_token_id, config.eoi_token_id);
-    let is_picture = |ids: &[u32]| ids[0] == begin && ids[2] == end;
-    let at = match pictures {
-        0 => None,
-        _ => ids.windows(3).position(is_picture),
-    };
+/// Puts a picture's vectors in the place of its placeholders, which begin at `picture`: `begin, anything, end` becomes
+/// `begin, rows, end`.
+pub fn expand(ids: &[u32], picture: Option<usize>, config: &Config) -> Prompt {
     let mut prompt = Prompt::new(AXES);
-    match at {
+    match picture {
         None => prompt.extend(ids.iter().copied()),
         Some(at) => {
             prompt.extend(ids[..=at].iter().copied());
             let offsets = std::iter::repeat_n(&[0][..], config.vision_config.vectors());
             prompt.push_rows(0, offsets, 1);
-            prompt.extend(ids[at + 2..].iter().copied());
-            prompt.count_picture(config.image_tokens());
+            prompt.push(ids[at + 2]);
+            prompt.end_picture(config.image_tokens());
+            prompt.extend(ids[at + 3..].iter().copied());
         }
     }
     prompt
@@ -67,22 +62,26 @@ impl Language for Glm4v {
         self.config.eos_token_id.as_slice()
     }
 
-    fn plan(
-        &self,
-        history: &[Turn],
-        question: &str,
-        pictures: usize,
-    ) -> Result<Planned, TextError> {
-        let ids = prompt(&self.tokenizer, history, question, pictures > 0)?;
-        let prompt = expand(&ids, pictures, &self.config);
+    fn grammars(&self) -> Result<&Grammars, TextError> {
+        let grammars =
+            || Grammars::new(&self.tokenizer, self.ends(), self.config.padded_vocab_size);
+        let grammars = self.grammars.get_or_init(grammars).as_ref();
+        grammars.map_err(|error| TextError::Format(error.to_string()))
+    }
+
+    fn plan(&self, conversation: &Conversation<'_>) -> Result<Planned, TextError> {
+        let (ids, picture) = prompt(&self.tokenizer, conversation)?;
+        let prompt = expand(&ids, picture, &self.config);
         Ok(Planned { ids, prompt })
     }
 
-    fn opening(&self) -> Result<Prompt, TextError> {
-        let mut ids = prompt(&self.tokenizer, &[], "", true)?;
-        let end = ids.iter().position(|id| *id == self.config.eoi_token_id);
-        ids.truncate(end.map_or(0, |end| end + 1));
-        Ok(expand(&ids, 1, &self.config))
+    fn opening(&self, system: &str) -> Result<Prompt, TextError> {
+        let conversation = Conversation {
+            system,
+            picture: Some(0),
+            ..Conversation::default()
+        };
+        Ok(self.plan(&conversation)?.prompt.opening())
     }
 }
 
@@ -101,7 +100,7 @@ mod tests {
     fn a_picture_takes_its_placeholders_place() {
         let config = config();
         let (begin, end) = (config.boi_token_id, config.eoi_token_id);
-        let prompt = expand(&[1, 2, begin, 0, end, 7], 1, &config);
+        let prompt = expand(&[1, 2, begin, 0, end, 7], Some(2), &config);
         let entries = prompt.entries();
         let row = |row| Entry::Row { picture: 0, row };
         assert_eq!(entries.len(), 1605);
@@ -119,7 +118,7 @@ mod tests {
     fn without_a_picture_nothing_is_one() {
         let config = config();
         let ids = [1, config.boi_token_id, 0, config.eoi_token_id];
-        let prompt = expand(&ids, 0, &config);
+        let prompt = expand(&ids, None, &config);
         assert_eq!(prompt.entries(), ids.map(Entry::Token));
         assert_eq!((prompt.picture_entries(), prompt.used()), (0, 4));
     }
@@ -134,8 +133,26 @@ mod tests {
             ..config()
         };
         let language = Glm4v::new(config, tokenizer);
-        let opening = language.opening().unwrap();
-        let planned = language.plan(&[], "what is it?", 1).unwrap();
+        let history = [api::Turn::default()];
+        for (system, history) in [("", &[][..]), ("Be brief.", &[]), ("Be brief.", &history)] {
+            let conversation = Conversation {
+                system,
+                history,
+                question: "what is it?",
+                picture: Some(0),
+            };
+            let planned = language.plan(&conversation).unwrap().prompt;
+            let opening = language.opening(system).unwrap();
+            assert_eq!(planned.opening(), opening);
+            assert_eq!(planned.opening_entries(), opening.entries().len());
+        }
+        let opening = language.opening("").unwrap();
+        let conversation = Conversation {
+            question: "what is it?",
+            picture: Some(0),
+            ..Conversation::default()
+        };
+        let planned = language.plan(&conversation).unwrap();
         assert!(planned.prompt.entries().starts_with(opening.entries()));
         assert_eq!(opening.picture_entries(), 1602);
         assert!(planned.ids.len() < planned.prompt.entries().len());

@@ -5,13 +5,18 @@
 
 use std::sync::Arc;
 
-use api::{FinishReason, SamplingParams};
+use api::{FinishReason, SamplingParams, TokenLogprob};
 
-use super::{AnswerStream, Sampler, TextError, Tokenizer};
+use super::{AnswerStream, Grammar, LogSoftmax, Sampler, TextError, Tokenizer};
 
 /// An answer that is being made.
 pub struct Answer {
+    tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
+    /// The form that it has.
+    grammar: Option<Grammar>,
+    /// Tokens to tell beside each of its own.
+    logprobs: Option<usize>,
     stream: AnswerStream,
     /// Ids that end it.
     eos: Vec<u32>,
@@ -22,7 +27,7 @@ pub struct Answer {
 }
 
 /// What a token means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub id: u32,
     /// What of the answer's text it decides; often a word, sometimes nothing.
@@ -31,6 +36,8 @@ pub struct Step {
     pub end: Option<FinishReason>,
     /// Whether the token is the stop token, which is no part of the answer.
     pub is_eos: bool,
+    /// How probable it was, where that was asked for.
+    pub logprob: Option<TokenLogprob>,
 }
 
 impl Answer {
@@ -44,33 +51,79 @@ impl Answer {
     ) -> Self {
         Answer {
             sampler: Sampler::new(params, prompt),
-            stream: AnswerStream::new(tokenizer, params.stop.clone()),
+            grammar: None,
+            logprobs: None,
+            stream: AnswerStream::new(tokenizer.clone(), params.stop.clone()),
+            tokenizer,
             eos: eos.to_vec(),
             most,
             tokens: 0,
         }
     }
 
-    /// Chooses the next token from its scores, which the penalty changes.
+    /// Has each step tell how probable its token was, with so many others beside it.
+    pub fn with_logprobs(self, logprobs: Option<u32>) -> Self {
+        Answer {
+            logprobs: logprobs.map(|count| count as usize),
+            ..self
+        }
+    }
+
+    /// Holds it to a form, whose text is shown as it is.
+    pub fn with_grammar(self, grammar: Grammar) -> Self {
+        Answer {
+            grammar: Some(grammar),
+            stream: self.stream.verbatim(),
+            ..self
+        }
+    }
+
+    /// Chooses the next token from its scores, which penalties, bias and form change.
     ///
     /// # Errors
-    /// Those of [`Sampler::sample`].
+    /// Those of [`Sampler::sample`], and [`TextError::Format`] if the form lets nothing come.
     pub fn next(&mut self, logits: &mut [f32]) -> Result<Step, TextError> {
-        let id = self.sampler.sample(logits)?;
-        Ok(self.take(id))
+        // The model's own, before anything changes them.
+        let raw = self.logprobs.map(|count| (count, logits.to_vec()));
+        self.sampler.adjust(logits);
+        if let Some(grammar) = &mut self.grammar {
+            grammar.mask(logits, self.tokens)?;
+        }
+        let id = self.sampler.choose(logits)?;
+        let place = self.tokens;
+        let mut step = self.take(id);
+        if let Some((count, raw)) = raw {
+            step.logprob = Some(LogSoftmax::new(&raw)?.told(id, count, &self.tokenizer));
+        }
+        if let Some(grammar) = self.grammar.as_mut().filter(|_| step.end.is_none()) {
+            grammar.advance((!grammar.is_outside(id, place)).then_some(id));
+        }
+        Ok(step)
     }
 
     /// Goes through the tokens that were chosen before: the text that they decide, and why the last of them was the last,
-    /// if it was.
-    pub fn replay(&mut self, so_far: &[u32]) -> (String, Option<FinishReason>) {
+    /// if it was. What may come behind them is being found out from here on.
+    ///
+    /// # Errors
+    /// [`TextError::Format`] if they don't keep to the form.
+    pub fn replay(&mut self, so_far: &[u32]) -> Result<(String, Option<FinishReason>), TextError> {
         let (mut text, mut end) = (String::new(), None);
         for &id in so_far {
             self.sampler.accept(id);
+            let place = self.tokens;
             let step = self.take(id);
             text += &step.text;
             end = end.or(step.end);
+            if let Some(grammar) = self.grammar.as_mut().filter(|_| !step.is_eos)
+                && !grammar.is_outside(id, place)
+            {
+                grammar.accept(&[id])?;
+            }
         }
-        (text, end)
+        if let Some(grammar) = self.grammar.as_mut().filter(|_| end.is_none()) {
+            grammar.advance(None);
+        }
+        Ok((text, end))
     }
 
     /// What is left of the text, once no token follows.
@@ -86,7 +139,8 @@ impl Answer {
     fn take(&mut self, id: u32) -> Step {
         self.tokens += 1;
         let is_eos = self.eos.contains(&id);
-        let text = match is_eos {
+        let is_outside = |grammar: &Grammar| grammar.is_outside(id, self.tokens - 1);
+        let text = match is_eos || self.grammar.as_ref().is_some_and(is_outside) {
             true => String::new(),
             false => self.stream.push(id),
         };
@@ -100,6 +154,7 @@ impl Answer {
             text,
             end,
             is_eos,
+            logprob: None,
         }
     }
 }

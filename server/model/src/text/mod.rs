@@ -4,11 +4,13 @@
 
 pub mod answer;
 mod candidates;
+pub mod grammar;
 pub mod sampling;
 pub mod stream;
 pub mod tokenizer;
 
 pub use answer::{Answer, Step};
+pub use grammar::{Grammar, Grammars};
 pub use sampling::{LogSoftmax, Sampler, defaults};
 pub use stream::AnswerStream;
 pub use tokenizer::{ControlTokens, Tokenizer};
@@ -22,6 +24,9 @@ pub enum TextError {
     /// The text could not be split; names the library's reason.
     #[error("the text could not be turned into tokens: {0}. Send a shorter or simpler text.")]
     Encode(String),
+    /// The form that the answer was to have, which can't be had; why.
+    #[error("the format can't be used: {0}. Change it, or ask without.")]
+    Format(String),
     /// The model's output is no distribution: NaN, infinite, empty, or everything ruled out.
     #[error("the model's logits are unusable: {0}. The weights or the computation are broken.")]
     Logits(&'static str),

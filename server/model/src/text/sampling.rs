@@ -1,19 +1,20 @@
 //! The next token from the logits.
 //!
-//! Penalty, temperature, top-k and top-p in transformers' order and with its rules. Nothing is sorted: top-k finds the
+//! Penalties and bias, then temperature, top-k and top-p in transformers' order and with its rules. Nothing is sorted: top-k finds the
 //! k-th largest logit, and top-p draws from all candidates and draws again, among the more probable ones only, while
 //! the token drawn lies outside the nucleus. That gives exactly the nucleus' distribution (the accepted draw is one
 //! from a set that contains it) in two or three passes over the vocabulary.
 
+use std::collections::HashMap;
 use std::f64::consts::LOG2_E;
 
-use api::{Defaults, SamplingParams};
+use api::{Defaults, SamplingParams, TokenLogprob, TopLogprob};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Deserializer};
 
-use super::TextError;
 use super::candidates::{Candidates, scan, top};
+use super::{TextError, Tokenizer};
 
 /// What transformers takes of a file that says `do_sample` and has no `top_k`.
 const TOP_K: u64 = 50;
@@ -67,6 +68,10 @@ pub struct Sampler {
     top_p: f64,
     top_k: usize,
     penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    /// What is added, by ids.
+    bias: Vec<(u32, f32)>,
     /// Randomness by counter: the key is the seed, the stream the token's place in the answer. A draw depends on nothing that
     /// was drawn before.
     rng: ChaCha8Rng,
@@ -75,6 +80,8 @@ pub struct Sampler {
     /// Each id of prompt and answer once, for the penalty; and which ids these are.
     seen: Vec<u32>,
     is_seen: Vec<bool>,
+    /// How often the answer has each of its ids, where presence or frequency count.
+    counts: HashMap<u32, u32>,
     scratch: Scratch,
 }
 
@@ -95,10 +102,18 @@ impl Sampler {
             top_p: params.top_p,
             top_k: usize::try_from(params.top_k).unwrap_or(usize::MAX),
             penalty: (params.repetition_penalty as f32).max(f32::MIN_POSITIVE),
+            presence_penalty: params.presence_penalty as f32,
+            frequency_penalty: params.frequency_penalty as f32,
+            bias: params
+                .logit_bias
+                .iter()
+                .map(|(&id, &bias)| (id, bias as f32))
+                .collect(),
             rng: ChaCha8Rng::from_seed(key(params.seed)),
             position: 0,
             seen: Vec::new(),
             is_seen: Vec::new(),
+            counts: HashMap::new(),
             scratch: Scratch::default(),
         };
         for &id in prompt {
@@ -107,12 +122,19 @@ impl Sampler {
         sampler
     }
 
-    /// The next token. `logits` has one value for each id of the model's table and is changed by the penalty; a
+    /// The next token. `logits` has one value for each id of the model's table and is changed by penalties and bias; a
     /// logit of -∞ rules its token out. Greedy takes the first of the largest.
     ///
     /// # Errors
     /// [`TextError::Logits`] if one is NaN or +∞, or none is left.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32, TextError> {
+        self.adjust(logits);
+        self.choose(logits)
+    }
+
+    /// Changes the logits of the next token, one for each id of the model's table, as penalties and bias say: the repetition
+    /// penalty as in transformers, the others as OpenAI defines them.
+    pub fn adjust(&self, logits: &mut [f32]) {
         if self.penalty != 1.0 {
             for &id in &self.seen {
                 if let Some(logit) = logits.get_mut(id as usize) {
@@ -126,6 +148,23 @@ impl Sampler {
                 }
             }
         }
+        for (&id, &count) in &self.counts {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit -= self.presence_penalty + self.frequency_penalty * count as f32;
+            }
+        }
+        for &(id, bias) in &self.bias {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit += bias;
+            }
+        }
+    }
+
+    /// The next token by its logits as they are.
+    ///
+    /// # Errors
+    /// [`TextError::Logits`] if one is NaN or +∞, or none is left.
+    pub fn choose(&mut self, logits: &[f32]) -> Result<u32, TextError> {
         let max = scan(logits, &mut self.scratch.maxima)?;
         let id = if self.temperature == 0.0 || self.top_k == 1 {
             logits.iter().position(|&logit| logit == max).unwrap_or(0) as u32
@@ -139,6 +178,9 @@ impl Sampler {
     /// Takes the next token as chosen.
     pub fn accept(&mut self, id: u32) {
         self.remember(id);
+        if self.presence_penalty != 0.0 || self.frequency_penalty != 0.0 {
+            *self.counts.entry(id).or_default() += 1;
+        }
         self.position += 1;
     }
 
@@ -196,7 +238,10 @@ fn key(seed: u64) -> [u8; 32] {
     key
 }
 
-/// The logarithm of the softmax of raw logits: what `--logprobs` shows.
+/// What stands for the logarithm of 0, which JSON can't write.
+const NEVER: f64 = -9999.0;
+
+/// The logarithm of the softmax of raw logits: what `logprobs` and `--logprobs` show.
 pub struct LogSoftmax<'a> {
     logits: &'a [f32],
     maxima: Vec<f32>,
@@ -222,9 +267,28 @@ impl<'a> LogSoftmax<'a> {
         })
     }
 
-    /// The natural logarithm of the token's probability; `None` for an id beyond the table.
+    /// The natural logarithm of the token's probability, -9999 where that is 0; `None` for an id beyond the table.
     pub fn of(&self, id: u32) -> Option<f64> {
-        Some(f64::from(*self.logits.get(id as usize)?) - self.log_sum)
+        let logit = f64::from(*self.logits.get(id as usize)?);
+        Some((logit - self.log_sum).max(NEVER))
+    }
+
+    /// What is told of the token with an id, with `k` others that might have been in its place.
+    pub fn told(&self, id: u32, k: usize, tokenizer: &Tokenizer) -> TokenLogprob {
+        let bytes = |id| tokenizer.token_bytes(id).unwrap_or_default().to_vec();
+        let top = self.top(k).into_iter();
+        TokenLogprob {
+            id,
+            bytes: bytes(id),
+            logprob: self.of(id).unwrap_or(NEVER),
+            top: top
+                .map(|(id, logprob)| TopLogprob {
+                    id,
+                    bytes: bytes(id),
+                    logprob,
+                })
+                .collect(),
+        }
     }
 
     /// The `k` most probable tokens, most probable first, of equals the lower id first.

@@ -25,6 +25,8 @@ pub struct AnswerStream {
     /// Text that may yet be part of a stop string.
     held: String,
     begun: bool,
+    /// What can't be a character any more is left out at the end.
+    whole: bool,
     stopped: bool,
 }
 
@@ -38,7 +40,18 @@ impl AnswerStream {
             bytes: Vec::new(),
             held: String::new(),
             begun: false,
+            whole: false,
             stopped: false,
+        }
+    }
+
+    /// Shows white space at the beginning too, and of the bytes at the end only those of whole characters: nothing but what the
+    /// tokens say.
+    pub fn verbatim(self) -> Self {
+        AnswerStream {
+            begun: true,
+            whole: true,
+            ..self
         }
     }
 
@@ -59,8 +72,10 @@ impl AnswerStream {
     /// The rest of the answer, once no token follows.
     pub fn finish(&mut self) -> String {
         let mut shown = String::new();
-        let rest = String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned();
-        self.show(&rest, &mut shown);
+        let rest = std::mem::take(&mut self.bytes);
+        if !self.whole {
+            self.show(&String::from_utf8_lossy(&rest), &mut shown);
+        }
         shown.push_str(&std::mem::take(&mut self.held));
         shown
     }

@@ -54,6 +54,8 @@ pub struct ControlTokens {
     pub gmask: u32,
     /// `<sop>`
     pub sop: u32,
+    /// `<|system|>`
+    pub system: u32,
     /// `<|user|>`
     pub user: u32,
     /// `<|assistant|>`
@@ -103,6 +105,7 @@ impl Tokenizer {
         let control = ControlTokens {
             gmask: named("[gMASK]")?,
             sop: named("<sop>")?,
+            system: named("<|system|>")?,
             user: named("<|user|>")?,
             assistant: named("<|assistant|>")?,
             begin_of_image: named("<|begin_of_image|>")?,

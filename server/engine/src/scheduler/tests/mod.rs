@@ -32,6 +32,8 @@ pub(super) struct Question {
     pub client: Option<u128>,
     pub tokens: u32,
     pub picture: Option<PictureKey>,
+    /// Tokens that stand before it; none but for a system turn.
+    pub behind: u32,
     pub credit: u32,
     pub seconds: u64,
 }
@@ -42,6 +44,7 @@ pub(super) const fn question(session: u128, tokens: u32) -> Question {
         client: None,
         tokens,
         picture: None,
+        behind: 0,
         credit: 1000,
         seconds: 600,
     }
@@ -69,10 +72,13 @@ pub(super) fn key(number: u8) -> PictureKey {
     }
 }
 
-pub(super) fn opening() -> Prompt {
+/// A picture behind so many tokens.
+pub(super) fn opening(behind: u32) -> Prompt {
     let mut prompt = Prompt::new(1);
+    prompt.extend((0..behind).map(|id| 500 + id));
     let offsets: Vec<[u32; 1]> = vec![[0]; OPENING.into()];
     prompt.push_rows(0, offsets.iter().map(|one| &one[..]), 1);
+    prompt.end_picture(OPENING.into());
     prompt
 }
 
@@ -107,7 +113,7 @@ impl Desk {
             conversation: ConversationId::new(question.session),
             request,
             attempt: 0,
-            system: String::new(),
+            system: "s".repeat(question.behind as usize),
             pictures: question.picture.iter().map(|key| shown(*key)).collect(),
             history: Vec::new(),
             question: String::new(),
@@ -128,7 +134,7 @@ impl Desk {
     /// Its tokens are nobody else's.
     pub fn read(&mut self, request: RequestId, question: Question) {
         let mut prompt = match question.picture {
-            Some(_) => opening(),
+            Some(_) => opening(question.behind),
             None => Prompt::new(1),
         };
         prompt.extend((0..question.tokens).map(|id| 1000 * question.session as u32 + id));
@@ -147,10 +153,11 @@ impl Desk {
 
     /// Looks at the next picture in line, if there is one.
     pub fn look(&mut self) -> Option<PictureKey> {
-        let entries = opening().entries().to_vec();
-        let (look, pages) = self.scheduler.next_to_encode(entries.len())?;
+        let (look, pages) = self.scheduler.next_to_encode(OPENING.into())?;
+        let plain = opening(0);
+        let prompt = look.prompt.as_deref().unwrap_or(&plain);
         let cached = Cached {
-            entries,
+            entries: prompt.entries().to_vec(),
             pages: pages.unwrap(),
         };
         self.scheduler
@@ -373,6 +380,79 @@ fn a_question_waits_for_its_picture_and_reads_no_row_of_it_again() {
     assert_ne!(copy.from.number(), copy.to.number());
     assert_eq!(turn.pieces[0].span.pages[1], copy.to.number());
     assert_eq!(turn.pieces[0].span.start, usize::from(OPENING));
+}
+
+#[test]
+fn what_stands_before_a_picture_is_computed_with_it_and_once() {
+    let mut desk = desk();
+    desk.show(1, 9);
+    assert_eq!(desk.look(), Some(key(9)));
+    let behind = Question {
+        behind: 7,
+        ..about(9)
+    };
+    // Until it is read nobody knows what that is, and nothing has to be done.
+    let asked = desk.ask_unread(behind);
+    assert!(desk.turn().pieces.is_empty());
+    assert!(!desk.scheduler.is_busy());
+    desk.read(asked, behind);
+    assert!(desk.turn().pieces.is_empty());
+    assert_eq!(desk.look(), Some(key(9)));
+    let turn = desk.turn();
+    assert_eq!(lens(&turn.pieces), [(asked, 5)]);
+    assert_eq!(turn.pieces[0].span.start, usize::from(OPENING) + 7);
+    // The next one finds it, one of another session does not.
+    let next = desk.ask(behind);
+    assert_eq!(desk.look(), None);
+    desk.show(2, 9);
+    let other = desk.ask(Question {
+        session: 2,
+        client: Some(2),
+        ..behind
+    });
+    assert_eq!(desk.look(), Some(key(9)));
+    assert_eq!(desk.look(), None);
+    assert!(
+        [asked, next, other]
+            .iter()
+            .all(|it| desk.scheduler.open().contains(it))
+    );
+    desk.scheduler.forget_picture(key(9), SessionId::new(1));
+    desk.scheduler.forget_picture(key(9), SessionId::new(2));
+    for session in [1, 2] {
+        desk.scheduler.end_session(SessionId::new(session));
+    }
+    assert_eq!(desk.scheduler.pages(), (0, 32));
+}
+
+#[test]
+fn a_picture_is_looked_at_ahead_behind_its_first_questions_system_turn() {
+    let mut desk = desk();
+    let picture = api::Picture {
+        asker: asker(1),
+        key: key(9),
+        pixels: Pixels::new(1, vec![0; Pixels::bytes(1)]),
+        system: "s".repeat(7),
+    };
+    desk.scheduler.picture(picture, desk.now);
+    // Its text is being read.
+    assert_eq!(desk.look(), None);
+    desk.scheduler
+        .look_ahead(asker(1), key(9), Some(opening(7)));
+    assert_eq!(desk.look(), Some(key(9)));
+    let encoded = |event: &SchedulerEvent| matches!(event, SchedulerEvent::Encoded(..));
+    assert!(desk.scheduler.take_events().iter().any(encoded));
+    let asked = desk.ask(Question {
+        behind: 7,
+        ..about(9)
+    });
+    assert_eq!(desk.look(), None);
+    assert_eq!(lens(&desk.turn().pieces), [(asked, 5)]);
+    // What was forgotten meanwhile is looked at no more.
+    desk.scheduler.forget_picture(key(9), SessionId::new(1));
+    desk.scheduler
+        .look_ahead(asker(1), key(9), Some(opening(3)));
+    assert_eq!(desk.look(), None);
 }
 
 /// Its question is read only when the picture has left the cache again.

@@ -39,6 +39,8 @@ struct Asked {
     session: u128,
     tokens: u32,
     picture: Option<u8>,
+    /// Tokens before it.
+    behind: u32,
     credit: u32,
     seconds: u64,
     is_read: bool,
@@ -71,6 +73,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
             session,
             tokens,
             picture,
+            behind: tokens / 2 % 3,
             credit,
             seconds,
             is_read,
@@ -109,8 +112,8 @@ struct History {
     asked: Vec<(RequestId, Question)>,
     /// How often each has ended, `replaced` left out.
     ends: BTreeMap<RequestId, usize>,
-    /// Pages of the picture that is being looked at.
-    pages: Option<Vec<Page>>,
+    /// Where the picture that is being looked at will be.
+    looking: Option<Cached>,
 }
 
 impl History {
@@ -119,7 +122,7 @@ impl History {
             desk: Desk::new(limits),
             asked: Vec::new(),
             ends: BTreeMap::new(),
-            pages: None,
+            looking: None,
         }
     }
 
@@ -136,6 +139,7 @@ impl History {
                     client: (asked.session <= 2).then_some(1),
                     tokens: asked.tokens,
                     picture: asked.picture.map(key),
+                    behind: asked.behind,
                     credit: asked.credit,
                     seconds: asked.seconds,
                 };
@@ -207,7 +211,7 @@ impl History {
         let turn = self.desk.scheduler.turn(self.desk.now, ROWS);
         self.check_turn(&turn);
         if let Outcome::PanicCount = outcome {
-            self.pages = None;
+            self.looking = None;
             return self.desk.scheduler.renew(Some(&panicked()));
         }
         for (number, piece) in turn.pieces.iter().enumerate() {
@@ -248,16 +252,19 @@ impl History {
     fn look(&mut self, outcome: Outcome) {
         let scheduler = &mut self.desk.scheduler;
         let Some(at) = scheduler.encoding() else {
-            self.pages = None;
+            self.looking = None;
             if let Some((look, pages)) = scheduler.next_to_encode(OPENING.into()) {
+                let plain = opening(0);
+                let prompt = look.prompt.as_deref().unwrap_or(&plain);
+                let entries = prompt.entries().to_vec();
                 match pages {
-                    Ok(pages) => self.pages = Some(pages),
+                    Ok(pages) => self.looking = Some(Cached { entries, pages }),
                     Err(CacheFull) => scheduler.encode_failed(look.key, &failed("full".into())),
                 }
             }
             return;
         };
-        let pages = self.pages.take().expect("pages of what is looked at");
+        let cached = self.looking.take().expect("what is looked at");
         match outcome {
             Outcome::Fails(_) => scheduler.encode_failed(at, &failed("look".into())),
             Outcome::PanicCount => {
@@ -265,8 +272,6 @@ impl History {
                 scheduler.renew(None);
             }
             Outcome::Good | Outcome::Ends(_) => {
-                let entries = opening().entries().to_vec();
-                let cached = Cached { entries, pages };
                 scheduler.encoded(cached, EncodeTimings::default(), self.desk.now);
             }
         }
@@ -282,7 +287,7 @@ impl History {
         }
         // It was dropped while it was looked at.
         if self.desk.scheduler.encoding().is_none() {
-            self.pages = None;
+            self.looking = None;
         }
     }
 
@@ -296,7 +301,8 @@ impl History {
         let mut held: HashSet<u32> = scheduler.cache.held();
         let of = |running: &Running| -> Vec<u32> { numbers(&running.cached.pages) };
         held.extend(scheduler.slots.iter().flat_map(of));
-        held.extend(self.pages.iter().flatten().map(Page::number));
+        let looking = self.looking.iter().flat_map(|cached| &cached.pages);
+        held.extend(looking.map(Page::number));
         assert_eq!(scheduler.pages().0, held.len(), "pages that nobody holds");
         assert!(scheduler.slots.len() <= scheduler.limits.slots);
         assert!(scheduler.slots.iter().all(|r| r.copy.is_none()));

@@ -1,3 +1,5 @@
+use api::Turn;
+
 use super::*;
 use crate::text::tokenizer::tests::small;
 
@@ -16,6 +18,25 @@ fn turn(question: &str, answer: &str) -> Turn {
         answer: answer.into(),
         answer_ids: None,
     }
+}
+
+/// The prompt of a conversation without a system turn, whose picture came with the first question.
+fn prompt(
+    tokenizer: &Tokenizer,
+    history: &[Turn],
+    question: &str,
+    has_picture: bool,
+) -> Result<Vec<u32>, TextError> {
+    let conversation = Conversation {
+        history,
+        question,
+        picture: has_picture.then_some(0),
+        ..Conversation::default()
+    };
+    let (ids, picture) = super::prompt(tokenizer, &conversation)?;
+    let begin = tokenizer.control().begin_of_image;
+    assert_eq!(picture, ids.iter().position(|id| *id == begin));
+    Ok(ids)
 }
 
 #[test]
@@ -192,4 +213,62 @@ fn empty_messages_leave_no_trace() {
     // A space is text.
     let parts = [&opening[..], &cat, &["<|assistant|>", "\n", " "], &last].concat();
     assert_eq!(prompt(&[turn("a cat?", " ")], false), spelled(&t, &parts));
+}
+
+#[test]
+fn the_system_turn_stands_before_all_others() {
+    let t = small();
+    let conversation = Conversation {
+        system: "Be brief.",
+        question: "hello",
+        ..Conversation::default()
+    };
+    let parts = [
+        "[gMASK]",
+        "<sop>",
+        "<|system|>",
+        "\n",
+        "Be brief.",
+        "<|user|>",
+        "\n",
+        "hello",
+        "<|assistant|>",
+    ];
+    let ids = super::prompt(&t, &conversation).unwrap().0;
+    assert_eq!(ids, spelled(&t, &parts));
+}
+
+#[test]
+fn a_picture_stands_in_the_question_that_it_came_with() {
+    let t = small();
+    let control = t.control();
+    // What an earlier answer is made of is no picture.
+    let made = [
+        control.begin_of_image,
+        control.end_of_text,
+        control.end_of_image,
+    ];
+    let history = [Turn {
+        answer_ids: Some(made.to_vec()),
+        ..turn("hi", "hello")
+    }];
+    let conversation = Conversation {
+        history: &history,
+        question: "what is it?",
+        picture: Some(1),
+        ..Conversation::default()
+    };
+    let (ids, picture) = super::prompt(&t, &conversation).unwrap();
+    let expected = [
+        spelled(
+            &t,
+            &["[gMASK]", "<sop>", "<|user|>", "\n", "hi", "<|assistant|>"],
+        ),
+        made.to_vec(),
+        spelled(&t, &["<|user|>", "\n"]),
+        made.to_vec(),
+        spelled(&t, &["what is it?", "<|assistant|>"]),
+    ];
+    assert_eq!(ids, expected.concat());
+    assert_eq!(picture, Some(expected[..3].concat().len()));
 }
