@@ -1,4 +1,4 @@
-//! What it costs to hold an answer to a form: timed alone, over a vocabulary of full size.
+//! What it costs to hold an answer to a format: timed alone, over a vocabulary of full size.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ const STEP: Duration = Duration::from_micros(4_900);
 const TOKENS: usize = 80;
 const ANSWERS: u64 = 5;
 
-/// What holding an answer to a form adds to each of its steps while the device works beside, and what it would take alone, in
+/// What holding an answer to a format adds to each of its steps while the device works beside, and what it would take alone, in
 /// milliseconds. Of a receipt as JSON, written by random scores.
 ///
 /// # Errors
-/// The vocabulary or the form can't be used.
+/// The vocabulary or the format can't be used.
 pub fn measure(entries: usize) -> Result<(Vec<f64>, Vec<f64>), TextError> {
     let tokenizer = vocabulary(entries)?;
     let ends = ["<|endoftext|>", "<|user|>", "<|observation|>"];

@@ -1,4 +1,4 @@
-//! Answers of a form, and what is told of their tokens.
+//! Answers of a format, and what is told of their tokens.
 
 use api::AnswerFormat;
 
@@ -23,34 +23,34 @@ impl Client {
 }
 
 #[test]
-fn answers_have_their_form_beside_others_that_have_none() {
+fn answers_have_their_format_beside_others_that_have_none() {
     let engine = start(Settings::default());
-    let (formed, free) = (Client::new(&engine), Client::new(&engine));
+    let (formatted, free) = (Client::new(&engine), Client::new(&engine));
     let alone = free.answer(free.ask(None, &[], "who", 30));
     let beside = free.ask(None, &[], "who", 30);
-    for form in ["[0-9]{3}", "(yes|no)", "a{20}"] {
-        let answer = formed.says_in(regex(form), &[], 40);
+    for format in ["[0-9]{3}", "(yes|no)", "a{20}"] {
+        let answer = formatted.says_in(regex(format), &[], 40);
         assert_eq!(answer.finish, Some(FinishReason::Stop));
-        let fits = match form {
+        let fits = match format {
             "[0-9]{3}" => answer.text.len() == 3 && answer.text.parse::<u32>().is_ok(),
             "(yes|no)" => ["yes", "no"].contains(&answer.text.as_str()),
             _ => answer.text == "a".repeat(20),
         };
-        assert!(fits, "{form}: {:?}", answer.text);
+        assert!(fits, "{format}: {:?}", answer.text);
         // A later attempt goes on where an earlier one was.
         for cut in 1..answer.ids.len() {
-            let rest = formed.says_in(regex(form), &answer.ids[..cut], 40);
+            let rest = formatted.says_in(regex(format), &answer.ids[..cut], 40);
             assert_eq!(rest.ids, answer.ids[cut..]);
         }
     }
     assert_eq!(free.answer(beside).ids, alone.ids);
-    let cut = formed.says_in(regex("b{50}"), &[], 10);
+    let cut = formatted.says_in(regex("b{50}"), &[], 10);
     assert_eq!(cut.finish, Some(FinishReason::Length));
     assert!(!cut.text.is_empty() && cut.text.chars().all(|c| c == 'b'));
 }
 
 #[test]
-fn a_form_that_cannot_be_had_ends_its_question_alone() {
+fn a_format_that_cannot_be_had_ends_its_question_alone() {
     let engine = start(Settings::default());
     let client = Client::new(&engine);
     for format in [
