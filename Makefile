@@ -20,7 +20,7 @@ test: ## run every check: formatting, clippy, unit, socket and browser tests
 	@scripts/setup.sh server page-packages test
 	@scripts/test.sh
 
-test-long: server ## run what takes minutes: a thousand conversations, a thousand sessions beside two that stream
+test-long: server ## run what takes minutes: a thousand conversations, a thousand sessions beside two that stream, a thousand schemas
 	@scripts/setup.sh test
 	@scripts/test.sh long
 

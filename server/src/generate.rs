@@ -158,7 +158,7 @@ fn load_picture(
     image::load(&bytes, size, &options).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The form of a `--json-schema`.
+/// The format of a `--json-schema`.
 fn load_schema(path: &Path) -> Result<AnswerFormat, String> {
     let wrong = |problem: String| format!("the schema {} {problem}", path.display());
     let file = std::fs::read(path).map_err(|e| wrong(format!("cannot be read ({e})")))?;
@@ -225,14 +225,14 @@ fn answer(
     checkpoint: &Checkpoint,
     model: &Model,
     picture: Option<&Picture>,
-    asked: &Asked<'_>,
+    ask: &Asked<'_>,
     mut timings: Timings,
 ) -> candle_core::Result<Result<(), String>> {
     let Asked {
         question,
         sampling,
         format,
-    } = asked;
+    } = ask;
     let language = checkpoint.language();
     let planned = language.plan(&Conversation {
         system: &args.system,

@@ -91,7 +91,7 @@ pub struct Ask {
     pub picture_turn: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// The form that the answer has to have.
+    /// The format that the answer has to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<AnswerFormat>,
     /// 0–20: tells how probable each token was, beside so many others in its place.

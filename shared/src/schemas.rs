@@ -169,7 +169,7 @@ fn bound(value: &mut Value) {
                 _ => None,
             };
             if let Some(most) = most {
-                object.insert("maximum".into(), most.into());
+                object.entry("maximum").or_insert(most.into());
             }
             object.retain(|key, value| key != "format" || !value.is_string());
             let inner = object.iter_mut().filter(|(key, _)| *key != "examples");

@@ -167,14 +167,14 @@ def test_penalties_and_biases_change_the_answer(api):
         ({"extra_body": {"structured_outputs": {"grammar": 'start: "a" | "b"'}}}, lambda text: text in ("a", "b")),
     ],
 )
-def test_an_answer_has_the_form_that_was_asked_for(api, options, holds):
+def test_an_answer_has_the_format_that_was_asked_for(api, options, holds):
     """Or begins like one that has it."""
     messages = [asked("What is in the picture?", picture(3))]
     (choice,) = api.chat.completions.create(messages=messages, max_tokens=300, **options, **GREEDY).choices
     assert choice.finish_reason == "length" or holds(choice.message.content.strip()), choice
 
 
-def test_a_form_that_is_none_is_refused(api):
+def test_a_format_that_is_none_is_refused(api):
     for form in ({"structured_outputs": {"regex": "["}}, {"guided_json": {"type": "nonsense"}}, {"structured_outputs": {"xml": "a"}}):
         with pytest.raises(openai.BadRequestError) as refused:
             api.chat.completions.create(messages=[asked("Hello?")], extra_body=form, **GREEDY)

@@ -58,7 +58,7 @@ def test_what_needs_state_or_tools_is_named(api, options, param):
     assert (refused.value.code, refused.value.param) == ("unsupported_parameter", param)
 
 
-def test_a_form_of_the_answer(api):
+def test_the_format_of_the_answer(api):
     schema = {
         "type": "object",
         "properties": {"circles": {"type": "integer", "minimum": 0, "maximum": 99}},

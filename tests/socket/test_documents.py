@@ -132,6 +132,15 @@ def test_the_text_names_what_the_tables_leave_out():
                 assert f"`{each}`" in text, each
 
 
+def test_every_format_of_an_answer_is_told():
+    table = rows("An answer's format")
+    for each in schema("client")["$defs"]["AnswerFormat"]["oneOf"]:
+        kind = each["properties"]["type"]["const"]
+        fields = set(re.findall(r"`(\w+)`", table.pop(kind).split("|")[2]))
+        assert fields == set(each["properties"]) - {"type"}, kind
+    assert not table
+
+
 def test_every_error_code_and_close_code_is_told():
     codes = {each["const"]: each["description"] for each in schema("server")["$defs"]["ErrorCode"]["oneOf"]}
     table = {row.split("|")[1].strip().strip("`"): row.split("|")[2].strip() for row in rows("Errors").values()}
@@ -167,6 +176,8 @@ def test_what_is_said_is_as_written(connect, scene):
     conversation = client.done("a")["conversation"]
     client.ask("b", "And now?", conversation=conversation, sampling={"top_p": 1, "stop": ["."], "seed": 1})
     client.done("b")
+    client.ask("f", "Is it?", conversation=conversation, logprobs=1, format={"type": "choice", "choice": ["yes", "no"]}, system="Be brief.")
+    client.done("f")
     client.ask("c", " ")
     client.error("empty_text")
     client.send(type="upload", upload=2, bytes=10)
@@ -204,6 +215,11 @@ def test_the_schemas_refuse_what_the_server_refuses(connect):
         ask | {"sampling": {"max_new_tokens": 0}},
         ask | {"sampling": {"stop": ["x"] * 9}},
         ask | {"sampling": {"stop": ["x" * 65]}},
+        ask | {"sampling": {"presence_penalty": 2.5}},
+        ask | {"sampling": {"logit_bias": {"1": 101}}},
+        ask | {"logprobs": 21},
+        ask | {"format": {"type": "dance"}},
+        ask | {"format": {"type": "choice", "choice": []}},
         ask | {"history": [{"question": "?"}]},
         {"type": "upload", "upload": 1},
         {"type": "upload", "upload": 1, "bytes": 2**53},
@@ -218,4 +234,4 @@ def test_the_schemas_refuse_what_the_server_refuses(connect):
         if message.get("request") == "r":
             message["request"] = f"r{number}"
         client.text(json.dumps(message))
-        assert client.until("error")["code"] in ("bad_message", "bad_sampling", "unknown_type"), message
+        assert client.until("error")["code"] in ("bad_message", "bad_sampling", "bad_format", "unknown_type"), message

@@ -56,7 +56,7 @@ pub struct Ask {
     pub history: Vec<Turn>,
     pub question: String,
     pub sampling: SamplingParams,
-    /// The form that the answer has to have.
+    /// The format that the answer has to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<AnswerFormat>,
     /// Tells how probable each token was, beside so many others in its place.

@@ -1,20 +1,20 @@
-//! The form that an answer has to have.
+//! The format that an answer has to have.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The most bytes that a form may be written in: a schema as JSON, the choices together.
+/// The most bytes that a format may be written in: a schema as JSON, the choices together.
 pub const MAX_FORMAT_BYTES: usize = 64 * 1024;
 /// The most choices that an answer may be one of.
 pub const MAX_CHOICES: usize = 1024;
 
-/// The form that an answer has to have: each token is chosen among those that keep to it. An answer that ends with `stop`
-/// has the form, one that ends with `length` begins like one that has. A stop string cuts the answer wherever it appears.
+/// The format that an answer has to have: each token is chosen among those that keep to it. An answer that ends with `stop`
+/// has the format, one that ends with `length` begins like one that has. A stop string cuts the answer wherever it appears.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AnswerFormat {
-    /// Whatever the model says, as without a form.
+    /// Whatever the model says, as without a format.
     Text,
     /// A JSON object.
     JsonObject,
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_read_as_it_is_written() {
+    fn a_format_is_read_as_it_is_written() {
         let written = [
             r#"{"type":"text"}"#,
             r#"{"type":"json_object"}"#,

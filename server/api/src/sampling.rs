@@ -44,7 +44,10 @@ pub struct Sampling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schemas",
-        schemars(extend("maxProperties" = 1024), extend("additionalProperties" = {"type": "number", "minimum": -100, "maximum": 100}))
+        schemars(
+            extend("maxProperties" = 1024),
+            extend("additionalProperties" = { "type": "number", "minimum": -100, "maximum": 100 })
+        )
     )]
     pub logit_bias: Option<BTreeMap<String, f64>>,
     /// At least 1, at most `limits.max_new_tokens`.

@@ -1,4 +1,4 @@
-//! Questions become tokens on threads of their own: a long text must hold up nobody's next token, and a form that takes long to
+//! Questions become tokens on threads of their own: a long text must hold up nobody's next token, and a format that takes long to
 //! compile nobody's question.
 
 use std::sync::mpsc::Sender;
@@ -48,7 +48,8 @@ impl Text {
             asker: ask.asker,
             request: ask.request,
             attempt: ask.attempt,
-            system: std::mem::take(&mut ask.system),
+            // Stays there too: it tells what stands before the picture.
+            system: ask.system.clone(),
             history: std::mem::take(&mut ask.history),
             question: std::mem::take(&mut ask.question),
             picture: ask.pictures.first().map(|shown| shown.turn as usize),
@@ -148,7 +149,7 @@ fn read(language: &dyn Language, text: Text) -> Result<Box<TokenizedQuestion>, F
     }))
 }
 
-/// What a question is told whose text can't be read, or whose answer can't have its form.
+/// What a question is told whose text can't be read, or whose answer can't have its format.
 pub fn refused(error: TextError) -> Failure {
     let code = match error {
         TextError::Format(_) => ErrorCode::BadFormat,
@@ -203,8 +204,8 @@ fn opening(language: &dyn Language, system: &str) -> Option<Prompt> {
 /// Reads for a worker, which gets each question back as [`Command::Tokenized`]. Sessions take turns.
 pub struct Tokenization {
     plain: Arc<Shared>,
-    /// Questions whose answers have a form, which is compiled.
-    formed: Arc<Shared>,
+    /// Questions whose answers have a format, which is compiled.
+    formatted: Arc<Shared>,
 }
 
 #[derive(Default)]
@@ -249,14 +250,14 @@ impl Tokenization {
         };
         Ok(Tokenization {
             plain: start("tokenization")?,
-            formed: start("forms")?,
+            formatted: start("formats")?,
         })
     }
 
     /// Reads it when it is its turn, unless the question is over by then.
     pub fn read(&self, text: Text) {
         let lane = match text.format {
-            Some(_) => &self.formed,
+            Some(_) => &self.formatted,
             None => &self.plain,
         };
         lane.push(Reading::Question(Box::new(text)));
@@ -276,7 +277,7 @@ impl Tokenization {
 impl Tokenization {
     /// Texts in line.
     pub fn waiting(&self) -> usize {
-        let lanes = [&self.plain, &self.formed];
+        let lanes = [&self.plain, &self.formatted];
         let waiting = lanes.map(|lane| lane.line.lock().readings.len());
         waiting.iter().sum()
     }
@@ -284,7 +285,7 @@ impl Tokenization {
 
 impl Drop for Tokenization {
     fn drop(&mut self) {
-        for lane in [&self.plain, &self.formed] {
+        for lane in [&self.plain, &self.formatted] {
             lane.line.lock().closed = true;
             lane.arrived.notify_one();
         }

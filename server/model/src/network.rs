@@ -51,7 +51,7 @@ pub trait Language: Send + Sync {
     /// Ids that end an answer.
     fn ends(&self) -> &[u32];
 
-    /// What holds answers to forms. It comes to be when it is first asked for, which takes a while.
+    /// What holds answers to formats. It comes to be when it is first asked for, which takes a while.
     ///
     /// # Errors
     /// Those of [`Grammars::new`].

@@ -292,3 +292,41 @@ fn generate_says_what_it_cannot_be_asked() {
         );
     }
 }
+
+/// By random weights: nothing but the schema leads to it.
+#[test]
+fn generate_answers_by_a_schema_behind_a_system_turn() {
+    let schema = std::env::temp_dir().join(format!("glimpse-schema-{}.json", std::process::id()));
+    let written = r#"{"type": "object", "properties": {"yes": {"type": "boolean"}, "count": {"enum": [1, 22]}},
+        "required": ["yes", "count"], "additionalProperties": false}"#;
+    std::fs::write(&schema, written).unwrap();
+    let config = data("tiny.config.json");
+    let arguments = [
+        "generate",
+        "--random-weights",
+        "1",
+        "--config",
+        config.to_str().unwrap(),
+        "--prompt",
+        "What is it?",
+        "--max-new-tokens",
+        "300",
+        "--json",
+        "--json-schema",
+        schema.to_str().unwrap(),
+    ];
+    let free = json(&glimpse(&arguments));
+    let behind = json(&glimpse(
+        &[&arguments[..], &["--system", "Be brief."]].concat(),
+    ));
+    std::fs::remove_file(&schema).unwrap();
+    assert!(behind["prompt_tokens"].as_u64() > free["prompt_tokens"].as_u64());
+    for report in [free, behind] {
+        assert_eq!(report["finish_reason"], "stop");
+        let said: Value = serde_json::from_str(report["text"].as_str().unwrap()).unwrap();
+        assert!(said["yes"].is_boolean() && [1, 22].map(Value::from).contains(&said["count"]));
+    }
+    let refused = glimpse(&arguments);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be read"));
+}

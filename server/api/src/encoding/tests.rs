@@ -73,7 +73,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ..ask.clone()
     };
     let schema = json!({ "type": "object", "properties": { "b": {}, "a": { "maximum": 1.5 } } });
-    let formed = Ask {
+    let formatted = Ask {
         system: "Answer in JSON.".into(),
         sampling: SamplingParams {
             presence_penalty: 0.5,
@@ -99,7 +99,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("picture", Command::Picture(picture)),
         ("picture_behind_system", Command::Picture(behind_system)),
         ("ask", Command::Ask(Box::new(ask))),
-        ("ask_formed", Command::Ask(Box::new(formed))),
+        ("ask_formatted", Command::Ask(Box::new(formatted))),
         ("ask_traced", Command::Ask(Box::new(traced))),
         (
             "credit",

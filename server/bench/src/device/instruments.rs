@@ -1,5 +1,5 @@
 //! What is too short to be seen from outside, timed alone in this process, many times over: counting and tracing, all that the
-//! server does of it for a token and for an answer; and drawing a token from a full-size vocabulary, freely and held to a form.
+//! server does of it for a token and for an answer; and drawing a token from a full-size vocabulary, freely and held to a format.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use gateway::telemetry::Question;
 use gateway::telemetry::metrics::METRICS;
 use model::text::Sampler;
 
-use super::forms;
+use super::formats;
 
 /// As many as GLM-4V-9B's scores have.
 const VOCABULARY: usize = 151_552;
@@ -38,10 +38,10 @@ pub fn measure() -> Instruments {
         tracing_subscriber::registry().with(tracing_opentelemetry::layer().with_tracer(tracer));
     let (token_exported, answer_exported) = tracing::subscriber::with_default(subscriber, batches);
     let _ = provider.shutdown_with_timeout(Duration::from_secs(1));
-    let (form, form_alone) = forms::measure(VOCABULARY).unwrap_or_default();
+    let (format, format_alone) = formats::measure(VOCABULARY).unwrap_or_default();
     Instruments {
-        form,
-        form_alone,
+        format,
+        format_alone,
         token,
         answer,
         token_exported,
@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(values.len(), BATCHES);
             assert!(values.iter().all(|ms| *ms > 0.0), "{values:?}");
         }
-        for values in [&found.form, &found.form_alone] {
+        for values in [&found.format, &found.format_alone] {
             assert!(values.len() > BATCHES && values.iter().all(|ms| *ms > 0.0));
         }
         // Exporting costs more than not exporting, each at its best.

@@ -1,6 +1,6 @@
 //! What servers are made of, run in this process.
 
 pub mod agreement;
-mod forms;
+mod formats;
 pub(crate) mod instruments;
 pub mod stages;

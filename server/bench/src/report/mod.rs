@@ -191,8 +191,8 @@ impl Overhead {
             ("… exported, per token", &counted.token_exported),
             ("… exported, per answer", &counted.answer_exported),
             ("Drawing a token of 151,552", &counted.sampling),
-            ("… held to a form, more, beside a step", &counted.form),
-            ("… held to a form, more, alone", &counted.form_alone),
+            ("… held to a format, more, beside a step", &counted.format),
+            ("… held to a format, more, alone", &counted.format_alone),
         ];
         rows.into_iter()
             .filter_map(|(title, values)| Some((title, Summary::of(values)?)))
@@ -209,9 +209,9 @@ pub struct Instruments {
     pub token_exported: Vec<f64>,
     pub answer_exported: Vec<f64>,
     pub sampling: Vec<f64>,
-    /// What holding a token to a form adds while the device works beside, and what it takes alone.
-    pub form: Vec<f64>,
-    pub form_alone: Vec<f64>,
+    /// What holding a token to a format adds while the device works beside, and what it takes alone.
+    pub format: Vec<f64>,
+    pub format_alone: Vec<f64>,
 }
 
 /// A server under load.

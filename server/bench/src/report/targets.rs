@@ -163,16 +163,16 @@ pub fn targets(report: &Report) -> Vec<Target> {
         AtMost(0.2),
         " ms",
     );
-    let form = Summary::of(&overhead.instruments.form);
+    let format = Summary::of(&overhead.instruments.format);
     target(
-        "Held to a form, more per token of 151,552",
-        form.map(|form| form.median),
+        "Held to a format, more per token of 151,552",
+        format.map(|format| format.median),
         AtMost(0.2),
         " ms",
     );
     target(
-        "Held to a form, 99th percentile",
-        form.map(|form| form.p99),
+        "Held to a format, 99th percentile",
+        format.map(|format| format.p99),
         AtMost(1.0),
         " ms",
     );

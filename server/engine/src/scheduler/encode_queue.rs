@@ -81,6 +81,11 @@ impl EncodeQueue {
         let picture = self.pictures.get_mut(&key)?;
         picture.holders.retain(|holder| holder.session != session);
         if !picture.holders.is_empty() {
+            // What is only this session's is for nobody any more.
+            self.retain(|asker, opening| {
+                let is_own = asker.session == session && opening.behind.is_some();
+                opening.picture != key || !is_own
+            });
             return Some(false);
         }
         self.drop(key);
@@ -89,7 +94,7 @@ impl EncodeQueue {
 
     /// Drops a picture; the sessions that held it.
     pub fn drop(&mut self, key: PictureKey) -> Vec<SessionId> {
-        self.retain(|opening| opening.picture != key);
+        self.retain(|_, opening| opening.picture != key);
         let holders = self.pictures.remove(&key).map(|picture| picture.holders);
         let sessions = holders.into_iter().flatten().map(|holder| holder.session);
         sessions.collect()
@@ -114,9 +119,9 @@ impl EncodeQueue {
     }
 
     /// What is not `wanted` leaves the line, and is computed no longer.
-    pub fn retain(&mut self, wanted: impl Fn(Opening) -> bool) {
-        self.line.take_where(|it| !wanted(it.opening));
-        self.encoding.take_if(|it| !wanted(it.opening));
+    pub fn retain(&mut self, wanted: impl Fn(Asker, Opening) -> bool) {
+        self.line.take_where(|it| !wanted(it.asker, it.opening));
+        self.encoding.take_if(|it| !wanted(it.asker, it.opening));
     }
 
     pub fn is_idle(&self) -> bool {
@@ -126,6 +131,11 @@ impl EncodeQueue {
     /// The picture that is being encoded.
     pub fn encoding(&self) -> Option<PictureKey> {
         self.encoding.as_ref().map(|it| it.opening.picture)
+    }
+
+    /// What is being computed, and who asked for that.
+    pub fn current(&self) -> Option<(Asker, Opening)> {
+        self.encoding.as_ref().map(|it| (it.asker, it.opening))
     }
 
     /// The next to compute, those first that are `wanted`.
@@ -143,7 +153,8 @@ impl EncodeQueue {
         Some(job)
     }
 
-    /// Marks what was being encoded as done; returns who asked for it, what it is, and the sessions that wait to hear of it.
+    /// Marks the opening at hand as computed; returns who asked for it, what it is, and the sessions that wait to hear that the
+    /// model has seen the picture.
     pub fn encoded(&mut self) -> Option<(Asker, Opening, Vec<SessionId>)> {
         let Wanted { asker, opening, .. } = self.encoding.take()?;
         let holders = self.pictures.get_mut(&opening.picture);

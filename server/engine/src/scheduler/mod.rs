@@ -370,13 +370,29 @@ impl Scheduler {
         }
     }
 
-    /// Looking at a picture failed: it is dropped, and whoever waits for it ends.
+    /// Looking at a picture failed: whoever waits for that ends, and the picture is dropped. One that was looked at before stays:
+    /// then what failed was to look at it behind a session's text.
     pub fn encode_failed(&mut self, key: PictureKey, failure: &Failure) {
+        match self.pictures.current() {
+            Some((Asker { session, .. }, opening))
+                if opening.behind.is_some() && self.cache.has_picture(session, key) =>
+            {
+                let is_it = |asker: Asker, it| asker.session == session && it == opening;
+                self.pictures.retain(|asker, it| !is_it(asker, it));
+                let waits = |job: &Job| job.opening().is_some_and(|it| is_it(job.asker, it));
+                self.fail_waiting(failure, waits);
+            }
+            _ => self.picture_failed(key, failure),
+        }
+    }
+
+    fn picture_failed(&mut self, key: PictureKey, failure: &Failure) {
         // Those too that heard of it long ago: it had left the cache and can't be had again.
         for session in self.pictures.drop(key) {
             let failed = SchedulerEvent::PictureFailed(session, key, failure.clone());
             self.events.push(failed);
         }
+        self.cache.forget_picture(key);
         self.fail_waiting(failure, |job| job.picture == Some(key));
     }
 
@@ -396,7 +412,7 @@ impl Scheduler {
     /// Drops all pictures.
     pub fn lose_pictures(&mut self, failure: &Failure) {
         for key in self.pictures.keys() {
-            self.encode_failed(key, failure);
+            self.picture_failed(key, failure);
         }
     }
 
@@ -481,7 +497,7 @@ impl Scheduler {
     fn drop_unwanted(&mut self) {
         if !self.limits.eager_encode {
             let waiting = &self.waiting;
-            self.pictures.retain(|opening| {
+            self.pictures.retain(|_, opening| {
                 waiting
                     .iter()
                     .any(|job| job.picture == Some(opening.picture))

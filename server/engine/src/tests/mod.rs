@@ -1,7 +1,7 @@
 //! The engine with a real worker, on a tiny model with random weights: no socket, no card.
 
 mod faults;
-mod forms;
+mod formats;
 mod openings;
 
 use std::collections::HashMap;

@@ -50,7 +50,7 @@ pub fn check_logprobs(asked: Option<u32>) -> Result<(), Failure> {
     }
 }
 
-/// The form that its answer has to have, if any.
+/// The format that its answer has to have, if any.
 ///
 /// # Errors
 /// `bad_format`.

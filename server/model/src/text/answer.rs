@@ -13,7 +13,7 @@ use super::{AnswerStream, Grammar, LogSoftmax, Sampler, TextError, Tokenizer};
 pub struct Answer {
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
-    /// The form that it has.
+    /// The format that it has.
     grammar: Option<Grammar>,
     /// Tokens to tell beside each of its own.
     logprobs: Option<usize>,
@@ -69,7 +69,7 @@ impl Answer {
         }
     }
 
-    /// Holds it to a form, whose text is shown as it is.
+    /// Holds it to a format, whose text is shown as it is.
     pub fn with_grammar(self, grammar: Grammar) -> Self {
         Answer {
             grammar: Some(grammar),
@@ -78,10 +78,10 @@ impl Answer {
         }
     }
 
-    /// Chooses the next token from its scores, which penalties, bias and form change.
+    /// Chooses the next token from its scores, which penalties, bias and format change.
     ///
     /// # Errors
-    /// Those of [`Sampler::sample`], and [`TextError::Format`] if the form lets nothing come.
+    /// Those of [`Sampler::sample`], and [`TextError::Format`] if the format lets nothing come.
     pub fn next(&mut self, logits: &mut [f32]) -> Result<Step, TextError> {
         // The model's own, before anything changes them.
         let raw = self.logprobs.map(|count| (count, logits.to_vec()));
@@ -105,7 +105,7 @@ impl Answer {
     /// if it was. What may come behind them is being found out from here on.
     ///
     /// # Errors
-    /// [`TextError::Format`] if they don't keep to the form.
+    /// [`TextError::Format`] if they don't keep to the format.
     pub fn replay(&mut self, so_far: &[u32]) -> Result<(String, Option<FinishReason>), TextError> {
         let (mut text, mut end) = (String::new(), None);
         for &id in so_far {

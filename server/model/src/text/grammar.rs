@@ -1,12 +1,13 @@
-//! Answers of a form: which tokens may come next, so that the answer keeps to it.
+//! Answers of a format: which tokens may come next, so that the answer keeps to it.
 //!
-//! The form is compiled by llguidance, over the bytes of our own tokens. What may come next depends on the answer's bytes so
+//! The format is compiled by llguidance, over the bytes of our own tokens. What may come next depends on the answer's bytes so
 //! far and nothing else, so that an answer can be rebuilt from its ids. It is found out on threads of its own, while the device
 //! computes the scores that it is about.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
 use api::AnswerFormat;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -19,14 +20,18 @@ use serde_json::{Value, json};
 
 use super::{TextError, Tokenizer};
 
-/// Compiled forms that are kept for the next question.
+/// Compiled formats that are kept for the next question.
 const KEPT: usize = 32;
 /// Between the values of JSON come at most 8 blanks in a row: a model that is unsure would go on with them for ever.
 const BLANKS: &str = r"[ \n\r\t]{1,8}";
+/// Whoever computes may wait for one answer in all so long beyond what is usual: what takes longer is at the cost of others.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What is usual, for each token, on a busy machine too.
+const USUAL: Duration = Duration::from_millis(10);
 /// The most characters of the compiler's word that a user is told.
 const MOST_TOLD: usize = 300;
 
-/// Ids that mean something to every form.
+/// Ids that mean something to every format.
 struct Ids {
     /// Those that stand for text; padding and control ids never come.
     text: SimpleVob,
@@ -36,7 +41,7 @@ struct Ids {
     newline: Option<u32>,
 }
 
-/// Compiles forms for one vocabulary, and has threads that find out what may come next in answers of one.
+/// Compiles formats for one vocabulary, and has threads that find out what may come next in answers of one.
 pub struct Grammars {
     factory: ParserFactory,
     ids: Arc<Ids>,
@@ -96,10 +101,10 @@ impl Grammars {
         })
     }
 
-    /// What holds an answer to a form, from its beginning.
+    /// What holds an answer to a format, from its beginning.
     ///
     /// # Errors
-    /// [`TextError::Format`] says why the form can't be had.
+    /// [`TextError::Format`] says why the format can't be had.
     pub fn compile(&self, format: &AnswerFormat) -> Result<Grammar, TextError> {
         let kept = {
             let mut compiled = self.compiled.lock();
@@ -135,12 +140,18 @@ impl Grammars {
             state: State::Ready(Box::new(own)),
             ids: self.ids.clone(),
             threads: self.threads.clone(),
+            patience: PATIENCE,
         })
     }
 }
 
+/// So that what a stranger writes takes neither much memory nor, step by step, the time of others.
 fn limits() -> ParserLimits {
     ParserLimits {
+        initial_lexer_fuel: 500_000,
+        step_lexer_fuel: 100_000,
+        step_max_items: 20_000,
+        max_items_in_row: 1_000,
         max_lexer_states: 50_000,
         max_grammar_size: 100_000,
         verbose_errors: false,
@@ -148,7 +159,7 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// The form in the compiler's words.
+/// The format in the compiler's words.
 fn grammar(format: &AnswerFormat) -> TopLevelGrammar {
     match format {
         AnswerFormat::Text => TopLevelGrammar::from_regex(r"(?s:.*)"),
@@ -192,11 +203,13 @@ fn failed(problem: impl std::fmt::Display) -> TextError {
     TextError::Format(line.chars().take(MOST_TOLD).collect())
 }
 
-/// Holds one answer to its form.
+/// Holds one answer to its format.
 pub struct Grammar {
     state: State,
     ids: Arc<Ids>,
     threads: Arc<rayon::ThreadPool>,
+    /// What is left of [`PATIENCE`].
+    patience: Duration,
 }
 
 /// What may come next is being found out, or is not yet asked.
@@ -208,7 +221,7 @@ enum State {
 }
 
 impl Grammar {
-    /// Whether an answer's token stands outside of the form: the newline that the model begins with.
+    /// Whether an answer's token stands outside of the format: the newline that the model begins with.
     pub fn is_outside(&self, id: u32, place: usize) -> bool {
         place == 0 && self.ids.newline == Some(id)
     }
@@ -216,12 +229,12 @@ impl Grammar {
     /// Takes the answer's next ids, none of which ends it.
     ///
     /// # Errors
-    /// [`TextError::Format`] if they don't keep to the form.
+    /// [`TextError::Format`] if they don't keep to the format.
     pub fn accept(&mut self, ids: &[u32]) -> Result<(), TextError> {
         self.matcher()?.consume_tokens(ids).map_err(failed)
     }
 
-    /// Takes the answer's next id, if it is of the form, and begins to find out what may come behind it.
+    /// Takes the answer's next id, if it is of the format, and begins to find out what may come behind it.
     pub fn advance(&mut self, id: Option<u32>) {
         let State::Ready(mut matcher) = std::mem::replace(&mut self.state, State::Lost) else {
             return;
@@ -248,7 +261,13 @@ impl Grammar {
         let State::Computing(result) = std::mem::replace(&mut self.state, State::Lost) else {
             return Err(failed("what may come next could not be found out"));
         };
-        let (matcher, mask) = result.recv().map_err(failed)?;
+        let started = Instant::now();
+        let (matcher, mask) = match result.recv_timeout(self.patience + USUAL) {
+            Ok(found) => found,
+            Err(_) => return Err(failed("it takes too long to find out what may come next")),
+        };
+        let waited = started.elapsed().saturating_sub(USUAL);
+        self.patience = self.patience.saturating_sub(waited);
         let mut mask = mask?;
         if let Some(newline) = self.ids.newline.filter(|_| place == 0) {
             mask.allow_token(newline);

@@ -24,7 +24,7 @@ pub enum TextError {
     /// The text could not be split; names the library's reason.
     #[error("the text could not be turned into tokens: {0}. Send a shorter or simpler text.")]
     Encode(String),
-    /// The form that the answer was to have, which can't be had; why.
+    /// The format that the answer was to have, which can't be had; why.
     #[error("the format can't be used: {0}. Change it, or ask without.")]
     Format(String),
     /// The model's output is no distribution: NaN, infinite, empty, or everything ruled out.

@@ -1,7 +1,7 @@
 //! The next token from the logits.
 //!
-//! Penalties and bias, then temperature, top-k and top-p in transformers' order and with its rules. Nothing is sorted: top-k finds the
-//! k-th largest logit, and top-p draws from all candidates and draws again, among the more probable ones only, while
+//! Penalties and bias, then temperature, top-k and top-p in transformers' order and with its rules. Nothing is sorted:
+//! top-k finds the k-th largest logit, and top-p draws from all candidates and draws again, among the more probable ones only, while
 //! the token drawn lies outside the nucleus. That gives exactly the nucleus' distribution (the accepted draw is one
 //! from a set that contains it) in two or three passes over the vocabulary.
 

@@ -401,6 +401,7 @@ fn what_stands_before_a_picture_is_computed_with_it_and_once() {
     let turn = desk.turn();
     assert_eq!(lens(&turn.pieces), [(asked, 5)]);
     assert_eq!(turn.pieces[0].span.start, usize::from(OPENING) + 7);
+    drop(turn);
     // The next one finds it, one of another session does not.
     let next = desk.ask(behind);
     assert_eq!(desk.look(), None);

@@ -1,4 +1,4 @@
-//! The form that an answer is to have, in the words of the API and in vLLM's.
+//! The format that an answer is to have, in the words of the API and in vLLM's.
 
 use api::AnswerFormat;
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ const GUIDED: [(&str, &str); 4] = [
     ("guided_grammar", "grammar"),
 ];
 
-/// The form that a request's fields ask for. One that isn't understood is refused, never passed over.
+/// The format that a request's fields ask for. One that isn't understood is refused, never passed over.
 ///
 /// # Errors
 /// `bad_format`, by the field.
@@ -40,7 +40,7 @@ pub fn find(fields: &Map<String, Value>) -> Result<Option<AnswerFormat>, Refusal
     if found.len() > 1 {
         return Err(bad(
             "response_format",
-            "An answer can have one form, and the request asks for several.",
+            "An answer can have one format, and the request asks for several.",
         ));
     }
     Ok(found.pop())

@@ -18,8 +18,8 @@ fn refusal(code: ErrorCode, message: impl Into<String>) -> Refusal {
 ///
 /// # Errors
 /// `bad_json` for what is no JSON object (too deep a one included), `unknown_type`, `bad_message` for a field missing
-/// or of the wrong type or range or too many values, `bad_sampling` for a sampling value of the wrong type or sign, `bad_format` for a form that there is none
-/// of.
+/// or of the wrong type or range or too many values, `bad_sampling` for a sampling value of the wrong type or sign,
+/// `bad_format` for a format that there is none of.
 pub fn decode(text: &str) -> Result<ClientMessage, Refusal> {
     // Before anything is kept of it.
     if has_many_values(text.as_bytes()) {
@@ -177,7 +177,7 @@ fn sampling(value: Option<Value>) -> Result<Option<wire::Sampling>, Refusal> {
     }
 }
 
-/// Apart from the other fields, so that a form that is not understood is a `bad_format` whatever is wrong with it.
+/// Apart from the other fields, so that a format that is not understood is a `bad_format` whatever is wrong with it.
 fn format(value: Option<Value>) -> Result<Option<wire::AnswerFormat>, Refusal> {
     let format = value.filter(|value| !value.is_null());
     let format = format.map(serde_json::from_value).transpose();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_is_not_understood_is_named_with_its_request() {
+    fn a_format_that_is_not_understood_is_named_with_its_request() {
         for format in [
             r#"{"type":"dance"}"#,
             r#"{"type":"regex"}"#,

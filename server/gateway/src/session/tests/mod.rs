@@ -5,6 +5,7 @@ mod connections;
 mod events;
 mod pictures;
 mod shares;
+mod turns;
 
 use std::io::Cursor;
 use std::sync::Arc;

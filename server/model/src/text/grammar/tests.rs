@@ -99,7 +99,7 @@ fn receipt() -> AnswerFormat {
 }
 
 #[test]
-fn an_answer_that_ends_has_its_form() {
+fn an_answer_that_ends_has_its_format() {
     let world = World::new();
     let choice = AnswerFormat::Choice {
         choice: vec!["yes".into(), "no (1.5*x)\n".into(), " 猫 ".into()],
@@ -177,9 +177,9 @@ fn an_answer_goes_on_exactly_from_any_cut() {
     }
 }
 
-/// All ids that end an answer are open where the form lets it end, and nowhere else.
+/// All ids that end an answer are open where the format lets it end, and nowhere else.
 #[test]
-fn ends_are_open_where_the_form_is_whole() {
+fn ends_are_open_where_the_format_is_whole() {
     let world = World::new();
     let entries = world.tokenizer.vocab_size() + PADDING;
     let mut grammar = world.grammars.compile(&regex("ab?")).unwrap();
@@ -197,7 +197,7 @@ fn ends_are_open_where_the_form_is_whole() {
     let first = open(&mut grammar, 0);
     assert!(first.contains(&newline) && first.contains(&id("a")));
     assert!(!world.ends.iter().any(|end| first.contains(end)));
-    // The model's newline is outside of the form.
+    // The model's newline is outside of the format.
     assert!(grammar.is_outside(newline, 0) && !grammar.is_outside(newline, 1));
     grammar.advance(None);
     assert!(!open(&mut grammar, 1).contains(&newline));
@@ -247,7 +247,7 @@ fn what_cannot_be_had_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn a_form_is_compiled_once() {
+fn a_format_is_compiled_once() {
     let world = World::new();
     for number in 0..2 * KEPT {
         world

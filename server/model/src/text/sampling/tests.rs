@@ -565,3 +565,35 @@ fn a_sampled_answer_is_the_same_everywhere() {
         [219, 133, 446, 7, 64, 418, 35, 19, 290, 341, 44, 119]
     );
 }
+
+/// OpenAI's: what the answer has counts, and what was asked does not.
+#[test]
+fn presence_and_frequency_are_taken_and_bias_is_added() {
+    let params = SamplingParams {
+        presence_penalty: 0.5,
+        frequency_penalty: 0.25,
+        logit_bias: BTreeMap::from([(3, -100.0), (4, 2.0), (99, 1.0)]),
+        ..PLAIN
+    };
+    let mut sampler = Sampler::new(&params, &[1, 1]);
+    for id in [2, 5, 2, 4] {
+        sampler.accept(id);
+    }
+    let mut logits = [0.0; 6];
+    sampler.adjust(&mut logits);
+    assert_eq!(logits, [0.0, 0.0, -1.0, -100.0, 1.25, -0.75]);
+}
+
+#[test]
+fn the_probabilities_told_are_the_models_own() {
+    let logits = [1.0, 3.0, f32::NEG_INFINITY, 2.0];
+    let told =
+        LogSoftmax::new(&logits)
+            .unwrap()
+            .told(2, 2, &crate::text::tokenizer::tests::small());
+    assert_eq!((told.id, told.logprob), (2, -9999.0));
+    let ids: Vec<u32> = told.top.iter().map(|each| each.id).collect();
+    assert_eq!(ids, [1, 3]);
+    let sum: f64 = [1.0f64, 3.0, 2.0].iter().map(|x| x.exp()).sum();
+    assert!((told.top[0].logprob - (3.0 - sum.ln())).abs() < 1e-9);
+}
