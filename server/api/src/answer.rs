@@ -32,8 +32,9 @@ impl FinishReason {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct TokenLogprob {
+    /// The token's id.
     pub id: u32,
-    /// Its text in UTF-8, which may be a part of a character; none of a control token.
+    /// The token's text in UTF-8, which may be a part of a character; none of a control token.
     pub bytes: Vec<u8>,
     /// The natural logarithm of its probability; -9999 where that is 0.
     pub logprob: f64,
@@ -45,8 +46,9 @@ pub struct TokenLogprob {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct TopLogprob {
+    /// The token's id.
     pub id: u32,
-    /// Its text in UTF-8, which may be a part of a character; none of a control token.
+    /// The token's text in UTF-8, which may be a part of a character; none of a control token.
     pub bytes: Vec<u8>,
     /// The natural logarithm of its probability; -9999 where that is 0.
     pub logprob: f64,

@@ -22,7 +22,7 @@ pub enum AnswerFormat {
     JsonSchema { schema: Value },
     /// Text that a regular expression (in the syntax of Rust's crate regex, without anchors) matches as a whole.
     Regex { regex: String },
-    /// One of these.
+    /// One of some strings.
     Choice {
         #[cfg_attr(feature = "schemas", schemars(length(min = 1, max = 1024)))]
         choice: Vec<String>,
@@ -59,7 +59,7 @@ impl AnswerFormat {
         Ok(())
     }
 
-    /// How many it is written in.
+    /// How many bytes the format is written in.
     pub fn bytes(&self) -> usize {
         match self {
             AnswerFormat::Text | AnswerFormat::JsonObject => 0,

@@ -118,7 +118,7 @@ impl Defaults {
         })
     }
 
-    /// Of a model whose table has so many entries.
+    /// The settings for a model whose table has so many entries: ids below may have a bias.
     pub fn with_vocabulary(self, entries: u32) -> Self {
         Defaults {
             vocabulary: entries,

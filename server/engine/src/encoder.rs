@@ -18,7 +18,7 @@ const KEPT: usize = 8;
 /// What encodes a worker's pictures.
 pub struct Encoder<E: Executor> {
     in_progress: Option<InProgress<E::Encoding>>,
-    /// Of the pictures encoded last; the latest used last.
+    /// The vectors of the pictures encoded last, the latest used last.
     vectors: VecDeque<(PictureKey, E::Vectors)>,
 }
 

@@ -17,7 +17,7 @@ use crate::step_timings::StepTimings;
 pub trait Executor {
     /// A picture that is being encoded.
     type Encoding;
-    /// What came of that, before anything stood before the picture. Clones share the memory.
+    /// A picture's own vectors, whatever stands before it. Clones share the memory.
     type Vectors: Clone;
 
     /// Copies a page of the cache.
@@ -77,7 +77,7 @@ impl Layer for Identity {
 /// What is known of a picture.
 pub enum Source<'a, V> {
     Pixels(&'a Pixels),
-    /// It was encoded before.
+    /// What came of encoding the picture before.
     Vectors(V),
 }
 

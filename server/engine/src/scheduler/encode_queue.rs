@@ -23,7 +23,7 @@ struct Wanted {
     /// Who asked for that.
     asker: Asker,
     opening: Opening,
-    /// Its entries, unless nothing stands before the picture.
+    /// The opening's entries, unless nothing stands before the picture.
     prompt: Option<Arc<Prompt>>,
 }
 

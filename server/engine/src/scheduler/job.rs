@@ -106,7 +106,7 @@ impl Job {
         self.opening
     }
 
-    /// Its entries up to the picture's end, where something stands before the picture.
+    /// The question's entries up to the picture's end, where something stands before the picture.
     pub(super) fn prompt_before_picture(&self) -> Option<Prompt> {
         self.opening?.behind?;
         self.prompt.as_ref().map(Prompt::opening)

@@ -39,7 +39,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Of a picture that nothing stands before.
+    /// The opening of a picture that nothing stands before.
     pub fn plain(picture: PictureKey) -> Self {
         Opening {
             picture,
@@ -47,7 +47,7 @@ impl Opening {
         }
     }
 
-    /// Of a picture that ends with these entries.
+    /// The opening that has these entries, the last of which end its picture.
     pub fn behind(picture: PictureKey, entries: &[Entry]) -> Self {
         let mut hasher = DefaultHasher::new();
         entries.hash(&mut hasher);
@@ -77,7 +77,7 @@ struct Stored {
     client: u128,
     /// `None`: it is for whoever may see the picture.
     session: Option<SessionId>,
-    /// It ends with the end of its picture, for conversations that begin so.
+    /// Which opening this is, where it is one: it ends with its picture, for conversations that begin so.
     opening: Option<Opening>,
     /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
     conversation: Option<ConversationId>,

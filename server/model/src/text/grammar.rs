@@ -216,7 +216,7 @@ pub struct Grammar {
 enum State {
     Ready(Box<Matcher>),
     Computing(Receiver<(Box<Matcher>, Result<SimpleVob, TextError>)>),
-    /// It went wrong: nothing may come any more.
+    /// Finding out went wrong: nothing may come any more.
     Lost,
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
 use super::file::{Budget, CompleteFile, File, Sender};
-use crate::intake;
+use crate::intake::check_system;
 use crate::telemetry::{self, metrics::METRICS};
 use api::{Asker, Failure};
 
@@ -148,7 +148,7 @@ impl Uploads {
             );
         }
         let system = upload.system.clone().unwrap_or_default();
-        if let Err(failure) = intake::check_system(&system, limits) {
+        if let Err(failure) = check_system(&system, limits) {
             return Announced::Refused(failure);
         }
         if self.open.len() as u64 >= limits.open_uploads {
