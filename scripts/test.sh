@@ -78,9 +78,9 @@ unbuilt() {
 lint() {
     unbuilt
     check "Clippy: server, shared, tests" \
-        cargo clippy --locked --release --workspace --exclude glimpse-page --all-targets -- -D warnings
+        cargo clippy --locked --release --workspace --exclude 'glimpse-page*' --all-targets -- -D warnings
     # Its own machine is a browser, but to clippy one is as good as another, and here the tests need it compiled too.
-    check "Clippy: page" cargo clippy --locked --profile quick -p glimpse-page --all-targets -- -D warnings
+    check "Clippy: page" cargo clippy --locked --profile quick -p glimpse-page -p glimpse-page-extras --all-targets -- -D warnings
 }
 
 # linted COMMAND…: a build, which fails on any warning at its end. `all` has clippy look at our crates as they are compiled, so
@@ -107,7 +107,7 @@ walls() {
 }
 
 page() {
-    scripts/setup.sh page && scripts/page.sh && linted cargo test --locked --profile quick -p glimpse-page
+    scripts/setup.sh page && scripts/page.sh && linted cargo test --locked --profile quick -p glimpse-page -p glimpse-page-extras
 }
 
 all() {
@@ -116,7 +116,7 @@ all() {
     # Beside the server, since neither keeps all cores busy; its units apart and without optimisation, since they take no time.
     # Their tools are built there too.
     aside "Build and units: page" page
-    local ours=(--locked --release --workspace --exclude glimpse-page)
+    local ours=(--locked --release --workspace --exclude 'glimpse-page*')
     check "Build: server and Rust tests, with clippy" linted cargo test "${ours[@]}" --no-run
     join "Build and units: page"
     check "Build: with the page inside" linted cargo build "${ours[@]}"

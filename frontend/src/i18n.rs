@@ -44,6 +44,33 @@ pub fn fill(template: &str, values: &[&str]) -> String {
     out
 }
 
+/// What a failure of this code is in Chinese. The server tells all of them in English; what is no concern of a person's is told
+/// so to everybody.
+pub fn failure_in_chinese(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "rate_limited" => "请求太频繁，请稍后再试。",
+        "busy" => "服务器太忙，请稍后再试。",
+        "loading" => "模型还在加载。",
+        "draining" => "服务器正在重启。",
+        "upload_too_large" => "文件太大，请换一张小一点的。",
+        "upload_timeout" => "上传中断太久，请重新发送图片。",
+        "too_many_uploads" => "同时上传的图片太多，请等前面的传完。",
+        "hash_mismatch" | "upload_length" => "图片在路上损坏了，请重新发送。",
+        "image_unsupported" => "这个文件不是支持的图片格式。",
+        "image_broken" => "图片已损坏或不完整，请重新保存，或换一张。",
+        "image_too_large" => "图片像素太多，请缩小后再试。",
+        "image_gone" | "unknown_image" => "服务器上已没有这张图片，请再问一次，会重新发送。",
+        "text_too_long" => "问题太长，请缩短。",
+        "bad_sampling" => "设置中的取值超出范围，请在设置里修改。",
+        "unknown_conversation" => "服务器已不记得这段对话，请再问一次。",
+        "context_full" => "对话太长，模型放不下了，请开始新对话。",
+        "out_of_memory" => "设备内存不足，请稍后再试。",
+        "worker_failed" => "计算中途出错，请再试一次。",
+        "internal" => "服务器内部错误，请再试一次。",
+        _ => return None,
+    })
+}
+
 macro_rules! texts {
     ($($name:ident = $en:literal, $zh:literal;)*) => {
         /// A sentence of the page.
@@ -88,6 +115,16 @@ texts! {
     Ready = "Ready", "看好了";
     Failed = "Failed", "失败";
     NoPreview = "Your browser can't show this kind of file; the server may still read it.", "浏览器显示不了这种文件，服务器也许能读。";
+    LookCloser = "Look closer", "放大看";
+    LookCloserLong = "Draw a box around what you want to be looked at closely.", "框出想仔细看的地方。";
+    LookCloserSeen = "Look closer at this part", "仔细看这一部分";
+    CantLookCloser = "This browser can't cut that part out of the picture.", "浏览器无法从图中裁出这一部分。";
+    PartOnly = "A part of the picture: only this is looked at.", "图片的一部分：只看这里。";
+    ShowWhole = "Back to the whole picture", "回到整张图";
+    Enlarge = "Look at the picture on the whole screen", "全屏看图";
+    ZoomIn = "Closer", "放大";
+    ZoomOut = "Further away", "缩小";
+    Transparent = "The model sees white where the picture is transparent.", "图片透明的地方，模型看到的是白色。";
     Pixels = "{} × {} pixels", "{} × {} 像素";
     Unsent = "Waiting for the connection…", "等待连接……";
     WaitingModel = "Waiting for the model…", "等待模型……";
@@ -110,9 +147,15 @@ texts! {
     TryAgain = "Try again", "再试一次";
     NextTry = "Next try in {} s.", "{} 秒后重试。";
     RetryIn = "Try again in {} s.", "{} 秒后可再试。";
-    FirstWord = "first word {}", "首字 {}";
-    WordsPerSecond = "{} tokens/s", "{} 词元/秒";
-    Total = "{} in all", "共 {}";
+    FirstWord = "First word after {}.", "首字用时 {}。";
+    MostOfIt = "First word after {}; most of it: {}, {}.", "首字用时 {}，主要花在{}：{}。";
+    CauseNetwork = "your network", "网络";
+    CausePicture = "waiting for the picture", "等图片";
+    CauseQueue = "others before you", "排队";
+    CauseModel = "the model", "模型";
+    LegendPage = "this page and the network", "页面与网络";
+    LegendServer = "the server", "服务器";
+    Total = "All of it after {}.", "全部用时 {}。";
     Connecting = "Connecting…", "连接中……";
     Lost = "Connection lost. Coming back by itself…", "连接断了，正在自动恢复……";
     Reconnecting = "Reconnecting…", "重新连接中……";
@@ -137,10 +180,21 @@ texts! {
     Draining = "This page comes back by itself.", "页面会自动恢复。";
     ServerFailed = "The model could not be loaded. The server's log says why.", "模型加载失败，原因见服务器日志。";
     DemoTitle = "Demo checkpoint", "演示模型";
+    DemoShort = "Demo", "演示";
     DemoKnows = "It knows generated scenes: shapes, everyday things as emoji, colours, counts, positions, and short printed text in English and Chinese. It does not know photographs.", "它只认识生成的画面：几何图形、表情符号里的日常物品、颜色、数量、位置，以及简短的中英文印刷文字。它不认识照片。";
-    DemoServe = "Serve the real GLM-4V-9B with", "要用真正的 GLM-4V-9B，请运行";
-    DemoOr = "or", "或者";
-    Dismiss = "Dismiss", "知道了";
+    DemoServe = "To serve the real GLM-4V-9B, run one of these where its weights are:", "要用真正的 GLM-4V-9B，请在有权重的机器上运行其中一条：";
+    Help = "Keys", "快捷键";
+    KeySend = "Send the question", "发送";
+    KeyLine = "A new line in the question", "换行";
+    KeyStop = "Stop the answer", "停止回答";
+    KeyPaste = "Paste a picture", "粘贴图片";
+    KeyNew = "New conversation", "新对话";
+    KeyHistory = "Conversations", "对话记录";
+    KeyZoom = "In the picture: closer, further away, all of it, a pixel for a pixel", "看图时：放大、缩小、整张、原始大小";
+    KeyMove = "In the picture: to the side", "看图时：移动";
+    KeyCloser = "In the picture: look closer at the box, or at what is seen", "看图时：仔细看框内或当前部分";
+    KeyAny = "Anything else that is typed goes to the question.", "其他按键直接输入到问题框。";
+    Latest = "To the latest", "跳到最新";
     PictureFirst = "Add a picture first: drop, paste or choose one.", "先放一张图：拖入、粘贴或选择。";
     OtherPictureFirst = "This picture can't be used. Choose another one.", "这张图用不了，请换一张。";
     OnePicture = "One picture at a time: I took the first.", "一次一张：我拿了第一张。";
@@ -186,7 +240,8 @@ texts! {
     ClockNote = "Server times are placed by clocks joined to ± {}.", "服务器时间按对时放置，误差 ± {}。";
     ClockUnknown = "The clocks are not joined yet: server times are placed by their arrival.", "尚未对时：服务器时间按到达时刻放置。";
     Session = "First word this session: median {}, p95 {} ({} answers)", "本次会话首字：中位 {}，p95 {}（{} 个回答）";
-    Tokens = "{} tokens in ({} from the cache), {} out at {} per second", "输入 {} 词元（{} 来自缓存），输出 {}，每秒 {}";
+    Tokens = "{} tokens in ({} from the cache), {} out.", "输入 {} 词元（{} 来自缓存），输出 {}。";
+    Rate = "{} per second.", "每秒 {}。";
     CopyJson = "Copy as JSON", "复制为 JSON";
     Conversation = "Conversation", "对话";
     SuggestWhat = "What is in the picture?", "图里有啥？";
@@ -199,13 +254,22 @@ texts! {
     Delete = "Delete", "删除";
     Temperature = "Temperature", "温度";
     TemperatureHint = "0 always takes the likeliest word; higher is freer.", "0 总取最可能的词；越高越随意。";
+    TopP = "Top-p", "Top-p";
+    TopPHint = "Chooses among the likeliest words that make up this share; 1 is all.", "只在累计概率达到此值的词中选；1 为全部。";
+    LanguageTitle = "Language", "语言";
+    English = "English", "English";
+    Chinese = "中文", "中文";
+    ThemeTitle = "Appearance", "外观";
+    ThemeSystem = "As the system has it", "跟随系统";
+    ThemeLight = "Light", "浅色";
+    ThemeDark = "Dark", "深色";
+    Reset = "Reset to what it was", "恢复默认设置";
     ByModel = "model's own", "模型默认";
     MaxTokens = "Longest answer, in tokens", "回答的最大长度（词元）";
     ScalingTitle = "Make pictures smaller before sending", "发送前缩小图片";
     ScalingAuto = "Only where that is quicker", "只在更快时";
     ScalingAlways = "Always", "总是";
     ScalingOriginal = "Never: send the original", "从不：发送原图";
-    LanguageTitle = "Language", "语言";
     Keep = "Keep conversations and their pictures in this browser", "在这个浏览器里保留对话和图片";
     ClearAll = "Clear all conversations", "清除全部对话";
     ClearSure = "Delete every conversation and picture that this browser keeps?", "删除这个浏览器保留的全部对话和图片？";
@@ -223,6 +287,18 @@ texts! {
     StoreFull = "This browser has no room left, so this conversation is not kept. Delete some to make room.", "浏览器存储空间已满，这段对话没有保存。请删掉一些。";
     MakeCopy = "Go on with a copy", "用副本继续";
     ShowKept = "Show the other", "看另一边的";
+    Search = "Search conversations", "搜索对话";
+    NothingFound = "Nothing of what is kept has these words.", "没有找到。";
+    Today = "Today", "今天";
+    Yesterday = "Yesterday", "昨天";
+    More = "Name and files", "名称与导出";
+    Name = "Name", "名称";
+    Save = "Save", "保存";
+    ExportMarkdown = "Markdown and picture", "Markdown 与图片";
+    ExportJson = "JSON", "JSON";
+    Import = "Take in a JSON file", "导入 JSON 文件";
+    NotAConversation = "That file is no conversation of Glimpse.", "这个文件不是 Glimpse 的对话。";
+    NotExported = "The file could not be made: the conversation is not kept any more, or there is no room for it.", "无法导出：对话已不在，或者空间不足。";
     NothingKept = "Nothing kept yet: conversations appear here after their first answer.", "还没有内容：第一个回答之后，对话会出现在这里。";
 }
 

@@ -51,11 +51,14 @@ def card(page, phase):
 
 
 def ask(page, text):
-    """Types a question and sends it with Enter; the new turn."""
+    """Types a question and sends it, with Enter where there is a keyboard; the new turn."""
     turns = page.get_by_test_id("turn")
     before = turns.count()
     page.get_by_test_id("question").fill(text)
-    page.get_by_test_id("question").press("Enter")
+    if page.evaluate("() => matchMedia('(pointer: fine)').matches"):
+        page.get_by_test_id("question").press("Enter")
+    else:
+        page.get_by_test_id("send").click()
     turn = turns.nth(before)
     turn.wait_for()
     return turn

@@ -3,14 +3,17 @@
 The page comes from a running server; what that server would say is played, so that each state stands still.
 """
 
+import io
 import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
+from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
+import closer
 from driving import DESKTOP, PHONE, ask, bring, card, ended, give, kept, phase, picture
 from fake import MODEL, Fake
 
@@ -31,6 +34,14 @@ circles = ["red"] * 3
 ```
 
 Nothing else is in it."""
+FORMULAS = r"""The area of a circle is \(A = \pi r^2\), so for three of them with radii $r_1, r_2, r_3$:
+
+$$A = \sum_{i=1}^{3} \pi r_i^2 = \pi \left(r_1^2 + r_2^2 + r_3^2\right) \approx \frac{355}{113} \cdot 3 r^2$$
+
+- [x] counted
+- [ ] measured
+
+A frame costs between $5 and $10."""
 
 
 def asked(page, text, name):
@@ -174,7 +185,7 @@ def deleted(page, fake):
     kept(page, 1)
     page.get_by_test_id("history").click()
     page.get_by_test_id("kept").wait_for()
-    page.locator("dialog .kept .tool").click()
+    page.get_by_role("button", name="Delete:").or_(page.get_by_role("button", name="删除:")).click()
     page.get_by_test_id("deleted").wait_for()
 
 
@@ -193,6 +204,40 @@ def elsewhere(page, fake):
 
 
 # Name: what the server says, up to which phase a picture is given, and what is done then.
+def boxes(page, fake):
+    closer.draw_box(page, (300, 450, 900, 800), (1600, 1200))
+    page.get_by_test_id("box").wait_for()
+
+
+def looks_closer(page, fake):
+    boxes(page, fake)
+    page.get_by_test_id("look-closer").click()
+    page.get_by_test_id("part").wait_for()
+    card(page, "ready").wait_for()
+    asked(page, "What is in it?", "done")
+
+
+def transparent(page, fake):
+    image = Image.new("RGBA", (900, 700), (0, 0, 0, 0))
+    ImageDraw.Draw(image).ellipse((200, 100, 700, 600), fill=(20, 110, 160, 255))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    give(page, {"name": "logo.png", "mimeType": "image/png", "buffer": out.getvalue()})
+    page.locator("img.checkered").wait_for()
+
+
+def several(page, fake):
+    """Kept conversations, the name and files of one of them."""
+    asked(page, "What is in the picture?", "done")
+    page.get_by_test_id("new").click()
+    give(page, {"name": "blue.png", "mimeType": "image/png", "buffer": picture(900, 1200, 2, "#2f58c8")})
+    card(page, "ready").wait_for()
+    asked(page, "How many circles are there, and what colour do they have?", "done")
+    kept(page, 1)
+    page.get_by_test_id("history").click()
+    page.get_by_test_id("more").last.click()
+
+
 STATES = {
     "empty": ({}, None, None),
     "demo": ({"hello": lambda f, m: f.welcome(model=DEMO)}, None, None),
@@ -239,8 +284,14 @@ STATES = {
     "deleted": ({}, "ready", deleted),
     "clearing": ({}, "ready", clears),
     "two-tabs": ({}, "ready", elsewhere),
+    "viewer": ({}, "ready", boxes),
+    "part": ({}, "ready", looks_closer),
+    "transparent": ({}, None, transparent),
+    "formulas": (with_answer(lambda f, m: f.answer(m, FORMULAS)), "ready", lambda p, f: asked(p, "Why?", "done")),
+    "demo": ({"hello": lambda f, m: f.welcome(model=DEMO)}, None, lambda p, f: p.get_by_test_id("demo").click()),
+    "keys": ({}, "ready", lambda p, f: p.locator("body").press("?")),
     "settings": ({}, "ready", dialog("settings")),
-    "history": ({}, "ready", dialog("history")),
+    "history": ({}, "ready", several),
 }
 
 

@@ -205,3 +205,22 @@ def test_a_picture_that_is_not_wanted_is_declined(faked):
     stays(page)
     assert page.evaluate("() => document.activeElement.id") == "question"
     until(page, lambda: fake.heard_of("cancel"))
+
+
+def test_what_comes_before_the_page_runs_is_held(browser, server):
+    """Dropped and typed while the module is still on its way."""
+    context, waiting = browser.new_context(locale="en-US"), []
+    context.route("**/*.wasm", lambda route: waiting.append(route))
+    page = context.new_page()
+    page.goto(server.url, wait_until="commit")
+    page.locator(".boot-drop").wait_for()
+    until(page, lambda: waiting)
+    bring(page, "drop", "early.png")
+    page.keyboard.type("How many")
+    page.locator(".boot-drop.held").wait_for()
+    for route in waiting:
+        route.continue_()
+    card(page, "ready").wait_for()
+    assert "early.png" in page.get_by_test_id("picture-card").inner_text()
+    assert page.get_by_test_id("question").input_value() == "How many"
+    context.close()

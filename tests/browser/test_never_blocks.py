@@ -90,7 +90,7 @@ def test_a_great_photo_while_an_answer_streams(browser, open_page, circles, phot
     give(page, circles)
     card(page, "ready").wait_for()
     turn = ask(page, "What is in the picture?")
-    turn.get_by_text("word word word").wait_for()
+    turn.get_by_text("word word word").first.wait_for()
     page.evaluate(LOOK)
     began = time.monotonic()
     Image.open(file).load()

@@ -27,7 +27,11 @@ def test_axe_finds_nothing(open_page, circles, viewport, scheme):
         page.locator("dialog[open]").wait_for()
         assert violations(page) == []
         page.keyboard.press("Escape")
-    page.get_by_test_id("language").click()
+    # Where there is no room for it in the bar, the language is one of the settings.
+    page.get_by_test_id("settings").click()
+    page.get_by_text("中文", exact=True).last.click()
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.documentElement.lang === 'zh'")
     assert violations(page) == []
 
 

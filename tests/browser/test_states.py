@@ -149,9 +149,9 @@ def test_a_question_waits_for_the_model_by_itself(faked, circles):
     assert ended(page, turn) == "There are three circles."
 
 
-def test_no_demo_banner_for_the_real_model(faked):
+def test_no_word_of_a_demo_for_the_real_model(faked):
     page, _ = faked()
-    assert page.get_by_test_id("demo-banner").count() == 0
+    assert page.get_by_test_id("demo").count() == 0
     assert "glm-4v-9b" in page.get_by_test_id("server-state").inner_text()
 
 

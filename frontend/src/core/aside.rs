@@ -40,6 +40,27 @@ impl State {
         }
     }
 
+    /// Leaves the conversation by the browser's Back or Forward, which is its own undoing.
+    pub(super) fn move_away(&mut self, now: &Now, out: &mut Effects) {
+        self.decline(now, out);
+        if self.is_empty() {
+            self.clear_page(out);
+        } else {
+            self.put_away(now, out);
+        }
+    }
+
+    /// Shows the conversation that the page's address names, or an empty page.
+    pub(super) fn move_to(&mut self, to: Option<String>, when: f64, now: &Now, out: &mut Effects) {
+        let aside = self.aside.as_ref().and_then(|aside| aside.history.id());
+        match to {
+            to if self.history.id() == to.as_deref() => self.history.opens_none(),
+            Some(id) if aside == Some(id.as_str()) => self.exchange_aside(now, out),
+            Some(id) => self.history.open(id, when, true, out),
+            None => self.move_away(now, out),
+        }
+    }
+
     /// Puts the conversation away, in the place of the one before.
     pub(super) fn put_away(&mut self, now: &Now, out: &mut Effects) {
         self.undos.put_away();
@@ -120,8 +141,16 @@ impl State {
         self.uploads.forget();
     }
 
-    /// What was put away is on the page again; what is there now is put away for it.
+    /// What was put away is on the page again; what is there now is put away for it, and can be had back for a while.
     fn bring_back(&mut self, now: &Now, out: &mut Effects) {
+        self.exchange_aside(now, out);
+        if self.aside.is_some() {
+            self.offer(T::BroughtBack, out).aside = true;
+        }
+    }
+
+    /// What was put away is on the page again; what is there now is put away for it.
+    pub(super) fn exchange_aside(&mut self, now: &Now, out: &mut Effects) {
         self.decline(now, out);
         let Some(aside) = self.aside.take() else {
             return;
@@ -141,7 +170,6 @@ impl State {
         self.undos.put_away();
         if !empty {
             self.aside = Some(left);
-            self.offer(T::BroughtBack, out).aside = true;
         }
         let marked = self.history.id().map(str::to_owned);
         if let Some(stamp) = marked.and_then(|id| self.undos.unmark(&id)) {
@@ -159,7 +187,7 @@ impl State {
         if aside == Some(id.as_str()) {
             self.bring_back(now, out);
         } else if !here {
-            self.history.open(id, when, out);
+            self.history.open(id, when, false, out);
         }
     }
 

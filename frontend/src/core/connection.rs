@@ -248,10 +248,10 @@ impl Connection {
         }
     }
 
-    /// The server takes nobody now, and says why.
-    pub fn refused(&mut self, failure: Failure, now: &Now) {
+    /// The server takes nobody now; `why` in the person's words.
+    pub fn refused(&mut self, why: String, failure: &Failure, now: &Now) {
         self.link.set(Link::Refused {
-            why: failure.message,
+            why,
             until: now.ms + failure.retry_after_ms.unwrap_or_default(),
         });
     }

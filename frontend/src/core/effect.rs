@@ -2,7 +2,10 @@
 
 use wire::ClientMessage;
 
-use super::{connection::Heard, handover::Handover, history::Told, kept::Kept, settings::Settings};
+use super::{
+    connection::Heard, crop::Region, handover::Handover, history::TabMessage, kept::Kept,
+    settings::Settings,
+};
 use crate::i18n::Lang;
 
 /// Something to do in the browser, on the wire or in the store.
@@ -45,6 +48,11 @@ pub enum Effect {
         picture: u64,
         side: u32,
     },
+    /// Has the worker cut a region out of a picture as it was given, at full resolution.
+    Crop {
+        picture: u64,
+        region: Region,
+    },
     /// Tells when the picture stands on the screen.
     WatchShown(u64),
     /// Tells when the turn's first word stands on the screen.
@@ -78,6 +86,11 @@ pub enum Effect {
     Purge(f64),
     /// So does what was marked before this moment, by a page that has not come to it.
     PurgeBefore(f64),
+    /// A conversation of the store is called this.
+    Name {
+        id: String,
+        title: Option<String>,
+    },
     /// A conversation goes at once.
     Remove(String),
     /// Asks the browser to keep what is kept, and whether there is room for more.
@@ -87,7 +100,7 @@ pub enum Effect {
     /// What the next page of this tab goes on with; nothing while this one lives.
     HandOver(Option<Box<Handover>>),
     /// Tells the other pages of this browser.
-    Tell(Told, String),
+    Tell(TabMessage, String),
     /// What stands in the composer, over a reload.
     RememberDraft(String),
     /// The server's key, for this tab.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     effect::{Effect, Effects},
-    history::Place,
+    history::StoreEntry,
     input::Now,
     kept::Kept,
     picture::NewPicture,
@@ -69,15 +69,16 @@ impl State {
         let kept = handover.kept;
         self.page = handover.page;
         self.suggestions.set(handover.suggestions);
-        let place = Place {
+        let place = StoreEntry {
             fresh: handover.fresh,
-            ..Place::of(&kept)
+            ..StoreEntry::of(&kept)
         };
         self.history.is(Some(place), out);
         out.push(Effect::Load(kept.id.clone()));
         self.uploads.await_file(NewPicture {
             name: kept.name.clone(),
             bytes: kept.bytes,
+            crop: kept.crop.clone(),
             ..NewPicture::default()
         });
         let Some((session, image)) = handover.session.zip(handover.image) else {

@@ -12,7 +12,7 @@ use super::{
 
 /// Where a conversation lies in the store.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Place {
+pub struct StoreEntry {
     pub id: String,
     /// How often it was written when this page took it from there.
     pub rev: u64,
@@ -22,7 +22,7 @@ pub struct Place {
     pub picture: String,
 }
 
-impl Place {
+impl StoreEntry {
     /// The conversation as it stands, to be kept there.
     pub fn record(&self, picture: &Picture, conversation: &Conversation, now: &Now) -> Kept {
         let (turns, leaf) = conversation.to_keep();
@@ -33,14 +33,17 @@ impl Place {
             name: picture.name.clone(),
             bytes: picture.bytes,
             picture: self.picture.clone(),
+            // The store has that, and lets no page but its list change it.
+            title: None,
             turns,
             leaf,
+            crop: picture.crop.clone(),
         }
     }
 
     /// That of a conversation that came from there.
     pub fn of(kept: &Kept) -> Self {
-        Place {
+        StoreEntry {
             id: kept.id.clone(),
             rev: kept.rev,
             fresh: false,
@@ -51,7 +54,7 @@ impl Place {
 
 /// Why a conversation is not kept as it stands, or soon may not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum StoreProblem {
     /// Another page of this browser has it open.
     Elsewhere,
     /// Another page has changed it.
@@ -66,7 +69,7 @@ pub enum Trouble {
 
 /// What pages of one browser tell each other of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum TabMessage {
     /// It was opened here.
     Opened,
     /// It was open here before.
@@ -77,13 +80,23 @@ pub enum Told {
     Left,
 }
 
+/// A conversation that is to be opened as soon as the store has brought it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    id: String,
+    /// When that was asked for.
+    pub when: f64,
+    /// By the browser's Back or Forward, which is its own undoing.
+    pub moves: bool,
+}
+
 #[derive(Debug, Default)]
 pub struct History {
     /// Where the conversation lies, once it is to be kept.
-    pub place: Option<Place>,
-    pub trouble: Watched<Option<Trouble>>,
+    pub place: Option<StoreEntry>,
+    pub trouble: Watched<Option<StoreProblem>>,
     /// A conversation that the person wants to be opened, and when they said so.
-    opening: Option<(String, f64)>,
+    opening: Option<Opening>,
 }
 
 /// What is kept, and by whom.
@@ -103,13 +116,16 @@ impl History {
             return false;
         };
         // What another page has made of it stays.
-        if matches!(*self.trouble, Some(Trouble::Changed | Trouble::Gone)) {
+        if matches!(
+            *self.trouble,
+            Some(StoreProblem::Changed | StoreProblem::Gone)
+        ) {
             return false;
         }
         if self.place.is_none()
             && let Some(sha256) = &picture.sha256
         {
-            let place = Place {
+            let place = StoreEntry {
                 // An id that no other conversation of this browser has.
                 id: format!("{:.0}-{:.0}", now.wall, now.random * 1e9),
                 rev: 0,
@@ -132,13 +148,13 @@ impl History {
     }
 
     /// Which conversation of the store is on the page; the tab knows it over a reload.
-    pub fn is(&mut self, place: Option<Place>, out: &mut Effects) {
-        let id = |place: &Option<Place>| place.as_ref().map(|place| place.id.clone());
+    pub fn is(&mut self, place: Option<StoreEntry>, out: &mut Effects) {
+        let id = |place: &Option<StoreEntry>| place.as_ref().map(|place| place.id.clone());
         let (old, new) = (id(&self.place), id(&place));
         out.push(Effect::RememberOpen(new.clone()));
         if old != new {
-            out.extend(old.map(|id| Effect::Tell(Told::Left, id)));
-            out.extend(new.map(|id| Effect::Tell(Told::Opened, id)));
+            out.extend(old.map(|id| Effect::Tell(TabMessage::Left, id)));
+            out.extend(new.map(|id| Effect::Tell(TabMessage::Opened, id)));
         }
         self.place = place;
         if self.trouble.is_some() {
@@ -155,21 +171,24 @@ impl History {
         if let Some(place) = self.place.as_mut() {
             place.fresh = false;
         }
-        if matches!(*self.trouble, Some(Trouble::Full | Trouble::Refused)) {
+        if matches!(
+            *self.trouble,
+            Some(StoreProblem::Full | StoreProblem::Refused)
+        ) {
             self.trouble.set(None);
         }
     }
 
     /// Another page tells something of a conversation.
-    pub fn told(&mut self, told: Told, id: String, out: &mut Effects) {
+    pub fn told(&mut self, told: TabMessage, id: String, out: &mut Effects) {
         if self.id() != Some(&id) {
             return;
         }
         match (told, *self.trouble) {
-            (Told::Opened, _) => out.push(Effect::Tell(Told::Here, id)),
-            (Told::Here, None) => self.trouble.set(Some(Trouble::Elsewhere)),
-            (Told::Kept, _) => self.trouble.set(Some(Trouble::Changed)),
-            (Told::Left, Some(Trouble::Elsewhere)) => self.trouble.set(None),
+            (TabMessage::Opened, _) => out.push(Effect::Tell(TabMessage::Here, id)),
+            (TabMessage::Here, None) => self.trouble.set(Some(StoreProblem::Elsewhere)),
+            (TabMessage::Kept, _) => self.trouble.set(Some(StoreProblem::Changed)),
+            (TabMessage::Left, Some(StoreProblem::Elsewhere)) => self.trouble.set(None),
             _ => {}
         }
     }
@@ -184,15 +203,14 @@ impl History {
         self.opening = None;
     }
 
-    /// Opens a kept conversation, as soon as the store has brought it.
-    pub fn open(&mut self, id: String, when: f64, out: &mut Effects) {
+    /// Opens a kept conversation, as soon as the store has brought it; `moves` by the browser's Back or Forward.
+    pub fn open(&mut self, id: String, when: f64, moves: bool, out: &mut Effects) {
         out.push(Effect::Load(id.clone()));
-        self.opening = Some((id, when));
+        self.opening = Some(Opening { id, when, moves });
     }
 
-    /// The store has brought it; when it was asked for, if it is still wanted.
-    pub fn loaded(&mut self, id: &str) -> Option<f64> {
-        let (_, when) = self.opening.take_if(|(wanted, _)| wanted == id)?;
-        Some(when)
+    /// The store has brought it; how it was asked for, if it is still wanted.
+    pub fn loaded(&mut self, id: &str) -> Option<Opening> {
+        self.opening.take_if(|wanted| wanted.id == id)
     }
 }

@@ -74,7 +74,7 @@ impl State {
         if let Some(failure) = picture.failed() {
             let why = fill(
                 T::NotTaken.in_language(*self.lang),
-                &[&picture.name, &failure.message],
+                &[&picture.name, &self.words(failure)],
             );
             self.notices.say_aloud(&why);
             self.notices.say(why, true, out);

@@ -4,9 +4,10 @@ use wire::ServerEnvelope;
 
 use super::{
     connection::Heard,
+    crop::Region,
     effect::Timer,
     handover::Handover,
-    history::{Told, Trouble},
+    history::{StoreProblem, TabMessage},
     kept::Kept,
     picture::NewPicture,
     settings::Settings,
@@ -73,6 +74,15 @@ pub enum Person {
     },
     /// Brings what can't be taken, for this reason.
     BringsNothing(T),
+    /// Wants to look closer at a region of the picture.
+    LooksCloser {
+        region: Region,
+        when: f64,
+    },
+    /// Wants the whole picture again.
+    ShowsWhole {
+        when: f64,
+    },
     /// Does not want the picture that is on its way to the page.
     Declines,
     /// Leaves the conversation for an empty page.
@@ -81,6 +91,16 @@ pub enum Person {
     Opens {
         id: String,
         when: f64,
+    },
+    /// Goes back or forward to a kept conversation, or to an empty page.
+    Moves {
+        to: Option<String>,
+        when: f64,
+    },
+    /// Calls a kept conversation this; by nothing it has its first question's name again.
+    Names {
+        id: String,
+        title: String,
     },
     /// Wants a kept conversation gone.
     Deletes {
@@ -134,12 +154,22 @@ pub enum Worker {
     Frame { generation: u32, bytes: u32 },
     /// The file can't be read any more.
     Unreadable { generation: u32 },
-    /// A reduced copy, and the picture's own width and height where the browser told.
+    /// A reduced copy, and of the picture itself, where the browser told, width and height and whether any of it is
+    /// transparent.
     Preview {
         picture: u64,
         url: String,
         size: Option<(u32, u32)>,
+        transparent: bool,
     },
+    /// A region was cut out of a picture; with it comes the whole picture, very small, as a `data:` address.
+    Cropped {
+        of: u64,
+        part: NewPicture,
+        map: String,
+    },
+    /// It could not be.
+    NotCropped { of: u64 },
     /// The browser can't decode it.
     Unseen { picture: u64 },
     /// So many bytes are sent of it; nothing where the original should go.
@@ -170,14 +200,14 @@ pub enum Store {
     NotKept {
         id: String,
         event: Heard,
-        why: Trouble,
+        why: StoreProblem,
     },
     /// So much of the room that there is is used.
     Used {
         bytes: f64,
         of: f64,
     },
-    /// Conversations were marked, or went.
+    /// Conversations were marked, named or imported, or went.
     Changed,
 }
 
@@ -192,7 +222,7 @@ pub enum Browser {
         handover: Option<Box<Handover>>,
     },
     /// Another page of this browser tells something of a conversation.
-    Told(Told, String),
+    TabMessage(TabMessage, String),
     /// The picture stands on the screen.
     Shown {
         picture: u64,

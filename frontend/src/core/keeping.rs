@@ -2,7 +2,7 @@
 
 use super::{
     effect::{Effect, Effects},
-    history::{History, Keeping, Place, Told, Trouble},
+    history::{History, Keeping, Opening, StoreEntry, StoreProblem, TabMessage},
     input::{Now, Store},
     kept::Kept,
     picture::{NewPicture, Picture},
@@ -43,7 +43,7 @@ impl State {
         match store {
             Store::Loaded { kept, picture } if self.take_file(&kept.id, &picture, now, out) => {}
             Store::Loaded { kept, picture } => match self.history.loaded(&kept.id) {
-                Some(when) => self.reopen(kept, picture, when, now, out),
+                Some(opening) => self.reopen(kept, picture, &opening, now, out),
                 None => {
                     out.push(Effect::Release(picture.id));
                     if let Some(url) = picture.preview {
@@ -55,13 +55,15 @@ impl State {
                 self.take_no_file(&id, out);
                 if self.history.loaded(&id).is_some() {
                     self.say(T::NotKeptAnyMore, true, out);
+                    // The address says again what is on the page.
+                    out.push(Effect::RememberOpen(self.history.id().map(str::to_owned)));
                 }
             }
             Store::Kept { id, event } => {
                 if let Some(history) = self.history_of(&id) {
                     history.kept();
                 }
-                out.push(Effect::Tell(Told::Kept, id));
+                out.push(Effect::Tell(TabMessage::Kept, id));
                 if !std::mem::replace(&mut self.persistent, true) {
                     out.push(Effect::Persist);
                 }
@@ -73,7 +75,7 @@ impl State {
                     let before = history.trouble.replace(why);
                     before != Some(why)
                 });
-                if first && why == Trouble::Refused {
+                if first && why == StoreProblem::Refused {
                     self.say(T::KeepsNothing, true, out);
                 }
                 self.connection.stored(event, out);
@@ -93,10 +95,22 @@ impl State {
 
     /// Opens a kept conversation: the picture is sent again, the next question carries what was said, and what had no
     /// whole answer is asked again.
-    fn reopen(&mut self, kept: Kept, picture: NewPicture, when: f64, now: &Now, out: &mut Effects) {
-        self.leave_for(T::LeftForAnother, now, out);
+    fn reopen(
+        &mut self,
+        kept: Kept,
+        picture: NewPicture,
+        opening: &Opening,
+        now: &Now,
+        out: &mut Effects,
+    ) {
+        let when = opening.when;
+        if opening.moves {
+            self.move_away(now, out);
+        } else {
+            self.leave_for(T::LeftForAnother, now, out);
+        }
         self.show(picture, when, now, out);
-        self.history.is(Some(Place::of(&kept)), out);
+        self.history.is(Some(StoreEntry::of(&kept)), out);
         let kept = kept.asked_anew();
         self.conversation.begin(kept.turns, kept.leaf, when);
         self.flush(now, out);

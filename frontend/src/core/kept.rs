@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use wire::{AnswerTimings, Failure, FinishReason, Sampling, Usage};
 
+use super::crop::Crop;
+
 /// A conversation, without its picture.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
@@ -17,8 +19,14 @@ pub struct Kept {
     /// By which the picture lies in the store: its SHA-256.
     pub picture: String,
     pub turns: Vec<KeptTurn>,
+    /// What the person calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// The last turn on the page.
     pub leaf: Option<u64>,
+    /// Its picture is a part of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Box<Crop>>,
 }
 
 /// A question and what became of it. Neither finished nor failed, it is still to be answered.
@@ -46,10 +54,19 @@ pub struct KeptTurn {
 }
 
 impl Kept {
-    /// What stands for it in a list: the first question.
+    /// What stands for it in a list: what the person calls it, or else the first question.
     pub fn title(&self) -> &str {
         let asked = self.turns.first().map(|turn| &turn.question);
-        asked.unwrap_or(&self.name)
+        self.title.as_ref().or(asked).unwrap_or(&self.name)
+    }
+
+    /// Whether these words, in small letters, stand anywhere in it.
+    pub fn has(&self, words: &str) -> bool {
+        let mut texts = vec![self.title(), &self.name];
+        for turn in &self.turns {
+            texts.extend([turn.question.as_str(), &turn.answer]);
+        }
+        texts.iter().any(|text| text.to_lowercase().contains(words))
     }
 
     /// With every question that has no whole answer to be asked anew.
@@ -113,6 +130,27 @@ mod tests {
         assert_eq!(kept.turns[1].finish, None);
         assert_eq!((kept.leaf, kept.title()), (Some(2), "First?"));
         assert_eq!(kept.picture, "x");
+    }
+
+    #[test]
+    fn it_is_found_by_what_was_said_and_by_what_it_is_called() {
+        let kept = Kept {
+            name: "Cats.png".into(),
+            title: Some("Holidays".into()),
+            turns: vec![KeptTurn {
+                question: "How many?".into(),
+                answer: "Three CATS.".into(),
+                ..KeptTurn::default()
+            }],
+            ..Kept::default()
+        };
+        assert_eq!(kept.title(), "Holidays");
+        assert!(
+            ["holi", "how many", "three cats", "cats.png", ""]
+                .iter()
+                .all(|words| kept.has(words))
+        );
+        assert!(!kept.has("dogs"));
     }
 
     /// A tab that still runs an older page lists what a newer one has kept: it reads each turn's question and answer.

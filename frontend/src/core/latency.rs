@@ -116,6 +116,22 @@ pub fn answer(times: &AnswerTimes) -> Vec<Span> {
     spans
 }
 
+/// Where most of the time to an answer's first word went, as a sentence names it, and how long that took.
+pub fn most_of_it(spans: &[Span]) -> Option<(T, f64)> {
+    let causes = [
+        (T::CauseNetwork, [T::SpanSend, T::SpanReturn]),
+        (T::CausePicture, [T::SpanPicture, T::SpanPicture]),
+        (T::CauseQueue, [T::SpanQueue, T::SpanQueue]),
+        (T::CauseModel, [T::SpanPrefill, T::SpanFirst]),
+    ];
+    let took = causes.map(|(cause, labels)| {
+        let within = spans.iter().filter(|s| labels.contains(&s.label));
+        (cause, within.map(|s| s.end - s.begin).sum::<f64>())
+    });
+    let most = took.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    most.filter(|(_, ms)| *ms > 0.0)
+}
+
 /// The value below which `share` of the values lie (nearest rank).
 pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -211,6 +227,20 @@ mod tests {
         }
         assert_eq!(spans[3].end, 100.0);
         assert_eq!(spans[5].end, 400.0);
+    }
+
+    #[test]
+    fn one_cause_took_most_of_the_time_to_the_first_word() {
+        // 95 of 108 ms are the server's own: 60 of prefill, and 15 to the word.
+        let spans = answer(&times(1100.0));
+        assert_eq!(most_of_it(&spans), Some((T::CauseModel, 75.0)));
+        let mut slow = times(1500.0);
+        slow.drawn = Some(1508.0);
+        assert_eq!(
+            most_of_it(&answer(&slow)).map(|m| m.0),
+            Some(T::CauseNetwork)
+        );
+        assert_eq!(most_of_it(&[]), None);
     }
 
     #[test]

@@ -175,7 +175,8 @@ impl State {
             if !here {
                 return self.keep_aside(now, out);
             }
-            self.notices.say_aloud(&failure.message);
+            let words = self.words(&failure);
+            self.notices.say_aloud(&words);
             return self.settled(now, out);
         }
         if let Some(number) = error.upload {
@@ -193,16 +194,18 @@ impl State {
             ErrorCode::Unauthorized => {}
             ErrorCode::Draining => self.server.state = wire::State::Draining,
             ErrorCode::Busy | ErrorCode::RateLimited if !online => {
-                self.connection.refused(failure, now);
+                let words = self.words(&failure);
+                self.connection.refused(words, &failure, now);
             }
-            _ => self.notices.say(failure.message, true, out),
+            _ => self.notices.say(self.words(&failure), true, out),
         }
     }
 
     /// What has become of the picture on the page. Of one that was to come more is said, and of one put away nothing.
     fn aloud(&mut self, which: impl FnOnce(&Picture) -> bool, failure: &Failure) {
         if self.picture().is_some_and(which) {
-            self.notices.say_aloud(&failure.message);
+            let words = self.words(failure);
+            self.notices.say_aloud(&words);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use wire::{EncodeTimings, Failure, ImageTimings};
 
-use super::transfer::Transfer;
+use super::{crop::Crop, transfer::Transfer};
 
 /// Where the picture is on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,8 @@ pub struct NewPicture {
     pub bytes: u64,
     /// The address of its reduced copy, where there is one already.
     pub preview: Option<String>,
+    /// It is a part of another.
+    pub crop: Option<Box<Crop>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +83,10 @@ pub struct Picture {
     pub unseen: bool,
     /// The browser or the server has decoded it.
     pub readable: bool,
+    /// Some of it is transparent, where the browser told.
+    pub transparent: bool,
+    /// It is a part of another.
+    pub crop: Option<Box<Crop>>,
     /// Width and height, upright.
     pub size: Option<(u32, u32)>,
     /// Its number on the wire, in this session.
@@ -108,6 +114,8 @@ impl Picture {
             preview: new.preview,
             unseen: false,
             readable: false,
+            transparent: false,
+            crop: new.crop,
             size: None,
             upload: None,
             image: None,

@@ -18,14 +18,40 @@ impl Scaling {
     pub const ALL: [Scaling; 3] = [Scaling::Auto, Scaling::Always, Scaling::Original];
 }
 
+/// Light or dark, or as the system has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Theme {
+    #[default]
+    System,
+    Light,
+    Dark,
+}
+
+impl Theme {
+    pub const ALL: [Theme; 3] = [Theme::System, Theme::Light, Theme::Dark];
+
+    /// A stable name, for styles.
+    pub fn name(self) -> &'static str {
+        match self {
+            Theme::System => "system",
+            Theme::Light => "light",
+            Theme::Dark => "dark",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
     /// 0 is greedy; `None` is the checkpoint's own.
     pub temperature: Option<f64>,
     /// `None` is the checkpoint's own.
+    pub top_p: Option<f64>,
+    /// `None` is the checkpoint's own.
     pub max_new_tokens: Option<u64>,
     pub scaling: Scaling,
+    pub theme: Theme,
     /// Conversations are kept in this browser.
     pub keep: bool,
 }
@@ -34,8 +60,10 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             temperature: None,
+            top_p: None,
             max_new_tokens: None,
             scaling: Scaling::Auto,
+            theme: Theme::System,
             keep: true,
         }
     }
@@ -46,6 +74,7 @@ impl Settings {
     pub fn sampling(&self, most_tokens: u64) -> Option<Sampling> {
         let sampling = Sampling {
             temperature: self.temperature,
+            top_p: self.top_p,
             max_new_tokens: self.max_new_tokens.map(|n| n.clamp(1, most_tokens.max(1))),
             ..Sampling::default()
         };
@@ -62,13 +91,14 @@ mod tests {
         assert_eq!(Settings::default().sampling(4096), None);
         let chosen = Settings {
             temperature: Some(0.0),
+            top_p: Some(0.5),
             max_new_tokens: Some(9000),
             ..Settings::default()
         };
         let sampling = chosen.sampling(4096).unwrap();
         assert_eq!(sampling.temperature, Some(0.0));
         assert_eq!(sampling.max_new_tokens, Some(4096));
-        assert_eq!(sampling.top_p, None);
+        assert_eq!((sampling.top_p, sampling.top_k), (Some(0.5), None));
     }
 
     #[test]

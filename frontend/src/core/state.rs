@@ -1,11 +1,12 @@
 //! The page's state as a whole: what a person, the worker, the store, the clock and the browser change in it.
 
-use wire::{Limits, Model};
+use wire::{Failure, Limits, Model};
 
 use super::{
     aside::Aside,
     connection::Connection,
     conversation::{Conversation, Sending, TurnChange},
+    crop::Cropping,
     effect::{Effect, Effects, Timer},
     history::History,
     incoming::Coming,
@@ -19,7 +20,7 @@ use super::{
     upload::Uploads,
     watched::Watched,
 };
-use crate::i18n::{Lang, T};
+use crate::i18n::{Lang, T, failure_in_chinese};
 
 /// A page that marks a conversation as deleted and is closed before it is gone has no longer than this to come back to it.
 const LEFT_MARKED_MS: f64 = 60_000.0;
@@ -42,8 +43,10 @@ pub enum Part {
     Draft,
     Suggestions,
     Coming,
+    /// Whether a region is being cut out of the picture.
+    Cropping,
     Undos,
-    Trouble,
+    StoreProblem,
     /// What lies in the store.
     Store,
 }
@@ -66,6 +69,15 @@ pub struct Server {
     pub progress: Option<f64>,
 }
 
+/// What a person is told of a failure: in English the server's own words, which say most.
+pub fn told(failure: &Failure, lang: Lang) -> String {
+    let known = match lang {
+        Lang::En => None,
+        Lang::Zh => failure_in_chinese(failure.code.as_str()),
+    };
+    known.unwrap_or(&failure.message).to_owned()
+}
+
 /// Everything the page knows.
 #[derive(Debug)]
 pub struct State {
@@ -80,6 +92,8 @@ pub struct State {
     pub history: History,
     /// What comes with the picture that is to come.
     pub coming: Watched<Option<Coming>>,
+    /// The region that is being cut out of the picture.
+    pub cropping: Watched<Option<Cropping>>,
     /// The conversation that was left last, as long as it can be had back.
     pub(super) aside: Option<Aside>,
     pub undos: Undos,
@@ -116,6 +130,7 @@ impl State {
             conversation: Conversation::default(),
             history: History::default(),
             coming: Watched::default(),
+            cropping: Watched::default(),
             aside: None,
             undos: Undos::default(),
             notices: Notices::default(),
@@ -172,8 +187,9 @@ impl State {
             (Part::Draft, self.draft.take_change()),
             (Part::Suggestions, self.suggestions.take_change()),
             (Part::Coming, self.coming.take_change()),
+            (Part::Cropping, self.cropping.take_change()),
             (Part::Undos, self.undos.list.take_change()),
-            (Part::Trouble, self.history.trouble.take_change()),
+            (Part::StoreProblem, self.history.trouble.take_change()),
             (Part::Store, self.stored.take_change()),
         ] {
             if changed {
@@ -204,8 +220,13 @@ impl State {
     }
 
     /// The sentence in the page's language.
-    fn text(&self, text: T) -> &'static str {
+    pub(super) fn text(&self, text: T) -> &'static str {
         text.in_language(*self.lang)
+    }
+
+    /// What a person is told of a failure.
+    pub(super) fn words(&self, failure: &Failure) -> String {
+        told(failure, *self.lang)
     }
 
     pub(super) fn say(&mut self, text: T, bad: bool, out: &mut Effects) {
@@ -266,9 +287,16 @@ impl State {
                 }
             }
             Person::BringsNothing(why) => self.say(why, true, out),
+            Person::LooksCloser { region, when } => self.look_closer(region, when, out),
+            Person::ShowsWhole { when } => self.show_whole(when, now, out),
             Person::Declines => self.decline(now, out),
             Person::Leaves => self.leave_for(T::LeftForNew, now, out),
             Person::Opens { id, when } => self.open(id, when, now, out),
+            Person::Moves { to, when } => self.move_to(to, when, now, out),
+            Person::Names { id, title } => {
+                let title = Some(title.trim().to_owned()).filter(|title| !title.is_empty());
+                out.push(Effect::Name { id, title });
+            }
             Person::Deletes { id } => self.delete(id, now, out),
             Person::ForgetsAll => self.forget_all(now, out),
             Person::Undoes(id) => self.undo(id, now, out),
@@ -327,9 +355,14 @@ impl State {
                     self.connection.send_or_owe(cancel, out);
                 }
             }
-            Worker::Preview { picture, url, size } => {
+            Worker::Preview {
+                picture,
+                url,
+                size,
+                transparent,
+            } => {
                 // The conversation may have been kept without it.
-                if self.uploads.previewed(picture, url, size, out) {
+                if self.uploads.previewed(picture, url, size, transparent, out) {
                     self.keep();
                 }
             }
@@ -337,6 +370,8 @@ impl State {
                 self.uploads.unseen(picture);
                 self.keep();
             }
+            Worker::Cropped { of, part, map } => self.cropped(of, part, map, now, out),
+            Worker::NotCropped { of } => self.not_cropped(of, out),
             Worker::Scaled { picture, bytes } => {
                 self.uploads.scaled(picture, bytes, line, now, out);
                 self.flush(now, out);
@@ -394,12 +429,12 @@ impl State {
                 out.push(Effect::HandOver(None));
                 match (handover, open) {
                     (Some(handover), _) => self.take_over(*handover, now, out),
-                    (None, Some(id)) => self.history.open(id, now.ms, out),
+                    (None, Some(id)) => self.history.open(id, now.ms, true, out),
                     (None, None) => {}
                 }
                 self.connection.begin(key, now, out);
             }
-            Browser::Told(told, id) => self.history.told(told, id, out),
+            Browser::TabMessage(told, id) => self.history.told(told, id, out),
             Browser::Shown { picture } => self.uploads.shown(picture, now),
             Browser::Drawn { turn } => {
                 if let Some(took) = self.conversation.drawn(turn, now.ms) {

@@ -255,6 +255,7 @@ impl Uploads {
         id: u64,
         url: String,
         size: Option<(u32, u32)>,
+        transparent: bool,
         out: &mut Effects,
     ) -> bool {
         let Some(picture) = self.change(|p| p.id == id) else {
@@ -264,6 +265,7 @@ impl Uploads {
         // The small copy that a camera has put in front comes without a size, and says nothing of the rest.
         picture.readable |= size.is_some();
         picture.size = picture.size.or(size);
+        picture.transparent |= transparent;
         if let Some(old) = picture.preview.replace(url) {
             out.push(Effect::Revoke(old));
         }

@@ -12,8 +12,11 @@ use web_sys::{Blob, FileList};
 use wire::frame;
 
 use super::{
+    address::{self, Address},
     browser, clipboard, dom,
     drops::{self, Came},
+    early,
+    extras::Extras,
     files::{self, Files},
     keeper::{Job, Keeper},
     memory, room, samples,
@@ -24,7 +27,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    core::{self, Browser, Effect, Input, Now, Person, State},
+    core::{self, Browser, Effect, Input, Now, Person, State, picture::NewPicture},
     worker::messages::{Command, Reply},
 };
 
@@ -32,6 +35,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub struct App {
     pub(super) signals: Signals,
+    /// What is loaded when it is needed.
+    pub extras: Extras,
     outside: StoredValue<Outside, LocalStorage>,
 }
 
@@ -43,6 +48,7 @@ struct Outside {
     files: Files,
     keeper: Keeper,
     tabs: Tabs,
+    address: Address,
     /// What has come and is not in the state yet.
     inputs: RefCell<VecDeque<Input>>,
     /// Someone is at work on them.
@@ -53,6 +59,7 @@ impl App {
     pub fn new() -> Self {
         App {
             signals: Signals::new(State::new(memory::language(), memory::settings())),
+            extras: Extras::new(),
             outside: StoredValue::new_local(Outside::default()),
         }
     }
@@ -71,16 +78,27 @@ impl App {
             self.take(Input::Worker(core::Worker::Missing));
         }
         self.outside.with_value(|outside| {
-            let told = move |told, id| self.tell(Browser::Told(told, id));
+            let told = move |told, id| self.tell(Browser::TabMessage(told, id));
             outside.tabs.listen(told);
         });
         self.tell(Browser::Began {
             key: memory::key(),
-            open: memory::open(),
+            open: address::named().or_else(memory::open),
             draft: memory::draft(),
             handover: memory::handover(),
         });
         browser::watch(move |browser| self.tell(browser));
+        let (files, when, text) = early::take();
+        if !text.is_empty() {
+            self.person(Person::Types(self.draft().get_untracked() + &text));
+        }
+        if let Some(came) = drops::chosen(files) {
+            self.bring(came, when, || ());
+        }
+        address::watch(move |to| {
+            let when = dom::now();
+            self.person(Person::Moves { to, when });
+        });
     }
 
     /// Takes drops and pastes: `over` hears whether a picture is held over the page, `taken` when there is one.
@@ -153,12 +171,20 @@ impl App {
         });
     }
 
+    /// An address to draw a picture from as it was given.
+    pub fn original(self, picture: u64) -> Option<String> {
+        let source = self
+            .outside
+            .with_value(|outside| outside.files.source(picture));
+        source.as_ref().and_then(files::address)
+    }
+
     /// Copies `text` and says how that went.
     pub fn copy(self, text: String) {
         clipboard::copy(text, move |copied| self.tell(Browser::Copied(copied)));
     }
 
-    fn take(self, input: Input) {
+    pub(super) fn take(self, input: Input) {
         self.outside.with_value(|outside| {
             outside.inputs.borrow_mut().push_back(input);
             if outside.busy.replace(true) {
@@ -234,6 +260,15 @@ impl App {
                     outside.worker.post(Command::Scale(picture, blob, side));
                 }
             }
+            Effect::Crop { picture, region } => {
+                if let Some(blob) = outside.files.source(picture) {
+                    outside.worker.post(Command::Crop(
+                        picture,
+                        blob,
+                        [region.x, region.y, region.width, region.height],
+                    ));
+                }
+            }
             Effect::WatchShown(picture) => {
                 request_animation_frame(move || self.tell(Browser::Shown { picture }));
             }
@@ -262,6 +297,7 @@ impl App {
             Effect::Unmark(stamp) => self.change(outside, Change::Unmark(stamp)),
             Effect::Purge(stamp) => self.change(outside, Change::Purge(stamp)),
             Effect::PurgeBefore(moment) => self.change(outside, Change::PurgeBefore(moment)),
+            Effect::Name { id, title } => self.change(outside, Change::Name(id, title)),
             Effect::Remove(id) => self.change(outside, Change::Remove(id)),
             Effect::Load(id) => spawn_local(async move { self.load(id).await }),
             Effect::Persist => spawn_local(async move {
@@ -273,7 +309,10 @@ impl App {
             Effect::HandOver(handover) => memory::hand_over(handover.as_deref()),
             Effect::Tell(told, id) => outside.tabs.tell(told, &id),
             Effect::RememberDraft(draft) => memory::keep_draft(&draft),
-            Effect::RememberOpen(id) => memory::keep_open(id.as_deref()),
+            Effect::RememberOpen(id) => {
+                memory::keep_open(id.as_deref());
+                outside.address.show(id);
+            }
             Effect::RememberKey(key) => memory::keep_key(&key),
             Effect::RememberSettings(settings) => memory::keep_settings(&settings),
             Effect::RememberLanguage(lang) => memory::keep_language(lang),
@@ -301,6 +340,8 @@ impl App {
                 let picture = self
                     .outside
                     .with_value(|outside| outside.files.take(blob, name, preview));
+                let crop = kept.crop.clone();
+                let picture = NewPicture { crop, ..picture };
                 core::Store::Loaded { kept, picture }
             }
             Err(_) => core::Store::Missing { id },
@@ -321,11 +362,18 @@ impl App {
                     }
                 }
                 Reply::Unreadable(generation) => Said::Unreadable { generation },
-                Reply::Preview(picture, blob, size) => Said::Preview {
+                Reply::Preview(picture, blob, seen) => Said::Preview {
                     picture,
                     url: outside.files.previewed(picture, blob)?,
-                    size,
+                    size: seen.map(|seen| (seen.width, seen.height)),
+                    transparent: seen.is_some_and(|seen| seen.transparent),
                 },
+                Reply::Cropped(of, blob, map) => {
+                    let name = outside.files.name_of_part(of);
+                    let part = outside.files.take(blob, name, None);
+                    Said::Cropped { of, part, map }
+                }
+                Reply::NotCropped(of) => Said::NotCropped { of },
                 Reply::Unseen(picture) => Said::Unseen { picture },
                 Reply::Scaled(picture, blob) => {
                     let bytes = blob.as_ref().map(|blob| blob.size() as u64);

@@ -240,7 +240,7 @@ fn came(taken: Taken, files: Vec<File>) -> Option<Came> {
 }
 
 /// The picture that a `data:` address is. The policy lets nothing fetch it, and it needs no fetching.
-fn decoded(address: &str) -> Option<(Blob, String)> {
+pub fn decoded(address: &str) -> Option<(Blob, String)> {
     let (kind, body) = brought::split(address)?;
     let bytes = window().atob(body).ok()?;
     // Each of its characters stands for a byte.

@@ -15,6 +15,7 @@ use crate::core::picture::NewPicture;
 const DRAWING: Duration = Duration::from_secs(2);
 
 struct File {
+    name: String,
     /// What the person gave.
     source: Blob,
     /// What is sent: that, or a smaller copy.
@@ -39,8 +40,10 @@ impl Files {
             name,
             bytes: blob.size() as u64,
             preview: preview.as_ref().and_then(address),
+            crop: None,
         };
         let file = File {
+            name: new.name.clone(),
             source: blob.clone(),
             body: blob,
             preview,
@@ -53,6 +56,14 @@ impl Files {
         self.files.borrow_mut().remove(&id);
     }
 
+    /// What a part of a picture is called.
+    pub fn name_of_part(&self, of: u64) -> String {
+        let name = self.of(of, |file| file.name.clone()).unwrap_or_default();
+        let stem = name.rsplit_once('.').map_or(&*name, |(stem, _)| stem);
+        format!("{stem}-part.png")
+    }
+
+    /// What was given.
     pub fn source(&self, id: u64) -> Option<Blob> {
         self.of(id, |file| file.source.clone())
     }

@@ -10,7 +10,8 @@ use crate::{
     core::{
         State,
         connection::Link,
-        history::Trouble,
+        crop::Cropping,
+        history::StoreProblem,
         incoming::Coming,
         notices::Notice,
         picture::Picture,
@@ -62,6 +63,11 @@ impl App {
         self.signals.lens(Part::Coming, |state| &state.coming)
     }
 
+    /// Whether a region is being cut out of the picture.
+    pub fn cropping(self) -> Lens<Option<Cropping>> {
+        self.signals.lens(Part::Cropping, |state| &state.cropping)
+    }
+
     /// The turns on the page.
     pub fn path(self) -> Lens<Vec<u64>> {
         self.signals
@@ -72,9 +78,9 @@ impl App {
         self.signals.lens(Part::Undos, |state| &state.undos.list)
     }
 
-    pub fn trouble(self) -> Lens<Option<Trouble>> {
+    pub fn trouble(self) -> Lens<Option<StoreProblem>> {
         self.signals
-            .lens(Part::Trouble, |state| &state.history.trouble)
+            .lens(Part::StoreProblem, |state| &state.history.trouble)
     }
 
     /// Told whenever the store has changed.

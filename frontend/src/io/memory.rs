@@ -9,8 +9,6 @@ use crate::{
 
 const SETTINGS: &str = "glimpse-settings";
 const LANGUAGE: &str = "glimpse-lang";
-/// The demo checkpoint's banner was read.
-const DEMO_SEEN: &str = "glimpse-demo-seen";
 /// Where the tab keeps the server's key.
 const KEY: &str = "glimpse-key";
 /// Where the tab keeps which conversation is open.
@@ -40,14 +38,6 @@ pub fn language() -> Lang {
 
 pub fn keep_language(lang: Lang) {
     keep_local(LANGUAGE, lang.code());
-}
-
-pub fn demo_seen() -> bool {
-    local(DEMO_SEEN).is_some()
-}
-
-pub fn keep_demo_seen() {
-    keep_local(DEMO_SEEN, "1");
 }
 
 pub fn key() -> Option<String> {

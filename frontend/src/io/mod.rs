@@ -1,11 +1,15 @@
 //! What the page touches: it brings what happens to the [`core`](crate::core) and does what that asks for. Each file speaks to
 //! one thing outside, and knows nothing of the others; [`App`] puts them together.
 
+mod address;
 mod app;
 mod browser;
 mod clipboard;
 pub mod dom;
 mod drops;
+mod early;
+pub mod exchange;
+pub mod extras;
 pub mod files;
 mod keeper;
 mod lenses;

@@ -13,7 +13,7 @@ use web_sys::{
     Blob, IdbDatabase, IdbObjectStore, IdbObjectStoreParameters, IdbRequest, IdbTransactionMode,
 };
 
-use crate::core::{history::Trouble, kept::Kept};
+use crate::core::{history::StoreProblem, kept::Kept};
 
 const DATABASE: &str = "glimpse";
 /// Everything but the pictures themselves, by `id`.
@@ -214,7 +214,7 @@ fn mark(record: &JsValue) -> Option<f64> {
 }
 
 /// Keeps a conversation, unless another page has changed it.
-pub async fn keep(writing: &Writing) -> Result<(), Trouble> {
+pub async fn keep(writing: &Writing) -> Result<(), StoreProblem> {
     let mut written = write(writing).await;
     if written.is_err() && !full(&written) && !BYTES_ONLY.replace(true) {
         written = write(writing).await;
@@ -222,9 +222,9 @@ pub async fn keep(writing: &Writing) -> Result<(), Trouble> {
         BYTES_ONLY.set(written.is_ok());
     }
     if full(&written) {
-        return Err(Trouble::Full);
+        return Err(StoreProblem::Full);
     }
-    written.unwrap_or(Err(Trouble::Refused))
+    written.unwrap_or(Err(StoreProblem::Refused))
 }
 
 fn full<T>(outcome: &Outcome<T>) -> bool {
@@ -232,7 +232,7 @@ fn full<T>(outcome: &Outcome<T>) -> bool {
     outcome.as_ref().err().and_then(name).as_deref() == Some("QuotaExceededError")
 }
 
-async fn write(writing: &Writing) -> Outcome<Result<(), Trouble>> {
+async fn write(writing: &Writing) -> Outcome<Result<(), StoreProblem>> {
     let kept = &writing.kept;
     let new = Object::new();
     set(&new, "schema", SCHEMA)?;
@@ -249,6 +249,13 @@ async fn write(writing: &Writing) -> Outcome<Result<(), Trouble>> {
     if let Some(leaf) = kept.leaf {
         set(&new, "leaf", leaf as f64)?;
     }
+    if let Some(crop) = &kept.crop {
+        set(
+            &new,
+            "crop",
+            serde_json::to_string(crop).unwrap_or_default(),
+        )?;
+    }
     set(&new, "preview", storable(writing.preview.clone()).await?)?;
     let picture = storable(writing.picture.clone().filter(|_| writing.fresh)).await?;
     within(IdbTransactionMode::Readwrite, async |stores: &Stores| {
@@ -256,22 +263,58 @@ async fn write(writing: &Writing) -> Outcome<Result<(), Trouble>> {
         let old = outcome(&stores.conversations.get(&id)?).await?;
         if old.is_undefined() {
             if !writing.fresh {
-                return Ok(Err(Trouble::Gone));
+                return Ok(Err(StoreProblem::Gone));
             }
             stores.use_picture(&kept.picture, &picture).await?;
         } else if mark(&old).is_some() {
-            return Ok(Err(Trouble::Gone));
+            return Ok(Err(StoreProblem::Gone));
         } else {
             let mine = get(&old, "page").as_string().as_deref() == Some(&writing.page);
             if !mine && rev(&old) != kept.rev as f64 {
-                return Ok(Err(Trouble::Changed));
+                return Ok(Err(StoreProblem::Changed));
             }
         }
         set(&new, "rev", rev(&old) + 1.0)?;
+        set(&new, "title", get(&old, "title"))?;
         outcome(&stores.conversations.put(&new)?).await?;
         Ok(Ok(()))
     })
     .await
+}
+
+/// Takes in a conversation that was kept elsewhere, beside all that are there: one whose name is taken gets another, unless it
+/// is the very same.
+pub async fn import(kept: Kept, picture: Blob) -> Outcome<()> {
+    let mut kept = Box::new(kept);
+    let found = within(IdbTransactionMode::Readonly, async |stores: &Stores| {
+        let id = kept.id.as_str().into();
+        outcome(&stores.conversations.get(&id)?).await
+    });
+    let unique = format!(
+        "{:.0}-{:.0}",
+        js_sys::Date::now(),
+        js_sys::Math::random() * 1e9
+    );
+    if let Some(there) = read(&found.await?) {
+        if there.kept.turns == kept.turns {
+            return Ok(());
+        }
+        kept.id.clone_from(&unique);
+    }
+    // By a key of its own: that it is the picture of that hash is no more than the file's word.
+    kept.picture = format!("imported-{unique}");
+    kept.bytes = picture.size() as u64;
+    let title = kept.title.clone();
+    let id = kept.id.clone();
+    let writing = Writing {
+        kept,
+        page: String::new(),
+        fresh: true,
+        preview: None,
+        picture: Some(picture),
+    };
+    keep(&writing).await.map_err(|_| JsValue::NULL)?;
+    change(&Change::Name(id, title)).await
 }
 
 /// All conversations, the latest first; those that are marked as deleted among them.
@@ -305,6 +348,8 @@ fn read(record: &JsValue) -> Option<Stored> {
             picture: text("picture")?,
             turns: serde_json::from_str(&turns).ok()?,
             leaf: number("leaf").map(|leaf| leaf as u64),
+            title: text("title"),
+            crop: text("crop").and_then(|crop| serde_json::from_str(&crop).ok()),
             ..kept
         }
     } else {
@@ -344,6 +389,8 @@ pub enum Change {
     PurgeBefore(f64),
     /// This one goes at once.
     Remove(String),
+    /// This one is called this.
+    Name(String, Option<String>),
 }
 
 /// What becomes of a conversation by a change.
@@ -352,6 +399,8 @@ enum Becomes {
     Gone,
     /// Marked with this, or not any more.
     Marked(Option<f64>),
+    /// Called this, or nothing of its own any more.
+    Named(Option<String>),
 }
 
 impl Change {
@@ -365,6 +414,7 @@ impl Change {
             (Change::Purge(stamp), Some(with)) if with == *stamp => Becomes::Gone,
             (Change::PurgeBefore(moment), Some(with)) if with < *moment => Becomes::Gone,
             (Change::Remove(id), _) if is(id) => Becomes::Gone,
+            (Change::Name(id, title), _) if is(id) => Becomes::Named(title.clone()),
             _ => Becomes::Same,
         }
     }
@@ -378,6 +428,10 @@ pub async fn change(change: &Change) -> Outcome<()> {
                 Becomes::Gone => stores.remove(&record).await?,
                 Becomes::Marked(stamp) => {
                     set(&record, "deleted", JsValue::from(stamp))?;
+                    outcome(&stores.conversations.put(&record)?).await?;
+                }
+                Becomes::Named(title) => {
+                    set(&record, "title", JsValue::from(title))?;
                     outcome(&stores.conversations.put(&record)?).await?;
                 }
             }

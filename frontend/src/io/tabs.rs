@@ -7,15 +7,15 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{BroadcastChannel, MessageEvent};
 
 use super::dom::Listener;
-use crate::core::history::Told;
+use crate::core::history::TabMessage;
 
 const CHANNEL: &str = "glimpse";
 
-const NAMES: [(Told, &str); 4] = [
-    (Told::Opened, "opened"),
-    (Told::Here, "here"),
-    (Told::Kept, "kept"),
-    (Told::Left, "left"),
+const NAMES: [(TabMessage, &str); 4] = [
+    (TabMessage::Opened, "opened"),
+    (TabMessage::Here, "here"),
+    (TabMessage::Kept, "kept"),
+    (TabMessage::Left, "left"),
 ];
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ pub struct Tabs {
 
 impl Tabs {
     /// Listens as long as the page lives; a browser without such a channel has no other pages to tell of.
-    pub fn listen(&self, hear: impl Fn(Told, String) + 'static) {
+    pub fn listen(&self, hear: impl Fn(TabMessage, String) + 'static) {
         let Ok(channel) = BroadcastChannel::new(CHANNEL) else {
             return;
         };
@@ -39,7 +39,7 @@ impl Tabs {
         self.channel.replace(Some(channel));
     }
 
-    pub fn tell(&self, told: Told, id: &str) {
+    pub fn tell(&self, told: TabMessage, id: &str) {
         let name = NAMES.iter().find(|(one, _)| *one == told);
         if let (Some(channel), Some((_, name))) = (&*self.channel.borrow(), name) {
             let message = Array::of2(&JsValue::from(*name), &id.into());
@@ -48,7 +48,7 @@ impl Tabs {
     }
 }
 
-fn read(message: &JsValue) -> Option<(Told, String)> {
+fn read(message: &JsValue) -> Option<(TabMessage, String)> {
     let message = message.dyn_ref::<Array>()?;
     let name = message.get(0).as_string()?;
     let (told, _) = NAMES.iter().find(|(_, one)| *one == name)?;

@@ -3,23 +3,22 @@
 use std::{cell::RefCell, rc::Rc};
 
 use leptos::{html::Div, prelude::*};
+use wasm_bindgen::JsCast;
+use web_sys::{Element, MouseEvent};
 
 use wire::FinishReason;
 
-use super::patch::patch;
 use crate::{
-    core::{
-        Browser, conversation::TurnChange, markdown::Document, speech::sentences, turn::TurnPhase,
-    },
-    io::{App, TurnHandle},
+    core::{Browser, conversation::TurnChange, speech::sentences, turn::TurnPhase},
+    i18n::T,
+    io::{App, TurnHandle, extras::AnswerDrawing},
 };
 
 #[derive(Default)]
 struct Drawn {
-    document: Document,
-    /// How much of the text is drawn.
-    length: usize,
-    /// How much of it a screen reader was told.
+    /// What draws it, once that is loaded; until then the text stands there as it came.
+    drawing: Option<AnswerDrawing>,
+    /// How much of it a screen reader was told, in bytes.
     told: usize,
     due: bool,
 }
@@ -31,6 +30,7 @@ pub fn Answer(
     grown: Callback<()>,
 ) -> impl IntoView {
     let app = App::here();
+    app.extras.load();
     let place = NodeRef::<Div>::new();
     // An answer from the store was heard when it came.
     let told = turn.read(|turn| {
@@ -48,6 +48,9 @@ pub fn Answer(
         turn.track(TurnChange::Answer);
         turn.track(TurnChange::Phase);
         let Some(place) = place.get() else { return };
+        if drawn.borrow().drawing.is_none() {
+            drawn.borrow_mut().drawing = app.extras.drawing(&place);
+        }
         if std::mem::replace(&mut drawn.borrow_mut().due, true) {
             return;
         }
@@ -57,18 +60,15 @@ pub fn Answer(
             drawn.due = false;
             let told = turn.read(|turn| {
                 let text = turn.answer.as_str();
-                if text.len() < drawn.length {
-                    // Asked anew after the session was lost.
-                    *drawn = Drawn::default();
-                    place.set_text_content(None);
-                }
-                drawn.length = text.len();
                 // What was cut short stays as it was drawn last, its open emphasis closed.
                 let whole = *turn.phase == TurnPhase::Done(FinishReason::Stop);
-                let change = drawn.document.update(text, whole);
-                patch(&place, &change.old, &change.new, change.from as u32);
-                change.keep();
+                match &drawn.drawing {
+                    Some(drawing) => drawing.draw(text, whole, app.text(T::Copy)),
+                    None => place.set_text_content(Some(text)),
+                }
                 let over = !turn.phase.open();
+                // Asked anew after the session was lost, it is told anew.
+                drawn.told = drawn.told.min(text.len());
                 let rest = text.get(drawn.told..).unwrap_or_default();
                 let sentences = &rest[..sentences(rest, over)];
                 drawn.told += sentences.len();
@@ -81,5 +81,17 @@ pub fn Answer(
             grown.run(());
         });
     });
-    view! { <div class="answer" data-testid="answer" node_ref=place></div> }
+    view! { <div class="answer" dir="auto" data-testid="answer" node_ref=place on:click=move |event| copy_code(app, &event)></div> }
+}
+
+/// A click on the button of a piece of code copies that.
+fn copy_code(app: App, event: &MouseEvent) {
+    let button = event
+        .target()
+        .and_then(|target| target.dyn_into::<Element>().ok())
+        .and_then(|element| element.closest(".code > button").ok()?);
+    let code = button.and_then(|button| button.previous_element_sibling());
+    if let Some(text) = code.and_then(|code| code.text_content()) {
+        app.copy(text);
+    }
 }

@@ -1,13 +1,13 @@
-//! The banners under the bar: where the connection needs the person, the server before it is ready, the demo checkpoint.
+//! The banners under the bar: where the connection needs the person, the server before it is ready.
 
 use leptos::prelude::*;
 use wire::State;
 
 use super::dialogs::{Open, Opened};
 use crate::{
-    core::{Person, connection::Link, history::Trouble},
+    core::{Person, connection::Link, history::StoreProblem},
     i18n::T,
-    io::{App, dom, memory},
+    io::{App, dom},
 };
 
 #[component]
@@ -16,7 +16,6 @@ pub fn Banners() -> impl IntoView {
         <Gate />
         <ServerFace />
         <KeptFace />
-        <DemoBanner />
     }
 }
 
@@ -161,8 +160,8 @@ fn KeptFace() -> impl IntoView {
     };
     move || {
         match app.trouble().get() {
-        Some(Trouble::Elsewhere) => Some(face(T::TabElsewhere, copy().into_any())),
-        Some(Trouble::Changed) => Some(face(
+        Some(StoreProblem::Elsewhere) => Some(face(T::TabElsewhere, copy().into_any())),
+        Some(StoreProblem::Changed) => Some(face(
             T::TabChanged,
             view! {
                 <button class="quiet" data-testid="show-kept" on:click=theirs>{app.t(T::ShowKept)}</button>
@@ -170,8 +169,8 @@ fn KeptFace() -> impl IntoView {
             }
             .into_any(),
         )),
-        Some(Trouble::Gone) => Some(face(T::TabGone, copy().into_any())),
-        Some(Trouble::Full) => Some(face(
+        Some(StoreProblem::Gone) => Some(face(T::TabGone, copy().into_any())),
+        Some(StoreProblem::Full) => Some(face(
             T::StoreFull,
             view! {
                 <button class="quiet" on:click=move |_| opened.set(Some(Open::History))>{app.t(T::History)}</button>
@@ -179,55 +178,7 @@ fn KeptFace() -> impl IntoView {
             .into_any(),
         )),
         // Said once, and in the list of conversations.
-        Some(Trouble::Refused) | None => None,
+        Some(StoreProblem::Refused) | None => None,
     }
-    }
-}
-
-/// Says plainly what the demo checkpoint knows.
-#[component]
-fn DemoBanner() -> impl IntoView {
-    let app = App::here();
-    let narrow = window()
-        .match_media("(max-width: 760px)")
-        .ok()
-        .flatten()
-        .is_some_and(|m| m.matches());
-    let seen = RwSignal::new(memory::demo_seen());
-    // On a phone it makes room for the conversation.
-    Effect::new(move |_| {
-        if narrow && app.picture().with(Option::is_some) {
-            seen.set(true);
-        }
-    });
-    let demo = Memo::new(move |_| app.model().with(|m| m.as_ref().is_some_and(|m| m.demo)));
-    view! {
-        <Show when=move || demo.get()>
-            <aside class="banner demo" class:folded=seen data-testid="demo-banner">
-                <p>
-                    <button
-                        class="tag"
-                        aria-expanded=move || (!seen.get()).to_string()
-                        on:click=move |_| seen.update(|s| *s = !*s)
-                    >
-                        {app.t(T::DemoTitle)}
-                    </button>
-                    <span class="more">
-                        {app.t(T::DemoKnows)} " " {app.t(T::DemoServe)} " "
-                        <code>"make serve ARGS=\"--model DIR\""</code> " " {app.t(T::DemoOr)} " "
-                        <code>"glimpse serve --model DIR"</code> "."
-                    </span>
-                </p>
-                <button
-                    class="quiet more"
-                    on:click=move |_| {
-                        memory::keep_demo_seen();
-                        seen.set(true);
-                    }
-                >
-                    {app.t(T::Dismiss)}
-                </button>
-            </aside>
-        </Show>
     }
 }

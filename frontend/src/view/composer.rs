@@ -56,7 +56,8 @@ pub fn Composer() -> impl IntoView {
         }
     });
     let key = move |event: KeyboardEvent| {
-        if sends(&event) {
+        // A keyboard on the screen has no other way to break a line.
+        if sends(&event) && has_keys() {
             event.prevent_default();
             send(event.time_stamp());
         } else if event.key() == "Escape" && !composes(&event) {
@@ -84,6 +85,8 @@ pub fn Composer() -> impl IntoView {
             <textarea
                 id="question"
                 rows="1"
+                dir="auto"
+                enterkeyhint=if has_keys() { "send" } else { "enter" }
                 data-testid="question"
                 aria-label=app.t(T::Question)
                 placeholder=hint

@@ -3,7 +3,11 @@
 use leptos::{html::Div, prelude::*};
 use web_sys::MouseEvent;
 
-use super::turn::TurnView;
+use super::{
+    composer::go_on,
+    icon::{DOWN, Icon},
+    turn::TurnView,
+};
 use crate::{
     core::{Person, picture::Picture},
     i18n::T,
@@ -17,21 +21,24 @@ const AT_END: i32 = 48;
 pub fn Conversation() -> impl IntoView {
     let app = App::here();
     let scroller = NodeRef::<Div>::new();
-    let at_end = StoredValue::new(true);
+    let at_end = RwSignal::new(true);
     let follow = Callback::new(move |()| {
-        if let Some(element) = scroller.get_untracked().filter(|_| at_end.get_value()) {
+        if let Some(element) = scroller.get_untracked().filter(|_| at_end.get_untracked()) {
             element.set_scroll_top(element.scroll_height());
         }
     });
     // A new question is always brought into view.
     Effect::new(move |_| {
         app.path().track();
-        at_end.set_value(true);
+        at_end.set(true);
         request_animation_frame(move || follow.run(()));
     });
     let scrolled = move |_| {
         if let Some(e) = scroller.get_untracked() {
-            at_end.set_value(e.scroll_height() - e.scroll_top() - e.client_height() < AT_END);
+            let now = e.scroll_height() - e.scroll_top() - e.client_height() < AT_END;
+            if now != at_end.get_untracked() {
+                at_end.set(now);
+            }
         }
     };
     view! {
@@ -41,6 +48,20 @@ pub fn Conversation() -> impl IntoView {
             </For>
             <Suggestions />
         </div>
+        <Show when=move || !at_end.get()>
+            <button
+                class="quiet latest"
+                data-testid="latest"
+                on:click=move |_| {
+                    at_end.set(true);
+                    follow.run(());
+                    go_on();
+                }
+            >
+                <Icon path=DOWN />
+                {app.t(T::Latest)}
+            </button>
+        </Show>
     }
 }
 
@@ -53,7 +74,21 @@ fn Suggestions() -> impl IntoView {
         if !own.is_empty() {
             return own;
         }
-        [T::SuggestWhat, T::SuggestWhere, T::SuggestRead]
+        // Who looks closer mostly wants to read.
+        let part = app
+            .picture()
+            .with(|p| p.as_ref().is_some_and(|p| p.crop.is_some()));
+        let first = if part {
+            T::SuggestRead
+        } else {
+            T::SuggestWhere
+        };
+        let last = if part {
+            T::SuggestWhere
+        } else {
+            T::SuggestRead
+        };
+        [first, T::SuggestWhat, last]
             .map(|t| app.filled(t, &[]))
             .to_vec()
     };

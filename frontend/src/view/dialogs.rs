@@ -3,9 +3,12 @@
 use leptos::{html::Dialog, prelude::*};
 
 use super::{
+    demo::Demo,
     history::History,
     icon::{CLOSE, Icon},
+    keys::Keys,
     settings::SettingsForm,
+    viewer::Viewer,
 };
 use crate::{i18n::T, io::App};
 
@@ -23,11 +26,20 @@ impl Opened {
 pub enum Open {
     Settings,
     History,
+    Demo,
+    Help,
+    /// The picture on the whole screen.
+    Viewer,
 }
 
 /// A modal dialog: the browser keeps the focus inside and closes it on Escape.
 #[component]
-fn Modal(which: Open, title: T, children: ChildrenFn) -> impl IntoView {
+fn Modal(
+    which: Open,
+    title: T,
+    #[prop(optional)] class: &'static str,
+    children: ChildrenFn,
+) -> impl IntoView {
     let app = App::here();
     let Opened(opened) = Opened::here();
     let dialog = NodeRef::<Dialog>::new();
@@ -43,6 +55,7 @@ fn Modal(which: Open, title: T, children: ChildrenFn) -> impl IntoView {
     let close = move || opened.set(None);
     view! {
         <dialog
+            class=class
             aria-label=app.t(title)
             node_ref=dialog
             on:close=move |_| {
@@ -78,8 +91,17 @@ pub fn Dialogs() -> impl IntoView {
         <Modal which=Open::Settings title=T::Settings>
             <SettingsForm close />
         </Modal>
-        <Modal which=Open::History title=T::History>
+        <Modal which=Open::History title=T::History class="drawer">
             <History close />
+        </Modal>
+        <Modal which=Open::Demo title=T::DemoTitle>
+            <Demo />
+        </Modal>
+        <Modal which=Open::Help title=T::Help>
+            <Keys />
+        </Modal>
+        <Modal which=Open::Viewer title=T::ThePicture class="viewer">
+            <Viewer />
         </Modal>
     }
 }

@@ -2,14 +2,16 @@
 
 use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
-use web_sys::Element;
+use web_sys::{Element, Event, HtmlInputElement};
 
-use super::icon::{IMAGE, Icon, TRASH};
+use super::icon::{IMAGE, Icon, MORE, TRASH};
 use crate::{
-    core::{Person, figures, history::Trouble, undo::Undo},
+    core::{Person, figures, history::StoreProblem, undo::Undo},
     i18n::T,
     io::{
-        App, dom, files, room,
+        App, dom,
+        exchange::Format,
+        files, room,
         store::{self, Stored},
     },
 };
@@ -34,36 +36,89 @@ pub fn History(
             }
         });
     });
+    let words = RwSignal::new(String::new());
+    let found = move |id: &String| {
+        let words = words.with(|words| words.trim().to_lowercase());
+        kept.with_value(|list| {
+            list.iter()
+                .any(|one| one.kept.id == *id && one.kept.has(&words))
+        })
+    };
     let lists = move || {
         let undos = app.undos().get();
         let mut lines = all.get().unwrap_or_default();
-        lines.retain(|(id, deleted)| !deleted || undo_of(&undos, id).is_some());
+        lines.retain(|(id, deleted)| found(id) && (!deleted || undo_of(&undos, id).is_some()));
         lines
     };
     let nothing = move || all.with(|a| a.as_ref().is_some_and(|a| a.iter().all(|(_, gone)| *gone)));
     let hint = move |text| view! { <p class="hint">{app.t(text)}</p> };
-    let line = move |(id, deleted): (String, bool)| {
-        let one = kept.with_value(|list| list.iter().find(|one| one.kept.id == id).cloned());
-        one.map(|one| {
-            if deleted {
-                view! { <Deleted one /> }.into_any()
-            } else {
-                view! { <KeptLine one close /> }.into_any()
-            }
-        })
+    let line = move |(id, deleted): (String, bool), day: &mut String| {
+        let one = kept.with_value(|list| list.iter().find(|one| one.kept.id == id).cloned())?;
+        let of = day_of(app, one.kept.at);
+        let heading =
+            (of != *day).then(|| view! { <li class="day" data-testid="day">{of.clone()}</li> });
+        *day = of;
+        let line = if deleted {
+            view! { <Deleted one /> }.into_any()
+        } else {
+            view! { <KeptLine one close /> }.into_any()
+        };
+        Some((heading, line))
+    };
+    let lines = move || {
+        let mut day = String::new();
+        lists()
+            .into_iter()
+            .map(|one| line(one, &mut day))
+            .collect_view()
     };
     // What had the focus may have gone.
     Effect::new(move |_| {
         lists();
         request_animation_frame(keep_focus);
     });
+    let chosen = move |event: Event| {
+        let input: HtmlInputElement = event_target(&event);
+        if let Some(file) = input.files().and_then(|files| files.get(0)) {
+            spawn_local(app.import(file));
+        }
+        input.set_value("");
+    };
     view! {
-        {move || (app.trouble().get() == Some(Trouble::Refused)).then(|| hint(T::KeepsNothing))}
+        {move || (app.trouble().get() == Some(StoreProblem::Refused)).then(|| hint(T::KeepsNothing))}
+        <input
+            type="search"
+            class="search"
+            data-testid="search"
+            aria-label=app.t(T::Search)
+            placeholder=app.t(T::Search)
+            prop:value=words
+            on:input=move |event| words.set(event_target_value(&event))
+        />
         {move || nothing().then(|| hint(T::NothingKept))}
-        <ul class="kept">
-            {move || lists().into_iter().map(line).collect_view()}
-        </ul>
+        {move || (!nothing() && all.with(Option::is_some) && lists().is_empty()).then(|| hint(T::NothingFound))}
+        <ul class="kept">{lines}</ul>
+        <label class="import">
+            <input type="file" class="offscreen" accept=".json,application/json" data-testid="import" on:change=chosen />
+            {app.t(T::Import)}
+        </label>
         {move || (!nothing()).then(|| view! { <Room /> })}
+    }
+}
+
+/// The day of a moment, in words.
+fn day_of(app: App, at: f64) -> String {
+    const DAY_MS: f64 = 86_400_000.0;
+    let lang = app.lang().get();
+    let day = |at: f64| {
+        let date = js_sys::Date::new(&at.into());
+        String::from(date.to_locale_date_string(lang.code(), &js_sys::Object::new()))
+    };
+    let now = js_sys::Date::now();
+    match day(at) {
+        today if today == day(now) => app.filled(T::Today, &[]),
+        yesterday if yesterday == day(now - DAY_MS) => app.filled(T::Yesterday, &[]),
+        other => other,
     }
 }
 
@@ -131,15 +186,18 @@ fn KeptLine(one: Stored, close: Callback<()>) -> impl IntoView {
     let title = one.title().to_owned();
     let when = move || {
         let date = js_sys::Date::new(&one.at.into());
-        String::from(date.to_locale_string(app.lang().get().code(), &js_sys::Object::new()))
+        String::from(date.to_locale_time_string(app.lang().get().code()))
     };
     let label = title.clone();
-    let (opened, removed) = (one.id.clone(), one.id.clone());
+    let [opened, removed, named] = [(); 3].map(|()| one.id.clone());
+    let current = app.read(|state| state.history.id() == Some(&*one.id));
+    let more = RwSignal::new(false);
     view! {
         <li>
             <button
                 class="line"
                 data-testid="kept"
+                aria-current=current.then_some("true")
                 on:click=move |event| {
                     close.run(());
                     app.person(Person::Opens {
@@ -152,16 +210,77 @@ fn KeptLine(one: Stored, close: Callback<()>) -> impl IntoView {
                     Some(url) => view! { <img class="thumb" src=url alt="" width="56" height="42" /> }.into_any(),
                     None => view! { <span class="thumb placeholder"><Icon path=IMAGE /></span> }.into_any(),
                 }}
-                <span class="title">{title}</span>
+                <span class="title">{title.clone()}</span>
                 <small>{when}</small>
             </button>
             <button
                 class="tool"
-                aria-label=move || format!("{}: {label}", app.t(T::Delete)())
+                data-testid="more"
+                aria-label=move || format!("{}: {label}", app.t(T::More)())
+                aria-expanded=move || more.get().to_string()
+                title=app.t(T::More)
+                on:click=move |_| more.update(|more| *more = !*more)
+            >
+                <Icon path=MORE />
+            </button>
+            <button
+                class="tool"
+                aria-label={
+                    let title = title.clone();
+                    move || format!("{}: {title}", app.t(T::Delete)())
+                }
                 on:click=move |_| app.person(Person::Deletes { id: removed.clone() })
             >
                 <Icon path=TRASH />
             </button>
+            {move || more.get().then(|| view! { <MoreOf id=named.clone() title=title.clone() /> })}
         </li>
+    }
+}
+
+/// What a kept conversation is called, and its files.
+#[component]
+fn MoreOf(id: String, title: String) -> impl IntoView {
+    let app = App::here();
+    let name = RwSignal::new(title);
+    let [named, markdown, json] = [(); 3].map(|()| id.clone());
+    let export = move |id: String, format| spawn_local(app.export(id, format));
+    view! {
+        <form
+            class="more"
+            on:submit=move |event| {
+                event.prevent_default();
+                app.person(Person::Names {
+                    id: named.clone(),
+                    title: name.get_untracked(),
+                });
+            }
+        >
+            <input
+                type="text"
+                maxlength="200"
+                aria-label=app.t(T::Name)
+                data-testid="name"
+                prop:value=name
+                on:input=move |event| name.set(event_target_value(&event))
+            />
+            <button class="quiet" data-testid="save-name">{app.t(T::Save)}</button>
+            <button
+                type="button"
+                class="quiet"
+                data-testid="export-markdown"
+                on:click=move |_| export(markdown.clone(), Format::Markdown)
+            >
+                {app.t(T::ExportMarkdown)}
+            </button>
+            <button
+                type="button"
+                class="quiet"
+                data-testid="export-json"
+                on:click=move |_| export(json.clone(), Format::Json)
+            >
+                {app.t(T::ExportJson)}
+            </button>
+        </form>
     }
 }

@@ -15,6 +15,9 @@ pub fn Icon(
 
 pub const BEFORE: &str = "M14 7l-5 5 5 5";
 pub const AFTER: &str = "M10 7l5 5-5 5";
+pub const MINUS: &str = "M5 12h14";
+pub const CLOSER: &str =
+    "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13M15.5 15.5L20 20M8 10.5h5M10.5 8v5";
 pub const PLUS: &str = "M12 5v14M5 12h14";
 pub const SEND: &str = "M12 19V5M6 11l6-6 6 6";
 pub const STOP: &str = "M7 7h10v10H7z";
@@ -27,4 +30,6 @@ pub const CLOSE: &str = "M6 6l12 12M18 6L6 18";
 pub const TRASH: &str = "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13";
 pub const CLOCK: &str = "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16M12 8v4l3 2";
 pub const SLIDERS: &str = "M4 8h9M17 8h3M4 16h3M11 16h9M15 6v4M9 14v4";
+pub const DOWN: &str = "M12 5v14M6 13l6 6 6-6";
+pub const MORE: &str = "M5 12h.01M12 12h.01M19 12h.01";
 pub const EDIT: &str = "M5 19l1-4L16 5l3 3L9 18zM14 7l3 3";

@@ -5,7 +5,7 @@ use leptos::{html::Div, prelude::*};
 use crate::{
     core::{
         figures::duration,
-        latency::{self, Span, percentile},
+        latency::{self, Span, most_of_it, percentile},
         turn::AnswerTimes,
     },
     i18n::T,
@@ -42,7 +42,20 @@ fn Waterfall(title: T, spans: Vec<Span>) -> impl IntoView {
     }
 }
 
-/// One line under an answer, opened to its waterfall.
+/// Fewer tokens than these tell nothing of how many come in a second.
+const TELLING: u64 = 20;
+
+/// Which bars are whose.
+#[component]
+fn Legend() -> impl IntoView {
+    let app = App::here();
+    let entry = move |server: bool, text: T| {
+        view! { <span class="entry" class:server=server><i aria-hidden="true"></i>{app.t(text)}</span> }
+    };
+    view! { <p class="legend">{entry(false, T::LegendPage)}{entry(true, T::LegendServer)}</p> }
+}
+
+/// One number under an answer, opened to where it comes from.
 #[component]
 pub fn Latency(turn: TurnHandle) -> impl IntoView {
     let app = App::here();
@@ -57,18 +70,7 @@ pub fn Latency(turn: TurnHandle) -> impl IntoView {
     let line = move || {
         turn.times(|times| {
             let drawn = times.drawn.or(times.first)?;
-            let mut parts = vec![app.filled(T::FirstWord, &[&duration(drawn - times.clicked)])];
-            if let Some(t) = times.timings {
-                if t.tokens_per_second > 0.0 {
-                    parts.push(
-                        app.filled(T::WordsPerSecond, &[&format!("{:.0}", t.tokens_per_second)]),
-                    );
-                }
-                if let Some(done) = times.done.map(|done| done.max(drawn)) {
-                    parts.push(app.filled(T::Total, &[&duration(done - times.clicked)]));
-                }
-            }
-            Some(parts)
+            Some(duration(drawn - times.clicked))
         })
     };
     let panel = move || {
@@ -88,23 +90,38 @@ pub fn Latency(turn: TurnHandle) -> impl IntoView {
             None => app.filled(T::ClockUnknown, &[]),
         };
         let usage = times.usage.map(|u| {
-            let numbers =
+            let [asked, cached, said] =
                 [u.prompt_tokens, u.cached_tokens, u.completion_tokens].map(|n| n.to_string());
+            let tokens = app.filled(T::Tokens, &[&asked, &cached, &said]);
             let speed = times.timings.map_or(0.0, |t| t.tokens_per_second);
-            app.filled(
-                T::Tokens,
-                &[
-                    &numbers[0],
-                    &numbers[1],
-                    &numbers[2],
-                    &format!("{speed:.0}"),
-                ],
-            )
+            let told = u.completion_tokens >= TELLING && speed > 0.0;
+            let rate = told.then(|| app.filled(T::Rate, &[&format!("{speed:.0}")]));
+            [Some(tokens), rate]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        let spans = latency::answer(&times);
+        let drawn = times.drawn.or(times.first).unwrap_or(times.clicked);
+        let first = duration(drawn - times.clicked);
+        let sentence = match most_of_it(&spans) {
+            Some((cause, ms)) => app.filled(
+                T::MostOfIt,
+                &[&first, &app.filled(cause, &[]), &duration(ms)],
+            ),
+            None => app.filled(T::FirstWord, &[&first]),
+        };
+        let total = times.done.map(|done| {
+            let whole = duration(done.max(drawn) - times.clicked);
+            app.filled(T::Total, &[&whole])
         });
         view! {
             <div class="latency-panel" data-testid="latency-panel" node_ref=place>
+                <p class="panel-title" data-testid="most-of-it">{sentence} " " {total}</p>
+                <Legend />
                 {times.picture.map(|p| view! { <Waterfall title=T::PicturePart spans=latency::picture(&p) /> })}
-                <Waterfall title=T::AnswerPart spans=latency::answer(&times) />
+                <Waterfall title=T::AnswerPart spans />
                 <p>{clock}</p>
                 <p>{usage}</p>
                 <p>{session}</p>
@@ -128,16 +145,11 @@ pub fn Latency(turn: TurnHandle) -> impl IntoView {
                     class="latency-line"
                     data-testid="latency"
                     title=app.t(T::Latency)
+                    aria-label=move || app.filled(T::FirstWord, &[&line().unwrap_or_default()])
                     aria-expanded=move || opened.get().to_string()
                     on:click=move |_| opened.update(|o| *o = !*o)
                 >
-                    {move || line().map(|parts| {
-                        let last = parts.len() - 1;
-                        let part = |(i, text)| view! {
-                            <span class="part">{text} {(i < last).then_some(" ·")}</span> " "
-                        };
-                        parts.into_iter().enumerate().map(part).collect_view()
-                    })}
+                    {line}
                 </button>
                 {move || opened.get().then(panel)}
             </div>

@@ -7,6 +7,7 @@ use super::{
     composer::Composer,
     conversation::Conversation,
     dialogs::{Dialogs, Opened},
+    keys::watch_keys,
     notices::Notices,
     picture::{PicturePane, focus_after_picture},
     top::TopBar,
@@ -22,8 +23,10 @@ pub fn mount() {
     }
     let dragging = RwSignal::new(false);
     mount_to_body(move || {
+        let opened = Opened(RwSignal::new(None));
         provide_context(app);
-        provide_context(Opened(RwSignal::new(None)));
+        provide_context(opened);
+        watch_keys(app, opened);
         view! { <Page dragging /> }
     });
     app.begin();
@@ -41,6 +44,12 @@ fn Page(
         document().set_title(T::Title.in_language(lang));
         if let Some(root) = document().document_element() {
             let _ = root.set_attribute("lang", lang.code());
+        }
+    });
+    Effect::new(move |_| {
+        let theme = app.settings().with(|settings| settings.theme);
+        if let Some(root) = document().document_element() {
+            let _ = root.set_attribute("data-theme", theme.name());
         }
     });
     let empty =

@@ -2,16 +2,20 @@
 
 use leptos::{html::Input, prelude::*};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{Event, HtmlInputElement};
+use web_sys::{Event, HtmlImageElement, HtmlInputElement};
 
 use super::{
     composer::{focus_question, go_on, has_keys},
-    icon::{CAMERA, IMAGE, Icon},
+    dialogs::{Open, Opened},
+    icon::{CAMERA, CLOSER, IMAGE, Icon},
 };
 use crate::{
     core::{
-        Person, figures,
+        Person,
+        crop::Crop,
+        figures,
         picture::{Picture, PicturePhase},
+        state::told,
     },
     i18n::T,
     io::{
@@ -162,6 +166,39 @@ fn Asked() -> impl IntoView {
     }
 }
 
+/// The whole picture in the corner of a part of it, with the part's place outlined; the way back to it.
+#[component]
+fn Inset(crop: Crop) -> impl IntoView {
+    let app = App::here();
+    let (width, height) = crop.of;
+    let whole = move |event: web_sys::MouseEvent| {
+        let when = event.time_stamp();
+        app.person(Person::ShowsWhole { when });
+        go_on();
+    };
+    let region = crop.region;
+    view! {
+        <button
+            class="inset"
+            data-testid="whole"
+            aria-label=app.t(T::ShowWhole)
+            title=app.t(T::ShowWhole)
+            on:click=whole
+        >
+            <img src=crop.map alt="" draggable="false" />
+            <svg viewBox=format!("0 0 {width} {height}") preserveAspectRatio="none" aria-hidden="true">
+                <rect
+                    x=region.x
+                    y=region.y
+                    width=region.width
+                    height=region.height
+                    vector-effect="non-scaling-stroke"
+                />
+            </svg>
+        </button>
+    }
+}
+
 /// The picture that the person looks at, in its frame.
 #[component]
 fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
@@ -169,6 +206,29 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
     let picture = app.card();
     let coming = Memo::new(move |_| app.coming().with(Option::is_some));
     // As long as nothing can be drawn of a picture that comes, the one before stands there.
+    let Opened(opened) = Opened::here();
+    let enlarge = move |_| opened.set(Some(Open::Viewer));
+    // Width for each unit of height, as the browser has drawn it.
+    let ratio = RwSignal::new(4.0 / 3.0);
+    let drawn = move |event: Event| {
+        let image: HtmlImageElement = event_target(&event);
+        let (width, height) = (
+            f64::from(image.natural_width()),
+            f64::from(image.natural_height()),
+        );
+        if width > 0.0 && height > 0.0 {
+            ratio.set(width / height);
+        }
+    };
+    let transparent =
+        Memo::new(move |_| picture.with(|p| p.as_ref().is_some_and(|p| p.transparent)));
+    let note = move || transparent.get().then(|| app.filled(T::Transparent, &[]));
+    // What the browser can draw, and cut.
+    let seen = Memo::new(move |_| {
+        let seen = |p: &Picture| !p.unseen && p.size.is_some() && p.failed().is_none();
+        !coming.get() && picture.with(|p| p.as_ref().is_some_and(seen))
+    });
+    let crop = Memo::new(move |_| picture.with(|p| p.as_ref()?.crop.clone()));
     let before = move || {
         let before = app.picture().with(|p| p.as_ref()?.preview.clone());
         before.filter(|_| coming.get())
@@ -219,7 +279,7 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
         go_on();
     };
     let failure = move || match phase.get() {
-        Some(PicturePhase::Failed(failure)) => Some(failure.message),
+        Some(PicturePhase::Failed(failure)) => Some(told(&failure, app.lang().get())),
         _ => None,
     };
     view! {
@@ -227,16 +287,39 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
             class="viewfinder"
             data-testid="picture-card"
             data-phase=move || phase.get().map(|p| p.name())
+            style=("--ratio", move || format!("{:.4}", ratio.get()))
         >
             <div class="frame">
-                {move || match preview.get() {
-                    Some(url) => view! { <img src=url alt=name data-testid="preview" /> }.into_any(),
-                    None => match before() {
-                        Some(url) => view! { <img class="before" src=url alt="" /> }.into_any(),
-                        None => view! { <div class="placeholder"><Icon path=IMAGE /></div> }.into_any(),
-                    },
-                }}
-                <span class="scan" aria-hidden="true"></span>
+                <div class="shot">
+                    {move || match preview.get() {
+                        Some(url) => view! {
+                            <button
+                                class="enlarge"
+                                aria-label=move || format!("{}: {}", app.t(T::Enlarge)(), name.get())
+                                title=note
+                                disabled=move || !seen.get()
+                                data-testid="enlarge"
+                                on:click=enlarge
+                            >
+                                <img
+                                    class:checkered=transparent
+                                    src=url
+                                    alt=name
+                                    draggable="false"
+                                    data-testid="preview"
+                                    on:load=drawn
+                                />
+                            </button>
+                        }
+                        .into_any(),
+                        None => match before() {
+                            Some(url) => view! { <img class="before" src=url alt="" on:load=drawn /> }.into_any(),
+                            None => view! { <div class="placeholder"><Icon path=IMAGE /></div> }.into_any(),
+                        },
+                    }}
+                    <span class="scan" aria-hidden="true"></span>
+                    {move || crop.get().map(|crop| view! { <Inset crop=*crop /> })}
+                </div>
             </div>
             <figcaption>
                 <p class="phase" role="status" data-testid="picture-phase">{label}</p>
@@ -247,7 +330,14 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
                 {move || field(|p| p.unseen.then(String::new)).map(|_| view! { <p class="hint">{app.t(T::NoPreview)}</p> })}
                 {move || failure().map(|why| view! { <p class="failure" role="alert" data-testid="picture-failure">{why}</p> })}
                 <Asked />
+                {move || crop.get().map(|_| view! { <p class="hint" data-testid="part">{app.t(T::PartOnly)}</p> })}
                 <p class="buttons">
+                    {move || seen.get().then(|| view! {
+                        <button class="quiet" data-testid="closer" title=app.t(T::LookCloserLong) on:click=enlarge>
+                            <Icon path=CLOSER />
+                            {app.t(T::LookCloser)}
+                        </button>
+                    })}
                     {move || if coming.get() {
                         view! { <button class="quiet" data-testid="decline" on:click=decline>{app.t(T::Decline)}</button> }.into_any()
                     } else {

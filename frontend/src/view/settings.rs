@@ -6,7 +6,7 @@ use super::icon::{Icon, TRASH};
 use crate::{
     core::{
         Person,
-        settings::{Scaling, Settings},
+        settings::{Scaling, Settings, Theme},
     },
     i18n::{Lang, T},
     io::App,
@@ -24,14 +24,9 @@ pub fn SettingsForm(
         change(&mut chosen);
         app.person(Person::Chooses(chosen));
     };
-    let temperature = move || {
-        settings.with(|s| {
-            s.temperature
-                .map_or_else(String::new, |t| format!("{t:.1}"))
-        })
+    let number = move |of: fn(&Settings) -> Option<f64>| {
+        move || settings.with(|s| of(s).map_or_else(String::new, |n| n.to_string()))
     };
-    let length =
-        move || settings.with(|s| s.max_new_tokens.map_or_else(String::new, |n| n.to_string()));
     let most = move || app.limits().with(|l| l.max_new_tokens.max(1)).to_string();
     view! {
         <div class="fields">
@@ -41,7 +36,7 @@ pub fn SettingsForm(
                     type="number" min="0" max="2" step="0.1"
                     data-testid="temperature"
                     placeholder=app.t(T::ByModel)
-                    prop:value=temperature
+                    prop:value=number(|s| s.temperature)
                     on:change=move |event| {
                         let value = event_target_value(&event).parse::<f64>().ok();
                         choose(&|s| s.temperature = value.map(|t| t.clamp(0.0, 2.0)));
@@ -50,57 +45,53 @@ pub fn SettingsForm(
                 <small>{app.t(T::TemperatureHint)}</small>
             </label>
             <label>
+                <span>{app.t(T::TopP)}</span>
+                <input
+                    type="number" min="0.05" max="1" step="0.05"
+                    data-testid="top-p"
+                    placeholder=app.t(T::ByModel)
+                    prop:value=number(|s| s.top_p)
+                    on:change=move |event| {
+                        let value = event_target_value(&event).parse::<f64>().ok();
+                        choose(&|s| s.top_p = value.map(|p| p.clamp(0.05, 1.0)));
+                    }
+                />
+                <small>{app.t(T::TopPHint)}</small>
+            </label>
+            <label>
                 <span>{app.t(T::MaxTokens)}</span>
                 <input
                     type="number" min="1" max=most step="1"
                     data-testid="max-tokens"
                     placeholder=app.t(T::ByModel)
-                    prop:value=length
+                    prop:value=number(|s| s.max_new_tokens.map(|n| n as f64))
                     on:change=move |event| {
                         let value = event_target_value(&event).parse::<u64>().ok();
                         choose(&|s| s.max_new_tokens = value.filter(|n| *n > 0));
                     }
                 />
             </label>
-            <fieldset>
-                <legend>{app.t(T::ScalingTitle)}</legend>
-                {Scaling::ALL
-                    .map(|choice| {
-                        let text = match choice {
-                            Scaling::Auto => T::ScalingAuto,
-                            Scaling::Always => T::ScalingAlways,
-                            Scaling::Original => T::ScalingOriginal,
-                        };
-                        view! {
-                            <label class="choice">
-                                <input
-                                    type="radio" name="scaling"
-                                    prop:checked=move || settings.with(|s| s.scaling == choice)
-                                    on:change=move |_| choose(&|s| s.scaling = choice)
-                                />
-                                <span>{app.t(text)}</span>
-                            </label>
-                        }
-                    })
-                    .collect_view()}
-            </fieldset>
-            <fieldset>
-                <legend>{app.t(T::LanguageTitle)}</legend>
-                {[Lang::En, Lang::Zh]
-                    .map(|lang| {
-                        view! {
-                            <label class="choice">
-                                <input
-                                    type="radio" name="language"
-                                    prop:checked=move || app.lang().get() == lang
-                                    on:change=move |_| app.person(Person::Speaks(lang))
-                                />
-                                <span>{T::Language.in_language(lang.other())}</span>
-                            </label>
-                        }
-                    })
-                    .collect_view()}
-            </fieldset>
+            <Choices
+                title=T::ScalingTitle
+                name="scaling"
+                all=vec![T::ScalingAuto, T::ScalingAlways, T::ScalingOriginal]
+                chosen=Signal::derive(move || settings.with(|s| s.scaling) as usize)
+                choose=move |at: usize| choose(&|s| s.scaling = Scaling::ALL[at])
+            />
+            <Choices
+                title=T::ThemeTitle
+                name="theme"
+                all=vec![T::ThemeSystem, T::ThemeLight, T::ThemeDark]
+                chosen=Signal::derive(move || settings.with(|s| s.theme) as usize)
+                choose=move |at: usize| choose(&|s| s.theme = Theme::ALL[at])
+            />
+            <Choices
+                title=T::LanguageTitle
+                name="language"
+                all=vec![T::English, T::Chinese]
+                chosen=Signal::derive(move || app.lang().get() as usize)
+                choose=move |at: usize| app.person(Person::Speaks([Lang::En, Lang::Zh][at]))
+            />
             <label class="choice">
                 <input
                     type="checkbox"
@@ -110,8 +101,45 @@ pub fn SettingsForm(
                 />
                 <span>{app.t(T::Keep)}</span>
             </label>
+            <button
+                class="quiet"
+                data-testid="reset"
+                disabled=move || settings.with(|s| *s == Settings::default())
+                on:click=move |_| app.person(Person::Chooses(Settings::default()))
+            >
+                {app.t(T::Reset)}
+            </button>
             <ClearAll close />
         </div>
+    }
+}
+
+/// One of several, by radio buttons.
+#[component]
+fn Choices(
+    title: T,
+    /// Of the group, unlike any other's.
+    name: &'static str,
+    all: Vec<T>,
+    /// Which is chosen, tracked.
+    #[prop(into)]
+    chosen: Signal<usize>,
+    #[prop(into)] choose: Callback<usize>,
+) -> impl IntoView {
+    let app = App::here();
+    let line = move |(at, text): (usize, T)| {
+        view! {
+            <label class="choice">
+                <input type="radio" name=name prop:checked=move || chosen.get() == at on:change=move |_| choose.run(at) />
+                <span>{app.t(text)}</span>
+            </label>
+        }
+    };
+    view! {
+        <fieldset>
+            <legend>{app.t(title)}</legend>
+            {all.into_iter().enumerate().map(line).collect_view()}
+        </fieldset>
     }
 }
 

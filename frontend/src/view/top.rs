@@ -4,6 +4,7 @@ use leptos::prelude::*;
 use wire::State;
 
 use super::{
+    demo::DemoPill,
     dialogs::{Open, Opened},
     icon::{CLOCK, Icon, PLUS, SLIDERS},
 };
@@ -57,12 +58,13 @@ pub fn TopBar() -> impl IntoView {
                     <path class="lid" d="M6 16q10-10 20 0q-10 10-20 0z" />
                     <circle class="iris" cx="16" cy="16" r="3.4" />
                 </svg>
-                "Glimpse"
+                <span class="wordmark">"Glimpse"</span>
             </h1>
             <p class="status" data-light=light data-testid="server-state" role="status">
                 <span class="dot"></span>
                 <span class="status-text">{status}</span>
             </p>
+            <DemoPill />
             <nav>
                 <button class="quiet" data-testid="new" title=app.t(T::NewLong) on:click=move |_| app.person(Person::Leaves)>
                     <Icon path=PLUS />

@@ -11,7 +11,7 @@ use super::{
     versions::Versions,
 };
 use crate::{
-    core::{Person, connection::Link, turn::TurnPhase},
+    core::{Person, connection::Link, state::told, turn::TurnPhase},
     i18n::T,
     io::{App, TurnHandle, dom},
 };
@@ -38,7 +38,7 @@ pub fn TurnView(turn: TurnHandle, grown: Callback<()>) -> impl IntoView {
             {move || match editing.get() {
                 None => view! {
                     <div class="question">
-                        <p data-testid="question-text">{question()}</p>
+                        <p dir="auto" data-testid="question-text">{question()}</p>
                         <button
                             class="tool"
                             data-testid="edit"
@@ -133,7 +133,7 @@ fn Ending(turn: TurnHandle) -> impl IntoView {
         TurnPhase::Failed(failure) => view! {
             <div class="failure" role="alert" data-testid="failure" data-code=failure.code.as_str()>
                 <p>
-                    {failure.message}
+                    {told(&failure, app.lang().get())}
                     {failure.retry_after_ms.map(|ms| {
                         let seconds = format!("{:.0}", (ms / 1000.0).ceil());
                         format!(" {}", app.filled(T::RetryIn, &[&seconds]))

@@ -21,6 +21,8 @@ pub enum Command {
     Hash(u64, Blob),
     /// The picture with its shorter side at this many pixels.
     Scale(u64, Blob, u32),
+    /// A region of the picture, upright: x, y, width and height in pixels.
+    Crop(u64, Blob, [f64; 4]),
 }
 
 impl Command {
@@ -45,6 +47,13 @@ impl Command {
             Command::Scale(id, blob, side) => {
                 Array::of4(&"scale".into(), &blob, &(id as f64).into(), &side.into())
             }
+            Command::Crop(id, blob, region) => {
+                let array = Array::of3(&"crop".into(), &blob, &(id as f64).into());
+                for number in region {
+                    array.push(&number.into());
+                }
+                array
+            }
         };
         array.into()
     }
@@ -64,9 +73,23 @@ impl Command {
             "preview" => Command::Preview(number(2)? as u64, blob),
             "hash" => Command::Hash(number(2)? as u64, blob),
             "scale" => Command::Scale(number(2)? as u64, blob, number(3)? as u32),
+            "crop" => {
+                let region = [number(3)?, number(4)?, number(5)?, number(6)?];
+                Command::Crop(number(2)? as u64, blob, region)
+            }
             _ => return None,
         })
     }
+}
+
+/// What the browser's decoder tells of a picture.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// Upright.
+    pub width: u32,
+    pub height: u32,
+    /// Some of it is.
+    pub transparent: bool,
 }
 
 /// What the worker answers.
@@ -74,14 +97,17 @@ pub enum Reply {
     Frame(u32, ArrayBuffer),
     /// The file cannot be read any more.
     Unreadable(u32),
-    /// A reduced copy and the picture's own width and height, where the browser told.
-    Preview(u64, Blob, Option<(u32, u32)>),
+    /// A reduced copy, and what the browser told of the picture itself.
+    Preview(u64, Blob, Option<Seen>),
     /// The browser cannot decode it.
     Unseen(u64),
     /// The whole picture's SHA-256; nothing where it can't be read.
     Hashed(u64, Option<String>),
     /// A smaller picture, or nothing where the original should go.
     Scaled(u64, Option<Blob>),
+    /// The region of a picture, and a very small copy of all of it as a `data:` address.
+    Cropped(u64, Blob, String),
+    NotCropped(u64),
 }
 
 impl Reply {
@@ -96,11 +122,12 @@ impl Reply {
             Reply::Unreadable(generation) => {
                 scope.post_message(&Array::of2(&"unreadable".into(), &generation.into()))
             }
-            Reply::Preview(id, blob, size) => {
+            Reply::Preview(id, blob, seen) => {
                 let array = Array::of3(&"preview".into(), &(id as f64).into(), &blob);
-                if let Some((width, height)) = size {
-                    array.push(&width.into());
-                    array.push(&height.into());
+                if let Some(seen) = seen {
+                    array.push(&seen.width.into());
+                    array.push(&seen.height.into());
+                    array.push(&seen.transparent.into());
                 }
                 scope.post_message(&array)
             }
@@ -112,6 +139,15 @@ impl Reply {
                 &(id as f64).into(),
                 &hash.map_or(JsValue::NULL, JsValue::from),
             )),
+            Reply::Cropped(id, blob, map) => scope.post_message(&Array::of4(
+                &"cropped".into(),
+                &(id as f64).into(),
+                &blob,
+                &map.into(),
+            )),
+            Reply::NotCropped(id) => {
+                scope.post_message(&Array::of2(&"not cropped".into(), &(id as f64).into()))
+            }
             Reply::Scaled(id, blob) => scope.post_message(&Array::of3(
                 &"scaled".into(),
                 &(id as f64).into(),
@@ -132,10 +168,20 @@ impl Reply {
             "preview" => Reply::Preview(
                 number(1)? as u64,
                 array.get(2).dyn_into().ok()?,
-                number(3).zip(number(4)).map(|(w, h)| (w as u32, h as u32)),
+                number(3).zip(number(4)).map(|(width, height)| Seen {
+                    width: width as u32,
+                    height: height as u32,
+                    transparent: array.get(5).is_truthy(),
+                }),
             ),
             "unseen" => Reply::Unseen(number(1)? as u64),
             "hashed" => Reply::Hashed(number(1)? as u64, array.get(2).as_string()),
+            "cropped" => Reply::Cropped(
+                number(1)? as u64,
+                array.get(2).dyn_into().ok()?,
+                array.get(3).as_string()?,
+            ),
+            "not cropped" => Reply::NotCropped(number(1)? as u64),
             "scaled" => Reply::Scaled(number(1)? as u64, array.get(2).dyn_into().ok()),
             _ => return None,
         })

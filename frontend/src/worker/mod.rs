@@ -40,13 +40,19 @@ pub fn run() {
                     Reply::Preview(id, copy, None).post();
                 }
                 match copies::reduced(&blob, Some(PREVIEW)).await {
-                    Ok((copy, size)) => Reply::Preview(id, copy, size).post(),
+                    Ok((copy, seen)) => Reply::Preview(id, copy, Some(seen)).post(),
                     Err(_) => Reply::Unseen(id).post(),
                 }
             }),
             Command::Scale(id, blob, side) => spawn_local(async move {
                 let scaled = copies::smaller(&blob, side).await.unwrap_or(None);
                 Reply::Scaled(id, scaled).post();
+            }),
+            Command::Crop(id, blob, region) => spawn_local(async move {
+                match copies::cropped(&blob, region).await {
+                    Ok((part, map)) => Reply::Cropped(id, part, map).post(),
+                    Err(_) => Reply::NotCropped(id).post(),
+                }
             }),
             Command::Hash(id, blob) => Reply::Hashed(id, bytes::hash(&blob).ok()).post(),
         }

@@ -8,7 +8,7 @@ use crate::core::Person;
 #[derive(Clone, Copy, PartialEq)]
 enum Cut {
     /// The browser tells.
-    Told,
+    TabMessage,
     /// The connection is dead, and nobody tells.
     Silent,
     /// The server begins anew, too.
@@ -35,7 +35,7 @@ fn conversation(cut: Cut, after: usize) -> bool {
         }
     }
     match cut {
-        Cut::Told => world.closed(1006),
+        Cut::TabMessage => world.closed(1006),
         Cut::Silent => world.cut(),
         Cut::Restart => {
             world.server.restart();
@@ -69,7 +69,7 @@ fn everywhere(cut: Cut) {
 
 #[test]
 fn a_connection_that_breaks_anywhere_goes_on_where_it_was() {
-    everywhere(Cut::Told);
+    everywhere(Cut::TabMessage);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use super::world::World;
 use crate::core::{
     Browser, Input, Person, Store, Worker,
     connection::Link,
-    history::{Told, Trouble},
+    crop::Region,
+    history::{StoreProblem, TabMessage},
     undo::UNDO_MS,
 };
 
@@ -121,7 +122,12 @@ fn a_picture_takes_the_place_of_another_only_when_it_is_known_to_be_readable() {
     let picture = world.page.uploads.incoming.as_ref().expect("coming").id;
     for (size, questions) in [(None, 1), (Some((64, 48)), 0)] {
         let url = "blob:x".to_owned();
-        world.apply(Input::Worker(Worker::Preview { picture, url, size }));
+        world.apply(Input::Worker(Worker::Preview {
+            picture,
+            url,
+            size,
+            transparent: false,
+        }));
         assert_eq!(world.questions().len(), questions);
     }
     assert_eq!(world.page.picture().map(|p| p.bytes), Some(3_000));
@@ -242,7 +248,7 @@ fn what_another_page_has_deleted_comes_back_only_as_a_copy() {
     world.ask("Second?");
     world.settles();
     assert!(world.store.is_empty());
-    assert_eq!(*world.page.history.trouble, Some(Trouble::Gone));
+    assert_eq!(*world.page.history.trouble, Some(StoreProblem::Gone));
     world.person(Person::Copies);
     let (copy, (kept, _)) = world.store.iter().next().expect("kept");
     assert_ne!(*copy, id);
@@ -332,15 +338,21 @@ fn pages_of_one_browser_hear_of_each_other() {
     let mut world = answered();
     let id = world.open.clone().expect("kept");
     let hear = |world: &mut World, told| {
-        world.apply(Input::Browser(Browser::Told(told, id.clone())));
+        world.apply(Input::Browser(Browser::TabMessage(told, id.clone())));
         *world.page.history.trouble
     };
     // The one that was there first answers, and has no trouble by that.
-    assert_eq!(hear(&mut world, Told::Opened), None);
-    assert_eq!(world.told.last(), Some(&(Told::Here, id.clone())));
-    assert_eq!(hear(&mut world, Told::Here), Some(Trouble::Elsewhere));
-    assert_eq!(hear(&mut world, Told::Left), None);
-    assert_eq!(hear(&mut world, Told::Kept), Some(Trouble::Changed));
+    assert_eq!(hear(&mut world, TabMessage::Opened), None);
+    assert_eq!(world.told.last(), Some(&(TabMessage::Here, id.clone())));
+    assert_eq!(
+        hear(&mut world, TabMessage::Here),
+        Some(StoreProblem::Elsewhere)
+    );
+    assert_eq!(hear(&mut world, TabMessage::Left), None);
+    assert_eq!(
+        hear(&mut world, TabMessage::Kept),
+        Some(StoreProblem::Changed)
+    );
     // What is asked now is not kept over what the other has made of it.
     let kept = world.store[&id].0.clone();
     world.ask("Second?");
@@ -360,10 +372,10 @@ fn a_browser_that_keeps_nothing_is_told_of_once() {
     let id = world.open.clone().expect("kept");
     let event = world.page.connection.heard();
     for _ in 0..2 {
-        let (id, why) = (id.clone(), Trouble::Refused);
+        let (id, why) = (id.clone(), StoreProblem::Refused);
         world.apply(Input::Store(Store::NotKept { id, event, why }));
     }
-    assert_eq!(*world.page.history.trouble, Some(Trouble::Refused));
+    assert_eq!(*world.page.history.trouble, Some(StoreProblem::Refused));
     assert!(world.page.notices.shown.as_ref().is_some_and(|n| n.bad));
 }
 
@@ -401,4 +413,77 @@ fn a_page_that_stood_still_takes_no_connection_for_dead() {
         due: asked + 2_000.0,
     }));
     assert_eq!(*world.page.connection.link, Link::Online);
+}
+
+/// The region in the middle of the picture.
+fn look_closer(world: &mut World) {
+    let region = Region {
+        x: 100.0,
+        y: 100.0,
+        width: 200.0,
+        height: 40.0,
+    };
+    let when = world.ms;
+    world.person(Person::LooksCloser { region, when });
+}
+
+#[test]
+fn looking_closer_begins_a_conversation_of_its_own_and_the_one_before_goes_on() {
+    let mut world = streaming();
+    let whole = world.page.history.id().unwrap().to_owned();
+    let turn = world.page.conversation.path()[0];
+    look_closer(&mut world);
+    world.settles();
+    assert!(world.questions().is_empty());
+    let crop = world.page.picture().unwrap().crop.clone().unwrap();
+    assert_eq!((crop.parent, crop.turn), (Some(whole.clone()), Some(turn)));
+    assert_eq!((crop.region.height, crop.of), (100.0, (640, 480)));
+    // It is looked at before anything is asked of it, and nothing was said of it before.
+    assert_eq!(world.page.picture().unwrap().phase.name(), "ready");
+    world.ask("What does it say?");
+    world.settles();
+    let ask = asks(&world).pop().unwrap();
+    assert_eq!((ask.history, ask.conversation), (None, None));
+    world.is_whole();
+    // Long after what can be undone: nobody was told that an answer is not wanted.
+    world.passes(10.0 * UNDO_MS);
+    assert_eq!(told(&world), 0);
+    world.person(Person::ShowsWhole { when: world.ms });
+    world.settles();
+    assert_eq!(world.questions(), ["First?"]);
+    assert_eq!(world.page.history.id(), Some(&*whole));
+    world.is_whole();
+}
+
+#[test]
+fn a_part_of_a_picture_is_one_after_a_reload_too() {
+    let mut world = answered();
+    look_closer(&mut world);
+    world.settles();
+    world.ask("What does it say?");
+    world.settles();
+    let crop = world.page.picture().unwrap().crop.clone().unwrap();
+    world.reload();
+    world.settles();
+    let again = world.page.picture().unwrap().crop.clone().unwrap();
+    assert_eq!((again.region, again.parent), (crop.region, crop.parent));
+    world.person(Person::ShowsWhole { when: world.ms });
+    world.settles();
+    assert_eq!(world.questions(), ["First?"]);
+    assert!(world.page.picture().unwrap().crop.is_none());
+}
+
+#[test]
+fn what_can_not_be_cut_out_changes_nothing() {
+    let mut world = answered();
+    let region = Region::default();
+    world.person(Person::LooksCloser { region, when: 0.0 });
+    world.settles();
+    assert_eq!(world.questions(), ["First?"]);
+    look_closer(&mut world);
+    let of = world.page.picture().unwrap().id;
+    world.apply(Input::Worker(Worker::NotCropped { of }));
+    world.settles();
+    assert_eq!(world.questions(), ["First?"]);
+    assert!(world.page.cropping.is_none() && world.page.notices.shown.is_some());
 }

@@ -8,9 +8,11 @@ use crate::core::{
     connection::Link,
     picture::NewPicture,
     settings::{Scaling, Settings},
+    state::told,
     turn::Turn,
     undo::UNDO_MS,
 };
+use crate::i18n::Lang;
 
 fn asks(world: &World) -> Vec<Ask> {
     let asks = world.said.iter().filter_map(|message| match message {
@@ -487,4 +489,17 @@ fn the_first_word_is_timed_from_the_click_to_the_screen() {
     assert_eq!(*world.page.first_words, [world.ms - clicked]);
     let times = &nth(&world, 0).times;
     assert!(times.first.is_some() && times.done.is_some() && times.picture.is_some());
+}
+
+#[test]
+fn a_failure_is_told_in_the_persons_language() {
+    let failure = Failure::new(
+        ErrorCode::Busy,
+        "The queue is full: 64 questions wait already.",
+    );
+    assert_eq!(told(&failure, Lang::En), failure.message);
+    assert!(told(&failure, Lang::Zh).starts_with("服务器太忙"));
+    // What nobody can do anything about stays as it was said.
+    let failure = Failure::new(ErrorCode::BadJson, "No JSON.");
+    assert_eq!(told(&failure, Lang::Zh), "No JSON.");
 }

@@ -9,7 +9,7 @@ use crate::core::{
     Browser, Effect, Input, Now, Person, Socket, State, Store, Worker,
     effect::Timer,
     handover::Handover,
-    history::{Told, Trouble},
+    history::{StoreProblem, TabMessage},
     kept::Kept,
     picture::NewPicture,
     settings::Settings,
@@ -53,7 +53,7 @@ pub struct World {
     /// Nothing gets to the server, nor back, and nobody tells.
     pub deaf: bool,
     /// What the page has told the others of its browser.
-    pub told: Vec<(Told, String)>,
+    pub told: Vec<(TabMessage, String)>,
     /// What the page has said, but for pings.
     pub said: Vec<ClientMessage>,
 }
@@ -201,7 +201,17 @@ impl World {
                 picture,
                 url: format!("blob:{picture}"),
                 size: Some((640, 480)),
+                transparent: false,
             }),
+            Effect::Crop { picture, region } => {
+                let part = self.picture((region.width * region.height) as u64);
+                let map = "data:image/webp;base64,".to_owned();
+                self.worker.push_back(Worker::Cropped {
+                    of: picture,
+                    part,
+                    map,
+                });
+            }
             Effect::Scale { picture, .. } => self.worker.push_back(Worker::Scaled {
                 picture,
                 bytes: None,
@@ -216,7 +226,7 @@ impl World {
                 let (id, bytes) = (kept.id.clone(), self.lengths[&picture]);
                 let gone = self.marked.contains_key(&id) || !fresh && !self.store.contains_key(&id);
                 let told = if gone {
-                    let why = Trouble::Gone;
+                    let why = StoreProblem::Gone;
                     Store::NotKept { id, event, why }
                 } else {
                     self.store.insert(id.clone(), (*kept, bytes));
@@ -246,6 +256,11 @@ impl World {
                 let gone = |id: &String| self.marked.get(id) == Some(&stamp);
                 self.store.retain(|id, _| !gone(id));
                 self.marked.retain(|_, with| *with != stamp);
+            }
+            Effect::Name { id, title } => {
+                if let Some((kept, _)) = self.store.get_mut(&id) {
+                    kept.title = title;
+                }
             }
             Effect::Remove(id) => drop(self.store.remove(&id)),
             Effect::RememberDraft(draft) => self.draft = draft,
@@ -277,7 +292,7 @@ impl World {
             id: self.pictures,
             name: format!("{bytes}.png"),
             bytes,
-            preview: None,
+            ..NewPicture::default()
         }
     }
 

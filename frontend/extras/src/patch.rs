@@ -3,7 +3,7 @@
 use wasm_bindgen::JsCast;
 use web_sys::{CharacterData, Element, Node as DomNode};
 
-use crate::core::markdown::Node;
+use super::{formula::is_mathml, node::Node};
 
 /// Makes the children of `parent` from `offset` on be `new`, where they are `old`: what is the same is not touched.
 pub fn patch(parent: &DomNode, old: &[Node], new: &[Node], offset: u32) {
@@ -53,8 +53,11 @@ pub fn patch(parent: &DomNode, old: &[Node], new: &[Node], offset: u32) {
     }
 }
 
+/// The namespace of formulas.
+const MATHML: &str = "http://www.w3.org/1998/Math/MathML";
+
 fn create(node: &Node) -> Option<DomNode> {
-    let document = leptos::prelude::document();
+    let document = web_sys::window()?.document()?;
     match node {
         Node::Text(text) => Some(document.create_text_node(text).into()),
         Node::Element {
@@ -62,7 +65,11 @@ fn create(node: &Node) -> Option<DomNode> {
             attributes,
             children,
         } => {
-            let element: Element = document.create_element(tag).ok()?;
+            let element: Element = if is_mathml(tag) {
+                document.create_element_ns(Some(MATHML), tag).ok()?
+            } else {
+                document.create_element(tag).ok()?
+            };
             for (name, value) in attributes {
                 let _ = element.set_attribute(name, value);
             }

@@ -1,38 +1,22 @@
 //! Markdown as it streams: parsed from the beginning of the last open block, as nodes of which only those that differ have to
 //! be drawn. Raw HTML stands as text and no picture loads.
 
+use std::borrow::Cow;
+
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-/// A node of a rendered answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Node {
-    Text(String),
-    Element {
-        tag: &'static str,
-        attributes: Vec<(&'static str, String)>,
-        children: Vec<Node>,
-    },
-}
+use super::{
+    formula::formula,
+    node::{Node, append},
+};
 
-impl Node {
-    fn element(tag: &'static str) -> Node {
-        Node::Element {
-            tag,
-            attributes: Vec::new(),
-            children: Vec::new(),
-        }
-    }
+const OPTIONS: Options = Options::ENABLE_TABLES
+    .union(Options::ENABLE_STRIKETHROUGH)
+    .union(Options::ENABLE_TASKLISTS)
+    .union(Options::ENABLE_MATH);
 
-    fn with(tag: &'static str, name: &'static str, value: impl Into<String>) -> Node {
-        Node::Element {
-            tag,
-            attributes: vec![(name, value.into())],
-            children: Vec::new(),
-        }
-    }
-}
-
-const OPTIONS: Options = Options::ENABLE_TABLES.union(Options::ENABLE_STRIKETHROUGH);
+/// What LaTeX writes around a formula, in the place of one and two dollars.
+const BRACKETS: [(&str, &str); 2] = [("\\(", "\\)"), ("\\[", "\\]")];
 
 /// A growing text and the nodes of its open block. Blocks before it are never looked at again.
 #[derive(Default)]
@@ -96,7 +80,8 @@ impl Document {
 /// Where the last top-level block of `text` begins, at the beginning of its line.
 fn last_block(text: &str) -> usize {
     let (mut depth, mut last) = (0usize, 0);
-    for (event, range) in Parser::new_ext(text, OPTIONS).into_offset_iter() {
+    let dollars = with_dollars(text);
+    for (event, range) in Parser::new_ext(&dollars, OPTIONS).into_offset_iter() {
         let begins = match event {
             Event::Start(_) => {
                 depth += 1;
@@ -163,22 +148,77 @@ fn opens_emphasis(line: &str) -> bool {
     open && !before.is_whitespace()
 }
 
+/// The text with `$$` in the place of the brackets that LaTeX writes around a formula, which Markdown would take for escaped
+/// ones; code is left alone. Every byte else stays where it is.
+fn with_dollars(text: &str) -> Cow<'_, str> {
+    if !BRACKETS.iter().any(|(open, _)| text.contains(open)) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['`', '~', '\\']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let length = match from.as_bytes()[0] {
+            b'\\' => match bracketed(from) {
+                Some(length) => {
+                    out.push_str("$$");
+                    out.push_str(&from[2..length - 2]);
+                    out.push_str("$$");
+                    rest = &from[length..];
+                    continue;
+                }
+                None => from.char_indices().nth(2).map_or(from.len(), |(at, _)| at),
+            },
+            mark => {
+                let run = from.bytes().take_while(|b| *b == mark).count();
+                let close = from[run..].find(&from[..run]);
+                match close {
+                    Some(close) if mark == b'`' || run >= 3 => run + close + run,
+                    // Code that is still open goes to the end.
+                    None if run >= 3 => from.len(),
+                    _ => run,
+                }
+            }
+        };
+        out.push_str(&from[..length]);
+        rest = &from[length..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// How long the formula in brackets is that `text` begins with, its brackets counted.
+fn bracketed(text: &str) -> Option<usize> {
+    let (_, close) = BRACKETS.iter().find(|(open, _)| text.starts_with(open))?;
+    let inside = &text[2..2 + text[2..].find(close)?];
+    let formula = !inside.trim().is_empty() && !inside.contains('$') && !inside.contains("\n\n");
+    formula.then_some(inside.len() + 4)
+}
+
+/// A formula, or what stands for it in `source` where it is none.
+fn drawn_formula(latex: &str, display: bool, source: &str) -> Node {
+    formula(latex, display).unwrap_or_else(|| Node::Text(source.to_owned()))
+}
+
 /// The nodes of a whole text.
-pub fn nodes(text: &str) -> Vec<Node> {
+pub fn nodes(source: &str) -> Vec<Node> {
+    let text = &*with_dollars(source);
     let mut stack: Vec<Node> = Vec::new();
     let mut roots = Vec::new();
     let mut alignments: Vec<Alignment> = Vec::new();
     let (mut column, mut head) = (0, false);
-    for event in Parser::new_ext(text, OPTIONS) {
+    for (event, range) in Parser::new_ext(text, OPTIONS).into_offset_iter() {
         let (stack, roots) = (&mut stack, &mut roots);
         match event {
             Event::Start(tag) => {
                 let node = match tag {
-                    Tag::Paragraph => Node::element("p"),
-                    Tag::Heading { level, .. } => Node::element(heading(level)),
-                    Tag::BlockQuote(_) => Node::element("blockquote"),
+                    Tag::Paragraph => block("p"),
+                    Tag::Heading { level, .. } => block(heading(level)),
+                    Tag::BlockQuote(_) => block("blockquote"),
                     Tag::CodeBlock(kind) => {
-                        stack.push(Node::element("pre"));
+                        stack.push(Node::with("div", "class", "code"));
+                        stack.push(scrolls("pre"));
                         match kind {
                             CodeBlockKind::Fenced(language) if !language.is_empty() => {
                                 Node::with("code", "data-language", language.to_string())
@@ -186,13 +226,17 @@ pub fn nodes(text: &str) -> Vec<Node> {
                             _ => Node::element("code"),
                         }
                     }
-                    Tag::List(None) => Node::element("ul"),
-                    Tag::List(Some(1)) => Node::element("ol"),
+                    Tag::List(None) => block("ul"),
+                    Tag::List(Some(1)) => block("ol"),
                     Tag::List(Some(start)) => Node::with("ol", "start", start.to_string()),
                     Tag::Item => Node::element("li"),
                     Tag::Table(columns) => {
                         alignments = columns;
-                        stack.push(Node::with("div", "class", "table"));
+                        let mut table = scrolls("div");
+                        if let Node::Element { attributes, .. } = &mut table {
+                            attributes.push(("class", "table".into()));
+                        }
+                        stack.push(table);
                         Node::element("table")
                     }
                     Tag::TableHead => {
@@ -228,7 +272,12 @@ pub fn nodes(text: &str) -> Vec<Node> {
             Event::End(end) => {
                 close(stack, roots);
                 match end {
-                    TagEnd::CodeBlock | TagEnd::Table => close(stack, roots),
+                    TagEnd::CodeBlock => {
+                        close(stack, roots);
+                        add(stack, roots, Node::with("button", "type", "button"));
+                        close(stack, roots);
+                    }
+                    TagEnd::Table => close(stack, roots),
                     TagEnd::TableHead => {
                         head = false;
                         close(stack, roots);
@@ -244,6 +293,21 @@ pub fn nodes(text: &str) -> Vec<Node> {
                 add(stack, roots, Node::Text(text.to_string()));
                 close(stack, roots);
             }
+            // A sum of money before another: no formula ends before a digit.
+            Event::InlineMath(_) if text[range.end..].starts_with(|c: char| c.is_ascii_digit()) => {
+                add(stack, roots, Node::Text(source[range].to_owned()));
+            }
+            Event::InlineMath(latex) => {
+                add(stack, roots, drawn_formula(&latex, false, &source[range]));
+            }
+            Event::DisplayMath(latex) => {
+                let display = !source[range.clone()].starts_with(BRACKETS[0].0);
+                add(stack, roots, drawn_formula(&latex, display, &source[range]));
+            }
+            Event::TaskListMarker(done) => {
+                let mark = if done { "☑ " } else { "☐ " };
+                add(stack, roots, Node::Text(mark.to_owned()));
+            }
             Event::SoftBreak | Event::HardBreak => add(stack, roots, Node::element("br")),
             Event::Rule => add(stack, roots, Node::element("hr")),
             _ => {}
@@ -257,10 +321,17 @@ fn add(stack: &mut [Node], roots: &mut Vec<Node>, node: Node) {
         Some(Node::Element { children, .. }) => children,
         _ => roots,
     };
-    if let (Node::Text(more), Some(Node::Text(text))) = (&node, siblings.last_mut()) {
-        return text.push_str(more);
-    }
-    siblings.push(node);
+    append(siblings, node);
+}
+
+/// An element that is read in the direction of what it says.
+fn block(tag: &'static str) -> Node {
+    Node::with(tag, "dir", "auto")
+}
+
+/// An element that may be wider than the page: who has no mouse scrolls it with the keys.
+fn scrolls(tag: &'static str) -> Node {
+    Node::with(tag, "tabindex", "0")
 }
 
 fn close(stack: &mut Vec<Node>, roots: &mut Vec<Node>) {
@@ -315,6 +386,7 @@ mod tests {
                 } => {
                     let attributes: String = attributes
                         .iter()
+                        .filter(|(n, _)| !matches!(*n, "dir" | "tabindex"))
                         .map(|(n, v)| format!(" {n}={v:?}"))
                         .collect();
                     format!("<{tag}{attributes}>{}</{tag}>", html(children))
@@ -333,8 +405,41 @@ mod tests {
         );
         assert_eq!(
             html(&nodes("```rust\nlet a;\n```")),
-            "<pre><code data-language=\"rust\">let a;\n</code></pre>"
+            "<div class=\"code\"><pre><code data-language=\"rust\">let a;\n</code></pre><button type=\"button\"></button></div>"
         );
+    }
+
+    #[test]
+    fn formulas_are_found_before_markdown_eats_them() {
+        for (text, formulas) in [
+            ("$x^2$", 1),
+            (r"so \(a_1 * b_2 * c\) is", 1),
+            ("\\[\n\\sum_{i=0}^n i\n\\]", 1),
+            ("$$E = mc^2$$", 1),
+            ("$5 and $10", 0),
+            ("between $5-$10 each", 0),
+            (r"`\(x\)`", 0),
+            ("```\n\\[x\\]\n```", 0),
+            (r"half \(open", 0),
+            ("half $open", 0),
+            (r"an escaped \\(x\\)", 0),
+        ] {
+            let out = html(&nodes(text));
+            assert_eq!(out.matches("<math").count(), formulas, "{text}: {out}");
+            assert!(
+                formulas == 0 || !out.contains('$') && !out.contains('\\'),
+                "{out}"
+            );
+        }
+        assert!(html(&nodes("$5 and $10")).contains("$5 and $10"));
+        assert!(html(&nodes(r"\(x\)")).contains("<p><math><mi>x</mi></math></p>"));
+        assert!(html(&nodes("\\[x\\]")).contains("display=\"block\""));
+    }
+
+    #[test]
+    fn tasks_are_ticked() {
+        let out = html(&nodes("- [x] one\n- [ ] two"));
+        assert_eq!(out, "<ul><li>☑ one</li><li>☐ two</li></ul>");
     }
 
     #[test]

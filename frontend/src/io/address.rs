@@ -1,0 +1,72 @@
+//! The page's address, which names the conversation that is open: `#/c/…`. So the browser's Back and Forward move between
+//! conversations, and each has an address of its own.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use leptos::prelude::{set_timeout, window};
+use wasm_bindgen::JsValue;
+
+use super::dom::Listener;
+
+const PREFIX: &str = "#/c/";
+
+/// What the address is to say.
+#[derive(Default)]
+pub struct Address {
+    wanted: Rc<RefCell<Wanted>>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    id: Option<String>,
+    due: bool,
+    /// It has said something of this page before: from then on each change is a step that Back goes back.
+    said: bool,
+}
+
+impl Address {
+    /// Names this conversation, or none; what changes twice at once is one step.
+    pub fn show(&self, id: Option<String>) {
+        let mut wanted = self.wanted.borrow_mut();
+        wanted.id = id;
+        if std::mem::replace(&mut wanted.due, true) {
+            return;
+        }
+        let wanted = self.wanted.clone();
+        set_timeout(move || wanted.borrow_mut().write(), Duration::ZERO);
+    }
+}
+
+impl Wanted {
+    fn write(&mut self) {
+        self.due = false;
+        if named() == self.id {
+            self.said |= self.id.is_some();
+            return;
+        }
+        let address = match &self.id {
+            Some(id) => format!("{PREFIX}{id}"),
+            None => window().location().pathname().unwrap_or_default(),
+        };
+        if let Ok(history) = window().history() {
+            // A page that is loaded again takes no step.
+            let _ = if std::mem::replace(&mut self.said, true) {
+                history.push_state_with_url(&JsValue::NULL, "", Some(&address))
+            } else {
+                history.replace_state_with_url(&JsValue::NULL, "", Some(&address))
+            };
+        }
+    }
+}
+
+/// The conversation that the address names.
+pub fn named() -> Option<String> {
+    let hash = window().location().hash().ok()?;
+    let id = hash.strip_prefix(PREFIX)?;
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// Hears, as long as the page lives, what the address names after each Back, Forward or edit.
+pub fn watch(moved: impl Fn(Option<String>) + 'static) {
+    Listener::new(&window(), "popstate", move |_| moved(named())).forever();
+}

@@ -1,0 +1,102 @@
+"""What a person sets, and what keys do anywhere on the page."""
+
+from driving import ask, ended, phase, until
+
+
+def background(page):
+    return page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+
+
+def test_light_or_dark_is_the_persons_choice_and_stays(faked):
+    page, _ = faked(with_picture=False)
+    light = background(page)
+    page.get_by_test_id("settings").click()
+    page.get_by_text("Dark", exact=True).click()
+    until(page, lambda: background(page) != light)
+    dark = background(page)
+    page.reload()
+    until(page, lambda: background(page) == dark)
+    page.get_by_test_id("settings").click()
+    page.get_by_test_id("reset").click()
+    until(page, lambda: background(page) == light)
+    assert page.get_by_test_id("reset").is_disabled()
+
+
+def test_top_p_goes_with_the_question(faked):
+    page, fake = faked()
+    page.get_by_test_id("settings").click()
+    page.get_by_test_id("top-p").fill("0.4")
+    page.get_by_test_id("top-p").press("Tab")
+    page.keyboard.press("Escape")
+    ended(page, ask(page, "How many?"))
+    assert fake.asks()[-1]["sampling"] == {"top_p": 0.4}
+
+
+def test_keys_are_listed_and_what_is_typed_anywhere_goes_to_the_question(faked):
+    page, _ = faked()
+    page.get_by_test_id("history").focus()
+    page.keyboard.press("?")
+    page.get_by_test_id("keys").wait_for()
+    page.keyboard.press("Escape")
+    until(page, lambda: page.get_by_test_id("keys").count() == 0)
+    page.get_by_test_id("history").focus()
+    page.keyboard.type("How many?")
+    assert page.get_by_test_id("question").input_value() == "How many?"
+    # Within a field every key is its own.
+    page.keyboard.press("?")
+    assert page.get_by_test_id("question").input_value() == "How many??"
+    page.keyboard.press("Control+k")
+    page.get_by_test_id("search").wait_for()
+
+
+def test_the_latest_is_one_click_away(faked):
+    def streams(fake, message):
+        fake.queued(message)
+        fake.answer(message, "\n\n".join(f"Line {i}" for i in range(60)), done=False)
+
+    page, fake = faked(ask=streams)
+    phase(page, ask(page, "Many lines."), "streaming")
+    page.get_by_text("Line 59").wait_for()
+    assert page.get_by_test_id("latest").count() == 0
+    page.evaluate("() => { document.querySelector('.turns').scrollTop = 40; }")
+    page.get_by_test_id("latest").click()
+    until(page, lambda: page.evaluate(
+        "() => { const t = document.querySelector('.turns'); return t.scrollHeight - t.scrollTop - t.clientHeight < 4; }"))
+    until(page, lambda: page.get_by_test_id("latest").count() == 0)
+    # The view follows again.
+    fake.tokens(fake.asks()[-1]["request"], "\n\nand more", first=200)
+    page.get_by_text("and more").wait_for()
+    until(page, lambda: page.evaluate(
+        "() => { const t = document.querySelector('.turns'); return t.scrollHeight - t.scrollTop - t.clientHeight < 4; }"))
+    assert page.evaluate("() => document.activeElement !== document.body")
+
+
+def test_formulas_and_code_are_drawn_and_copied(faked):
+    text = "So \\(a^2\\), and\n\n$$\\frac{1}{2}$$\n\nfor $5 and $10.\n\n```python\nx = 1\n```\n\n- [x] done"
+    page, fake = faked(ask=lambda f, m: (f.queued(m), f.answer(m, text)))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    turn = ask(page, "Why?")
+    ended(page, turn)
+    answer = turn.get_by_test_id("answer")
+    answer.locator("math").first.wait_for()
+    assert answer.locator("math").count() == 2
+    assert answer.evaluate("a => a.querySelector('math').namespaceURI").endswith("MathML")
+    assert answer.locator("[style]").count() == 0
+    words = answer.inner_text()
+    assert "$5 and $10" in words and "☑ done" in words
+    turn.locator(".code > button").click()
+    page.get_by_text("Copied", exact=True).wait_for()
+    assert page.evaluate("() => navigator.clipboard.readText()") == "x = 1\n"
+
+
+def test_an_answer_stands_there_before_what_draws_it_is_loaded(faked):
+    waiting = []
+    page, fake = faked(routes={"**/glimpse-page-extras*.wasm": lambda route: waiting.append(route)})
+    turn = ask(page, "How many?")
+    assert ended(page, turn) == "There are three circles."
+    assert turn.locator("[data-testid=answer] p").count() == 0
+    until(page, lambda: waiting)
+    for route in waiting:
+        route.continue_()
+    turn.locator("[data-testid=answer] p").wait_for()
+    assert turn.get_by_test_id("answer").inner_text() == "There are three circles."
