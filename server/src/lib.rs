@@ -7,6 +7,7 @@ pub mod config;
 pub mod generate;
 pub mod inspect;
 pub mod loading;
+pub mod mcp;
 mod page;
 pub mod quantize;
 pub mod serve;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gateway::doors::Ended;
 use glimpse::config::{self, Command};
-use glimpse::{bench, generate, inspect, quantize, serve, telemetry};
+use glimpse::{bench, generate, inspect, mcp, quantize, serve, telemetry};
 use model::device::settle_threads;
 
 fn main() -> ExitCode {
@@ -67,6 +67,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
                     return Ok(ExitCode::from(DEVICE_LOST));
                 }
             }
+        }
+        Command::Mcp(args) => {
+            settle_threads(args.model.threads.map(usize::from));
+            mcp::run(&args).map_err(|problem| problem.to_string())?;
         }
         Command::Generate(args) => {
             end_with_reader();

@@ -4,11 +4,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::config::{AccessArgs, ApiArgs, DecodeArgs, EngineArgs, ServeArgs};
+use crate::config::{
+    AccessArgs, ApiArgs, DecodeArgs, EngineArgs, LimitArgs, ModelArgs, ServeArgs, SourceArgs,
+};
 use crate::{loading, page};
 use api::{Compute, Report, Status};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
+use gateway::doors::mcp::Folder;
 use gateway::doors::{self, Ended, Hosts, Page, Tls, openai};
 use gateway::intake::decode;
 use gateway::session::{Hub, Options, Shared};
@@ -22,15 +25,28 @@ use tokio::sync::watch;
 /// # Errors
 /// Settings that contradict each other, a checkpoint with something missing, or a device or address that can't be had.
 pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
+    let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
+    let status = engine.status();
+    with_engine(settings, Arc::new(engine), status, reports)
+}
+
+/// Starts what computes, and gives what it will report.
+///
+/// # Errors
+/// A checkpoint with something missing, or a device that can't be had.
+pub fn start_engine(
+    model: &ModelArgs,
+    settings: &EngineArgs,
+) -> io::Result<(Engine, mpsc::Receiver<Report>)> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
-    let checkpoint =
-        (settings.model.checkpoint()).map_err(|problem| invalid(problem.to_string()))?;
+    let checkpoint = (model.checkpoint()).map_err(|problem| invalid(problem.to_string()))?;
     let quantize = checkpoint
-        .quantize(settings.model.quantize)
+        .quantize(model.quantize)
         .map_err(|problem| invalid(problem.to_string()))?;
-    let (device, dtype) = (settings.model.device, settings.model.dtype);
-    let targets = Target::choose_all(device, dtype, |target| checkpoint.fits(target, quantize))
-        .map_err(|problem| invalid(problem.to_string()))?;
+    let targets = Target::choose_all(model.device, model.dtype, |target| {
+        checkpoint.fits(target, quantize)
+    })
+    .map_err(|problem| invalid(problem.to_string()))?;
     let checkpoint = Arc::new(checkpoint);
     // Moved, so that nothing holds the folder's files once the last worker has loaded them.
     let each = move |target| {
@@ -39,38 +55,36 @@ pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     };
     let opens = targets.into_iter().map(each).collect();
     let (reports, inbox) = mpsc::channel();
-    let engine = engine_settings(settings, quantize);
-    let engine = Engine::start(engine, opens, reports)?;
-    let status = engine.status();
-    with_engine(settings, Arc::new(engine), status, inbox)
+    let engine = Engine::start(engine_settings(settings, quantize), opens, reports)?;
+    Ok((engine, inbox))
 }
 
 /// How pictures are decoded. More decoders than cores would only wait for each other; but two at least, so that one client
 /// never has them all.
-fn decode_settings(settings: &ServeArgs) -> decode::Settings {
+fn decode_settings(engine: &EngineArgs, limits: &LimitArgs) -> decode::Settings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let DecodeArgs {
         decoder,
         image_process,
         decoders,
-    } = &settings.engine.decode;
+    } = &engine.decode;
     decode::Settings {
         image: image::Options {
             decoder: decoder.image_decoder.into(),
             raw: false,
-            max_pixels: settings.limits.image_pixels,
-            max_memory: decode::each_of(settings.limits.decode_memory.0),
+            max_pixels: limits.image_pixels,
+            max_memory: decode::each_of(limits.decode_memory.0),
         },
         in_process: image_process.is_on(),
         decoders: decoders.map_or(cores.clamp(2, 8), usize::from),
-        memory: settings.limits.decode_memory.0,
-        time: Duration::try_from_secs_f64(settings.limits.decode_seconds)
+        memory: limits.decode_memory.0,
+        time: Duration::try_from_secs_f64(limits.decode_seconds)
             .unwrap_or(Duration::from_secs(1 << 25)),
-        warm_up: settings.engine.warmup.is_on(),
+        warm_up: engine.warmup.is_on(),
     }
 }
 
-fn engine_settings(settings: &ServeArgs, quantize: Quantize) -> engine::Settings {
+fn engine_settings(settings: &EngineArgs, quantize: Quantize) -> engine::Settings {
     let EngineArgs {
         eager_encode,
         prefix_cache,
@@ -79,7 +93,7 @@ fn engine_settings(settings: &ServeArgs, quantize: Quantize) -> engine::Settings
         cache_bytes,
         queue,
         ..
-    } = settings.engine;
+    } = *settings;
     engine::Settings {
         max_batch: max_batch.into(),
         queue: queue as usize,
@@ -88,6 +102,19 @@ fn engine_settings(settings: &ServeArgs, quantize: Quantize) -> engine::Settings
         prefix_cache: prefix_cache.is_on(),
         warmup: warmup.is_on(),
         quantize,
+    }
+}
+
+/// How sessions behave, of which there may be so many.
+pub fn session_options(engine: &EngineArgs, limits: &LimitArgs, max_sessions: usize) -> Options {
+    Options {
+        share_pictures: engine.share_pictures.is_on(),
+        decode: decode_settings(engine, limits),
+        upload_memory: limits.upload_memory.0,
+        picture_memory: limits.picture_memory.0,
+        session_memory: limits.session_memory.0,
+        message_memory: limits.message_memory.0,
+        max_sessions,
     }
 }
 
@@ -112,17 +139,10 @@ pub fn with_engine(
     };
     warn(settings, &guests);
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let options = Options {
-        share_pictures: settings.engine.share_pictures.is_on(),
-        decode: decode_settings(settings),
-        upload_memory: settings.limits.upload_memory.0,
-        picture_memory: settings.limits.picture_memory.0,
-        session_memory: settings.limits.session_memory.0,
-        message_memory: settings.limits.message_memory.0,
-        max_sessions: usize::try_from(settings.access.max_connections)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(2),
-    };
+    let max_sessions = usize::try_from(settings.access.max_connections)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(2);
+    let options = session_options(&settings.engine, &settings.limits, max_sessions);
     let hub = Arc::new(Hub::new(Shared::new(
         engine, status, reports, limits, options,
     )?));
@@ -136,7 +156,9 @@ pub fn with_engine(
         keys,
         tls,
         page: Page::new(page::files())?,
-        api: api(&settings.api).map_err(invalid)?,
+        api: api(&settings.api),
+        fetch_hosts: fetch_hosts(&settings.sources).map_err(invalid)?,
+        root: root(&settings.sources).map_err(invalid)?,
     };
     actix_web::rt::System::new().block_on(async {
         actix_web::rt::spawn(loading::show(hub.shared.engine_status()));
@@ -157,12 +179,27 @@ pub fn with_engine(
     })
 }
 
-fn api(settings: &ApiArgs) -> Result<openai::Options, String> {
-    Ok(openai::Options {
+fn api(settings: &ApiArgs) -> openai::Options {
+    openai::Options {
         served_names: settings.served_model_name.clone(),
         earlier_pictures: settings.earlier_pictures.into(),
-        fetch_hosts: Hosts::new(&settings.fetch_images)?,
-    })
+    }
+}
+
+/// Where pictures may be fetched from.
+///
+/// # Errors
+/// A sentence about what is no host.
+pub fn fetch_hosts(settings: &SourceArgs) -> Result<Hosts, String> {
+    Hosts::new(&settings.fetch_images)
+}
+
+/// The folder whose pictures may be named by their paths.
+///
+/// # Errors
+/// A sentence about one that can't be opened.
+pub fn root(settings: &SourceArgs) -> Result<Option<Folder>, String> {
+    settings.root.as_deref().map(Folder::open).transpose()
 }
 
 fn access(settings: &AccessArgs) -> Result<Access, String> {
@@ -252,6 +289,7 @@ fn warn(settings: &ServeArgs, guests: &Guests) {
     }
 }
 
-fn invalid(problem: String) -> io::Error {
+/// A setting that makes no sense.
+pub fn invalid(problem: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, problem)
 }

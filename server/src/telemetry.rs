@@ -13,6 +13,7 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
@@ -72,6 +73,10 @@ pub fn start(
     let filter = settings.log.as_deref().unwrap_or(usual);
     let filter =
         EnvFilter::try_new(filter).map_err(|problem| format!("--log {filter:?}: {problem}"))?;
+    // Below that it writes whole messages, with the texts and pictures in them.
+    let quiet = "rmcp=warn".parse();
+    let filter =
+        filter.add_directive(quiet.map_err(|problem: ParseError| format!("rmcp=warn: {problem}"))?);
     let Some(address) = collector else {
         let registry = tracing_subscriber::registry().with(filter);
         registry.with(log(settings.log_format)).init();

@@ -31,6 +31,7 @@ pub use values::{Bytes, EarlierPictures, ImageDecoder, Switch};
     after_help = "Examples:
   glimpse serve                           the demo checkpoint at http://127.0.0.1:8080
   glimpse serve --model ./glm-4v-9b       the published model
+  glimpse mcp --root ~/Pictures           tools for an agent, which starts it
   glimpse generate --image cat.jpg --prompt 'How many cats?'
   glimpse inspect --model ./glm-4v-9b     what it takes to run it
   glimpse bench                           how fast it is here"
@@ -67,6 +68,8 @@ fn with_variables(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Serve the page, the socket and the model.
     Serve(Box<ServeArgs>),
+    /// Be the eyes of the agent that starts this: tools over standard input and output, by the Model Context Protocol.
+    Mcp(Box<McpArgs>),
     /// Answer one question, with no server.
     Generate(Box<GenerateArgs>),
     /// Say what a model folder holds, what it takes to run, and what is wrong with it.
@@ -221,7 +224,25 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub api: ApiArgs,
     #[command(flatten)]
+    pub sources: SourceArgs,
+    #[command(flatten)]
     pub access: AccessArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse mcp --root ~/Pictures                        an agent starts this, and names pictures by their paths
+  glimpse mcp --model ./glm-4v-9b --device cuda:0
+A server that runs already has the tools too, at /mcp.")]
+pub struct McpArgs {
+    #[command(flatten)]
+    pub sources: SourceArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
     #[command(flatten)]
@@ -241,10 +262,20 @@ pub struct ApiArgs {
     /// last, with a line of text in their places.
     #[arg(long, value_enum, default_value_t = EarlierPictures::Refuse)]
     pub earlier_pictures: EarlierPictures,
+}
+
+/// Where pictures may come from, beside what is sent.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Pictures from elsewhere")]
+pub struct SourceArgs {
     /// Hosts that pictures may be fetched from: names, .example.org for all below it, or * for any. Private networks are never
     /// asked, unless by an address that is named here [default: none]
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub fetch_images: Vec<String>,
+    /// A folder whose pictures the tools at /mcp may name by their paths: everyone who may ask can then have any picture in it
+    /// looked at. No link leads out of it [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// Who may in.

@@ -7,7 +7,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::{HttpRequest, web};
 use futures_util::StreamExt;
 use tokio::time::timeout;
-use wire::ErrorCode;
+use wire::{ErrorCode, Limits};
 
 use crate::intake::{Eviction, Reservation, retry};
 use crate::session::{File, Sender, Shared, seconds};
@@ -18,10 +18,54 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// When the first of it was waited for.
     pub started: Instant,
-    /// Asked when memory for files is short and this client has most of it.
-    pub eviction: Arc<Eviction>,
-    client: u128,
+    pub share: Share,
     _place: Reservation<Sender>,
+}
+
+/// A client's share of the memory for files, which those that one request brings take.
+pub struct Share {
+    /// [`Client::number`](crate::intake::Client::number).
+    client: u128,
+    /// Asked when that memory is short and this client has most of it.
+    pub eviction: Arc<Eviction>,
+}
+
+impl Share {
+    /// `client` is [`Client::number`](crate::intake::Client::number).
+    pub fn of(client: u128) -> Self {
+        Share {
+            client,
+            eviction: Arc::default(),
+        }
+    }
+
+    /// An empty file that takes this share.
+    pub fn file(&self, shared: &Shared) -> File {
+        File::new(self.place(shared))
+    }
+
+    fn place(&self, shared: &Shared) -> Reservation<Sender> {
+        let sender = Sender::Request(self.eviction.clone());
+        shared.budget.place(self.client, sender)
+    }
+}
+
+impl Body {
+    /// One without bytes, of a request that came otherwise.
+    pub fn empty(shared: &Shared, client: u128) -> Self {
+        let share = Share::of(client);
+        Body {
+            bytes: Vec::new(),
+            started: Instant::now(),
+            _place: share.place(shared),
+            share,
+        }
+    }
+}
+
+/// The longest body that is read, in bytes: base64 takes four characters for three bytes, and the rest is text.
+pub fn longest(limits: &Limits) -> u64 {
+    limits.upload_bytes / 3 * 4 + limits.message_bytes
 }
 
 /// Reads all of it. `client` is whose share of the server it takes.
@@ -34,9 +78,7 @@ pub async fn read(
     shared: &Shared,
     client: u128,
 ) -> Result<Body, Failure> {
-    let limits = &shared.limits;
-    // Base64 takes four characters for three bytes; the rest is text.
-    let most = limits.upload_bytes / 3 * 4 + limits.message_bytes;
+    let most = longest(&shared.limits);
     let announced = request.headers().get(CONTENT_LENGTH);
     let announced = announced
         .and_then(|length| length.to_str().ok()?.parse().ok())
@@ -45,18 +87,16 @@ pub async fn read(
         return Err(too_large(most));
     }
     let started = Instant::now();
-    let eviction = Arc::new(Eviction::default());
-    let place = shared
-        .budget
-        .place(client, Sender::Request(eviction.clone()));
+    let share = Share::of(client);
+    let place = share.place(shared);
     let mut bytes = Vec::new();
     // The system gives memory only for pages that are written: a lie about the length costs nothing.
     let _ = bytes.try_reserve_exact(usize::try_from(announced).unwrap_or(0));
-    let idle = seconds(limits.upload_idle_seconds);
+    let idle = seconds(shared.limits.upload_idle_seconds);
     loop {
         let next = tokio::select! {
             next = timeout(idle.max(Duration::from_millis(1)), payload.next()) => next,
-            () = eviction.asked() => return Err(short_of_memory()),
+            () = share.eviction.asked() => return Err(short_of_memory()),
         };
         let piece = match next {
             Ok(Some(Ok(piece))) => piece,
@@ -85,18 +125,9 @@ pub async fn read(
     Ok(Body {
         bytes,
         started,
-        eviction,
-        client,
+        share,
         _place: place,
     })
-}
-
-impl Body {
-    /// An empty file that takes this client's share of the memory for files.
-    pub fn file(&self, shared: &Shared) -> File {
-        let sender = Sender::Request(self.eviction.clone());
-        File::new(shared.budget.place(self.client, sender))
-    }
 }
 
 /// What whoever sends a file is told that there is no memory for.

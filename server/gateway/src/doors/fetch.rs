@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body as Reply};
 use wire::ErrorCode;
 
-use super::body::{Body, short_of_memory};
+use super::body::{Share, short_of_memory};
 use crate::intake::retry;
 use crate::session::{File, Shared};
 use api::Failure;
@@ -129,14 +129,14 @@ impl Fetcher {
     pub fn fetch(
         &self,
         url: &str,
-        body: &Body,
+        share: &Share,
         shared: &Shared,
     ) -> Result<(File, [u8; 32]), Failure> {
         let _turn = self.turn()?;
         let reply = self.follow(url)?;
         let most = shared.limits.upload_bytes;
         let mut reader = reply.into_with_config().limit(most + 1).reader();
-        let (mut file, mut hash) = (body.file(shared), Sha256::new());
+        let (mut file, mut hash) = (share.file(shared), Sha256::new());
         let mut piece = vec![0; PIECE];
         let mut bytes = 0;
         loop {

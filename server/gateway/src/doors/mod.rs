@@ -1,20 +1,24 @@
 //! The routes: the page, the socket, and what an operator looks at.
 
 mod body;
+mod data_url;
 mod fetch;
+mod in_use;
+pub mod mcp;
 mod metrics;
 pub mod openai;
 mod page;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tick;
 mod tls;
 pub mod ws;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, KeepAlive};
@@ -29,7 +33,6 @@ use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 use wire::State;
 
@@ -38,9 +41,12 @@ pub use page::{File, Page};
 pub use tls::Tls;
 
 use crate::access::{self, Access, Guests, KeyFile, SOCKET};
+use crate::exchange::Exchanges;
 use crate::session::{Hub, Phase};
+use fetch::Fetcher;
+use mcp::Mcp;
 use stream::{Stream, Watched};
-use ws::LATE;
+use tick::tick;
 
 /// Connections that the kernel keeps until they are looked at.
 const BACKLOG: i32 = 1024;
@@ -63,6 +69,10 @@ pub struct Options {
     pub tls: Option<Tls>,
     pub page: Page,
     pub api: openai::Options,
+    /// Where pictures are fetched from.
+    pub fetch_hosts: Hosts,
+    /// Whose pictures tools may name by their paths.
+    pub root: Option<mcp::Folder>,
 }
 
 /// Why serving ended.
@@ -114,7 +124,12 @@ pub async fn serve(
 ) -> io::Result<Ended> {
     let access = Arc::new(options.access);
     let page = web::Data::new(options.page);
-    let api = web::Data::from(openai::Api::new(hub.clone(), options.api));
+    let exchanges = Exchanges::new(hub.clone());
+    let fetcher = Arc::new(Fetcher::new(options.fetch_hosts));
+    let api = openai::Api::new(exchanges.clone(), fetcher.clone(), options.api);
+    let api = web::Data::from(api);
+    let mcp = Mcp::new(exchanges, fetcher, options.root);
+    let mcp_service = mcp::Service::new(mcp.clone());
     let tls = options.tls.map(Arc::new);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
     let acceptor = Arc::new(Acceptor {
@@ -147,11 +162,13 @@ pub async fn serve(
                 .route(SOCKET, web::get().to(ws::open))
                 .route("/healthz", web::get().to(healthz))
                 .route("/healthz", web::head().to(healthz))
+                .route("/health", web::get().to(healthz))
                 .route("/readyz", web::get().to(readyz))
                 .route("/readyz", web::head().to(readyz))
                 .route("/metrics", web::get().to(metrics::show))
                 .route("/metrics", web::head().to(metrics::show))
                 .configure(openai::routes)
+                .configure(|config| mcp_service.clone().route(config))
                 .default_service(web::to(page::show))
                 .into_factory()
                 .map_err(|error: Error| error.error_response());
@@ -188,7 +205,9 @@ pub async fn serve(
     ];
     let hangup = signal(SignalKind::hangup())?;
     let serving = actix_web::rt::spawn(server);
-    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests.clone()));
+    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests.clone(), move |now| {
+        mcp.tick(now)
+    }));
     let reloading = actix_web::rt::spawn(reload(
         hangup,
         hub.clone(),
@@ -297,19 +316,6 @@ async fn read<T: Send + 'static>(
 ) -> Result<T, String> {
     let reading = tokio::task::spawn_blocking(files).await;
     reading.unwrap_or_else(|problem| Err(problem.to_string()))
-}
-
-async fn tick(hub: Arc<Hub>, guests: Arc<Guests>) {
-    let mut interval = tokio::time::interval(Duration::from_millis(500));
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let late = interval.tick().await.elapsed();
-        if late > LATE {
-            hub.extend_deadlines(late, Instant::now());
-        }
-        hub.tick(Instant::now());
-        guests.tick(Instant::now());
-    }
 }
 
 /// Whether the process is alive and worth keeping.

@@ -70,6 +70,8 @@ fn options() -> super::Options {
         tls: None,
         page: Page::new(&[]).unwrap(),
         api: super::openai::Options::default(),
+        fetch_hosts: Hosts::default(),
+        root: None,
     }
 }
 

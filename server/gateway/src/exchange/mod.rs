@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{
-    Ask, Cancel, ClientMessage, Done, ErrorCode, Forget, ImageReady, Resume, Sampling,
-    ServerEnvelope, ServerMessage, Token, Turn,
+    Ask, Cancel, ClientMessage, Done, ErrorCode, FinishReason, Forget, ImageReady, Resume,
+    Sampling, ServerEnvelope, ServerMessage, Token, Turn,
 };
 
 use crate::access::Guest;
@@ -346,6 +346,10 @@ impl Exchange {
                 if let Some(choice) = self.choice(&done.request) {
                     self.choices[choice].over = true;
                     self.choices[choice].conversation = Some(done.conversation.clone());
+                    if done.finish_reason == FinishReason::Cancelled {
+                        // Not by this exchange, which goes on as long as it lives.
+                        return Err(draining());
+                    }
                     self.events.push_back(Event::Done { choice, done });
                 }
             }
@@ -443,6 +447,11 @@ impl Drop for Exchange {
         let mut pool = self.exchanges.pool.lock();
         pool.park(self.asker.namespace, resume, held, Instant::now());
     }
+}
+
+fn draining() -> Failure {
+    let message = "The server is shutting down: ask again when it is back.";
+    Failure::new(ErrorCode::Draining, message).retry_after(retry::DRAINING)
 }
 
 fn evicted() -> Failure {

@@ -10,14 +10,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
 use serde::Serialize;
 use tokio::time::timeout;
-use wire::{ErrorCode, FinishReason};
+use wire::ErrorCode;
 
 use super::Api;
 use super::refusal::Refusal;
-use crate::access::{ConnectionPermit, Guest, Guests, Login, Visit, unauthorized};
+use crate::access::{Guest, Guests, Login, Visit, unauthorized};
 use crate::doors::body::{self, Body};
+use crate::doors::in_use::InUse;
 use crate::exchange::{Asker, Dialogue, Event, Exchange, Settings};
-use crate::intake::{KeyId, retry};
+use crate::intake::KeyId;
 use api::{Failure, RequestId};
 
 /// How often a stream says that it is still there, while nothing else is to be said. It is also how a client is found to be
@@ -63,30 +64,15 @@ pub trait Form {
     fn whole(&mut self) -> HttpResponse;
 }
 
-/// A request's use of its connection: as long as this lives, the connection's own time-outs hold still.
-struct InUse(Option<Arc<ConnectionPermit>>);
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        if let Some(place) = &self.0 {
-            place.set_in_use(false);
-        }
-    }
-}
-
 impl Call {
     pub fn begin(request: &HttpRequest, api: Arc<Api>, guests: Arc<Guests>) -> Self {
-        let place = request.conn_data::<Arc<ConnectionPermit>>().cloned();
-        if let Some(place) = &place {
-            place.set_in_use(true);
-        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Call {
             api,
             guests,
             id: RequestId::random(),
             created: now.map_or(0, |now| now.as_secs()),
-            in_use: InUse(place),
+            in_use: InUse::begin(request),
         }
     }
 
@@ -112,7 +98,7 @@ impl Call {
         shared.terms()?;
         let client = guest.client().number();
         let body = body::read(request, payload, shared, client).await?;
-        let eviction = body.eviction.clone();
+        let eviction = body.share.eviction.clone();
         let prepared = if body.bytes.len() <= LONG && !self.api.fetcher.is_on() {
             prepare(&body, &self.api)?
         } else {
@@ -139,7 +125,7 @@ impl Call {
             self.stream(exchange, form)
         } else {
             while let Some(event) = exchange.next().await {
-                form.collect(whole(event?)?);
+                form.collect(event?);
             }
             form.whole()
         };
@@ -157,7 +143,7 @@ impl Call {
     }
 
     fn login(&self, request: &HttpRequest) -> Result<(Guest, Option<KeyId>), Failure> {
-        let place = self.in_use.0.clone();
+        let place = self.in_use.place();
         match Login::of(request, &self.guests, place, Visit::Request) {
             Login::Open(guest, owner) => {
                 guest.settle();
@@ -204,7 +190,7 @@ impl<F: Form> Streaming<F> {
             let Ok(next) = timeout(HEARTBEAT, exchange.next()).await else {
                 return Some(Bytes::from_static(b": waiting\n\n"));
             };
-            match next.map(|event| event.and_then(whole)) {
+            match next {
                 Some(Ok(event)) => {
                     self.form.tell(event, &mut self.out);
                 }
@@ -220,17 +206,6 @@ impl<F: Form> Streaming<F> {
         }
         let out = std::mem::take(&mut self.out);
         Some(out.concat().into())
-    }
-}
-
-/// An event, unless it tells that the server ended the answer.
-fn whole(event: Event) -> Result<Event, Failure> {
-    match &event {
-        Event::Done { done, .. } if done.finish_reason == FinishReason::Cancelled => {
-            let message = "The server is shutting down: ask again when it is back.";
-            Err(Failure::new(ErrorCode::Draining, message).retry_after(retry::DRAINING))
-        }
-        _ => Ok(event),
     }
 }
 

@@ -30,12 +30,11 @@ use actix_web::{Error, HttpRequest, HttpResponse, web};
 use serde_json::json;
 
 use crate::access::Refused;
-use crate::doors::fetch::{Fetcher, Hosts};
+use crate::doors::fetch::Fetcher;
 use crate::exchange::Exchanges;
-use crate::session::Hub;
-use refusal::Refusal;
 
 pub use pictures::EarlierPictures;
+pub use refusal::Refusal;
 
 /// How the API is served.
 #[derive(Clone, Debug, Default)]
@@ -43,25 +42,23 @@ pub struct Options {
     /// Names that the model is served under; empty, it has its own.
     pub served_names: Vec<String>,
     pub earlier_pictures: EarlierPictures,
-    /// Where pictures are fetched from.
-    pub fetch_hosts: Hosts,
 }
 
 /// What all requests share.
 pub struct Api {
     exchanges: Arc<Exchanges>,
-    fetcher: Fetcher,
+    fetcher: Arc<Fetcher>,
     options: Options,
     /// In seconds since 1970.
     since: u64,
 }
 
 impl Api {
-    pub fn new(hub: Arc<Hub>, options: Options) -> Arc<Self> {
+    pub fn new(exchanges: Arc<Exchanges>, fetcher: Arc<Fetcher>, options: Options) -> Arc<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(Api {
-            exchanges: Exchanges::new(hub),
-            fetcher: Fetcher::new(options.fetch_hosts.clone()),
+            exchanges,
+            fetcher,
             options,
             since: now.map_or(0, |now| now.as_secs()),
         })
@@ -125,17 +122,20 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 )
                 .default_service(web::to(nothing_here)),
         )
-        .route("/health", web::get().to(super::healthz))
         .route("/version", web::get().to(version))
         .route("/openapi.json", web::get().to(document::show));
 }
 
-/// Refusals that came before any door, in the API's own shape.
+/// Refusals that came before any door, in the API's own shape: here, and where programs find tools.
 pub async fn shape<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, Error> {
-    let is_ours = request.path().starts_with("/v1/");
+    let is_below = |scope| {
+        let rest = request.path().strip_prefix(scope);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let is_ours = is_below("/v1") || is_below("/mcp");
     let mut response = next.call(request).await?.map_into_boxed_body();
     let refused = response.response_mut().extensions_mut().remove::<Refused>();
     let Some(refused) = refused.filter(|_| is_ours) else {
@@ -146,7 +146,7 @@ pub async fn shape<B: MessageBody + 'static>(
 }
 
 /// Lets pages of the allowed origins read the answers: who gets here has passed that check.
-async fn cors<B: MessageBody + 'static>(
+pub async fn cors<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse, Error> {
