@@ -821,15 +821,23 @@ fn who_is_away_gives_way() {
     // Heard in one place, so that the order is seen.
     here.hears(&away);
     away.is(Presence::Away);
-    let first = away.ask(None, &[], "long", 400);
-    while !matches!(here.next(), Event::Tokens { .. }) {}
-    let (queued, short) = (away.ask(None, &[], "x", 5), here.ask(None, &[], "short", 5));
-    let mut ends = Vec::new();
-    while ends.len() < 3 {
-        if let Event::Done { request, .. } = here.next() {
-            ends.push(request);
+    // On a busy machine the long answer may be over before the others are asked, and has to be asked for again.
+    let mut tries = 0..20;
+    let (first, queued, short, ends) = loop {
+        assert!(tries.next().is_some(), "who is away never gave way");
+        let first = away.ask(None, &[], "long", 400);
+        while !matches!(here.next(), Event::Tokens { .. }) {}
+        let (queued, short) = (away.ask(None, &[], "x", 5), here.ask(None, &[], "short", 5));
+        let mut ends = Vec::new();
+        while ends.len() < 3 {
+            if let Event::Done { request, .. } = here.next() {
+                ends.push(request);
+            }
         }
-    }
+        if ends[0] != first {
+            break (first, queued, short, ends);
+        }
+    };
     assert_eq!(ends[0], short);
     assert!(ends.contains(&first) && ends.contains(&queued));
     // Back, it has its turn as everybody has.
