@@ -70,7 +70,7 @@ fn options() -> super::Options {
         tls: None,
         page: Page::new(&[]).unwrap(),
         api: super::openai::Options::default(),
-        fetch_hosts: Hosts::default(),
+        fetch_hosts: super::Hosts::default(),
         root: None,
     }
 }
