@@ -1,4 +1,5 @@
-// The page's own module again, in a worker: first comes where it lies and its compiled form, then commands.
+// The page's own module again, in a worker: first comes where it lies, its compiled form and where the module lies that is loaded
+// when it is needed, then commands.
 // What arrives before the module runs is handed on when it does.
 let waiting = [];
 let running = false;
@@ -8,7 +9,12 @@ self.addEventListener("message", async (event) => {
   event.stopImmediatePropagation();
   waiting.push(event.data);
   if (waiting.length > 1) return;
-  const [url, module] = waiting[0];
+  const [url, module, extras] = waiting[0];
+  self.loadExtras = async () => {
+    const module = await import(extras);
+    await module.default();
+    return module;
+  };
   const { initSync } = await import(url);
   running = true;
   initSync({ module });

@@ -183,7 +183,7 @@ texts! {
     DemoShort = "Demo", "演示";
     DemoKnows = "It knows generated scenes: shapes, everyday things as emoji, colours, counts, positions, and short printed text in English and Chinese. It does not know photographs.", "它只认识生成的画面：几何图形、表情符号里的日常物品、颜色、数量、位置，以及简短的中英文印刷文字。它不认识照片。";
     DemoServe = "To serve the real GLM-4V-9B, run one of these where its weights are:", "要用真正的 GLM-4V-9B，请在有权重的机器上运行其中一条：";
-    Help = "Keys", "快捷键";
+    Help = "Keyboard shortcuts", "快捷键";
     KeySend = "Send the question", "发送";
     KeyLine = "A new line in the question", "换行";
     KeyStop = "Stop the answer", "停止回答";
@@ -296,7 +296,7 @@ texts! {
     Save = "Save", "保存";
     ExportMarkdown = "Markdown and picture", "Markdown 与图片";
     ExportJson = "JSON", "JSON";
-    Import = "Take in a JSON file", "导入 JSON 文件";
+    Import = "Import a JSON file", "导入 JSON 文件";
     NotAConversation = "That file is no conversation of Glimpse.", "这个文件不是 Glimpse 的对话。";
     NotExported = "The file could not be made: the conversation is not kept any more, or there is no room for it.", "无法导出：对话已不在，或者空间不足。";
     NothingKept = "Nothing kept yet: conversations appear here after their first answer.", "还没有内容：第一个回答之后，对话会出现在这里。";

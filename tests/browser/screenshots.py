@@ -289,7 +289,7 @@ STATES = {
     "transparent": ({}, None, transparent),
     "formulas": (with_answer(lambda f, m: f.answer(m, FORMULAS)), "ready", lambda p, f: asked(p, "Why?", "done")),
     "demo": ({"hello": lambda f, m: f.welcome(model=DEMO)}, None, lambda p, f: p.get_by_test_id("demo").click()),
-    "keys": ({}, "ready", lambda p, f: p.locator("body").press("?")),
+    "keys": ({}, "ready", lambda p, f: p.get_by_test_id("settings").press("?")),
     "settings": ({}, "ready", dialog("settings")),
     "history": ({}, "ready", several),
 }

@@ -1,12 +1,15 @@
 //! What the page loads when it is needed, as a WASM module of its own: so the way from a picture to the first word of an answer
-//! does not wait for it. Here: answers drawn as Markdown, with their formulas.
+//! does not wait for it: answers drawn as Markdown with their formulas, conversations as archives, and pictures that a browser can't
+//! decode.
 
 mod archive;
 mod drawing;
 mod formula;
+mod heic;
 mod markdown;
 mod node;
 mod patch;
 
 pub use archive::archive;
 pub use drawing::{Drawing, drawing};
+pub use heic::{Pixels, heic};

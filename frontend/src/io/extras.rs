@@ -12,6 +12,10 @@ extern "C" {
     #[wasm_bindgen(catch, js_name = loadExtras)]
     fn load_extras() -> Result<Promise, JsValue>;
 
+    /// Where it lies.
+    #[wasm_bindgen(thread_local_v2, js_name = extrasAddress)]
+    static ADDRESS: String;
+
     /// What it exports.
     #[derive(Clone)]
     type Module;
@@ -34,6 +38,11 @@ extern "C" {
 
     #[wasm_bindgen(method)]
     fn free(this: &Drawing);
+}
+
+/// Where the module lies.
+pub fn address() -> String {
+    ADDRESS.with(String::clone)
 }
 
 /// An answer in its place on the page, drawn as Markdown.

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::VecDeque};
 
 use js_sys::{Array, ArrayBuffer};
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsCast;
 use web_sys::{MessageEvent, WorkerOptions, WorkerType};
 
 use super::dom::{self, Listener};
@@ -33,7 +33,8 @@ impl Worker {
         .forever();
         let module = wasm_bindgen::module();
         let url = dom::MODULE_URL.with(|url| url.clone());
-        let _ = worker.post_message(&Array::of2(&JsValue::from_str(&url), &module));
+        let extras = super::extras::address();
+        let _ = worker.post_message(&Array::of3(&url.into(), &module, &extras.into()));
         self.worker.replace(Some(worker));
         true
     }

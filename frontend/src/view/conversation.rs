@@ -78,19 +78,12 @@ fn Suggestions() -> impl IntoView {
         let part = app
             .picture()
             .with(|p| p.as_ref().is_some_and(|p| p.crop.is_some()));
-        let first = if part {
-            T::SuggestRead
+        let order = if part {
+            [T::SuggestRead, T::SuggestWhat, T::SuggestWhere]
         } else {
-            T::SuggestWhere
+            [T::SuggestWhat, T::SuggestWhere, T::SuggestRead]
         };
-        let last = if part {
-            T::SuggestWhere
-        } else {
-            T::SuggestRead
-        };
-        [first, T::SuggestWhat, last]
-            .map(|t| app.filled(t, &[]))
-            .to_vec()
+        order.map(|t| app.filled(t, &[])).to_vec()
     };
     let line = move |text: String| {
         let asked = text.clone();

@@ -47,7 +47,7 @@ pub fn PicturePane() -> impl IntoView {
             <input
                 class="offscreen"
                 type="file"
-                accept="image/*"
+                accept="image/*,.heic,.heif,.avif"
                 tabindex="-1"
                 aria-label=app.t(T::Choose)
                 data-testid="file-input"

@@ -2,7 +2,10 @@
 
 use leptos::{html::Button, prelude::*};
 
-use super::icon::{Icon, TRASH};
+use super::{
+    dialogs::{Open, Opened},
+    icon::{Icon, TRASH},
+};
 use crate::{
     core::{
         Person,
@@ -18,6 +21,7 @@ pub fn SettingsForm(
     close: Callback<()>,
 ) -> impl IntoView {
     let app = App::here();
+    let Opened(opened) = Opened::here();
     let settings = app.settings();
     let choose = move |change: &dyn Fn(&mut Settings)| {
         let mut chosen = settings.get_untracked();
@@ -101,6 +105,7 @@ pub fn SettingsForm(
                 />
                 <span>{app.t(T::Keep)}</span>
             </label>
+            <button class="quiet" on:click=move |_| opened.set(Some(Open::Help))>{app.t(T::Help)}</button>
             <button
                 class="quiet"
                 data-testid="reset"

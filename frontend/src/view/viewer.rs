@@ -53,6 +53,7 @@ pub fn Viewer() -> impl IntoView {
     let shown = picture.with_untracked(|p| p.as_ref().map(|p| p.id));
     let zoom = RwSignal::new(None::<Zoom>);
     let boxed = RwSignal::new(None::<(Point, Point)>);
+    let unseen = RwSignal::new(false);
     let hold = StoredValue::new(Hold::default());
     let url = shown.and_then(|id| app.original(id));
     let original = url.clone();
@@ -264,6 +265,9 @@ pub fn Viewer() -> impl IntoView {
                 style:transform=transform
                 style:width=width
                 on:load=move |_| measure()
+                // What the browser can't draw is seen as its reduced copy.
+                on:error=move |_| unseen.set(true)
+                class:offscreen=unseen
             />
             {outline}
         </div>

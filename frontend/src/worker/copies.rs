@@ -8,7 +8,7 @@ use web_sys::{
     OffscreenCanvasRenderingContext2d,
 };
 
-use super::{bytes::piece, exif, messages::Seen};
+use super::{bytes::piece, exif, heic, messages::Seen};
 
 /// A region of at most so many pixels is cut out without loss, as a PNG.
 const LOSSLESS: f64 = 2e6;
@@ -30,9 +30,14 @@ pub fn embedded(blob: &Blob) -> Result<Option<Blob>, JsValue> {
 /// The picture's pixels, upright.
 async fn decoded(blob: &Blob) -> Result<ImageBitmap, JsValue> {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    JsFuture::from(scope.create_image_bitmap_with_blob(blob)?)
-        .await?
-        .dyn_into()
+    let bitmap = match JsFuture::from(scope.create_image_bitmap_with_blob(blob)?).await {
+        Ok(bitmap) => bitmap,
+        Err(_) => {
+            let pixels = heic::decoded(blob).await?;
+            JsFuture::from(scope.create_image_bitmap_with_image_data(&pixels)?).await?
+        }
+    };
+    bitmap.dyn_into()
 }
 
 /// Width and height of a copy of the picture whose longer side is at most `limit`.

@@ -3,6 +3,7 @@
 mod bytes;
 mod copies;
 mod exif;
+mod heic;
 pub mod messages;
 
 use js_sys::global;
