@@ -19,10 +19,11 @@ use crate::doors::body::{self, Body};
 use crate::doors::in_use::InUse;
 use crate::exchange::{Asker, Dialogue, Event, Exchange, Settings};
 use crate::intake::KeyId;
+use crate::session::seconds;
 use api::{Failure, RequestId};
 
-/// How often a stream says that it is still there, while nothing else is to be said. It is also how a client is found to be
-/// gone.
+/// How often a stream says that it is still there, while nothing else is to be said: at the latest halfway to where a connection
+/// counts as stalled. It is also how a client is found to be gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A body of more bytes is read beside what serves the network.
 const LONG: usize = 16 << 10;
@@ -156,7 +157,9 @@ impl Call {
 
     /// The answer as server-sent events.
     fn stream(&self, exchange: Exchange, form: impl Form + 'static) -> HttpResponse {
+        let stalled = seconds(self.api.exchanges.hub.shared.limits.stall_seconds);
         let state = Streaming {
+            heartbeat: HEARTBEAT.min(stalled / 2),
             exchange: Some(exchange),
             form,
             out: Vec::new(),
@@ -176,6 +179,7 @@ impl Call {
 
 /// An answer that leaves as it comes.
 struct Streaming<F> {
+    heartbeat: Duration,
     /// `None` once it is over.
     exchange: Option<Exchange>,
     form: F,
@@ -187,7 +191,7 @@ impl<F: Form> Streaming<F> {
     async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() {
             let exchange = self.exchange.as_mut()?;
-            let Ok(next) = timeout(HEARTBEAT, exchange.next()).await else {
+            let Ok(next) = timeout(self.heartbeat, exchange.next()).await else {
                 return Some(Bytes::from_static(b": waiting\n\n"));
             };
             match next {
