@@ -13,10 +13,13 @@ say "Building the page into dist/"
 in_wasm trunk --skip-version-check build --release ||
     die "The page could not be built: the compiler's message above says why."
 
-# What is loaded later gets a name that changes with it, as trunk gives the page itself.
+# What is loaded later gets a name that changes with it, as trunk gives the page itself. Until that is done there is no page, so
+# that one left half done is built again.
+mv dist/index.html dist/.index.html
 extras=glimpse-page-extras
 hash=$(cat dist/$extras.js dist/${extras}_bg.wasm | sha256sum | cut -c 1-16)
 sed "s/${extras}_bg\.wasm/$extras-${hash}_bg.wasm/" dist/$extras.js >"dist/$extras-$hash.js"
 mv dist/${extras}_bg.wasm "dist/$extras-${hash}_bg.wasm"
 rm dist/$extras.js
-sed -i "s/$extras\.js/$extras-$hash.js/" dist/index.html
+sed "s/$extras\.js/$extras-$hash.js/" dist/.index.html >dist/index.html
+rm dist/.index.html
