@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/wasm.sh
 
-sources=(frontend shared public Trunk.toml Cargo.toml Cargo.lock)
+sources=(frontend shared server/api public Trunk.toml Cargo.toml Cargo.lock)
 if [ -f dist/index.html ] && [ -z "$(find "${sources[@]}" -newer dist/index.html -print -quit)" ]; then
     exit 0
 fi

@@ -1,6 +1,8 @@
 //! What a client sends.
 
-use api::{AnswerFormat, Sampling};
+#[cfg(not(target_family = "wasm"))]
+use api::AnswerFormat;
+use api::Sampling;
 use serde::{Deserialize, Serialize};
 
 /// A text frame from a client.
@@ -91,10 +93,12 @@ pub struct Ask {
     pub picture_turn: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// The format that the answer has to have.
+    /// The format that the answer has to have. As what follows, not for the page, which would be some KB larger.
+    #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<AnswerFormat>,
     /// 0–20: tells how probable each token was, beside so many others in its place.
+    #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(range(max = 20)))]
     pub logprobs: Option<u32>,

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use api::{
-    AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, TokenLogprob,
-    Usage,
-};
+#[cfg(not(target_family = "wasm"))]
+use api::TokenLogprob;
+use api::{AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, Usage};
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -274,6 +273,7 @@ pub struct Token {
     pub text: String,
     /// Where `logprobs` were asked for: the tokens since the piece before. A character may span several, and what is not shown
     /// (white space before the first word, a stop string) has some too.
+    #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenLogprob>,
 }

@@ -50,8 +50,8 @@ def machine(tmp_path):
     shutil.copytree(ROOT / "scripts", Machine.root / "scripts")
     for name in ("Cargo.lock", "Cargo.toml", "Trunk.toml"):
         shutil.copy(ROOT / name, Machine.root)
-    for name in ("frontend", "shared", "public"):
-        (Machine.root / name).mkdir()
+    for name in ("frontend", "shared", "public", "server/api"):
+        (Machine.root / name).mkdir(parents=True)
         (Machine.root / name / "file").touch()
     return Machine()
 

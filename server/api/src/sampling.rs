@@ -13,7 +13,8 @@ pub const MAX_STOP_CHARS: usize = 64;
 /// At most so many tokens may have a bias.
 pub const MAX_BIASES: usize = 1024;
 
-/// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json).
+/// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json). What the page never
+/// asks for is not in its WASM, which would be some KB larger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Sampling {
@@ -33,14 +34,17 @@ pub struct Sampling {
     #[cfg_attr(feature = "schemas", schemars(range(max = 2), extend("exclusiveMinimum" = 0)))]
     pub repetition_penalty: Option<f64>,
     /// -2 to 2; 0 is off. What is taken from the score of each token that the answer has already.
+    #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schemas", schemars(range(min = -2, max = 2)))]
     pub presence_penalty: Option<f64>,
     /// -2 to 2; 0 is off. What is taken from the score of a token each time that the answer has it already.
+    #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schemas", schemars(range(min = -2, max = 2)))]
     pub frequency_penalty: Option<f64>,
     /// What is added to the scores of tokens, -100 to 100 each, by their ids; of at most 1,024.
+    #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(
         feature = "schemas",
@@ -132,6 +136,7 @@ impl Defaults {
     ///
     /// # Errors
     /// A sentence for the user (`bad_sampling`) that names the setting that is out of range. Nothing is clamped.
+    #[cfg(not(target_family = "wasm"))]
     pub fn with(
         &self,
         ask: &Sampling,
@@ -161,6 +166,7 @@ impl Defaults {
     }
 
     /// Biases by ids.
+    #[cfg(not(target_family = "wasm"))]
     fn biases(&self, asked: &BTreeMap<String, f64>) -> Result<BTreeMap<u32, f64>, String> {
         if asked.len() > MAX_BIASES {
             let count = asked.len();
