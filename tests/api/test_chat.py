@@ -2,12 +2,15 @@
 
 import base64
 import http.client
+import io
 import json
+import random
 import re
 import socket
 
 import openai
 import pytest
+from PIL import Image
 
 from asking import asked, client, picture, post, shown
 from watching import TALKATIVE, metrics, wait_for
@@ -331,3 +334,13 @@ def test_pages_of_allowed_origins_may_ask(serve):
     status, headers, body = post(server, {"messages": [asked("Hello?")]}, other)
     assert (status, body["error"]["code"]) == (403, "forbidden")
     assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_big_pictures_come_whole(server):
+    """A body of megabytes arrives faster than anybody can ask for it, on one connection after another."""
+    noise = Image.frombytes("RGB", (900, 700), random.Random(1).randbytes(900 * 700 * 3))
+    out = io.BytesIO()
+    noise.save(out, "JPEG", quality=95)
+    for _ in range(8):
+        status, _, body = post(server, {"messages": [asked("What is it?", out.getvalue())], "max_tokens": 1})
+        assert status == 200, body

@@ -24,8 +24,9 @@ const LEFT: u64 = 16 << 10;
 const LEFT_PATIENCE: Duration = Duration::from_secs(10);
 /// The least that a client has to take, in bytes a second.
 const LEAST_RATE: f64 = 1024.0;
-/// What a client may send before it has an answer: a request's head, and what it sends after that unasked.
-const UNANSWERED: usize = 64 << 10;
+/// What a client may send before it has an answer: a request's head, and what it sends after that unasked. More than actix reads
+/// ahead, 128 KiB, before whoever takes a body has been asked.
+const UNANSWERED: usize = 192 << 10;
 /// The longest time between two looks at how much a client has taken.
 const LOOK: Duration = Duration::from_secs(5);
 /// The longest time between two such looks while a connection closes.
