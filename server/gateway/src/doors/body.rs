@@ -115,10 +115,13 @@ pub async fn read(
         if bytes.len() as u64 + piece.len() as u64 > most {
             return Err(too_large(most));
         }
-        shared.reclaim_memory(piece.len() as u64);
         place.touch(Instant::now());
         if !place.try_grow(piece.len() as u64) {
-            return Err(short_of_memory());
+            // Whoever has most gives way, if that is not this client.
+            shared.reclaim_memory(piece.len() as u64);
+            if !place.try_grow(piece.len() as u64) {
+                return Err(short_of_memory());
+            }
         }
         bytes.extend_from_slice(&piece);
     }
