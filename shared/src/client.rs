@@ -93,7 +93,8 @@ pub struct Ask {
     pub picture_turn: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
-    /// The format that the answer has to have. As what follows, not for the page, which would be some KB larger.
+    // As what follows, not for the page, which would be some KB larger.
+    /// The format that the answer has to have.
     #[cfg(not(target_family = "wasm"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<AnswerFormat>,

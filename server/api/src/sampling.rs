@@ -13,8 +13,8 @@ pub const MAX_STOP_CHARS: usize = 64;
 /// At most so many tokens may have a bias.
 pub const MAX_BIASES: usize = 1024;
 
-/// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json). What the page never
-/// asks for is not in its WASM, which would be some KB larger.
+/// How the next token is chosen; what is absent takes the checkpoint's default (generation_config.json).
+// What the page never asks for is not in its WASM, which would be some KB larger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Sampling {

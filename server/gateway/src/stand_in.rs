@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
-use api::{Command, Compute, Event, Freed, Report, SessionId};
+use api::{Command, Compute, Event, Freed, Report, SessionId, Status};
 use parking_lot::Mutex;
-use wire::Limits;
+use wire::{Limits, Model, State};
+
+use crate::intake::decode;
+use crate::session::Options;
 
 /// Takes all, does nothing, and tells what it was asked for.
 struct StandIn(Mutex<Sender<Command>>);
@@ -45,6 +49,38 @@ pub fn stand_in() -> (Arc<dyn Compute>, Receiver<Report>, Player) {
     let (reports, told) = sync_channel(0);
     let player = Player { commands, reports };
     (Arc::new(StandIn(Mutex::new(sender))), told, player)
+}
+
+/// An engine that answers, and sees pictures of 8 × 8 pixels.
+pub fn ready() -> Status {
+    Status {
+        state: State::Ready,
+        model: Model {
+            image_size: 8,
+            ..Model::default()
+        },
+        ..Status::default()
+    }
+}
+
+/// Sessions with memory for whatever comes, which decode one picture at a time.
+pub fn options() -> Options {
+    Options {
+        share_pictures: false,
+        decode: decode::Settings {
+            image: glimpse_image::Options::default(),
+            in_process: false,
+            decoders: 1,
+            memory: 1 << 30,
+            time: Duration::from_secs(60),
+            warm_up: false,
+        },
+        upload_memory: 1 << 30,
+        picture_memory: 1 << 30,
+        session_memory: 1 << 30,
+        message_memory: 1 << 30,
+        max_sessions: 100,
+    }
 }
 
 /// What a session may do, as the server has it by default.

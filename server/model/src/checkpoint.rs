@@ -198,6 +198,11 @@ fn made_up_vocabulary(config: &Config) -> (String, String) {
         };
         model.push_str(&format!("{token} {rank}\n"));
     }
+    (model, special_tokens(first_special as usize))
+}
+
+/// `tokenizer_config.json`, as far as it is read: the published special tokens, whose ids are `first` and those after it.
+pub fn special_tokens(first: usize) -> String {
     const NAMES: [&str; 14] = [
         "<|endoftext|>",
         "[MASK]",
@@ -214,18 +219,12 @@ fn made_up_vocabulary(config: &Config) -> (String, String) {
         "<|begin_of_video|>",
         "<|end_of_video|>",
     ];
-    let special: serde_json::Map<String, serde_json::Value> = NAMES
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
-            (
-                (first_special as usize + i).to_string(),
-                serde_json::json!({ "content": name, "special": true }),
-            )
+    let special: serde_json::Map<String, serde_json::Value> = (first..)
+        .zip(NAMES)
+        .map(|(id, name)| {
+            let token = serde_json::json!({ "content": name, "special": true });
+            (id.to_string(), token)
         })
         .collect();
-    (
-        model,
-        serde_json::json!({ "added_tokens_decoder": special }).to_string(),
-    )
+    serde_json::json!({ "added_tokens_decoder": special }).to_string()
 }

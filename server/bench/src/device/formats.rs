@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use api::AnswerFormat;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use model::checkpoint::special_tokens;
 use model::text::{Grammar, Grammars, TextError, Tokenizer};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -126,26 +127,6 @@ fn vocabulary(entries: usize) -> Result<Tokenizer, TextError> {
     }
     let lines = tokens.iter().enumerate();
     let lines = lines.map(|(rank, token)| format!("{} {rank}\n", BASE64.encode(token)));
-    let names = [
-        "<|endoftext|>",
-        "[MASK]",
-        "[gMASK]",
-        "[sMASK]",
-        "<sop>",
-        "<eop>",
-        "<|system|>",
-        "<|user|>",
-        "<|assistant|>",
-        "<|observation|>",
-        "<|begin_of_image|>",
-        "<|end_of_image|>",
-        "<|begin_of_video|>",
-        "<|end_of_video|>",
-    ];
-    let specials: serde_json::Map<String, serde_json::Value> = (tokens.len()..)
-        .zip(names)
-        .map(|(id, name)| (id.to_string(), json!({ "content": name })))
-        .collect();
-    let settings = json!({ "added_tokens_decoder": specials }).to_string();
+    let settings = special_tokens(tokens.len());
     Tokenizer::from_files(lines.collect::<String>().as_bytes(), settings.as_bytes())
 }

@@ -63,6 +63,21 @@ impl Login {
         }
     }
 
+    /// Lets in whoever comes with a request, which has no later moment to show a key.
+    ///
+    /// # Errors
+    /// `unauthorized`, or why nobody is let in.
+    pub fn admit(self) -> Result<(Guest, Option<KeyId>), Failure> {
+        match self {
+            Login::Open(guest, owner) => {
+                guest.settle();
+                Ok((guest, owner))
+            }
+            Login::NeedsKey(_) => Err(unauthorized()),
+            Login::Refused(refusal) => Err(refusal),
+        }
+    }
+
     /// [`Client::number`](crate::intake::Client::number), as far as it is known; 0 of one that is refused.
     pub fn client(&self) -> u128 {
         match self {

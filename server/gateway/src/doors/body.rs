@@ -1,6 +1,5 @@
 //! A request's body, held to the limits of files on their way.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::CONTENT_LENGTH;
@@ -9,8 +8,9 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 use wire::{ErrorCode, Limits};
 
-use crate::intake::{Eviction, Reservation, retry};
-use crate::session::{File, Sender, Shared, seconds};
+use super::incoming::{Share, short_of_memory, with_memory};
+use crate::intake::Reservation;
+use crate::session::{Sender, Shared, seconds};
 use api::Failure;
 
 /// A request's body, counted among the files on their way as long as this lives.
@@ -20,34 +20,6 @@ pub struct Body {
     pub started: Instant,
     pub share: Share,
     _place: Reservation<Sender>,
-}
-
-/// A client's share of the memory for files, which those that one request brings take.
-pub struct Share {
-    /// [`Client::number`](crate::intake::Client::number).
-    client: u128,
-    /// Asked when that memory is short and this client has most of it.
-    pub eviction: Arc<Eviction>,
-}
-
-impl Share {
-    /// `client` is [`Client::number`](crate::intake::Client::number).
-    pub fn of(client: u128) -> Self {
-        Share {
-            client,
-            eviction: Arc::default(),
-        }
-    }
-
-    /// An empty file that takes this share.
-    pub fn file(&self, shared: &Shared) -> File {
-        File::new(self.place(shared))
-    }
-
-    fn place(&self, shared: &Shared) -> Reservation<Sender> {
-        let sender = Sender::Request(self.eviction.clone());
-        shared.budget.place(self.client, sender)
-    }
 }
 
 impl Body {
@@ -116,13 +88,7 @@ pub async fn read(
             return Err(too_large(most));
         }
         place.touch(Instant::now());
-        if !place.try_grow(piece.len() as u64) {
-            // Whoever has most gives way, if that is not this client.
-            shared.reclaim_memory(piece.len() as u64);
-            if !place.try_grow(piece.len() as u64) {
-                return Err(short_of_memory());
-            }
-        }
+        with_memory(piece.len(), shared, || place.try_grow(piece.len() as u64))?;
         bytes.extend_from_slice(&piece);
     }
     Ok(Body {
@@ -131,12 +97,6 @@ pub async fn read(
         share,
         _place: place,
     })
-}
-
-/// What whoever sends a file is told that there is no memory for.
-pub fn short_of_memory() -> Failure {
-    let message = "Too many files are on their way to this server: try again in a moment.";
-    Failure::new(ErrorCode::Busy, message).retry_after(retry::UPLOADS)
 }
 
 fn too_large(most: u64) -> Failure {

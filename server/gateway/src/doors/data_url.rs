@@ -1,10 +1,9 @@
 //! Pictures that stand in the request itself, as data URLs.
 
 use base64_simd::{Out, STANDARD};
-use sha2::{Digest, Sha256};
 use wire::ErrorCode;
 
-use super::body::{Share, short_of_memory};
+use super::incoming::Share;
 use crate::session::{File, Shared};
 use api::Failure;
 
@@ -36,27 +35,21 @@ pub fn decode(data: &str, share: &Share, shared: &Shared) -> Result<(File, [u8; 
         );
         return Err(Failure::new(ErrorCode::UploadTooLarge, message));
     }
-    let (mut file, mut hash) = (share.file(shared), Sha256::new());
-    let mut push = |piece: &[u8]| -> Result<(), Failure> {
-        hash.update(piece);
-        shared.reclaim_memory(piece.len() as u64);
-        let pushed = file.push(piece, announced + 3);
-        pushed.then_some(()).ok_or_else(short_of_memory)
-    };
+    let mut incoming = share.receive(announced + 3, shared);
     let text = base64.as_bytes();
     let damaged = || broken("The data URL's base64 is damaged: encode the file again.");
     if STANDARD.check(text).is_ok() {
         let mut room = vec![0u8; GROUPS / 4 * 3];
         for groups in text.chunks(GROUPS) {
             let piece = STANDARD.decode(groups, Out::from_slice(&mut room));
-            push(piece.map_err(|_| damaged())?)?;
+            incoming.push(piece.map_err(|_| damaged())?)?;
         }
     } else {
         // With line ends in it, or without padding.
-        push(&base64_simd::forgiving_decode_to_vec(text).map_err(|_| damaged())?)?;
+        incoming.push(&base64_simd::forgiving_decode_to_vec(text).map_err(|_| damaged())?)?;
     }
     if text.is_empty() {
         return Err(broken("The data URL has no bytes in it."));
     }
-    Ok((file, hash.finalize().into()))
+    Ok(incoming.finish())
 }

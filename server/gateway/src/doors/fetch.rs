@@ -3,12 +3,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::Read;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::http::header::LOCATION;
@@ -17,7 +16,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body as Reply};
 use wire::ErrorCode;
 
-use super::body::{Share, short_of_memory};
+use super::incoming::Share;
 use crate::intake::retry;
 use crate::session::{File, Shared};
 use api::Failure;
@@ -27,7 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MAX_REDIRECTS: usize = 4;
 /// Pictures that are fetched at once.
 const MAX_AT_ONCE: usize = 16;
-const PIECE: usize = 64 << 10;
 
 /// The hosts that pictures are fetched from.
 #[derive(Clone, Debug, Default)]
@@ -134,32 +132,12 @@ impl Fetcher {
     ) -> Result<(File, [u8; 32]), Failure> {
         let _turn = self.turn()?;
         let reply = self.follow(url)?;
-        let most = shared.limits.upload_bytes;
-        let mut reader = reply.into_with_config().limit(most + 1).reader();
-        let (mut file, mut hash) = (share.file(shared), Sha256::new());
-        let mut piece = vec![0; PIECE];
-        let mut bytes = 0;
-        loop {
-            let count = reader
-                .read(&mut piece)
-                .map_err(|problem| unfetched(&problem.to_string()))?;
-            if count == 0 {
-                break;
-            }
-            bytes += count as u64;
-            if bytes > most {
-                let message = format!(
-                    "The picture has more than the {most} bytes that are taken: name a smaller one."
-                );
-                return Err(Failure::new(ErrorCode::UploadTooLarge, message));
-            }
-            hash.update(&piece[..count]);
-            shared.reclaim_memory(count as u64);
-            if !file.push(&piece[..count], most) {
-                return Err(short_of_memory());
-            }
-        }
-        Ok((file, hash.finalize().into()))
+        let reader = reply
+            .into_with_config()
+            .limit(shared.limits.upload_bytes + 1)
+            .reader();
+        let broken = |problem: io::Error| unfetched(&problem.to_string());
+        share.read(reader, "The picture", broken, shared)
     }
 
     fn turn(&self) -> Result<Turn<'_>, Failure> {

@@ -4,6 +4,7 @@ mod body;
 mod data_url;
 mod fetch;
 mod in_use;
+mod incoming;
 pub mod mcp;
 mod metrics;
 pub mod openai;

@@ -36,19 +36,18 @@ pub struct Fingerprints(RandomState);
 impl Fingerprints {
     /// Of each turn together with all before it, so that equal ones mean equal beginnings.
     pub fn of(&self, system: &str, turns: &[Turn]) -> Vec<u64> {
-        let mut before = self.0.hash_one(system);
+        let mut before = self.beginning(system);
         let chain = turns.iter().map(|turn| {
-            before = self.after(before, turn);
+            before = self.after(before, &turn.question, &turn.answer);
             before
         });
         chain.collect()
     }
 
     /// Of one more turn. `before` is the last turn's, or of none: [`Self::beginning`].
-    pub fn after(&self, before: u64, turn: &Turn) -> u64 {
+    pub fn after(&self, before: u64, question: &str, answer: &str) -> u64 {
         // Many clients trim what they show, and send it back so.
-        self.0
-            .hash_one((before, turn.question.trim(), turn.answer.trim()))
+        self.0.hash_one((before, question.trim(), answer.trim()))
     }
 
     /// Of a conversation without turns.

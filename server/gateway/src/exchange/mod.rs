@@ -15,12 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::{
     Ask, Cancel, ClientMessage, Done, ErrorCode, FinishReason, Forget, ImageReady, Resume,
-    Sampling, ServerEnvelope, ServerMessage, Token, Turn,
+    Sampling, ServerEnvelope, ServerMessage, Token,
 };
 
 use crate::access::Guest;
@@ -79,10 +78,10 @@ pub struct Exchange {
     upload: Option<u32>,
     /// The picture, once it is decoded.
     pub picture: Option<ImageReady>,
-    system: String,
-    history: Vec<Turn>,
-    question: String,
-    picture_turn: Option<u32>,
+    /// [`Fingerprints`] of the turns before the question.
+    turns: Vec<u64>,
+    /// That of all of them, or of what stands before the first.
+    before: u64,
     events: VecDeque<Event>,
     last_event: u64,
     eviction: Arc<Eviction>,
@@ -120,13 +119,8 @@ impl Exchanges {
 
     /// What the sessions of a namespace share pictures by.
     fn scope(&self, namespace: Namespace) -> SessionId {
-        let mut hash = Sha256::new();
-        for salt in [0u8, 1] {
-            hash.update(self.names.hash_one((namespace, salt)).to_be_bytes());
-        }
-        let mut bits = [0; 16];
-        bits.copy_from_slice(&hash.finalize()[..16]);
-        SessionId::new(u128::from_be_bytes(bits))
+        let half = |salt: u8| u128::from(self.names.hash_one((namespace, salt)));
+        SessionId::new(half(0) << 64 | half(1))
     }
 
     /// Asks. `eviction` is asked where the picture's memory is to be given back before it is decoded.
@@ -147,6 +141,7 @@ impl Exchanges {
             picture,
         } = dialogue;
         let turns = self.fingerprints.of(&system, &history);
+        let beginning = self.fingerprints.beginning(&system);
         let sha256 = picture.as_ref().map(|picture| picture.sha256);
         let picture_turn = picture.as_ref().and_then(|it| u32::try_from(it.turn).ok());
         let (connection, mut held, last_event) = self.session(&asker, sha256, &turns)?;
@@ -171,19 +166,32 @@ impl Exchanges {
             choices: Vec::new(),
             upload,
             picture: None,
-            system,
-            history,
-            question,
-            picture_turn,
+            before: turns.last().copied().unwrap_or(beginning),
+            turns,
             events: VecDeque::new(),
             last_event,
             eviction,
             keys,
             lost: false,
         };
+        let ask = Ask {
+            text: question,
+            upload,
+            history: Some(history),
+            system: Some(system),
+            picture_turn,
+            format: settings.format.clone(),
+            logprobs: settings.logprobs,
+            sampling: Some(settings.sampling.clone()),
+            traceparent: settings.traceparent.clone(),
+            ..Ask::default()
+        };
         for _ in 0..settings.choices.max(1) {
             let conversation = known.take().map(|conversation| conversation.id);
-            exchange.ask_one(conversation, settings);
+            exchange.ask_one(Ask {
+                conversation,
+                ..ask.clone()
+            });
         }
         Ok(exchange)
     }
@@ -225,29 +233,21 @@ impl Exchanges {
 }
 
 impl Exchange {
-    fn ask_one(&mut self, conversation: Option<String>, settings: &Settings) {
-        self.held.questions += 1;
-        let ask = Ask {
-            request: format!("request_{}", self.held.questions),
-            text: self.question.clone(),
-            conversation: conversation.clone(),
-            upload: self.upload,
-            image: None,
-            history: Some(self.history.clone()),
-            system: Some(self.system.clone()),
-            picture_turn: self.picture_turn,
-            format: settings.format.clone(),
-            logprobs: settings.logprobs,
-            sampling: Some(settings.sampling.clone()),
-            traceparent: settings.traceparent.clone(),
-        };
+    fn ask_one(&mut self, mut ask: Ask) {
+        ask.request = self.next_request();
         self.send(ask.clone());
         self.choices.push(Choice {
+            conversation: ask.conversation.clone(),
             ask,
-            conversation,
             answer: String::new(),
             over: false,
         });
+    }
+
+    /// An id that no question of the session has had.
+    fn next_request(&mut self) -> String {
+        self.held.questions += 1;
+        format!("request_{}", self.held.questions)
     }
 
     fn send(&self, ask: Ask) {
@@ -376,14 +376,13 @@ impl Exchange {
                 Ok(())
             };
         };
-        let Choice { ask, .. } = &mut self.choices[choice];
-        if error.failure.code == ErrorCode::UnknownConversation && ask.conversation.is_some() {
+        let asked = &self.choices[choice].ask;
+        if error.failure.code == ErrorCode::UnknownConversation && asked.conversation.is_some() {
             // It went for want of memory. All of it is in the history.
-            ask.conversation = None;
-            self.held.questions += 1;
-            ask.request = format!("request_{}", self.held.questions);
-            let ask = ask.clone();
-            self.send(ask);
+            let request = self.next_request();
+            let ask = &mut self.choices[choice].ask;
+            (ask.request, ask.conversation) = (request, None);
+            self.send(self.choices[choice].ask.clone());
             return Ok(());
         }
         self.choices[choice].over = true;
@@ -392,21 +391,15 @@ impl Exchange {
 
     /// What the session holds once this exchange is over.
     fn conversations(&mut self) {
-        let fingerprints = &self.exchanges.fingerprints;
-        let turns = fingerprints.of(&self.system, &self.history);
-        let last = turns.last().copied();
-        let before = last.unwrap_or_else(|| fingerprints.beginning(&self.system));
         for choice in &self.choices {
             let Some(id) = choice.conversation.clone() else {
                 continue;
             };
-            let mut turns = turns.clone();
+            let mut turns = self.turns.clone();
             if choice.over {
-                let turn = Turn {
-                    question: self.question.clone(),
-                    answer: choice.answer.clone(),
-                };
-                turns.push(fingerprints.after(before, &turn));
+                let fingerprints = &self.exchanges.fingerprints;
+                let (question, answer) = (&choice.ask.text, &choice.answer);
+                turns.push(fingerprints.after(self.before, question, answer));
             }
             if let Some(gone) = self.held.put_conversation(Conversation { id, turns }) {
                 let forget = Forget {

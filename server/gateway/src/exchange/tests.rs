@@ -4,12 +4,14 @@ use std::io::Cursor;
 use std::net::Ipv4Addr;
 
 use api::{Ask as Asked, Command, Status};
+use sha2::{Digest, Sha256};
 use tokio::sync::watch as status;
+use wire::Turn;
 
 use super::*;
 use crate::access::{GuestLimits, Guests, Visit};
-use crate::intake::{Client, decode};
-use crate::session::{File, Options, Sender, Shared};
+use crate::intake::Client;
+use crate::session::{File, Sender, Shared};
 use crate::stand_in::{self, Player, stand_in};
 
 struct Rig {
@@ -22,30 +24,8 @@ struct Rig {
 
 fn rig() -> Rig {
     let (engine, reports, player) = stand_in();
-    let (status, watch) = status::channel(Status {
-        state: wire::State::Ready,
-        model: wire::Model {
-            image_size: 8,
-            ..wire::Model::default()
-        },
-        ..Status::default()
-    });
-    let options = Options {
-        share_pictures: false,
-        decode: decode::Settings {
-            image: glimpse_image::Options::default(),
-            in_process: false,
-            decoders: 1,
-            memory: 1 << 30,
-            time: Duration::from_secs(60),
-            warm_up: false,
-        },
-        upload_memory: 1 << 30,
-        picture_memory: 1 << 30,
-        session_memory: 1 << 30,
-        message_memory: 1 << 30,
-        max_sessions: 100,
-    };
+    let (status, watch) = status::channel(stand_in::ready());
+    let options = stand_in::options();
     let shared = Shared::new(engine, watch, reports, stand_in::limits(), options).unwrap();
     Rig {
         exchanges: Exchanges::new(Arc::new(Hub::new(shared))),
@@ -247,39 +227,21 @@ async fn a_conversation_that_was_let_go_begins_anew() {
     rig.answer(&first, "1");
     said(exchange).await.unwrap();
     // As where memory is short.
-    let session = &rig.exchanges.pool.lock().take(
-        Namespace {
-            client: first.asker.client,
-            user: 0,
-        },
-        None,
-        None,
-        &[],
-    );
-    let (resume, held) = session.as_ref().unwrap();
-    let connection = rig.exchanges.hub.resume(resume, None).unwrap();
+    let namespace = Namespace {
+        client: first.asker.client,
+        user: 0,
+    };
+    let parked = rig.exchanges.pool.lock().take(namespace, None, None, &[]);
+    let (resume, held) = parked.unwrap();
+    let connection = rig.exchanges.hub.resume(&resume, None).unwrap();
     let forget = Forget {
         conversation: Some(held.conversations[0].id.clone()),
         image: None,
     };
     connection.text(Ok(ClientMessage::Forget(forget)), || Ok(()));
     connection.detach();
-    let again = Held {
-        conversations: vec![Conversation {
-            id: held.conversations[0].id.clone(),
-            turns: held.conversations[0].turns.clone(),
-        }],
-        questions: held.questions,
-        ..Held::default()
-    };
-    let namespace = Namespace {
-        client: first.asker.client,
-        user: 0,
-    };
-    rig.exchanges
-        .pool
-        .lock()
-        .park(namespace, resume.clone(), again, Instant::now());
+    let now = Instant::now();
+    (rig.exchanges.pool.lock()).park(namespace, resume, held, now);
     let exchange = rig.ask(dialogue(&[("One?", "1")], "Two?"));
     // The refusal is read, and the question asked anew.
     let answered = tokio::join!(said(exchange), async {

@@ -7,14 +7,11 @@ use cap_std::ambient_authority;
 #[cfg(unix)]
 use cap_std::fs::OpenOptionsExt;
 use cap_std::fs::{Dir, OpenOptions};
-use sha2::{Digest, Sha256};
 use wire::ErrorCode;
 
-use crate::doors::body::{Share, short_of_memory};
+use crate::doors::incoming::Share;
 use crate::session::{File, Shared};
 use api::Failure;
-
-const PIECE: usize = 64 << 10;
 
 /// A folder, of which nothing can be seen but the regular files in it: no link and no `..` leads out.
 #[derive(Debug)]
@@ -53,30 +50,9 @@ impl Folder {
         share: &Share,
         shared: &Shared,
     ) -> Result<(File, [u8; 32]), Failure> {
-        let mut source = self.find(path)?;
-        let most = shared.limits.upload_bytes;
-        let (mut file, mut hash) = (share.file(shared), Sha256::new());
-        let mut piece = vec![0; PIECE];
-        let mut bytes = 0;
-        loop {
-            let count = source.read(&mut piece).map_err(|it| missing(path, &it))?;
-            if count == 0 {
-                break;
-            }
-            bytes += count as u64;
-            if bytes > most {
-                let message = format!(
-                    "The file {path:?} has more than the {most} bytes that are taken: name a smaller one."
-                );
-                return Err(Failure::new(ErrorCode::UploadTooLarge, message));
-            }
-            hash.update(&piece[..count]);
-            shared.reclaim_memory(count as u64);
-            if !file.push(&piece[..count], most) {
-                return Err(short_of_memory());
-            }
-        }
-        Ok((file, hash.finalize().into()))
+        let what = format!("The file {path:?}");
+        let broken = |problem: io::Error| missing(path, &problem);
+        share.read(self.find(path)?, &what, broken, shared)
     }
 
     fn find(&self, path: &str) -> Result<impl Read + use<>, Failure> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::doors::body::Share;
+use crate::doors::incoming::{Share, append};
 use crate::exchange::Namespace;
 use crate::session::{File, Shared};
 
@@ -60,9 +60,9 @@ impl KeptFile {
 
 fn copy(file: &File, share: &Share, shared: &Shared) -> Option<File> {
     let bytes = file.bytes();
-    shared.reclaim_memory(bytes.len() as u64);
-    let mut copy = share.file(shared);
-    copy.push(bytes, bytes.len() as u64).then_some(copy)
+    let mut copy = File::new(share.place(shared));
+    let appended = append(&mut copy, bytes, bytes.len() as u64, shared);
+    appended.is_ok().then_some(copy)
 }
 
 /// All pictures that are kept.

@@ -28,7 +28,7 @@ use super::fetch::{Fetcher, Hosts};
 use super::in_use::InUse;
 use super::openai::{self, Refusal};
 use super::tick::tick;
-use crate::access::{Guest, Guests, Login, Visit, unauthorized};
+use crate::access::{Guest, Guests, Login, Visit};
 use crate::exchange::Exchanges;
 use crate::intake::{Client, KeyId};
 use crate::session::{Hub, seconds};
@@ -155,12 +155,7 @@ async fn visitor(request: &mut ServiceRequest, in_use: &InUse) -> Result<Visitor
         return Err(Failure::new(ErrorCode::Internal, message));
     };
     let login = Login::of(request.request(), guests, in_use.place(), Visit::Request);
-    let (guest, owner) = match login {
-        Login::Open(guest, owner) => (guest, owner),
-        Login::NeedsKey(_) => return Err(unauthorized()),
-        Login::Refused(refusal) => return Err(refusal),
-    };
-    guest.settle();
+    let (guest, owner) = login.admit()?;
     let client = guest.client().number();
     let body = body::read(request.request(), payload, &hub.shared, client).await?;
     Ok(Visitor {

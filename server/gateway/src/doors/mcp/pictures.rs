@@ -4,8 +4,9 @@ use wire::ErrorCode;
 
 use super::Mcp;
 use super::kept;
-use crate::doors::body::{Body, short_of_memory};
+use crate::doors::body::Body;
 use crate::doors::data_url;
+use crate::doors::incoming::short_of_memory;
 use crate::exchange::{Namespace, Picture};
 use api::Failure;
 

@@ -14,11 +14,10 @@ use wire::ErrorCode;
 
 use super::Api;
 use super::refusal::Refusal;
-use crate::access::{Guest, Guests, Login, Visit, unauthorized};
+use crate::access::{Guests, Login, Visit};
 use crate::doors::body::{self, Body};
 use crate::doors::in_use::InUse;
 use crate::exchange::{Asker, Dialogue, Event, Exchange, Settings};
-use crate::intake::KeyId;
 use crate::session::seconds;
 use api::{Failure, RequestId};
 
@@ -92,7 +91,8 @@ impl Call {
         W: Send + 'static,
         F: Form + 'static,
     {
-        let (guest, owner) = self.login(request)?;
+        let place = self.in_use.place();
+        let (guest, owner) = Login::of(request, &self.guests, place, Visit::Request).admit()?;
         let exchanges = self.api.exchanges.clone();
         let shared = &exchanges.hub.shared;
         // Before a body is taken that nothing would become of.
@@ -141,18 +141,6 @@ impl Call {
             response.headers_mut().insert(name, id);
         }
         Ok(response)
-    }
-
-    fn login(&self, request: &HttpRequest) -> Result<(Guest, Option<KeyId>), Failure> {
-        let place = self.in_use.place();
-        match Login::of(request, &self.guests, place, Visit::Request) {
-            Login::Open(guest, owner) => {
-                guest.settle();
-                Ok((guest, owner))
-            }
-            Login::NeedsKey(_) => Err(unauthorized()),
-            Login::Refused(refusal) => Err(refusal),
-        }
     }
 
     /// The answer as server-sent events.

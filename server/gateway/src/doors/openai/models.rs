@@ -45,19 +45,27 @@ impl Api {
     }
 }
 
+/// The models, for who may know of them.
+fn models_for(request: &HttpRequest, api: &Api, guests: &Guests) -> Result<Vec<Model>, Refusal> {
+    if !has_key(request, guests) {
+        return Err(unauthorized().into());
+    }
+    Ok(api.models())
+}
+
 /// All names.
 pub async fn list(
     request: HttpRequest,
     api: web::Data<Api>,
     guests: web::Data<Guests>,
 ) -> HttpResponse {
-    if !has_key(&request, &guests) {
-        return Refusal::from(unauthorized()).response();
+    match models_for(&request, &api, &guests) {
+        Ok(data) => HttpResponse::Ok().json(List {
+            object: "list",
+            data,
+        }),
+        Err(refusal) => refusal.response(),
     }
-    HttpResponse::Ok().json(List {
-        object: "list",
-        data: api.models(),
-    })
 }
 
 /// One of them. Names may have slashes in them.
@@ -67,12 +75,12 @@ pub async fn show(
     guests: web::Data<Guests>,
     name: web::Path<String>,
 ) -> HttpResponse {
-    if !has_key(&request, &guests) {
-        return Refusal::from(unauthorized()).response();
-    }
-    let found = api.models().into_iter().find(|model| model.id == *name);
+    let found = models_for(&request, &api, &guests).and_then(|models| {
+        let found = models.into_iter().find(|model| model.id == *name);
+        found.ok_or_else(|| Refusal::no_model(&name))
+    });
     match found {
-        Some(model) => HttpResponse::Ok().json(model),
-        None => Refusal::no_model(&name).response(),
+        Ok(model) => HttpResponse::Ok().json(model),
+        Err(refusal) => refusal.response(),
     }
 }

@@ -285,18 +285,16 @@ impl Response {
 
     fn event(&mut self, name: &str, fields: Value) -> Bytes {
         let mut data = json!({ "type": name, "sequence_number": self.events });
-        if let (Value::Object(data), Value::Object(fields)) = (&mut data, fields) {
-            data.extend(fields);
-        }
+        merge(&mut data, fields);
         self.events += 1;
         named_event(name, &data)
     }
 
     /// An event about the one part of the one message.
-    fn part_event(&mut self, name: &str, field: &str, value: Value) -> Bytes {
-        let mut fields = json!({ "item_id": self.message, "output_index": 0, "content_index": 0 });
-        fields[field] = value;
-        self.event(name, fields)
+    fn part_event(&mut self, name: &str, fields: Value) -> Bytes {
+        let mut about = json!({ "item_id": self.message, "output_index": 0, "content_index": 0 });
+        merge(&mut about, fields);
+        self.event(name, about)
     }
 
     fn begin(&mut self, out: &mut Vec<Bytes>) {
@@ -306,8 +304,8 @@ impl Response {
         }
         let fields = json!({ "output_index": 0, "item": self.item() });
         out.push(self.event("response.output_item.added", fields));
-        let part = self.part();
-        out.push(self.part_event("response.content_part.added", "part", part));
+        let fields = json!({ "part": self.part() });
+        out.push(self.part_event("response.content_part.added", fields));
     }
 }
 
@@ -317,20 +315,17 @@ impl Form for Response {
             self.begin(out);
         }
         if let Event::Token { token, .. } = &told {
-            let delta = json!(token.text);
-            let mut event = json!({ "item_id": self.message, "output_index": 0, "content_index": 0, "logprobs": [] });
-            event["delta"] = delta;
-            out.push(self.event("response.output_text.delta", event));
+            let fields = json!({ "logprobs": [], "delta": token.text });
+            out.push(self.part_event("response.output_text.delta", fields));
         }
         self.collect(told);
     }
 
     fn end(&mut self, out: &mut Vec<Bytes>) {
-        let mut fields = json!({ "item_id": self.message, "output_index": 0, "content_index": 0, "logprobs": [] });
-        fields["text"] = json!(self.said);
-        out.push(self.event("response.output_text.done", fields));
-        let part = self.part();
-        out.push(self.part_event("response.content_part.done", "part", part));
+        let fields = json!({ "logprobs": [], "text": self.said });
+        out.push(self.part_event("response.output_text.done", fields));
+        let fields = json!({ "part": self.part() });
+        out.push(self.part_event("response.content_part.done", fields));
         let fields = json!({ "output_index": 0, "item": self.item() });
         out.push(self.event("response.output_item.done", fields));
         let fields = json!({ "response": self.object() });
@@ -358,5 +353,12 @@ impl Form for Response {
         HttpResponse::Ok()
             .insert_header(("Server-Timing", self.usage.server_timing()))
             .json(self.object())
+    }
+}
+
+/// Adds an object's fields to another.
+fn merge(to: &mut Value, fields: Value) {
+    if let (Value::Object(to), Value::Object(fields)) = (to, fields) {
+        to.extend(fields);
     }
 }

@@ -18,7 +18,7 @@ use wire::{ErrorCode, FinishReason, Limits, Reason, frame};
 
 use super::*;
 use crate::doors::ws::codec;
-use crate::intake::{Client, decode};
+use crate::intake::Client;
 use crate::stand_in::{self, Player, stand_in};
 use api::{
     Ask, Command, Compute, Event, Failure, Freed, Picture, PictureKey, RequestId, Shown, Status,
@@ -61,31 +61,14 @@ fn rig_on(
 ) -> Rig {
     let (engine, reports, player) = stand_in();
     let engine = wrap(engine);
-    let (status, watch) = watch::channel(Status {
-        state: wire::State::Ready,
-        model: wire::Model {
-            image_size: 8,
-            ..wire::Model::default()
-        },
-        ..Status::default()
-    });
+    let (status, watch) = watch::channel(stand_in::ready());
     let mut limits = stand_in::limits();
     change(&mut limits);
     let mut options = Options {
-        share_pictures: false,
-        decode: decode::Settings {
-            image: glimpse_image::Options::default(),
-            in_process: false,
-            decoders: 1,
-            memory: 1 << 30,
-            time: Duration::from_secs(60),
-            warm_up: false,
-        },
         upload_memory: UPLOAD_MEMORY,
         picture_memory: PICTURE_MEMORY,
-        session_memory: 1 << 30,
-        message_memory: 1 << 30,
         max_sessions: 3,
+        ..stand_in::options()
     };
     changed(&mut options);
     let hub = Arc::new(Hub::new(
