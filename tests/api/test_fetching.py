@@ -1,49 +1,9 @@
 """Pictures by their addresses: from hosts that were named, and never from this network."""
 
-import http.server
-import threading
-
 import pytest
 
-from asking import picture, post
-
-
-class Shelf(http.server.BaseHTTPRequestHandler):
-    """A picture, something endless, and ways to elsewhere."""
-
-    seen: list[str] = []
-
-    def do_GET(self):
-        self.seen.append(self.path)
-        if self.path.startswith("/to/"):
-            self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/to/"))
-            self.end_headers()
-        elif self.path == "/endless":
-            self.send_response(200)
-            self.end_headers()
-            try:
-                while True:
-                    self.wfile.write(bytes(1 << 16))
-            except OSError:
-                pass
-        elif self.path == "/picture.jpg":
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(picture(3))
-        else:
-            self.send_error(404)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def shelf():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Shelf)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
+from asking import post
+from shelf import Shelf
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import functools
 import http.client
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
 
 from asking import picture
 from watching import TALKATIVE, metrics, wait_for
@@ -89,7 +91,7 @@ async def test_the_tools_say_what_they_take_and_give(server, mode):
         assert client.server_info is None or client.server_info.name == "glimpse"
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert list(tools) == ["ask_picture", "read_text", "describe"]
-    assert set(tools["ask_picture"].input_schema["properties"]) == {"picture", "question", "system", "max_tokens"}
+    assert set(tools["ask_picture"].input_schema["properties"]) == {"picture", "region", "question", "system", "max_tokens"}
     assert tools["ask_picture"].input_schema["required"] == ["picture", "question"]
     for tool in tools.values():
         assert tool.description and tool.annotations.read_only_hint
@@ -110,6 +112,37 @@ async def test_a_picture_and_then_its_handle(server, mode):
         assert again["usage"]["cached_tokens"] >= again["usage"]["image_tokens"]
         for unknown in ("picture_" + "0" * 24, "picture_" + "f" * 24):
             assert refusal(await ask(client, unknown)) == "image_gone"
+
+
+def two_halves() -> bytes:
+    """Three circles to the left and one to the right, in a picture turned by a quarter as phones store them."""
+    image = Image.new("RGB", (1280, 480), "white")
+    for left, count in ((0, 3), (640, 1)):
+        image.paste(Image.open(io.BytesIO(picture(count))), (left, 0))
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(out, "JPEG", quality=95, exif=exif)
+    return out.getvalue()
+
+
+@awaited
+async def test_a_region_is_all_that_is_seen(server):
+    async with connected(server) as client:
+        left = {"x": 0, "y": 0, "width": 640, "height": 480}
+        first = answer(await ask(client, data_url(two_halves()), region=left))
+        assert "3" in first["answer"]
+        assert (first["width"], first["height"]) == (1280, 480)
+        right = await ask(client, first["picture"], region=left | {"x": 640, "width": 5000})
+        assert "1" in answer(right)["answer"]
+        assert answer(right)["picture"] == first["picture"]
+        # What it has seen of one part is not the other.
+        assert "3" in answer(await ask(client, first["picture"], region=left))["answer"]
+        told = await client.call_tool("describe", {"picture": first["picture"], "region": left})
+        assert answer(told)["usage"]["cached_tokens"] >= answer(told)["usage"]["image_tokens"]
+        outside = await ask(client, first["picture"], region=left | {"x": 1280})
+        assert refusal(outside) == "bad_message" and "1280 × 480" in outside.content[0].text
+        for wrong in ({"x": -1}, {"width": 0}, {"height": None}, {"depth": 1}):
+            assert refusal(await ask(client, first["picture"], region=left | wrong)) == "bad_message", wrong
 
 
 @awaited
@@ -139,7 +172,7 @@ async def test_what_is_wrong_is_told_to_whoever_can_mend_it(server):
             assert refusal(await ask(client, file)) == code, file
         assert refusal(await ask(client, data_url(picture(3)), " ")) == "empty_text"
         assert refusal(await ask(client, data_url(picture(3)), max_tokens=0)) == "bad_sampling"
-        assert refusal(await ask(client, data_url(picture(3)), region=[0, 0, 1, 1])) == "bad_message"
+        assert refusal(await ask(client, data_url(picture(3)), region="left")) == "bad_message"
         assert refusal(await client.call_tool("describe", {})) == "bad_message"
         with pytest.raises(MCPError):
             await client.call_tool("draw", {})
@@ -308,6 +341,21 @@ def test_a_process_ends_with_its_client(binary):
     assert b"glimpse: " in process.stderr
     process = subprocess.run([binary, "mcp", "--root", "/nowhere"], stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
     assert process.returncode == 1 and b"--root /nowhere can't be opened" in process.stderr
+
+
+def test_an_address_is_fetched_where_its_host_is_named(serve, shelf):
+    server = serve("--fetch-images", "127.0.0.1")
+    server.wait_ready()
+
+    async def look():
+        async with connected(server) as client:
+            first = answer(await ask(client, f"http://127.0.0.1:{shelf}/picture.jpg"))
+            assert "3" in first["answer"]
+            assert "3" in answer(await ask(client, first["picture"]))["answer"]
+            for url in (f"http://localhost:{shelf}/picture.jpg", f"http://127.0.0.1:{shelf}/to/http://169.254.169.254/", f"http://127.0.0.1:{shelf}/none"):
+                assert refusal(await ask(client, url)) == "image_unsupported", url
+
+    asyncio.run(look())
 
 
 def test_a_server_reads_its_root_alone(serve, root):

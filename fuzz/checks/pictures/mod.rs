@@ -1,6 +1,6 @@
 //! Pictures: pixels of the right size or words for people, whatever a file says of itself.
 
-use glimpse_image::{Decoder, Options, load};
+use glimpse_image::{Decoder, Options, Region, load};
 
 mod bytes;
 pub mod exif;
@@ -15,6 +15,14 @@ const SIZE: u32 = 28;
 const MAX_MEMORY: u64 = 256 << 20;
 const MAX_PIXELS: u64 = 1 << 20;
 
+/// Of most pictures a part, of small ones nothing.
+const REGION: Region = Region {
+    x: 3.0,
+    y: 2.0,
+    width: 5.0,
+    height: 40.0,
+};
+
 /// Reads `file` in every way that there is for its format; whether it is a picture by any.
 pub fn check(file: &[u8]) -> bool {
     // What has JPEG in it has two decoders.
@@ -26,10 +34,11 @@ pub fn check(file: &[u8]) -> bool {
     };
     let mut is_read = false;
     for &decoder in decoders {
-        for raw in [false, true] {
+        for (raw, region) in [(false, None), (true, None), (false, Some(REGION))] {
             let options = Options {
                 decoder,
                 raw,
+                region,
                 max_pixels: MAX_PIXELS,
                 max_memory: MAX_MEMORY,
             };

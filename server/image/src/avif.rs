@@ -100,7 +100,8 @@ pub(super) fn decode(scratch: &mut Scratch, bytes: &[u8]) -> Result<Decoded, Ima
         .map_err(fault)?;
     if let Some(alpha) = &still.alpha {
         let canvas = alpha.decode(&still.heif, &mut scratch.between)?;
-        canvas.to_alpha(window, pixels);
+        let whole = (still.color.width as usize, still.color.height as usize);
+        canvas.to_alpha(whole, window, pixels);
         if still.is_multiplied {
             convert::divide_by_alpha(pixels);
         }
@@ -133,11 +134,6 @@ impl<'a> Still<'a> {
         let alpha = heif.alpha(heif.primary);
         let is_multiplied = alpha.is_some_and(|(_, is_multiplied)| is_multiplied);
         let alpha = alpha.map(|(item, _)| Part::read(&heif, item)).transpose()?;
-        if let Some(alpha) = &alpha
-            && (alpha.width, alpha.height) != (color.width, color.height)
-        {
-            return Err(Fault::Unsupported("alpha of another size"));
-        }
         let said = heif.colors().find_map(|property| match property {
             Property::Colors(colors) => Some(colors),
             _ => None,

@@ -35,6 +35,11 @@ pub enum ImageError {
         "{what} takes more memory and time than a picture may here. {remedy}, and send it again."
     )]
     TooDear { what: String, remedy: String },
+    /// A region of which nothing lies in the picture. Width and height are the upright picture's.
+    #[error(
+        "Nothing of that region lies in this picture of {width} × {height} pixels: give it in pixels from the upper left corner."
+    )]
+    Outside { width: u32, height: u32 },
 }
 
 impl ImageError {
@@ -44,6 +49,7 @@ impl ImageError {
             ImageError::Unsupported { .. } => ErrorCode::ImageUnsupported,
             ImageError::Broken { .. } => ErrorCode::ImageBroken,
             ImageError::TooLarge { .. } | ImageError::TooDear { .. } => ErrorCode::ImageTooLarge,
+            ImageError::Outside { .. } => ErrorCode::BadMessage,
         }
     }
 

@@ -25,7 +25,7 @@ mod memory;
 mod options;
 mod orient;
 mod others;
-
+mod part;
 mod png;
 #[cfg(target_os = "linux")]
 pub mod process;
@@ -47,11 +47,13 @@ pub use error::ImageError;
 pub use format::Format;
 pub use header::{Header, Picture};
 pub use jpeg::to_jpeg;
+pub use metadata::Region;
 pub use options::{Decoder, MAX_SIDE, Options, Stop};
 pub use warm::common_picture;
 
 use format::brands;
 use orient::Orientation;
+use part::Part;
 use scratch::Scratch;
 
 /// Samples that may be passed over for each pixel that is allowed: what a photo of so many pixels takes in ten passes of
@@ -221,8 +223,22 @@ fn load_in(
         ..
     } = header;
     let start = Instant::now();
-    let decoded = match format {
-        Format::Jpeg => jpeg::decode(scratch, bytes, size, options, stop)?,
+    let orientation = match (options.raw, format) {
+        // Turned by what its container says.
+        (_, Format::Heic) => Orientation::UPRIGHT,
+        (false, Format::Avif) => avif::orientation(bytes),
+        // Pillow itself turns a TIFF upright while loading it.
+        (true, Format::Tiff) => Orientation::of_first(bytes),
+        (false, _) => Orientation::read(bytes),
+        (true, _) => Orientation::UPRIGHT,
+    };
+    let part = options
+        .region
+        .map(|region| Part::of(region, orientation, (width, height)))
+        .transpose()?;
+    let whole_size = part.map_or(size, |part| part.size_of_whole(size));
+    let mut decoded = match format {
+        Format::Jpeg => jpeg::decode(scratch, bytes, whole_size, options, stop)?,
         Format::Png => png::decode(scratch, bytes, options.raw, stop)?,
         Format::Gif => gif::decode(scratch, bytes, options.raw, stop)?,
         Format::Bmp => {
@@ -239,16 +255,10 @@ fn load_in(
     let decode_ms = milliseconds(start);
 
     let start = Instant::now();
-    let orientation = match (options.raw, format) {
-        // Turned by what its container says.
-        (_, Format::Heic) => Orientation::UPRIGHT,
-        (false, Format::Avif) => avif::orientation(bytes),
-        // Pillow itself turns a TIFF upright while loading it.
-        (true, Format::Tiff) => Orientation::of_first(bytes),
-        (false, _) => Orientation::read(bytes),
-        (true, _) => Orientation::UPRIGHT,
-    };
     convert::to_rgb(scratch, &decoded, format, bytes, options.raw)?;
+    if let Some(part) = part {
+        part.cut(&mut scratch.decoded, &mut decoded);
+    }
     // What is vertical once upright may be horizontal now.
     let (upright_width, upright_height) = orientation.upright(decoded.width, decoded.height);
     let vertical_first = resize::is_vertical_first(upright_width, upright_height, size)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use metadata::Region;
 use serde::{Deserialize, Serialize};
 
 /// What decodes JPEG (`--image-decoder`).
@@ -16,12 +17,15 @@ pub enum Decoder {
 }
 
 /// How to read a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     pub decoder: Decoder,
     /// `--raw-pixels`: what Pillow's `.convert("RGB")` gives: no orientation (but TIFF's own, and HEIC's), no colour
     /// profile, alpha dropped, 16-bit gray clipped; and no scaled decoding of very large JPEGs.
     pub raw: bool,
+    /// The part that the model is to see, of the upright picture; `None` is all of it. It is grown by what surrounds it
+    /// until neither side is longer than twice the other.
+    pub region: Option<Region>,
     /// The most pixels, width × height, that are decoded.
     pub max_pixels: u64,
     /// The most memory that decoding one picture may take, in bytes.
@@ -33,6 +37,7 @@ impl Default for Options {
         Self {
             decoder: Decoder::TurboJpeg,
             raw: false,
+            region: None,
             max_pixels: 100_000_000,
             max_memory: 1 << 30,
         }

@@ -31,7 +31,7 @@ impl Orientation {
     }
 
     /// Whether it is transposed, then whether left and right change places, and top and bottom.
-    fn parts(self) -> (bool, bool, bool) {
+    pub fn parts(self) -> (bool, bool, bool) {
         let flips = (self.0 - 1) % 4;
         (
             self.is_transposed(),
@@ -48,6 +48,12 @@ impl Orientation {
             (false, true) => 4,
         };
         Self(if is_transposed { flips + 4 } else { flips })
+    }
+
+    /// The orientation that EXIF gives this number, 1 to 8.
+    #[cfg(test)]
+    pub fn numbered(number: u8) -> Self {
+        Self(number)
     }
 
     /// The orientation of a TIFF's first picture, whatever that is.

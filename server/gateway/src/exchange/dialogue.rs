@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use glimpse_image::Region;
+use sha2::{Digest, Sha256};
 use wire::Turn;
 
 use crate::session::File;
@@ -23,10 +25,32 @@ pub struct Picture {
     pub file: File,
     /// Of the file's bytes.
     pub sha256: [u8; 32],
+    /// The part of it that is asked about; `None` is all of it.
+    pub region: Option<Region>,
     /// The turn whose message carries it, from 0: one of the history's, or the question itself.
     pub turn: usize,
     /// How long the file took to come, in milliseconds.
     pub upload_ms: f64,
+}
+
+impl Picture {
+    /// What the session knows the picture by: the hash of the file, and of the region where there is one.
+    pub fn identity(&self) -> [u8; 32] {
+        let Some(Region {
+            x,
+            y,
+            width,
+            height,
+        }) = self.region
+        else {
+            return self.sha256;
+        };
+        let mut hash = Sha256::new_with_prefix(self.sha256);
+        for side in [x, y, width, height] {
+            hash.update(side.to_le_bytes());
+        }
+        hash.finalize().into()
+    }
 }
 
 /// Tells turns apart by hashes that nobody outside can make collide.

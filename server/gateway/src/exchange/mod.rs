@@ -142,14 +142,15 @@ impl Exchanges {
         } = dialogue;
         let turns = self.fingerprints.of(&system, &history);
         let beginning = self.fingerprints.beginning(&system);
-        let sha256 = picture.as_ref().map(|picture| picture.sha256);
+        let sha256 = picture.as_ref().map(Picture::identity);
         let picture_turn = picture.as_ref().and_then(|it| u32::try_from(it.turn).ok());
         let (connection, mut held, last_event) = self.session(&asker, sha256, &turns)?;
         let upload = picture.map(|picture| {
             held.uploads += 1;
             let file = CompleteFile {
+                sha256: picture.identity(),
                 file: picture.file,
-                sha256: picture.sha256,
+                region: picture.region,
                 system: system.clone(),
                 upload_ms: picture.upload_ms,
             };

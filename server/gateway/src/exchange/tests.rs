@@ -69,6 +69,7 @@ impl Rig {
         Picture {
             file,
             sha256: Sha256::digest(&bytes).into(),
+            region: None,
             turn: 0,
             upload_ms: 0.0,
         }
@@ -274,6 +275,7 @@ async fn a_picture_that_is_none_is_said_to_be_so() {
         picture: Some(Picture {
             file,
             sha256: [1; 32],
+            region: None,
             turn: 0,
             upload_ms: 0.0,
         }),

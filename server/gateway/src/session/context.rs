@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use glimpse_image::Region;
 use wire::{Forgotten, Limits, ServerMessage};
 
 use super::outbox::Outbox;
@@ -14,7 +15,11 @@ use api::{Asker, Command, Freed, SessionId};
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
     /// Decode a file into the picture of this id.
-    Decode { image: String, file: File },
+    Decode {
+        image: String,
+        file: File,
+        region: Option<Region>,
+    },
     /// Don't: the picture is forgotten, which [`State::decoded`](super::state::State::decoded) is told.
     CancelDecode { image: String },
     /// Ask the engine for something.
@@ -31,6 +36,8 @@ pub struct Setup {
     pub asker: Asker,
     /// What the pictures' keys have as [`PictureKey::session`](api::PictureKey::session).
     pub scope: Option<SessionId>,
+    /// Its questions come by requests that bring their whole conversation.
+    pub stateless: bool,
     /// Makes ids unlike any other session's, so that a stale one is never mistaken for a live one.
     pub prefix: String,
     pub limits: Arc<Limits>,

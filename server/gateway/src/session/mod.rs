@@ -127,6 +127,7 @@ impl Session {
         let setup = Setup {
             tag: tag.as_str().into(),
             asker,
+            stateless: namespace.is_some(),
             scope: (!share_pictures).then_some(namespace.unwrap_or(asker.session)),
             prefix,
             limits: shared.limits.clone(),
@@ -233,7 +234,11 @@ impl Session {
     fn perform(self: &Arc<Self>, effect: Effect) {
         let engine = &self.shared.engine;
         match effect {
-            Effect::Decode { image, file } => self.shared.decode(self, image, file),
+            Effect::Decode {
+                image,
+                file,
+                region,
+            } => self.shared.decode(self, image, file, region),
             Effect::CancelDecode { image } => self.shared.cancel_decode(self, image),
             Effect::Command(command) => engine.command(command),
             Effect::End => self.free_all(),

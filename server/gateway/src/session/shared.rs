@@ -225,8 +225,14 @@ impl Shared {
         }
     }
 
-    /// Has a file decoded, and tells the session.
-    pub(super) fn decode(&self, session: &Arc<Session>, image: String, file: File) {
+    /// Has a file decoded, or a region of its picture, and tells the session.
+    pub(super) fn decode(
+        &self,
+        session: &Arc<Session>,
+        image: String,
+        file: File,
+        region: Option<image::Region>,
+    ) {
         let asker = session.asker();
         let name = JobId {
             asker,
@@ -257,6 +263,7 @@ impl Shared {
         };
         let job = Job {
             file: Box::new(file),
+            region,
             done: Box::new(done),
         };
         self.decoders.submit(name, job);

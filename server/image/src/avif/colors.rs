@@ -161,16 +161,23 @@ impl Canvas<'_> {
         Ok(())
     }
 
-    /// How opaque a part of the picture is, into the last of every four bytes of `to`.
-    pub fn to_alpha(&self, [left, top, width, height]: [usize; 4], to: &mut [u8]) {
+    /// How opaque a part of a picture of `whole` width and height is, into the last of every four bytes of `to`. This may be
+    /// coarser or finer than the picture: each pixel takes the value that lies where it does.
+    pub fn to_alpha(
+        &self,
+        whole: (usize, usize),
+        [left, top, width, height]: [usize; 4],
+        to: &mut [u8],
+    ) {
         // Always of the full range.
         let (_, [_, most]) = ranges(self.depth, true);
         let mut luma = Vec::new();
         let lines = to.chunks_exact_mut(width * 4);
         for (line, row) in lines.zip(top..top + height) {
-            self.row(0, row, &mut luma);
+            self.row(0, row * self.height / whole.1, &mut luma);
             let pixels = line.as_chunks_mut::<4>().0;
-            for (pixel, &value) in pixels.iter_mut().zip(&luma[left..]) {
+            for (pixel, column) in pixels.iter_mut().zip(left..) {
+                let value = luma[column * self.width / whole.0];
                 pixel[3] = (255.0 * value / most + 0.5) as u8;
             }
         }

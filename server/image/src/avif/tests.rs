@@ -262,3 +262,23 @@ fn time() {
         );
     }
 }
+
+#[test]
+fn a_coarser_alpha_covers_the_picture() {
+    let mut bytes = [0, 255, 100, 200];
+    let canvas = Canvas {
+        width: 2,
+        height: 2,
+        chroma: Chroma::None,
+        depth: 8,
+        bytes: &mut bytes,
+    };
+    let mut pixels = [7; 3 * 4 * 4];
+    canvas.to_alpha((4, 4), [1, 0, 3, 4], &mut pixels);
+    let alpha: Vec<u8> = pixels.iter().skip(3).step_by(4).copied().collect();
+    assert_eq!(
+        alpha,
+        [0, 255, 255, 0, 255, 255, 100, 200, 200, 100, 200, 200]
+    );
+    assert!(pixels.chunks(4).all(|pixel| pixel[..3] == [7; 3]));
+}

@@ -78,7 +78,8 @@ impl Handler {
         };
         let mcp = self.mcp.clone();
         let reading = tokio::task::spawn_blocking(move || {
-            let picture = mcp.picture(&question.picture, namespace, &visitor.body)?;
+            let picture =
+                mcp.picture(&question.picture, question.region, namespace, &visitor.body)?;
             let shared = &mcp.exchanges.hub.shared;
             let copy = KeptFile::copy(&picture.file, picture.sha256, client, shared);
             let dialogue = Dialogue {

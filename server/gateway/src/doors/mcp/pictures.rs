@@ -1,5 +1,6 @@
 //! The picture that a tool's call names.
 
+use glimpse_image::Region;
 use wire::ErrorCode;
 
 use super::Mcp;
@@ -40,13 +41,14 @@ impl Name<'_> {
 }
 
 impl Mcp {
-    /// The picture of that name. It takes as long as it takes, on the thread that asks. `body` is the request's that names it.
+    /// The picture of that name, or a region of it. It takes as long as it takes, on the thread that asks. `body` is the request's that names it.
     ///
     /// # Errors
     /// Why it can't be had.
     pub fn picture(
         &self,
         name: &str,
+        region: Option<Region>,
         namespace: Namespace,
         body: &Body,
     ) -> Result<Picture, Failure> {
@@ -71,6 +73,7 @@ impl Mcp {
         Ok(Picture {
             file,
             sha256,
+            region,
             turn: 0,
             upload_ms: body.started.elapsed().as_secs_f64() * 1e3,
         })

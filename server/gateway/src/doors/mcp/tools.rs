@@ -8,6 +8,30 @@ use serde_json::Value;
 use wire::{AnswerTimings, ErrorCode, FinishReason, Sampling, Usage};
 
 use api::Failure;
+use glimpse_image::Region;
+
+/// A part of a picture, in pixels from its upper left corner, as it is seen upright.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    x: u32,
+    y: u32,
+    #[schemars(range(min = 1))]
+    width: u32,
+    #[schemars(range(min = 1))]
+    height: u32,
+}
+
+impl From<Part> for Region {
+    fn from(part: Part) -> Self {
+        Region {
+            x: part.x.into(),
+            y: part.y.into(),
+            width: part.width.into(),
+            height: part.height.into(),
+        }
+    }
+}
 
 /// A question in the picture's own words.
 #[derive(Deserialize, JsonSchema)]
@@ -16,6 +40,10 @@ struct AskPicture {
     /// The picture: a data URL (data:image/jpeg;base64,…), the handle that an earlier result returned (picture_…), a path
     /// beneath the server's --root, or an http(s) URL. The server has the last two only where it was started with them.
     picture: String,
+    /// Looks closer: only this part of the picture is seen, at its full resolution, grown by what surrounds it where it is
+    /// longer than twice its other side. Small print is read so.
+    #[serde(default)]
+    region: Option<Part>,
     /// What to find out about the picture.
     question: String,
     /// Instructions that the model keeps to while it answers.
@@ -34,6 +62,10 @@ struct ReadText {
     /// The picture: a data URL (data:image/jpeg;base64,…), the handle that an earlier result returned (picture_…), a path
     /// beneath the server's --root, or an http(s) URL. The server has the last two only where it was started with them.
     picture: String,
+    /// Looks closer: only this part of the picture is seen, at its full resolution, grown by what surrounds it where it is
+    /// longer than twice its other side. Small print is read so.
+    #[serde(default)]
+    region: Option<Part>,
 }
 
 /// A picture to describe.
@@ -43,6 +75,10 @@ struct Describe {
     /// The picture: a data URL (data:image/jpeg;base64,…), the handle that an earlier result returned (picture_…), a path
     /// beneath the server's --root, or an http(s) URL. The server has the last two only where it was started with them.
     picture: String,
+    /// Looks closer: only this part of the picture is seen, at its full resolution, grown by what surrounds it where it is
+    /// longer than twice its other side. Small print is read so.
+    #[serde(default)]
+    region: Option<Part>,
     /// The language to describe it in, such as English or 中文.
     #[serde(default)]
     language: Option<String>,
@@ -53,6 +89,7 @@ struct Describe {
 pub struct Question {
     /// As the call names it.
     pub picture: String,
+    pub region: Option<Region>,
     pub text: String,
     pub system: String,
     pub sampling: Sampling,
@@ -65,9 +102,9 @@ pub struct Answer {
     /// The picture's handle: the next call may name it by this, for as long as the server keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picture: Option<String>,
-    /// In pixels, upright.
+    /// The whole picture's, in pixels, upright.
     pub width: u32,
-    /// In pixels, upright.
+    /// The whole picture's, in pixels, upright.
     pub height: u32,
     /// Why the answer ended; after `length` there would be more of it.
     pub finish_reason: FinishReason,
@@ -79,6 +116,7 @@ impl From<AskPicture> for Question {
     fn from(call: AskPicture) -> Self {
         Question {
             picture: call.picture,
+            region: call.region.map(Region::from),
             text: call.question,
             system: call.system.unwrap_or_default(),
             sampling: Sampling {
@@ -93,6 +131,7 @@ impl From<ReadText> for Question {
     fn from(call: ReadText) -> Self {
         Question {
             picture: call.picture,
+            region: call.region.map(Region::from),
             text: "Read out all the text in the picture, line by line, exactly as it stands there, and nothing else.".into(),
             system: String::new(),
             // What stands there is not a matter of chance.
@@ -110,6 +149,7 @@ impl From<Describe> for Question {
         let text = "Describe the picture in detail: what is in it, where, and what text there is.";
         Question {
             picture: call.picture,
+            region: call.region.map(Region::from),
             text: match language.trim() {
                 "" => text.to_owned(),
                 language => format!("{text} Answer in {language}."),
@@ -217,7 +257,16 @@ mod tests {
         let asked = asked.unwrap();
         assert_eq!((&*asked.text, &*asked.system), ("How many?", "Be brief."));
         assert_eq!(asked.sampling.max_new_tokens, Some(5));
-        let text = read("read_text", json!({"picture": "p"})).unwrap();
+        assert_eq!(asked.region, None);
+        let region = json!({"x": 10, "y": 20, "width": 300, "height": 40});
+        let text = read("read_text", json!({"picture": "p", "region": region})).unwrap();
+        let region = Region {
+            x: 10.0,
+            y: 20.0,
+            width: 300.0,
+            height: 40.0,
+        };
+        assert_eq!(text.region, Some(region));
         assert_eq!(text.sampling.temperature, Some(0.0));
         let described = read("describe", json!({"picture": "p", "language": "中文"})).unwrap();
         assert!(described.text.ends_with("Answer in 中文."));
@@ -234,6 +283,10 @@ mod tests {
             (
                 json!({"picture": "p", "question": "?", "max_tokens": -1}),
                 "-1",
+            ),
+            (
+                json!({"picture": "p", "question": "?", "region": {"x": 0, "y": 0, "width": 9}}),
+                "height",
             ),
         ] {
             let problem = read("ask_picture", arguments).unwrap_err();

@@ -46,6 +46,7 @@ pub fn find(
         let picture = Picture {
             file,
             sha256,
+            region: None,
             turn: mention.turn,
             upload_ms: body.started.elapsed().as_secs_f64() * 1e3,
         };

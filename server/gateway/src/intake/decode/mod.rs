@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use glimpse_image::{FileBuffer, Options, Picture};
+use glimpse_image::{FileBuffer, Options, Picture, Region};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use wire::ErrorCode;
 
@@ -52,6 +52,8 @@ pub type Size = Box<dyn Fn() -> Option<u32> + Send + Sync>;
 /// A file, and whom to tell; both go once it is decoded.
 pub struct Job {
     pub file: Box<dyn HasFile>,
+    /// The part of the picture that is meant; `None` is all of it.
+    pub region: Option<Region>,
     pub done: Box<dyn FnOnce(Result<Picture, Failure>) + Send>,
 }
 
@@ -165,8 +167,12 @@ impl Inner {
             self.warm_up(&mut decoder);
         }
         while let Some((number, job)) = self.next(&mut decoder) {
-            let Job { mut file, done } = job;
-            let result = self.decode(&mut decoder, number, file.file());
+            let Job {
+                mut file,
+                region,
+                done,
+            } = job;
+            let result = self.decode(&mut decoder, number, file.file(), region);
             drop(file);
             let mut state = self.state.lock();
             let running = state.running.remove(&number);
@@ -215,6 +221,7 @@ impl Inner {
         decoder: &mut Decoder,
         number: u64,
         file: &mut FileBuffer,
+        region: Option<Region>,
     ) -> Result<Picture, Failure> {
         // Known as soon as the configuration is read.
         let size = loop {
@@ -226,8 +233,12 @@ impl Inner {
             }
             thread::sleep(SIZE_PAUSE);
         };
+        let options = Options {
+            region,
+            ..self.settings.image
+        };
         let task = Task {
-            options: &self.settings.image,
+            options: &options,
             size,
             time: self.settings.time,
         };
@@ -278,7 +289,7 @@ impl Inner {
         }
         drop(state);
         self.changed.notify_all();
-        for (_, Job { file, done }) in waited {
+        for (_, Job { file, done, .. }) in waited {
             drop(file);
             done(Err(forgotten()));
         }
@@ -376,6 +387,7 @@ mod tests {
         let (done, result) = channel();
         let job = Job {
             file: Box::new(FileBuffer::of(file)),
+            region: None,
             done: Box::new(move |result| done.send(result).unwrap()),
         };
         decoders.submit(name, job);

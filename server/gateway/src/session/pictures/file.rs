@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use glimpse_image::FileBuffer;
+use glimpse_image::{FileBuffer, Region};
 
 use crate::intake::decode::HasFile;
 use crate::intake::{self, Eviction, Reservation};
@@ -63,8 +63,10 @@ impl File {
 /// A file with all that an upload of it would have told.
 pub struct CompleteFile {
     pub file: File,
-    /// Of the file's bytes.
+    /// Of the file's bytes, and of the region where there is one: equal ones are equal pictures.
     pub sha256: [u8; 32],
+    /// The part of the picture that is meant; `None` is all of it.
+    pub region: Option<Region>,
     /// The system turn of the first question about the picture; empty for none.
     pub system: String,
     /// How long it took to come, in milliseconds.

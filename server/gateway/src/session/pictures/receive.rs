@@ -218,6 +218,7 @@ impl Pictures {
         context.effects.push_back(Effect::Decode {
             image: id,
             file: arrived.file,
+            region: arrived.region,
         });
     }
 

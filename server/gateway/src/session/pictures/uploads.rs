@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use glimpse_image::Region;
 use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
@@ -47,6 +48,8 @@ pub struct Arrived {
     pub upload: u32,
     pub file: File,
     pub sha256: [u8; 32],
+    /// The part of the picture that is meant; `None` is all of it.
+    pub region: Option<Region>,
     /// The system turn of the first question about the picture.
     pub system: String,
     /// Milliseconds from the announcement to the last byte.
@@ -187,6 +190,7 @@ impl Uploads {
         let CompleteFile {
             file,
             sha256,
+            region,
             system,
             upload_ms,
         } = complete;
@@ -197,6 +201,7 @@ impl Uploads {
             upload: number,
             file,
             sha256,
+            region,
             system,
             upload_ms,
             telemetry: telemetry::Picture::announced(self.tag.clone(), number),
@@ -368,6 +373,7 @@ fn finish(upload: u32, transfer: Transfer, now: Instant) -> Result<Box<Arrived>,
         upload,
         file: transfer.file,
         sha256,
+        region: None,
         system: transfer.system,
         upload_ms: now.duration_since(transfer.started).as_secs_f64() * 1e3,
         telemetry: transfer.telemetry,
