@@ -344,3 +344,20 @@ def test_big_pictures_come_whole(server):
     for _ in range(8):
         status, _, body = post(server, {"messages": [asked("What is it?", out.getvalue())], "max_tokens": 1})
         assert status == 200, body
+
+
+def test_text_alone_gives_way_to_a_picture(serve):
+    """A title in the making leaves the only slot to a question that somebody waits for, and goes on behind it."""
+    server = serve(*TALKATIVE, "--max-batch", "1", "--max-new-tokens", "100000")
+    server.wait_ready()
+    with client(server) as api:
+        options = {"model": "random-1", "temperature": 0}
+        title = api.chat.completions.create(messages=[asked("A title, please.")], max_tokens=20_000, stream=True, **options)
+        chunks = iter(title)
+        for _ in range(3):
+            next(chunks)
+        answer = api.chat.completions.create(messages=[asked(QUESTION, picture(3))], max_tokens=3, **options)
+        assert answer.usage.completion_tokens == 3
+        # It was not over.
+        assert all(next(chunks).choices[0].finish_reason is None for _ in range(3))
+        title.close()

@@ -51,6 +51,11 @@ def test_each_answer_is_as_the_document_has_it(server, document):
         _, chunks = fetch(server, "POST", chat, body | stream)
         for chunk in chunks:
             holds(document, schema_of(document, chat, "post", "200", "text/event-stream"), chunk)
+    for path, body in (("/tokenize", {"prompt": "Hi", "return_token_strs": True}), ("/detokenize", {"tokens": [1, 2]})):
+        holds(document, document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"], body)
+        status, answer = fetch(server, "POST", path, body)
+        assert status == 200
+        holds(document, schema_of(document, path, "post", "200"), answer)
     for path in ("/v1/models", "/v1/models/{model}", "/health", "/version"):
         status, answer = fetch(server, "GET", path.replace("{model}", "glimpse-demo"))
         assert status == 200

@@ -62,6 +62,10 @@ pub struct Ask {
     /// Tells how probable each token was, beside so many others in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<u32>,
+    /// Somebody else's first word comes before any of it: it runs while nobody else waits for the slot, as an answer does whose
+    /// reader is [`Presence::Away`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
     /// The answer's ids, as far as an earlier attempt came: it goes on behind them, exactly as that one would have.
     #[serde(default)]
     pub so_far: Vec<u32>,

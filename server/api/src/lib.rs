@@ -26,6 +26,8 @@ pub mod measured;
 pub mod pixels;
 pub mod sampling;
 pub mod status;
+#[cfg(feature = "compute")]
+pub mod tokens;
 pub mod turn;
 
 pub use answer::{AnswerTimings, EncodeTimings, FinishReason, TokenLogprob, TopLogprob, Usage};
@@ -51,6 +53,8 @@ pub use pixels::Pixels;
 pub use sampling::random_seed;
 pub use sampling::{Defaults, Sampling, SamplingParams};
 pub use status::{Model, State};
+#[cfg(feature = "compute")]
+pub use tokens::{Conversation, Tokens};
 pub use turn::Turn;
 
 /// The largest integer that a JSON number holds exactly in every client.

@@ -22,6 +22,7 @@ mod step_timings;
 #[cfg(test)]
 mod tests;
 mod tokenization;
+mod tokens;
 mod warmup;
 mod worker;
 mod workers;
@@ -48,6 +49,9 @@ use start::{Preparation, work};
 use tokenization::{Text, Tokenization};
 use workers::{Handle, StatusPublisher, Workers};
 
+/// Where a worker puts its model's language once it is loaded.
+type LanguageSlot = OnceLock<Arc<dyn Language>>;
+
 /// A handle to the workers: cheap to clone, never blocks.
 #[derive(Clone)]
 pub struct Engine {
@@ -55,6 +59,8 @@ pub struct Engine {
     /// Of all workers together.
     status: watch::Receiver<Status>,
     reports: Reports,
+    /// Each worker's, once it is loaded. All have the same.
+    languages: Arc<[Arc<LanguageSlot>]>,
 }
 
 impl Engine {
@@ -82,10 +88,12 @@ impl Engine {
         let reports = Reports::new(reports);
         let (publishers, status) = StatusPublisher::all(opens.len(), &reports);
         let mut workers = Vec::with_capacity(opens.len());
+        let mut languages = Vec::with_capacity(opens.len());
         for (number, ((open, wrap), publisher)) in opens.into_iter().zip(publishers).enumerate() {
             let (commands, inbox) = mpsc::channel();
             let (settings, admission) = (settings.clone(), Arc::new(Admission::new(&settings)));
-            let language: Arc<OnceLock<Arc<dyn Language>>> = Arc::default();
+            let language: Arc<LanguageSlot> = Arc::default();
+            languages.push(language.clone());
             let tokenization = Tokenization::start(number, language.clone(), commands.clone())?;
             workers.push(Handle::new(commands, admission.clone(), Some(tokenization)));
             std::thread::Builder::new()
@@ -100,7 +108,11 @@ impl Engine {
                     work(prepared, open, wrap, &inbox);
                 })?;
         }
-        Ok(Engine::of(workers, status, reports))
+        let languages = languages.into();
+        Ok(Engine {
+            languages,
+            ..Engine::of(workers, status, reports)
+        })
     }
 
     fn of(workers: Vec<Handle>, status: watch::Receiver<Status>, reports: Reports) -> Self {
@@ -108,6 +120,7 @@ impl Engine {
             workers: Arc::new(Workers::new(workers)),
             status,
             reports,
+            languages: Arc::new([]),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A worker's thread: loads the model, warms up, serves until it ends.
 
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use api::{Loaded, State};
@@ -8,8 +8,9 @@ use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::{Target, tell_memory};
 use model::kernels::PAGE;
-use model::network::{Language, Shape};
+use model::network::Shape;
 
+use crate::LanguageSlot;
 use crate::admission::Admission;
 use crate::command::Command;
 use crate::executor::{Executor, Layer, OnDevice};
@@ -23,7 +24,7 @@ pub struct Preparation<'a> {
     pub settings: Settings,
     pub admission: Arc<Admission>,
     /// The model's language, once the model is known: for whoever tokenizes questions.
-    pub language: &'a OnceLock<Arc<dyn Language>>,
+    pub language: &'a LanguageSlot,
     pub status: &'a StatusPublisher,
 }
 

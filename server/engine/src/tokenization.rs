@@ -2,20 +2,21 @@
 //! compile nobody's question.
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use api::{
-    AnswerFormat, Asker, ErrorCode, Failure, FinishReason, PictureKey, RequestId, SamplingParams,
-    Turn,
+    AnswerFormat, Asker, Conversation, ErrorCode, Failure, FinishReason, PictureKey, RequestId,
+    SamplingParams, Turn,
 };
 use parking_lot::{Condvar, Mutex};
 use policy::FairQueue;
 
+use super::LanguageSlot;
 use super::admission::not_running;
 use super::command::{Command, Question};
 use super::failures::panicked;
 use super::guard::catch;
-use model::network::{Conversation, Language};
+use model::network::Language;
 use model::prompt::Prompt;
 use model::text::{Answer, TextError};
 
@@ -231,7 +232,7 @@ impl Tokenization {
     /// Starts the threads, which end with the tokenization.
     pub fn start(
         number: usize,
-        language: Arc<OnceLock<Arc<dyn Language>>>,
+        language: Arc<LanguageSlot>,
         commands: Sender<Command>,
     ) -> std::io::Result<Self> {
         let start = |name: &str| {

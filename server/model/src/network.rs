@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Pixels, Turn};
+use api::{Conversation, Pixels};
 use candle_core::{Device, Result, Tensor};
 
 use crate::kernels::{Arena, Span};
@@ -22,17 +22,6 @@ pub struct Shape {
     pub positions: usize,
     /// The most entries that a conversation can have.
     pub entries: usize,
-}
-
-/// A question with what was said before it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Conversation<'a> {
-    /// The system turn; empty for none.
-    pub system: &'a str,
-    pub history: &'a [Turn],
-    pub question: &'a str,
-    /// The turn that its picture came with, from 0: one of the history's, or the question itself. None without a picture.
-    pub picture: Option<usize>,
 }
 
 /// A question with what was said before it, as the model takes it.

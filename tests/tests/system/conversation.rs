@@ -106,6 +106,7 @@ impl<'a> Client<'a> {
             },
             format: None,
             logprobs: None,
+            background: false,
             so_far: vec![],
             credit: u32::MAX,
             waited_ms: 0.0,

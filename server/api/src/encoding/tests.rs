@@ -62,6 +62,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         },
         format: None,
         logprobs: None,
+        background: false,
         so_far: vec![198, 64, 70_000],
         credit: 32,
         waited_ms: 1.25,

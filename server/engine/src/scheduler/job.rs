@@ -18,6 +18,8 @@ pub struct Job {
     /// What has to be in the cache before it can run: its picture, behind what stands before that; not known before its text
     /// is read, unless nothing does.
     opening: Option<Opening>,
+    /// [`Ask::background`].
+    pub background: bool,
     /// When the answer must be over.
     pub deadline: Instant,
     /// The question's place in the order of arrival.
@@ -67,6 +69,7 @@ impl Job {
                 .first()
                 .filter(|shown| ask.system.is_empty() && shown.turn == 0)
                 .map(|shown| Opening::plain(shown.key)),
+            background: ask.background,
             deadline,
             order: 0,
             prompt: None,

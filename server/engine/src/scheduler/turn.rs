@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use api::{Failure, FinishReason, RequestId};
+use api::{Failure, FinishReason, RequestId, SessionId};
 use model::kernels::{PAGE, Span};
 use model::prompt::tokens;
 
@@ -96,7 +96,7 @@ impl Scheduler {
 
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
     fn preempt(&mut self) {
-        let here = |job: &Job| !self.away.contains(&job.asker.session);
+        let here = |job: &Job| !can_wait(job, &self.away);
         let wanted = self
             .waiting
             .iter()
@@ -156,7 +156,7 @@ impl Scheduler {
         let may = |job: &Job| job.suspect == suspects && ready.contains(&job.request);
         let Scheduler { waiting, away, .. } = self;
         waiting
-            .pop(|job| may(job) && !away.contains(&job.asker.session))
+            .pop(|job| may(job) && !can_wait(job, away))
             .or_else(|| waiting.pop(may))
     }
 
@@ -268,4 +268,9 @@ impl Scheduler {
             .min(self.limits.pages);
         self.waiting.push_first(job.asker, job);
     }
+}
+
+/// Whether it runs only while nobody else waits for the slot.
+fn can_wait(job: &Job, away: &HashSet<SessionId>) -> bool {
+    job.background || away.contains(&job.asker.session)
 }

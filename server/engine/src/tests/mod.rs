@@ -237,6 +237,7 @@ impl Client {
             },
             format: None,
             logprobs: None,
+            background: false,
             so_far: Vec::new(),
             credit: self.credit,
             waited_ms: 0.0,

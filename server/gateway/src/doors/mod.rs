@@ -29,7 +29,7 @@ use actix_web::dev::AppConfig;
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
 use actix_web::{App, Error, HttpResponse, web};
-use api::Loaded;
+use api::{Loaded, Tokens};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
@@ -70,6 +70,8 @@ pub struct Options {
     pub tls: Option<Tls>,
     pub page: Page,
     pub api: openai::Options,
+    /// Counts text as the model does.
+    pub tokens: Arc<dyn Tokens>,
     /// Where pictures are fetched from.
     pub fetch_hosts: Hosts,
     /// Whose pictures tools may name by their paths.
@@ -127,7 +129,12 @@ pub async fn serve(
     let page = web::Data::new(options.page);
     let exchanges = Exchanges::new(hub.clone());
     let fetcher = Arc::new(Fetcher::new(options.fetch_hosts));
-    let api = openai::Api::new(exchanges.clone(), fetcher.clone(), options.api);
+    let api = openai::Api::new(
+        exchanges.clone(),
+        fetcher.clone(),
+        options.tokens,
+        options.api,
+    );
     let api = web::Data::from(api);
     let mcp = Mcp::new(exchanges, fetcher, options.root);
     let mcp_service = mcp::Service::new(mcp.clone());

@@ -18,7 +18,9 @@ use crate::session::{Hub, Options, Phase, Shared};
 use crate::stand_in::{limits, stand_in};
 use crate::telemetry::metrics::METRICS;
 use crate::telemetry::metrics::check::{conventions, parse};
-use api::{Command, Compute, Event, Gauges, Measured, Report, Status};
+use api::{
+    Command, Compute, Conversation, Event, Failure, Gauges, Measured, Report, Status, Tokens,
+};
 
 fn hub(state: State) -> web::Data<Hub> {
     let (_, status) = watch::channel(Status {
@@ -58,6 +60,23 @@ fn hub_with(
     web::Data::new(Hub::new(shared.unwrap()))
 }
 
+/// Counts nothing.
+struct Wordless;
+
+impl Tokens for Wordless {
+    fn encode(&self, _: &str, _: bool) -> Result<Vec<u32>, Failure> {
+        Ok(Vec::new())
+    }
+
+    fn prompt(&self, _: &Conversation<'_>) -> Result<Vec<u32>, Failure> {
+        Ok(Vec::new())
+    }
+
+    fn bytes(&self, _: &[u32]) -> Result<Vec<Vec<u8>>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
 fn options() -> super::Options {
     super::Options {
         listen: ([127, 0, 0, 1], 0).into(),
@@ -70,6 +89,7 @@ fn options() -> super::Options {
         tls: None,
         page: Page::new(&[]).unwrap(),
         api: super::openai::Options::default(),
+        tokens: Arc::new(Wordless),
         fetch_hosts: super::Hosts::default(),
         root: None,
     }

@@ -5,8 +5,8 @@
 //! newline and the text are encoded apart: together they could share a token. A message with neither text nor picture
 //! leaves no trace: no role, no newline.
 
-use crate::network::Conversation;
 use crate::text::{TextError, Tokenizer};
+use api::Conversation;
 
 /// The prompt that asks for a conversation's next answer, and where in it the three placeholders begin that give way to the
 /// picture's vectors.

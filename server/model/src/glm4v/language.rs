@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::Config;
 use super::conversation::prompt;
-use crate::network::{Conversation, Language, Planned, Shape};
+use crate::network::{Language, Planned, Shape};
 use crate::prompt::Prompt;
 use crate::text::{Grammars, TextError, Tokenizer};
+use api::Conversation;
 
 /// Positions have one axis.
 const AXES: usize = 1;

@@ -16,7 +16,7 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
+use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::TextError;
 
@@ -153,6 +153,14 @@ impl Tokenizer {
         self.special_ids.get(name).copied()
     }
 
+    /// The name of a special token, as in `tokenizer_config.json`.
+    pub fn special_name(&self, id: u32) -> Option<&str> {
+        let mut named = self.special_ids.iter();
+        named
+            .find(|(_, named)| **named == id)
+            .map(|(name, _)| &**name)
+    }
+
     /// Whether the id is one of `tokenizer_config.json`'s.
     pub fn is_special(&self, id: u32) -> bool {
         self.specials.contains(&id)
@@ -163,6 +171,30 @@ impl Tokenizer {
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         let (start, end) = *self.spans.get(id as usize)?;
         (start < end).then(|| &self.bytes[start as usize..end as usize])
+    }
+
+    /// All of it as `tokenizer.json`, which other programs read. In a text for those, the name of a special token is that token.
+    ///
+    /// # Errors
+    /// [`TextError::File`] if the special tokens' ids are not the next after the others: that form of file can't say so.
+    pub fn to_json(&self) -> Result<String, TextError> {
+        let mut named: Vec<_> = self.special_ids.iter().collect();
+        named.sort_by_key(|(_, id)| **id);
+        let mut tokenizer = self.bpe.clone();
+        tokenizer.with_decoder(Some(ByteLevel::default()));
+        let tokens = named
+            .iter()
+            .map(|(name, _)| AddedToken::from(name.as_str(), true));
+        let added = tokenizer.add_special_tokens(tokens);
+        for (name, id) in named {
+            if added.is_err() || tokenizer.token_to_id(name) != Some(*id) {
+                let problem =
+                    format!("{name} has the id {id}, which a tokenizer.json can't give it");
+                return Err(TextError::file(CONFIG_FILE, problem));
+            }
+        }
+        let json = tokenizer.to_string(false);
+        json.map_err(|error| TextError::Encode(error.to_string()))
     }
 
     /// One more than the largest id; the model's table may be longer.
@@ -204,10 +236,10 @@ fn parse_line(line: &[u8]) -> Option<(Vec<u8>, u32)> {
 fn read_specials(file: &[u8]) -> Result<HashMap<String, u32>, TextError> {
     #[derive(Deserialize)]
     struct Config {
-        added_tokens_decoder: HashMap<String, AddedToken>,
+        added_tokens_decoder: HashMap<String, Special>,
     }
     #[derive(Deserialize)]
-    struct AddedToken {
+    struct Special {
         content: String,
     }
     let wrong = |problem: String| TextError::file(CONFIG_FILE, problem);

@@ -34,6 +34,7 @@ pub(super) struct Question {
     pub picture: Option<PictureKey>,
     /// Tokens that stand before it; none but for a system turn.
     pub behind: u32,
+    pub background: bool,
     pub credit: u32,
     pub seconds: u64,
 }
@@ -45,6 +46,7 @@ pub(super) const fn question(session: u128, tokens: u32) -> Question {
         tokens,
         picture: None,
         behind: 0,
+        background: false,
         credit: 1000,
         seconds: 600,
     }
@@ -120,6 +122,7 @@ impl Desk {
             sampling: SamplingParams::default(),
             format: None,
             logprobs: None,
+            background: question.background,
             so_far: Vec::new(),
             credit: question.credit,
             waited_ms: 0.0,
@@ -333,6 +336,36 @@ fn who_is_away_gives_way_to_who_is_here() {
     assert_eq!(desk.run(), [(here, 1), (waits, 5)]);
     desk.scheduler.cancel(waits);
     assert_eq!(desk.run(), [(here, 1), (away, 1)]);
+}
+
+#[test]
+fn what_runs_in_the_background_delays_nobodys_first_word() {
+    let mut desk = desk();
+    let titles = [1, 2, 3].map(|session| {
+        desk.ask(Question {
+            background: true,
+            ..question(session, 5)
+        })
+    });
+    // Whoever came first, and of one session too.
+    let asked = [1, 4].map(|session| desk.ask(question(session, 5)));
+    let run = |desk: &mut Desk| -> Vec<RequestId> {
+        let mut run: Vec<_> = desk.run().into_iter().map(|(request, _)| request).collect();
+        run.sort();
+        run
+    };
+    assert_eq!(run(&mut desk), asked);
+    for request in asked {
+        desk.scheduler.cancel(request);
+    }
+    let begun = run(&mut desk);
+    assert!(begun.len() == 2 && begun.iter().all(|request| titles.contains(request)));
+    // They leave their slots to whoever comes, and take them again.
+    let next = desk.ask(question(5, 5));
+    assert!(run(&mut desk).contains(&next));
+    desk.scheduler.cancel(next);
+    let again = run(&mut desk);
+    assert!(again.len() == 2 && again.iter().all(|request| titles.contains(request)));
 }
 
 #[test]

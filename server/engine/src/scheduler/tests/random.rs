@@ -140,6 +140,7 @@ impl History {
                     tokens: asked.tokens,
                     picture: asked.picture.map(key),
                     behind: asked.behind,
+                    background: asked.picture.is_none() && asked.session % 3 == 0,
                     credit: asked.credit,
                     seconds: asked.seconds,
                 };

@@ -9,6 +9,7 @@ use super::models::{List, Model};
 use super::refusal::ErrorBody;
 use super::request::ChatRequest;
 use super::responses::ResponsesRequest;
+use super::tokenization::{DetokenizeRequest, Detokenized, TokenizeRequest, Tokenized};
 
 /// The document.
 pub async fn show() -> HttpResponse {
@@ -27,11 +28,23 @@ fn document() -> Value {
     let mut written = SchemaGenerator::new(settings().for_serialize());
     let chat = read.subschema_for::<ChatRequest>();
     let responses = read.subschema_for::<ResponsesRequest>();
-    let [completion, chunk, list, model, error] = [
+    let tokenize = read.subschema_for::<TokenizeRequest>();
+    let detokenize = read.subschema_for::<DetokenizeRequest>();
+    let [
+        completion,
+        chunk,
+        list,
+        model,
+        tokenized,
+        detokenized,
+        error,
+    ] = [
         written.subschema_for::<Completion>(),
         written.subschema_for::<Chunk>(),
         written.subschema_for::<List>(),
         written.subschema_for::<Model>(),
+        written.subschema_for::<Tokenized>(),
+        written.subschema_for::<Detokenized>(),
         written.subschema_for::<ErrorBody>(),
     ];
     let mut schemas = read.take_definitions(true);
@@ -70,6 +83,14 @@ fn document() -> Value {
             },
         })
     };
+    let counted = |summary: &str, request: Value, answer: Value| {
+        let mut path = json(summary, answer);
+        path["requestBody"] = json!({
+            "required": true,
+            "content": { "application/json": { "schema": request } },
+        });
+        json!({ "post": path })
+    };
     let named = json!([{ "name": "model", "in": "path", "required": true, "schema": { "type": "string" } }]);
     let mut one_model = json("The model.", json!(model));
     one_model["parameters"] = named;
@@ -92,6 +113,8 @@ fn document() -> Value {
             },
             "/v1/models": { "get": json("The names that the model is served under.", json!(list)) },
             "/v1/models/{model}": { "get": one_model },
+            "/tokenize": counted("The ids of a text or a conversation.", json!(tokenize), json!(tokenized)),
+            "/detokenize": counted("The text of ids.", json!(detokenize), json!(detokenized)),
             "/health": { "get": json("The process is alive.", object()) },
             "/version": { "get": json("Which release this is.", object()) },
         },

@@ -13,6 +13,7 @@ mod pictures;
 mod refusal;
 mod request;
 mod responses;
+mod tokenization;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,6 +33,7 @@ use serde_json::json;
 use crate::access::Refused;
 use crate::doors::fetch::Fetcher;
 use crate::exchange::Exchanges;
+use api::Tokens;
 
 pub use pictures::EarlierPictures;
 pub use refusal::Refusal;
@@ -48,17 +50,24 @@ pub struct Options {
 pub struct Api {
     exchanges: Arc<Exchanges>,
     fetcher: Arc<Fetcher>,
+    tokens: Arc<dyn Tokens>,
     options: Options,
     /// In seconds since 1970.
     since: u64,
 }
 
 impl Api {
-    pub fn new(exchanges: Arc<Exchanges>, fetcher: Arc<Fetcher>, options: Options) -> Arc<Self> {
+    pub fn new(
+        exchanges: Arc<Exchanges>,
+        fetcher: Arc<Fetcher>,
+        tokens: Arc<dyn Tokens>,
+        options: Options,
+    ) -> Arc<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Arc::new(Api {
             exchanges,
             fetcher,
+            tokens,
             options,
             since: now.map_or(0, |now| now.as_secs()),
         })
@@ -122,6 +131,18 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 )
                 .default_service(web::to(nothing_here)),
         )
+        .service(
+            web::resource("/tokenize")
+                .wrap(from_fn(cors))
+                .route(web::post().to(tokenization::tokenize))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/detokenize")
+                .wrap(from_fn(cors))
+                .route(web::post().to(tokenization::detokenize))
+                .default_service(web::to(wrong_method)),
+        )
         .route("/version", web::get().to(version))
         .route("/openapi.json", web::get().to(document::show));
 }
@@ -135,7 +156,8 @@ pub async fn shape<B: MessageBody + 'static>(
         let rest = request.path().strip_prefix(scope);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let is_ours = is_below("/v1") || is_below("/mcp");
+    let scopes = ["/v1", "/mcp", "/tokenize", "/detokenize"];
+    let is_ours = scopes.into_iter().any(is_below);
     let mut response = next.call(request).await?.map_into_boxed_body();
     let refused = response.response_mut().extensions_mut().remove::<Refused>();
     let Some(refused) = refused.filter(|_| is_ours) else {

@@ -214,6 +214,8 @@ impl Conversations {
             shown.turn = turn.min(history.len() as u32);
             ask.picture_turn = Some(shown.turn);
         }
+        // Titles, tags and the like, which chat programs have made beside what somebody waits for.
+        let background = context.setup.stateless && shown.is_none();
         let command = Command::Ask(Box::new(api::Ask {
             asker: context.setup.asker,
             conversation: conversation.id,
@@ -226,6 +228,7 @@ impl Conversations {
             sampling: ask.sampling.clone(),
             format: ask.format.clone(),
             logprobs: ask.logprobs,
+            background,
             so_far: ask.ids.clone(),
             credit: ask.credit,
             waited_ms: milliseconds(ask.received, now),

@@ -62,6 +62,28 @@ fn agrees_with_tiktoken() {
     }
 }
 
+/// What other programs read agrees, and knows the special tokens besides.
+#[test]
+fn a_tokenizer_json_has_the_same_ids() {
+    let tokenizer = small();
+    let theirs: tokenizers::Tokenizer = tokenizer.to_json().unwrap().parse().unwrap();
+    for (text, ids) in goldens().encode {
+        if text.contains("<|") || text.contains("[gMASK]") || text.contains("<sop>") {
+            // In their texts it is the token.
+            continue;
+        }
+        let encoding = theirs.encode(text.as_str(), false).unwrap();
+        assert_eq!(encoding.get_ids(), ids, "{text:?}");
+        assert_eq!(theirs.decode(&ids, false).unwrap(), text);
+    }
+    let control = tokenizer.control();
+    let encoding = theirs.encode("[gMASK]<sop><|user|>\nHi<|assistant|>", false);
+    let ids = encoding.unwrap().get_ids().to_vec();
+    assert_eq!(ids[..3], [control.gmask, control.sop, control.user]);
+    assert_eq!(ids.last(), Some(&control.assistant));
+    assert_eq!(theirs.get_vocab_size(true), tokenizer.vocab_size());
+}
+
 /// Vocabularies as bad as they get: any words of few letters, at any ranks, most of them reached in several ways or in
 /// none.
 #[test]
