@@ -71,6 +71,8 @@ pub struct Client {
     pub welcome: Welcome,
     /// The trace that each question is a part of, as W3C Trace Context writes it.
     pub traceparent: Option<String>,
+    /// The system turn of its conversations, told with each upload.
+    pub system: Option<String>,
     last_event: Option<u64>,
     uploads: u32,
     requests: u64,
@@ -172,6 +174,7 @@ impl Client {
                 formats: Vec::new(),
             },
             traceparent: None,
+            system: None,
             last_event: None,
             uploads: 0,
             requests: 0,
@@ -267,6 +270,7 @@ impl Client {
         self.send(&ClientMessage::Upload(Upload {
             upload,
             bytes: bytes.len() as u64,
+            system: self.system.clone(),
             ..Upload::default()
         }))
         .await?;
@@ -374,6 +378,7 @@ impl Client {
                     max_new_tokens: Some(max_new_tokens),
                     ..Sampling::default()
                 }),
+                system: self.system.clone(),
                 traceparent: self.traceparent.clone(),
                 ..Ask::default()
             })))

@@ -13,14 +13,14 @@ use serde::Deserialize;
 
 use crate::progress::progress;
 use crate::report::stats::percentile;
-use api::Turn;
+use api::{Conversation, Turn};
 use glimpse_image::{self as image, Pixels};
 use model::Quantize;
 use model::checkpoint::Checkpoint;
 use model::device::Target;
 use model::glm4v::Model;
 use model::kernels::{Arena, PAGE, Span};
-use model::network::{Conversation, Language};
+use model::network::Language;
 use model::prompt::Prompt;
 use model::text::AnswerStream;
 

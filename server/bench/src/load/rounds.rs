@@ -14,6 +14,9 @@ use crate::report::stats::{Samples, Stage};
 use crate::report::{Failures, Variant};
 use client::{About, Client, Failure, ms};
 
+/// As long as people's are.
+const SYSTEM: &str = "You answer questions about pictures for people who can't see them. Be brief, be exact, say what you are not sure of, and answer in the language of the question.";
+
 /// What every round sends.
 #[derive(Clone)]
 pub struct Script {
@@ -137,7 +140,28 @@ async fn round(
     if let Some(first_ms) = http::next_first_token(url, picture, prompt, most).await {
         samples.add(Stage::HttpNextFirstToken, first_ms);
     }
+    if eager {
+        let first_ms = first_token_behind_system(url, picture, prompt, most).await?;
+        samples.add(Stage::SystemFirstToken, first_ms);
+    }
     Ok((samples, answer.text))
+}
+
+/// Milliseconds to the first token of a first question behind a system turn, asked when the picture is encoded.
+async fn first_token_behind_system(
+    url: &str,
+    picture: &[u8],
+    prompt: &str,
+    most: u64,
+) -> Result<f64, Failure> {
+    let mut client = Client::connect(url).await?;
+    client.system = Some(SYSTEM.to_owned());
+    client.until_ready().await?;
+    let sent = client.upload(picture).await?;
+    client.image_encoded().await?;
+    let answer = client.ask(About::Upload(sent.upload), prompt, most).await?;
+    client.close().await;
+    Ok(answer.first_token_ms())
 }
 
 /// Rounds with every server in turn, each time beginning with another.

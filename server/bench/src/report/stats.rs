@@ -43,6 +43,7 @@ stages! {
     Total, "Drop to last word", "from `upload` to `done` (client)";
     NextFirstToken, "First token of the next question", "in the same conversation (client)";
     HttpNextFirstToken, "First token of the next question, over HTTP", "in the same conversation, all of which is sent again with the picture (client)";
+    SystemFirstToken, "First token, behind a system turn", "as the first token, of a conversation whose system turn came with the upload (client)";
     Pair, "Two questions at once", "from two `ask`s to both `done` (client)";
     DropToFirst, "Drop to first word", "asked at once with the upload: from `upload`, or from when it was due, to the first `token` (client)";
     Outside, "Outside the server", "`total_ms` of the server taken from the client's time for the answer";

@@ -97,6 +97,13 @@ pub fn targets(report: &Report) -> Vec<Target> {
         AtMost(if on_cpu { 5.0 } else { 3.0 }),
         " ms",
     );
+    let with_system = of(Stage::SystemFirstToken).zip(of(Stage::FirstToken));
+    target(
+        "First token behind a system turn, beyond one without",
+        with_system.map(|(with, without)| with.median - without.median),
+        AtMost(1.0),
+        " ms",
+    );
     let cold = report.cold.first();
     for (what, stage) in [
         (
