@@ -33,7 +33,7 @@ fn measure_stages(args: &BenchArgs) -> Result<(), String> {
     let checkpoint = args.model.checkpoint().map_err(|e| e.to_string())?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
     let quantize = checkpoint
-        .quantize(args.model.quantize)
+        .quantize(args.model.quantize, &target)
         .map_err(|e| e.to_string())?;
     stages::run(&checkpoint, &target, quantize, &peer.unwrap_or_default())
 }

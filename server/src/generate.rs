@@ -4,20 +4,19 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::Tensor;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 use wire::FinishReason;
 
 use crate::config::GenerateArgs;
 use crate::loading::Loading;
-use api::{AnswerFormat, SamplingParams};
+use crate::solo::Solo;
+use api::{AnswerFormat, Conversation, SamplingParams};
 use glimpse_image::{self as image, Picture, Pixels};
 use model::checkpoint::Checkpoint;
 use model::device::Target;
 use model::glm4v::{Model, transform};
-use model::kernels::{Arena, PAGE, Span};
-use model::network::{Conversation, Language, Planned};
+use model::network::{Language, Planned};
 use model::save_tensors;
 use model::text::{Answer, LogSoftmax, TextError, Tokenizer};
 
@@ -105,10 +104,10 @@ pub fn run(args: &GenerateArgs) -> Result<(), String> {
         sampling: sampling(args, &checkpoint)?,
         format: args.json_schema.as_deref().map(load_schema).transpose()?,
     };
-    let quantize = checkpoint
-        .quantize(args.model.quantize)
-        .map_err(|e| e.to_string())?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
+    let quantize = checkpoint
+        .quantize(args.model.quantize, &target)
+        .map_err(|e| e.to_string())?;
     let mut loading = Loading::new("loading");
     let model = checkpoint
         .load(&target, quantize, &mut |done, total| {
@@ -198,28 +197,6 @@ struct Asked<'a> {
     format: Option<AnswerFormat>,
 }
 
-/// One sequence alone on the device.
-struct Solo<'a> {
-    model: &'a Model,
-    arena: Arena,
-    pages: Vec<u32>,
-}
-
-impl Solo<'_> {
-    /// Scores of the next token after `x` [rows, hidden], the entries from `start` on.
-    fn forward(&self, x: Tensor, start: usize, positions: &[u32]) -> candle_core::Result<Vec<f32>> {
-        let span = Span {
-            start,
-            len: positions.len(),
-            pages: self.pages.clone(),
-        };
-        let hidden = self
-            .model
-            .forward(x, vec![span], positions, &self.arena, &[0])?;
-        Ok(self.model.logits(&hidden)?.remove(0))
-    }
-}
-
 fn answer(
     args: &GenerateArgs,
     checkpoint: &Checkpoint,
@@ -252,7 +229,6 @@ fn answer(
     }
     let most = (sampling.max_new_tokens as usize).min(positions - used);
     let entries = prompt.entries().len();
-    let position_ids = prompt.positions(0..entries);
 
     let asked = Instant::now();
     let vectors = picture
@@ -260,15 +236,9 @@ fn answer(
         .transpose()?;
     model.device().synchronize()?;
     timings.vision_ms = ms(asked);
-    let x = model.embed(&prompt, vectors.as_ref())?;
-    let pages = (entries + most).div_ceil(PAGE);
-    let solo = Solo {
-        model,
-        arena: model.arena(pages)?,
-        pages: (0..pages as u32).collect(),
-    };
+    let solo = Solo::new(model, &prompt, most)?;
     let prefill = Instant::now();
-    let mut logits = solo.forward(x, 0, position_ids)?;
+    let mut logits = solo.prefill(&prompt, vectors.as_ref())?;
     timings.prefill_ms = ms(prefill);
     timings.first_token_ms = ms(asked);
 
@@ -304,12 +274,7 @@ fn answer(
         if let Some(reason) = step.end {
             break reason;
         }
-        let at = answer.tokens() - 1;
-        logits = solo.forward(
-            model.decoder.embed(&[step.id])?,
-            entries + at,
-            &[(used + at) as u32],
-        )?;
+        logits = solo.next(step.id, answer.tokens() - 1)?;
     };
     shown.show(&answer.finish());
     let generated = answer.tokens();
@@ -320,7 +285,7 @@ fn answer(
     if args.json {
         let report = Report {
             prompt_token_ids: ids,
-            position_ids: position_ids.to_vec(),
+            position_ids: prompt.positions(0..entries).to_vec(),
             image_tokens: prompt.picture_entries(),
             prompt_tokens: entries,
             cached_tokens: 0,

@@ -1,5 +1,7 @@
 //! `glimpse inspect`: what a folder holds, what it takes to run it, and what is wrong with it.
 
+use std::path::Path;
+
 use candle_core::DType;
 use serde::Serialize;
 
@@ -74,6 +76,13 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
         .model
         .as_ref()
         .map_or_else(|| DEMO.clone(), |path| folder(path));
+    if let Some(out) = &args.tokenizer_json {
+        let tokenizer = tokenizer(&folder).map_err(|e| e.to_string())?;
+        let json = tokenizer.to_json().map_err(|e| e.to_string())?;
+        let written = std::fs::write(out, json);
+        written.map_err(|e| format!("{} can't be written: {e}", out.display()))?;
+        return Ok(true);
+    }
     let report = report(&folder)?;
     if args.json {
         println!(
@@ -84,6 +93,15 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
         print(&report);
     }
     Ok(report.problems.is_empty() || report.only_config)
+}
+
+/// What is wrong with a folder, or without one with the demo.
+///
+/// # Errors
+/// A sentence for the user, where it has no configuration.
+pub fn problems(model: Option<&Path>) -> Result<Vec<String>, String> {
+    let folder = model.map_or_else(|| DEMO.clone(), folder);
+    Ok(report(&folder)?.problems)
 }
 
 fn report(folder: &Folder) -> Result<Report, String> {

@@ -3,6 +3,7 @@
 //! The command line: settings, and the crates that do what they ask for, put together.
 
 pub mod bench;
+pub mod check;
 pub mod config;
 pub mod generate;
 pub mod inspect;
@@ -11,4 +12,5 @@ pub mod mcp;
 mod page;
 pub mod quantize;
 pub mod serve;
+pub mod solo;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gateway::doors::Ended;
 use glimpse::config::{self, Command};
-use glimpse::{bench, generate, inspect, mcp, quantize, serve, telemetry};
+use glimpse::{bench, check, generate, inspect, mcp, quantize, serve, telemetry};
 use model::device::settle_threads;
 
 fn main() -> ExitCode {
@@ -80,6 +80,13 @@ fn run(command: Command) -> Result<ExitCode, String> {
         Command::Inspect(args) => {
             end_with_reader();
             if !inspect::run(&args)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Check(args) => {
+            end_with_reader();
+            settle_threads(args.model.threads.map(usize::from));
+            if !check::run(&args)? {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -8,7 +8,7 @@ use crate::config::{
     AccessArgs, ApiArgs, DecodeArgs, EngineArgs, LimitArgs, ModelArgs, ServeArgs, SourceArgs,
 };
 use crate::{loading, page};
-use api::{Compute, Report, Status};
+use api::{Compute, Report, Status, Tokens};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
 use gateway::doors::mcp::Folder;
@@ -26,8 +26,8 @@ use tokio::sync::watch;
 /// Settings that contradict each other, a checkpoint with something missing, or a device or address that can't be had.
 pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
-    let status = engine.status();
-    with_engine(settings, Arc::new(engine), status, reports)
+    let (status, engine) = (engine.status(), Arc::new(engine));
+    with_engine(settings, engine.clone(), engine, status, reports)
 }
 
 /// Starts what computes, and gives what it will report.
@@ -40,13 +40,13 @@ pub fn start_engine(
 ) -> io::Result<(Engine, mpsc::Receiver<Report>)> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let checkpoint = (model.checkpoint()).map_err(|problem| invalid(problem.to_string()))?;
-    let quantize = checkpoint
-        .quantize(model.quantize)
-        .map_err(|problem| invalid(problem.to_string()))?;
-    let targets = Target::choose_all(model.device, model.dtype, |target| {
-        checkpoint.fits(target, quantize)
+    let mut targets = Target::choose_all(model.device, model.dtype, |target| {
+        checkpoint.quantize(model.quantize, target).map(drop)
     })
     .map_err(|problem| invalid(problem.to_string()))?;
+    let quantize = checkpoint
+        .quantize_all(model.quantize, &mut targets)
+        .map_err(|problem| invalid(problem.to_string()))?;
     let checkpoint = Arc::new(checkpoint);
     // Moved, so that nothing holds the folder's files once the last worker has loaded them.
     let each = move |target| {
@@ -72,6 +72,7 @@ fn decode_settings(engine: &EngineArgs, limits: &LimitArgs) -> decode::Settings 
         image: image::Options {
             decoder: decoder.image_decoder.into(),
             raw: false,
+            region: None,
             max_pixels: limits.image_pixels,
             max_memory: decode::each_of(limits.decode_memory.0),
         },
@@ -125,6 +126,7 @@ pub fn session_options(engine: &EngineArgs, limits: &LimitArgs, max_sessions: us
 pub fn with_engine(
     settings: &ServeArgs,
     engine: Arc<dyn Compute>,
+    tokens: Arc<dyn Tokens>,
     status: watch::Receiver<Status>,
     reports: mpsc::Receiver<Report>,
 ) -> io::Result<Ended> {
@@ -157,6 +159,7 @@ pub fn with_engine(
         tls,
         page: Page::new(page::files())?,
         api: api(&settings.api),
+        tokens,
         fetch_hosts: fetch_hosts(&settings.sources).map_err(invalid)?,
         root: root(&settings.sources).map_err(invalid)?,
     };

@@ -12,7 +12,7 @@ use crate::device::{Target, device_memory};
 use crate::glm4v::{Config, Glm4v, Model, inventory, memory};
 use crate::text::{Tokenizer, defaults};
 use crate::weights::{Folder, Progress, Weights};
-use crate::{LoadError, Quantize};
+use crate::{LoadError, Quantize, QuantizeChoice};
 
 /// Everything of a checkpoint; the weights are mapped, not yet on a device.
 pub struct Checkpoint {
@@ -132,27 +132,57 @@ impl Checkpoint {
             .collect()
     }
 
-    /// How the weights are kept if `asked` is asked for.
+    /// How the weights are kept on a device if `asked` is asked for.
     ///
     /// # Errors
-    /// The folder holds blocks already, of another kind.
-    pub fn quantize(&self, asked: Option<Quantize>) -> Result<Quantize, LoadError> {
-        match (self.config.stored_quantize(), asked) {
-            (Quantize::None, asked) => Ok(asked.unwrap_or(Quantize::None)),
-            (stored, Some(asked)) if asked != stored => Err(LoadError(format!(
-                "{} holds its weights in {stored}, but --quantize {asked} was asked for: leave --quantize away, or point \
+    /// The folder holds blocks already, of another kind; or the device has no room: what would fit.
+    pub fn quantize(&self, asked: QuantizeChoice, target: &Target) -> Result<Quantize, LoadError> {
+        use QuantizeChoice::{Auto, Given};
+        let quantize = match (self.config.stored_quantize(), asked) {
+            (Quantize::None, Auto) => match target.known_memory() {
+                Some(free) => return memory::most_exact(&self.config, target.dtype, free),
+                None => Quantize::None,
+            },
+            (Quantize::None, Given(asked)) => asked,
+            (stored, Given(asked)) if asked != stored => {
+                return Err(LoadError(format!(
+                    "{} holds its weights in {stored}, but --quantize {asked} was asked for: leave --quantize away, or point \
                  --model at the original folder",
-                self.name
-            ))),
-            (stored, _) => Ok(stored),
+                    self.name
+                )));
+            }
+            (stored, _) => stored,
+        };
+        self.fits(target, quantize)?;
+        Ok(quantize)
+    }
+
+    /// How the weights are kept on several devices: as on the one that has room for the most exact. Those that have no room for
+    /// that are left out.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::quantize`], if there is none.
+    pub fn quantize_all(
+        &self,
+        asked: QuantizeChoice,
+        targets: &mut Vec<Target>,
+    ) -> Result<Quantize, LoadError> {
+        let each: Result<Vec<_>, _> = targets.iter().map(|t| self.quantize(asked, t)).collect();
+        let best = each?.into_iter().min().unwrap_or(Quantize::None);
+        targets.retain(|target| self.fits(target, best).is_ok());
+        if asked == QuantizeChoice::Auto {
+            let free = targets.iter().filter_map(Target::known_memory).min();
+            let free = free.map(|free| format!("{:.1} GB", free as f64 / 1e9));
+            tracing::info!(quantize = %best, free, "the weights are kept as exactly as there is room for");
         }
+        Ok(best)
     }
 
     /// Whether the device has the memory for it, with its weights as [`Checkpoint::quantize`] settled it.
     ///
     /// # Errors
     /// It has not: what would fit.
-    pub fn fits(&self, target: &Target, quantize: Quantize) -> Result<(), LoadError> {
+    fn fits(&self, target: &Target, quantize: Quantize) -> Result<(), LoadError> {
         match device_memory(&target.device) {
             Some((free, _)) => memory::check(&self.config, quantize, target.dtype, free),
             None => Ok(()),

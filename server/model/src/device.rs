@@ -143,17 +143,19 @@ impl Target {
 
     /// Bytes free for caches.
     pub fn free_memory(&self) -> u64 {
+        self.known_memory().unwrap_or(1 << 30)
+    }
+
+    /// Bytes free, where that can be known.
+    pub fn known_memory(&self) -> Option<u64> {
         if let Some((free, _)) = device_memory(&self.device) {
-            return free;
+            return Some(free);
         }
         // What the kernel thinks can be had without swapping.
-        std::fs::read_to_string("/proc/meminfo")
-            .ok()
-            .and_then(|text| {
-                let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-                line.split_whitespace().nth(1)?.parse::<u64>().ok()
-            })
-            .map_or(1 << 30, |kib| kib * 1024)
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
     }
 }
 

@@ -18,5 +18,5 @@ pub mod text;
 pub mod weights;
 
 pub use error::LoadError;
-pub use quantization::Quantize;
+pub use quantization::{Quantize, QuantizeChoice};
 pub use save::save_tensors;

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The kinds of blocks that a product's weights are kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// From the most exact to the smallest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quantize {
     /// As the device computes them.
@@ -45,6 +46,40 @@ impl FromStr for Quantize {
     }
 }
 
+/// What is asked for (`--quantize`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuantizeChoice {
+    /// The most exact that the device has room for.
+    #[default]
+    Auto,
+    Given(Quantize),
+}
+
+impl QuantizeChoice {
+    /// All of them, by name.
+    pub const NAMES: [&'static str; 4] = ["auto", "none", "q8", "q4"];
+}
+
+impl fmt::Display for QuantizeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            QuantizeChoice::Auto => f.write_str("auto"),
+            QuantizeChoice::Given(quantize) => quantize.fmt(f),
+        }
+    }
+}
+
+impl FromStr for QuantizeChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(QuantizeChoice::Auto),
+            name => name.parse().map(QuantizeChoice::Given),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +88,9 @@ mod tests {
     fn names_read_as_they_are_written() {
         for name in Quantize::NAMES {
             assert_eq!(name.parse::<Quantize>().unwrap().to_string(), name);
+        }
+        for name in QuantizeChoice::NAMES {
+            assert_eq!(name.parse::<QuantizeChoice>().unwrap().to_string(), name);
         }
         assert!("q5".parse::<Quantize>().is_err());
     }

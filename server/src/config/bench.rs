@@ -230,9 +230,7 @@ impl ModelArgs {
             flag("--device", self.device.to_string().into());
         }
         flag("--dtype", self.dtype.to_string().into());
-        if let Some(quantize) = self.quantize {
-            flag("--quantize", quantize.to_string().into());
-        }
+        flag("--quantize", self.quantize.to_string().into());
         if let Some(threads) = self.threads {
             flag("--threads", threads.to_string().into());
         }

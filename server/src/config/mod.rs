@@ -13,7 +13,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 
 use model::checkpoint::{self, Checkpoint};
 use model::device::{Choice, Dtype};
-use model::{LoadError, Quantize};
+use model::{LoadError, Quantize, QuantizeChoice};
 
 use gateway::access::Network;
 use values::one_of;
@@ -74,6 +74,8 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     /// Say what a model folder holds, what it takes to run, and what is wrong with it.
     Inspect(InspectArgs),
+    /// Say whether a checkpoint is whole and computes here what it should, in about a minute.
+    Check(CheckArgs),
     /// Write a folder's weights in 8 or 4 bits, once, so that they need not be quantized at every start.
     Quantize(QuantizeArgs),
     /// A decoder process, which `serve` starts: its pictures come through standard input.
@@ -126,9 +128,10 @@ pub struct ModelArgs {
     /// weights in it: on a GPU the model's numbers would outgrow it.
     #[arg(long, value_parser = one_of::<Dtype, _>(Dtype::NAMES), default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
-    /// Keep the weights in 8 or 4 bits [default: as the folder holds them]
-    #[arg(long, value_parser = one_of::<Quantize, _>(Quantize::NAMES))]
-    pub quantize: Option<Quantize>,
+    /// How exactly the weights are kept: none is as the device computes, q8 and q4 take 8 and 4 bits. auto is the most exact
+    /// that the memory holds with two conversations; a folder that holds blocks keeps them.
+    #[arg(long, value_parser = one_of::<QuantizeChoice, _>(QuantizeChoice::NAMES), default_value_t = QuantizeChoice::Auto)]
+    pub quantize: QuantizeChoice,
     /// Threads that compute [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
@@ -393,6 +396,20 @@ pub struct InspectArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Write the tokenizer as a tokenizer.json, which load generators and other programs read; nothing is printed.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub tokenizer_json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  glimpse check --model ./glm-4v-9b
+What must hold: the files are whole, known texts have known ids, every number is finite. What is usual: what a good model
+says of a drawn picture, in English and Chinese. The exit status is 1 if anything fails that must hold. Nothing of the
+machine but its device is told, so that the report can be shown to others.")]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 #[derive(Debug, Args)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use candle_core::DType;
-use model::Quantize;
 use model::checkpoint::{Checkpoint, folder};
 use model::device::Target;
+use model::{Quantize, QuantizeChoice};
 use serde_json::{Value, json};
 
 use crate::support::{data, glimpse};
@@ -161,7 +161,8 @@ fn inspect_knows_a_quantized_folder_and_what_it_takes() {
             let asked = [Quantize::None, Quantize::Q8, Quantize::Q4]
                 .into_iter()
                 .find(|q| kind["quantize"] == q.to_string());
-            let quantize = checkpoint.quantize(asked).unwrap();
+            let asked = QuantizeChoice::Given(asked.unwrap());
+            let quantize = checkpoint.quantize(asked, &target).unwrap();
             let model = checkpoint.load(&target, quantize, &mut |_, _| {}).unwrap();
             assert_eq!(kind["cpu_weight_bytes"], model.weight_bytes(), "{kind}");
         }

@@ -30,8 +30,14 @@ pub fn work_bytes(config: &Config, dtype: DType) -> u64 {
     (v.positions() * (v.intermediate_size + 3 * v.hidden_size) * dtype.size_in_bytes()) as u64
 }
 
-/// Bytes of everything: the weights, the longest conversation, and what encoding a picture takes.
-fn least_bytes(config: &Config, specs: &[TensorSpec], quantize: Quantize, dtype: DType) -> u64 {
+/// Bytes of everything: the weights, so many of the longest conversations, and what encoding a picture takes.
+fn least_bytes(
+    config: &Config,
+    specs: &[TensorSpec],
+    quantize: Quantize,
+    dtype: DType,
+    conversations: usize,
+) -> u64 {
     let size = dtype.size_in_bytes();
     let page = Arena::page_bytes(
         config.num_layers,
@@ -39,7 +45,8 @@ fn least_bytes(config: &Config, specs: &[TensorSpec], quantize: Quantize, dtype:
         config.kv_channels,
         dtype,
     );
-    let pages = (config.max_entries() + config.image_tokens()).div_ceil(PAGE) + 3;
+    let entries = conversations * config.max_entries() + config.image_tokens();
+    let pages = entries.div_ceil(PAGE) + 2 + conversations;
     // A quantized weight is made plain for a product with many rows, part by part.
     let plain = match quantize {
         Quantize::None => 0,
@@ -47,6 +54,31 @@ fn least_bytes(config: &Config, specs: &[TensorSpec], quantize: Quantize, dtype:
     };
     let beside = work_bytes(config, dtype) + BESIDE;
     weight_bytes(specs, quantize, dtype) + (pages * page + plain) as u64 + beside
+}
+
+/// The most exact way to keep the weights that `free` bytes hold with two of the longest conversations, or else with one.
+///
+/// # Errors
+/// Nothing fits: how much would.
+pub fn most_exact(config: &Config, dtype: DType, free: u64) -> Result<Quantize, LoadError> {
+    let specs = inventory(config)?.specs;
+    let ways = || [Quantize::None, Quantize::Q8, Quantize::Q4].into_iter();
+    let needs =
+        |quantize, conversations| least_bytes(config, &specs, quantize, dtype, conversations);
+    let two = ways().find(|quantize| needs(*quantize, 2) <= free);
+    let one = || ways().find(|quantize| needs(*quantize, 1) <= free);
+    two.or_else(one).ok_or_else(|| {
+        LoadError(format!(
+            "the model takes {} of memory even in 4 bits (--quantize q4) and {} are free: end what else runs there, or use a \
+             device with more memory",
+            gb(needs(Quantize::Q4, 1)),
+            gb(free)
+        ))
+    })
+}
+
+fn gb(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 /// Refuses what `free` bytes of a card don't hold, and names what they do.
@@ -57,11 +89,10 @@ pub fn check(
     free: u64,
 ) -> Result<(), LoadError> {
     let specs = inventory(config)?.specs;
-    let needs = |q| least_bytes(config, &specs, q, dtype);
+    let needs = |q| least_bytes(config, &specs, q, dtype, 1);
     if needs(quantize) <= free {
         return Ok(());
     }
-    let gb = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let smaller = [(Quantize::Q8, "q8"), (Quantize::Q4, "q4")];
     let fits = smaller.into_iter().find(|(q, _)| needs(*q) <= free);
     let instead = match fits {
@@ -93,7 +124,34 @@ mod tests {
         assert!(told(24_000_000_000).unwrap_err().contains("--quantize q8"));
         assert!(told(12_000_000_000).unwrap_err().contains("--quantize q4"));
         assert!(told(6_000_000_000).unwrap_err().contains("--device cpu"));
-        let q4 = least_bytes(&config, &specs, Quantize::Q4, DType::BF16);
+        let q4 = least_bytes(&config, &specs, Quantize::Q4, DType::BF16, 1);
         assert!((8_500_000_000..9_800_000_000).contains(&q4), "{q4}");
+    }
+
+    #[test]
+    fn the_most_exact_that_fits_is_taken() {
+        let json = include_bytes!("../../../../tests/data/glm-4v-9b.config.json");
+        let config = Config::parse(json).unwrap();
+        let chosen = |free: u64| most_exact(&config, DType::BF16, free).map_err(|e| e.to_string());
+        for (gigabytes, quantize) in [
+            (80, Quantize::None),
+            (40, Quantize::None),
+            (24, Quantize::Q8),
+            (16, Quantize::Q4),
+            (12, Quantize::Q4),
+        ] {
+            assert_eq!(
+                chosen(gigabytes * 1_000_000_000),
+                Ok(quantize),
+                "{gigabytes}"
+            );
+        }
+        let problem = chosen(6_000_000_000).unwrap_err();
+        assert!(problem.contains("6.0 GB are free"), "{problem}");
+        // Where two have no room, one has.
+        let specs = inventory(&config).unwrap().specs;
+        let one = least_bytes(&config, &specs, Quantize::Q4, DType::BF16, 1);
+        assert_eq!(chosen(one), Ok(Quantize::Q4));
+        assert!(chosen(one - 1).is_err());
     }
 }

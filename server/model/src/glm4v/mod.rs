@@ -228,6 +228,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// What comes behind those: [rows, hidden]. The last layer adds nothing to it that anything was asked of.
+    pub fn state(&self) -> &Tensor {
+        &self.x
+    }
+
     /// Layers that are computed.
     pub fn layers(&self) -> usize {
         self.layer

@@ -80,6 +80,11 @@ impl Encoding {
     /// How many kinds of stages there are: a row costs about the same within one kind.
     pub const KINDS: usize = 4;
 
+    /// What the last whole layer made: [positions, hidden].
+    pub fn state(&self) -> &Tensor {
+        &self.x
+    }
+
     /// The kind of the stage at hand.
     pub fn kind(&self) -> usize {
         match self.stage {
