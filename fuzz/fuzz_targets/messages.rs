@@ -5,6 +5,8 @@
 mod checks;
 #[path = "../../server/gateway/src/doors/ws/codec.rs"]
 mod codec;
+#[path = "../../server/gateway/src/intake/values.rs"]
+mod intake;
 
 use libfuzzer_sys::fuzz_target;
 

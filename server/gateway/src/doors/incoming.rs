@@ -30,6 +30,11 @@ impl Share {
         }
     }
 
+    /// [`Client::number`](crate::intake::Client::number).
+    pub fn client(&self) -> u128 {
+        self.client
+    }
+
     /// Memory that is counted as this client's.
     pub fn place(&self, shared: &Shared) -> Reservation<Sender> {
         let sender = Sender::Request(self.eviction.clone());

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use wire::Turn;
 
 use crate::session::File;
+use api::Failure;
 
 /// A conversation up to the question that is to be answered.
 #[derive(Default)]
@@ -20,9 +21,16 @@ pub struct Dialogue {
     pub picture: Option<Picture>,
 }
 
+/// Where a picture's file is.
+pub enum Source {
+    File(File),
+    /// With a session that waits for the next request, most likely ([`recall`](super::Exchanges::recall)): else it is read.
+    Known(Box<dyn FnOnce() -> Result<File, Failure> + Send>),
+}
+
 /// The picture of a conversation.
 pub struct Picture {
-    pub file: File,
+    pub source: Source,
     /// Of the file's bytes.
     pub sha256: [u8; 32],
     /// The part of it that is asked about; `None` is all of it.

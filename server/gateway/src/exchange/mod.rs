@@ -5,6 +5,7 @@
 //! same conversation goes on with it: what the model has seen and said is not computed again.
 
 mod dialogue;
+mod known;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -27,15 +28,17 @@ use crate::intake::{Eviction, KeyId, retry};
 use crate::session::{CompleteFile, Connection, Hub, Outgoing, seconds};
 use api::{AnswerFormat, Failure, SessionId};
 use dialogue::Fingerprints;
+use known::{Digest, KnownTexts};
 use pool::{Conversation, Held, Pool};
 
-pub use dialogue::{Dialogue, Picture};
+pub use dialogue::{Dialogue, Picture, Source};
 pub use pool::Namespace;
 
 /// Answers requests with the sessions of a hub.
 pub struct Exchanges {
     pub hub: Arc<Hub>,
     pool: Mutex<Pool>,
+    texts: Mutex<KnownTexts>,
     fingerprints: Fingerprints,
     /// Makes names of namespaces that nobody can guess.
     names: RandomState,
@@ -104,17 +107,31 @@ impl Exchanges {
         Arc::new(Exchanges {
             hub,
             pool: Mutex::new(Pool::new(patience, Instant::now())),
+            texts: Mutex::default(),
             fingerprints: Fingerprints::default(),
             names: RandomState::new(),
         })
     }
 
-    /// The namespace of this guest's requests; `user` is what it tells its own users apart by, if it does.
-    pub fn namespace(&self, guest: &Guest, user: Option<&str>) -> Namespace {
+    /// The namespace of this client's requests ([`Client::number`](crate::intake::Client::number)); `user` is what it tells its own
+    /// users apart by, if it does.
+    pub fn namespace(&self, client: u128, user: Option<&str>) -> Namespace {
         Namespace {
-            client: guest.client().number(),
+            client,
             user: user.map_or(0, |user| self.names.hash_one(user)),
         }
+    }
+
+    /// What a picture's text in a request of this namespace was found to be the last time, its file's SHA-256, if a session
+    /// that has it waits for the next request.
+    pub fn recall(&self, namespace: Namespace, text: &Digest) -> Option<[u8; 32]> {
+        let sha256 = self.texts.lock().get(namespace, text)?;
+        self.pool.lock().holds(namespace, sha256).then_some(sha256)
+    }
+
+    /// Remembers what a picture's text in a request was found to be.
+    pub fn remember(&self, namespace: Namespace, text: Digest, sha256: [u8; 32]) {
+        self.texts.lock().put(namespace, text, sha256);
     }
 
     /// What the sessions of a namespace share pictures by.
@@ -147,16 +164,9 @@ impl Exchanges {
         let (connection, mut held, last_event) = self.session(&asker, sha256, &turns)?;
         let upload = picture.map(|picture| {
             held.uploads += 1;
-            let file = CompleteFile {
-                sha256: picture.identity(),
-                file: picture.file,
-                region: picture.region,
-                system: system.clone(),
-                upload_ms: picture.upload_ms,
-            };
-            connection.give(held.uploads, file);
-            held.uploads
+            give(&connection, held.uploads, picture, &system).map(|()| held.uploads)
         });
+        let upload = upload.transpose().inspect_err(|_| connection.detach())?;
         let mut known = held.take_conversation(&turns);
         let keys = asker.guest.guests().watch();
         let mut exchange = Exchange {
@@ -231,6 +241,34 @@ impl Exchanges {
         };
         Ok((connection, held, 0))
     }
+}
+
+/// Gives a session its picture.
+///
+/// # Errors
+/// Why it can't be read.
+fn give(
+    connection: &Connection,
+    upload: u32,
+    picture: Picture,
+    system: &str,
+) -> Result<(), Failure> {
+    let sha256 = picture.identity();
+    let file = match picture.source {
+        Source::File(file) => file,
+        Source::Known(_) if connection.give_again(upload, &sha256, system) => return Ok(()),
+        // It was evicted since it was recalled.
+        Source::Known(read) => read()?,
+    };
+    let file = CompleteFile {
+        file,
+        sha256,
+        region: picture.region,
+        system: system.to_owned(),
+        upload_ms: picture.upload_ms,
+    };
+    connection.give(upload, file);
+    Ok(())
 }
 
 impl Exchange {

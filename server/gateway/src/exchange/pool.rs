@@ -132,6 +132,13 @@ impl Pool {
         Some((found.resume, found.held))
     }
 
+    /// Whether a session about this picture waits.
+    pub fn holds(&self, namespace: Namespace, picture: [u8; 32]) -> bool {
+        let parked = self.parked.get(&namespace);
+        let mut parked = parked.into_iter().flatten();
+        parked.any(|parked| parked.held.picture == Some(picture))
+    }
+
     /// Forgets now and then what has waited too long: the sessions themselves are over by then.
     fn sweep(&mut self, now: Instant) {
         if now.saturating_duration_since(self.swept) < self.patience / 4 {

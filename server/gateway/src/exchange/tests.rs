@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::net::Ipv4Addr;
 
 use api::{Ask as Asked, Command, Status};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch as status;
 use wire::Turn;
 
@@ -41,7 +41,7 @@ impl Rig {
         let guest = self.guests.enter(client, false, None, Visit::Request);
         let guest = guest.unwrap();
         let asker = Asker {
-            namespace: self.exchanges.namespace(&guest, user),
+            namespace: self.exchanges.namespace(guest.client().number(), user),
             guest,
             owner: None,
         };
@@ -67,7 +67,7 @@ impl Rig {
         let mut file = File::new(place);
         assert!(file.push(&bytes, bytes.len() as u64));
         Picture {
-            file,
+            source: Source::File(file),
             sha256: Sha256::digest(&bytes).into(),
             region: None,
             turn: 0,
@@ -193,6 +193,56 @@ async fn at_once_they_are_in_sessions_of_their_own_that_share_the_picture() {
 }
 
 #[tokio::test]
+async fn what_a_session_has_is_not_read_again() {
+    let rig = rig();
+    let client = Client::at(Ipv4Addr::LOCALHOST.into()).number();
+    let own = rig.exchanges.namespace(client, None);
+    let others = rig.exchanges.namespace(client, Some("somebody else"));
+    let (text, sha256) = ([9; 32], rig.picture(1).sha256);
+    rig.exchanges.remember(own, text, sha256);
+    // Nobody has it yet.
+    assert_eq!(rig.exchanges.recall(own, &text), None);
+    let exchange = rig.ask(Dialogue {
+        picture: Some(rig.picture(1)),
+        ..dialogue(&[], "One?")
+    });
+    let first = rig.asked();
+    rig.answer(&first, "yes");
+    said(exchange).await.unwrap();
+    assert_eq!(rig.exchanges.recall(own, &text), Some(sha256));
+    assert_eq!(rig.exchanges.recall(others, &text), None);
+
+    let known = |read: bool| {
+        let Picture { source, .. } = rig.picture(1);
+        let found = move || match source {
+            Source::File(file) if read => Ok(file),
+            _ => panic!("it was read"),
+        };
+        Picture {
+            source: Source::Known(Box::new(found)),
+            ..rig.picture(1)
+        }
+    };
+    let exchange = rig.ask(Dialogue {
+        picture: Some(known(false)),
+        ..dialogue(&[("One?", "yes")], "Two?")
+    });
+    let second = rig.asked();
+    assert_eq!(second.asker.session, first.asker.session);
+    assert_eq!(second.pictures, first.pictures);
+    // While that session is at work there is none that has it, so that it is read.
+    assert_eq!(rig.exchanges.recall(own, &text), None);
+    let _other = rig.ask(Dialogue {
+        picture: Some(known(true)),
+        ..dialogue(&[], "Else?")
+    });
+    let third = rig.asked();
+    assert_ne!(third.asker.session, first.asker.session);
+    assert_eq!(third.pictures[0].key, first.pictures[0].key);
+    drop(exchange);
+}
+
+#[tokio::test]
 async fn what_is_dropped_is_cancelled() {
     let rig = rig();
     let settings = Settings {
@@ -273,7 +323,7 @@ async fn a_picture_that_is_none_is_said_to_be_so() {
     assert!(file.push(b"no picture", 10));
     let exchange = rig.ask(Dialogue {
         picture: Some(Picture {
-            file,
+            source: Source::File(file),
             sha256: [1; 32],
             region: None,
             turn: 0,

@@ -156,6 +156,12 @@ impl Connection {
         self.with(|state| state.give(upload, file));
     }
 
+    /// A picture that came before, once more, under a number that was not used before; false if the session has it no longer.
+    pub fn give_again(&self, upload: u32, sha256: &[u8; 32], system: &str) -> bool {
+        self.with(|state| state.give_again(upload, sha256, system))
+            .unwrap_or(false)
+    }
+
     /// The connection is gone; the session waits for a resume.
     pub fn detach(&self) {
         self.session.with_inner(Some(self.generation), |inner| {

@@ -123,6 +123,13 @@ impl State {
         self.with_pictures(|pictures, context, waits| pictures.give(upload, file, waits, context));
     }
 
+    /// A picture that came before, once more, under a number that was not used before; false if there is no such picture.
+    pub fn give_again(&mut self, upload: u32, sha256: &[u8; 32], system: &str) -> bool {
+        self.with_pictures(|pictures, context, _| {
+            pictures.give_again(upload, sha256, system, context)
+        })
+    }
+
     /// A binary frame.
     pub fn piece(&mut self, bytes: &[u8], now: Instant) {
         self.with_pictures(|pictures, context, waits| pictures.piece(bytes, waits, context, now));

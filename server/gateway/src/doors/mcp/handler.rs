@@ -17,7 +17,7 @@ use super::kept::KeptFile;
 use super::tools::{self, Answer, Question};
 use super::{Mcp, Visitor, owner_of_process};
 use crate::access::Guests;
-use crate::exchange::{Asker, Dialogue, Event, Settings};
+use crate::exchange::{Asker, Dialogue, Event, Settings, Source};
 use api::Failure;
 
 /// What models are told about all tools together.
@@ -68,8 +68,8 @@ impl Handler {
         let Mcp { exchanges, .. } = &*self.mcp;
         let visitor = self.visitor(&context.extensions).await?;
         let guest = visitor.guest.lock().take().ok_or_else(unknown_visitor)?;
-        let namespace = exchanges.namespace(&guest, None);
         let client = guest.client().number();
+        let namespace = exchanges.namespace(client, None);
         let eviction = visitor.body.share.eviction.clone();
         let asker = Asker {
             guest,
@@ -81,7 +81,10 @@ impl Handler {
             let picture =
                 mcp.picture(&question.picture, question.region, namespace, &visitor.body)?;
             let shared = &mcp.exchanges.hub.shared;
-            let copy = KeptFile::copy(&picture.file, picture.sha256, client, shared);
+            let copy = match &picture.source {
+                Source::File(file) => KeptFile::copy(file, picture.sha256, client, shared),
+                Source::Known(_) => None,
+            };
             let dialogue = Dialogue {
                 system: question.system,
                 question: question.text,

@@ -8,7 +8,7 @@ use super::kept;
 use crate::doors::body::Body;
 use crate::doors::data_url;
 use crate::doors::incoming::short_of_memory;
-use crate::exchange::{Namespace, Picture};
+use crate::exchange::{Namespace, Picture, Source};
 use api::Failure;
 
 /// How a picture is named.
@@ -71,7 +71,7 @@ impl Mcp {
             }
         };
         Ok(Picture {
-            file,
+            source: Source::File(file),
             sha256,
             region,
             turn: 0,

@@ -84,7 +84,7 @@ impl Call {
         self,
         request: &HttpRequest,
         payload: web::Payload,
-        prepare: fn(&Body, &Api) -> Result<Prepared<W>, Refusal>,
+        prepare: fn(&Arc<Body>, &Api) -> Result<Prepared<W>, Refusal>,
         form: fn(&Call, String, W, usize) -> F,
     ) -> Result<HttpResponse, Refusal>
     where
@@ -98,7 +98,7 @@ impl Call {
         // Before a body is taken that nothing would become of.
         shared.terms()?;
         let client = guest.client().number();
-        let body = body::read(request, payload, shared, client).await?;
+        let body = Arc::new(body::read(request, payload, shared, client).await?);
         let eviction = body.share.eviction.clone();
         let prepared = if body.bytes.len() <= LONG && !self.api.fetcher.is_on() {
             prepare(&body, &self.api)?
@@ -112,7 +112,7 @@ impl Call {
         };
         let mut settings = prepared.settings;
         settings.traceparent = header(request, "traceparent");
-        let namespace = exchanges.namespace(&guest, prepared.user.as_deref());
+        let namespace = exchanges.namespace(client, prepared.user.as_deref());
         let asker = Asker {
             guest,
             owner,

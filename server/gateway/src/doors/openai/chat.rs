@@ -1,5 +1,7 @@
 //! `POST /v1/chat/completions`.
 
+use std::sync::Arc;
+
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -39,7 +41,7 @@ pub struct Wanted {
     logprobs: bool,
 }
 
-fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
+fn prepare(body: &Arc<Body>, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
     let request: ChatRequest = request::read(&body.bytes)?;
     let model = api.model(request.model.as_deref())?;
     request.check()?;
@@ -53,7 +55,7 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Wanted>, Refusal> {
         traceparent: None,
     };
     let mut reading = messages::read(&request.messages, "messages", limits.message_bytes)?;
-    let (picture, dropped) = pictures::find(&mut reading, body, api)?;
+    let (picture, dropped) = pictures::find(&mut reading, body, api, request.user())?;
     let options = request.stream_options.unwrap_or_default();
     Ok(Prepared {
         model,

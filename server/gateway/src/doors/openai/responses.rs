@@ -1,6 +1,7 @@
 //! `POST /v1/responses`, without state: what came before comes with each request.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -128,7 +129,7 @@ impl ResponsesRequest<'_> {
     }
 }
 
-fn prepare(body: &Body, api: &Api) -> Result<Prepared<Asked>, Refusal> {
+fn prepare(body: &Arc<Body>, api: &Api) -> Result<Prepared<Asked>, Refusal> {
     let request: ResponsesRequest = request::read(&body.bytes)?;
     let model = api.model(request.model.as_deref())?;
     request.check()?;
@@ -141,17 +142,14 @@ fn prepare(body: &Body, api: &Api) -> Result<Prepared<Asked>, Refusal> {
         Input::Messages(messages) => messages,
     };
     let mut reading = messages::read(messages, "input", shared.limits.message_bytes)?;
-    let (picture, dropped) = pictures::find(&mut reading, body, api)?;
+    let user = (request.prompt_cache_key.as_deref()).or(request.user.as_deref());
+    let (picture, dropped) = pictures::find(&mut reading, body, api, user)?;
     let instructions = request.instructions.as_deref().unwrap_or_default();
     let system = [instructions, &reading.system];
     let system = system.into_iter().filter(|text| !text.is_empty());
     Ok(Prepared {
         model,
-        user: request
-            .prompt_cache_key
-            .as_deref()
-            .or(request.user.as_deref())
-            .map(str::to_owned),
+        user: user.map(str::to_owned),
         stream: request.stream.unwrap_or(false),
         dropped,
         settings: Settings {

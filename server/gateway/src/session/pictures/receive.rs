@@ -90,6 +90,23 @@ impl Pictures {
         self.arrived(arrived, waits, context);
     }
 
+    /// A picture that came before, once more, under a number that was not used before; false if there is no such picture.
+    pub fn give_again(
+        &mut self,
+        upload: u32,
+        sha256: &[u8; 32],
+        system: &str,
+        context: &mut Context,
+    ) -> bool {
+        let Some(picture) = self.list.by_sha256(sha256) else {
+            return false;
+        };
+        let (image, bytes) = (picture.id.clone(), picture.bytes);
+        self.uploads.given_again(upload, bytes, *sha256);
+        self.received_again(upload, image, system.to_owned(), context);
+        true
+    }
+
     /// A binary frame.
     pub fn piece(&mut self, bytes: &[u8], waits: Waits<'_>, context: &mut Context, now: Instant) {
         let Some((upload, piece)) = frame::decode(bytes) else {

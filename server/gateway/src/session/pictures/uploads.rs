@@ -208,6 +208,11 @@ impl Uploads {
         }
     }
 
+    /// A file that the session has, under a number that was not used before.
+    pub fn given_again(&mut self, number: u32, bytes: u64, sha256: [u8; 32]) {
+        self.used.insert(number, (bytes, Some(sha256)));
+    }
+
     /// Whether a number may still be announced: it was before, or the session has some left.
     pub fn has_room(&self, number: u32) -> bool {
         self.used.contains_key(&number) || self.used.len() < MAX_NUMBERS
