@@ -24,6 +24,10 @@ test-long: server ## run what takes minutes: a thousand conversations, a thousan
 	@scripts/setup.sh test
 	@scripts/test.sh long
 
+test-clients: server ## ask as clients do that take long to install or to build: LiteLLM, async-openai
+	@scripts/setup.sh test clients
+	@scripts/test.sh clients
+
 test-luck: server ## run the socket and browser tests N times alone and N times beside two busy loops (N=10); ARGS go to pytest
 	@scripts/setup.sh test
 	@GLIMPSE_BIN=$(abspath $(GLIMPSE)) .venv/bin/python scripts/luck.py $(or $(N),10) $(ARGS)
@@ -64,4 +68,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test test-long test-luck lint test-gpu lint-cuda audit bench figures fuzz page server clean
+.PHONY: help serve test test-long test-clients test-luck lint test-gpu lint-cuda audit bench figures fuzz page server clean

@@ -4,6 +4,7 @@
 #   scripts/setup.sh page     what the page's build needs
 #   scripts/setup.sh page-packages   of that, what may ask for a password: the rest can be built beside other things
 #   scripts/setup.sh test     what the tests need beside these
+#   scripts/setup.sh clients  what `make test-clients` needs beside these
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -72,23 +73,29 @@ setup_test() {
 
 has_font() { [ -n "$(fc-list "$1" 2>/dev/null | head -n 1)" ]; }
 
-setup_python() {
-    if cmp -s tests/requirements.txt "$VENV/requirements.txt"; then return; fi
+setup_python() { setup_venv .venv tests/requirements.txt "The Python tests' packages"; }
+
+setup_clients() { setup_venv .venv-clients tests/clients/requirements.txt "The clients of \`make test-clients\`"; }
+
+# setup_venv FOLDER LIST NAME: a virtual environment with the packages of a list, made anew when the list has changed.
+setup_venv() {
+    local folder=$PWD/$1 list=$2 name=$3
+    if cmp -s "$list" "$folder/requirements.txt"; then return; fi
     have python3 || install_packages python3 python3-venv
-    say "Installing the Python tests' packages into .venv"
-    rm -rf "$VENV"
-    if ! python3 -m venv "$VENV" >/dev/null 2>&1; then
+    say "Installing into $1: $name"
+    rm -rf "$folder"
+    if ! python3 -m venv "$folder" >/dev/null 2>&1; then
         install_packages python3-venv
-        python3 -m venv "$VENV" || die "python3 can't make a virtual environment: install its venv module, then run the same command again."
+        python3 -m venv "$folder" || die "python3 can't make a virtual environment: install its venv module, then run the same command again."
     fi
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt ||
-        die "The Python tests' packages could not be installed: check the network (and that python3 is 3.10 or later), then run the same command again."
-    cp tests/requirements.txt "$VENV/requirements.txt"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check -r "$list" ||
+        die "$name could not be installed: check the network (and that python3 is 3.10 or later), then run the same command again."
+    cp "$list" "$folder/requirements.txt"
 }
 
 for part; do
     case $part in
-        server | page | page-packages | test) "setup_$part" ;;
-        *) die "There is nothing called '$part' to set up: it is server, page, page-packages or test." ;;
+        server | page | page-packages | test | clients) "setup_$part" ;;
+        *) die "There is nothing called '$part' to set up: it is server, page, page-packages, test or clients." ;;
     esac
 done

@@ -3,6 +3,7 @@
 #   scripts/test.sh            all
 #   scripts/test.sh lint       formatting, clippy, licences
 #   scripts/test.sh long       the tests that take minutes, which `all` leaves out
+#   scripts/test.sh clients    the tests with clients that are long to install or to build, which `all` leaves out too
 # Everything is compiled once, with the release profile: the tests drive the very binary that `make serve` runs.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -130,7 +131,8 @@ case ${1:-all} in
     all) all ;;
     lint) lint ;;
     long) GLIMPSE_BIN=$bin check "Tests: long ones" "$VENV/bin/python" -m pytest tests -m long ;;
-    *) die "test.sh knows all, lint and long, not '$1'." ;;
+    clients) GLIMPSE_BIN=$bin check "Tests: clients" "$VENV/bin/python" -m pytest tests/clients -m clients ;;
+    *) die "test.sh knows all, lint, long and clients, not '$1'." ;;
 esac
 
 # The runners' closing lines, added up. A check that failed without one (a compile error, say) is one failed test.

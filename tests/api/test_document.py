@@ -79,3 +79,12 @@ def test_every_path_is_there(server, document):
         for method in methods:
             status, _ = fetch(server, method.upper(), path.replace("{model}", "glimpse-demo"), {} if method == "post" else None)
             assert status != 404, path
+
+
+def test_another_method_is_told_which_there_is(server, document):
+    for path, methods in document["paths"].items():
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("DELETE", path.replace("{model}", "glimpse-demo"))
+        answer = connection.getresponse()
+        allowed = answer.headers["Allow"].lower().split(", ")
+        assert answer.status == 405 and set(methods) <= set(allowed), (path, answer.status, allowed)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from folder import write_json, write_texts, write_weights
 from glm4v import Reference
-from shapes import QUESTIONS, SHAPES, SPLIT_PATTERN, TOKENS, config, special, tensors
+from shapes import QUESTIONS, SHAPES, SPLIT_PATTERN, SQUARE, TOKENS, config, special, tensors
 
 NEW_TOKENS = 6
 # Between the two likeliest tokens at every step: greedy choices must not hang on rounding.
@@ -119,7 +119,7 @@ def main():
     args.add_argument("names", nargs="*", help="checkpoints to write [default: all]")
     a = args.parse_args()
     out = a.out
-    for i, (name, shape) in enumerate(SHAPES.items()):
+    for i, (name, shape) in enumerate((SHAPES | SQUARE).items()):
         if a.names and name not in a.names:
             continue
         for seed in range(100 * i, 100 * (i + 1)):

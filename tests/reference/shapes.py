@@ -1,5 +1,9 @@
 """The small checkpoints: odd shapes that a shortcut would not survive. Everything left out is as published."""
 
+# Of the published config.json, what says nothing that is not said elsewhere: some readers want it to be there.
+PUBLISHED = dict(apply_query_key_layer_scaling=True, attention_softmax_in_fp32=True, bias_dropout_fusion=True,
+                 fp32_residual_connection=False)
+
 # name: (config.json's keys, vision_config's keys, how it is stored)
 SHAPES = {
     # One key/value group, the smallest heads, no rope_ratio, f32; one file and no index.
@@ -34,6 +38,21 @@ SHAPES = {
              num_layers=1, tie_word_embeddings=True),
         dict(image_size=20, patch_size=10, hidden_size=20, num_heads=2, intermediate_size=36, num_hidden_layers=2),
         dict(decoder="float16", vision="float16", shards=3, index=True)),
+}
+
+# What candle-transformers can load too: the heads make up the hidden size, and all of config.json is there.
+SQUARE = {
+    "square-f32": (
+        dict(hidden_size=48, kv_channels=16, num_attention_heads=3, multi_query_group_num=1, ffn_hidden_size=56,
+             num_layers=2, rope_ratio=1, seq_length=512, **PUBLISHED),
+        dict(image_size=24, patch_size=6, hidden_size=18, num_heads=3, intermediate_size=28, num_hidden_layers=1),
+        dict(decoder="float32", vision="float32", shards=1, index=False)),
+    # Two groups, another base, bf16.
+    "square-bf16": (
+        dict(hidden_size=64, kv_channels=16, num_attention_heads=4, multi_query_group_num=2, ffn_hidden_size=44,
+             num_layers=3, rope_ratio=500, seq_length=512, **PUBLISHED),
+        dict(image_size=24, patch_size=6, hidden_size=18, num_heads=3, intermediate_size=28, num_hidden_layers=1),
+        dict(decoder="bfloat16", vision="bfloat16", shards=2, index=True)),
 }
 
 SPECIALS = ["<|endoftext|>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|system|>", "<|user|>",

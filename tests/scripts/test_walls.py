@@ -45,6 +45,11 @@ def test_the_gateway_links_no_model_and_the_model_no_server_and_a_client_neither
     # The names are those of today.
     assert {"actix-web", "tokio"} <= gateway and {"candle-core", "tokenizers"} <= model
 
+
+def test_the_second_opinion_is_the_tests_alone():
+    assert "candle-transformers" in links("glimpse-tests") and "candle-transformers" not in links("glimpse")
+
+
 # What each folder of the page knows of the others.
 PAGE = {"core": [], "worker": [], "io": ["core", "worker"], "view": ["core", "io"]}
 

@@ -1,1 +1,3 @@
+//! What the whole-system tests and the benchmarks beside them share.
 
+pub mod decoders;

@@ -7,5 +7,6 @@ mod conversation;
 mod export;
 mod fidelity;
 mod quantize;
+mod second_opinion;
 mod support;
 mod timings;

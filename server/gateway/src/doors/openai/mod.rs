@@ -23,11 +23,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, ALLOW, HeaderValue, ORIGIN, VARY,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{Error, HttpRequest, HttpResponse, Route, web};
 use serde_json::json;
 
 use crate::access::Refused;
@@ -112,22 +112,22 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .service(
                     web::resource("/chat/completions")
                         .route(web::post().to(chat::complete))
-                        .default_service(web::to(wrong_method)),
+                        .default_service(other_than("POST")),
                 )
                 .service(
                     web::resource("/responses")
                         .route(web::post().to(responses::respond))
-                        .default_service(web::to(wrong_method)),
+                        .default_service(other_than("POST")),
                 )
                 .service(
                     web::resource("/models")
                         .route(web::get().to(models::list))
-                        .default_service(web::to(wrong_method)),
+                        .default_service(other_than("GET")),
                 )
                 .service(
                     web::resource("/models/{name:.+}")
                         .route(web::get().to(models::show))
-                        .default_service(web::to(wrong_method)),
+                        .default_service(other_than("GET")),
                 )
                 .default_service(web::to(nothing_here)),
         )
@@ -135,13 +135,13 @@ pub fn routes(config: &mut web::ServiceConfig) {
             web::resource("/tokenize")
                 .wrap(from_fn(cors))
                 .route(web::post().to(tokenization::tokenize))
-                .default_service(web::to(wrong_method)),
+                .default_service(other_than("POST")),
         )
         .service(
             web::resource("/detokenize")
                 .wrap(from_fn(cors))
                 .route(web::post().to(tokenization::detokenize))
-                .default_service(web::to(wrong_method)),
+                .default_service(other_than("POST")),
         )
         .route("/version", web::get().to(version))
         .route("/openapi.json", web::get().to(document::show));
@@ -213,12 +213,18 @@ async fn nothing_here(request: HttpRequest) -> HttpResponse {
     Refusal::new(StatusCode::NOT_FOUND, "not_found", message).response()
 }
 
-async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let message = format!("{} is not for {}.", request.method(), request.path());
-    Refusal::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        message,
-    )
-    .response()
+/// Answers whoever comes with another method than the one that a path is for.
+fn other_than(method: &'static str) -> Route {
+    web::to(move |request: HttpRequest| async move {
+        let message = format!("{} is not for {}.", request.method(), request.path());
+        let refusal = Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            message,
+        );
+        let mut response = refusal.response();
+        let headers = response.headers_mut();
+        headers.insert(ALLOW, HeaderValue::from_static(method));
+        response
+    })
 }
