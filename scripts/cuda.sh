@@ -48,7 +48,7 @@ FLAGS=(--locked --release --no-default-features --features cuda)
 case ${1:-} in
     build)
         setup
-        cargo build "${FLAGS[@]}" -p glimpse --bin glimpse
+        cargo build "${FLAGS[@]}" --features formats,mcp -p glimpse --bin glimpse
         mkdir -p "$OUT"
         cp "${CARGO_TARGET_DIR:-target}/release/glimpse" "$OUT/glimpse"
         gzip -9 -kf "$OUT/glimpse"
@@ -68,7 +68,7 @@ case ${1:-} in
     lint)
         setup
         GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse-model -p glimpse-engine --lib --test gpu -- -D warnings
-        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse -p glimpse-bench --lib --bins -- -D warnings
+        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" --features formats,mcp -p glimpse -p glimpse-bench --lib --bins -- -D warnings
         ;;
     kernels)
         setup

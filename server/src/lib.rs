@@ -8,6 +8,7 @@ pub mod config;
 pub mod generate;
 pub mod inspect;
 pub mod loading;
+#[cfg(feature = "mcp")]
 pub mod mcp;
 mod page;
 pub mod quantize;

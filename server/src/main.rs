@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use gateway::doors::Ended;
 use glimpse::config::{self, Command};
-use glimpse::{bench, check, generate, inspect, mcp, quantize, serve, telemetry};
+#[cfg(feature = "mcp")]
+use glimpse::mcp;
+use glimpse::{bench, check, generate, inspect, quantize, serve, telemetry};
 use model::device::settle_threads;
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn run(command: Command) -> Result<ExitCode, String> {
                 }
             }
         }
+        #[cfg(feature = "mcp")]
         Command::Mcp(args) => {
             settle_threads(args.model.threads.map(usize::from));
             mcp::run(&args).map_err(|problem| problem.to_string())?;

@@ -11,6 +11,7 @@ use crate::{loading, page};
 use api::{Compute, Report, Status, Tokens};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
+#[cfg(feature = "mcp")]
 use gateway::doors::mcp::Folder;
 use gateway::doors::{self, Ended, Hosts, Page, Tls, openai};
 use gateway::intake::decode;
@@ -161,6 +162,7 @@ pub fn with_engine(
         api: api(&settings.api),
         tokens,
         fetch_hosts: fetch_hosts(&settings.sources).map_err(invalid)?,
+        #[cfg(feature = "mcp")]
         root: root(&settings.sources).map_err(invalid)?,
     };
     actix_web::rt::System::new().block_on(async {
@@ -201,6 +203,7 @@ pub fn fetch_hosts(settings: &SourceArgs) -> Result<Hosts, String> {
 ///
 /// # Errors
 /// A sentence about one that can't be opened.
+#[cfg(feature = "mcp")]
 pub fn root(settings: &SourceArgs) -> Result<Option<Folder>, String> {
     settings.root.as_deref().map(Folder::open).transpose()
 }

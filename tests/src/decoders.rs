@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use api::Conversation;
 use candle_core::{DType, Device, Tensor, safetensors};
 use candle_nn::VarBuilder;
 use candle_transformers::models::glm4;
 use model::Quantize;
 use model::glm4v::{Config, Glm4v, Model, inventory};
 use model::kernels::{Arena, PAGE, Span};
-use model::network::{Conversation, Language};
+use model::network::Language;
 use model::text::Tokenizer;
 use model::weights::{Folder, Weights};
 

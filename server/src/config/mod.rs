@@ -69,6 +69,7 @@ pub enum Command {
     /// Serve the page, the socket and the model.
     Serve(Box<ServeArgs>),
     /// Be the eyes of the agent that starts this: tools over standard input and output, by the Model Context Protocol.
+    #[cfg(feature = "mcp")]
     Mcp(Box<McpArgs>),
     /// Answer one question, with no server.
     Generate(Box<GenerateArgs>),
@@ -238,6 +239,7 @@ pub struct ServeArgs {
     pub engine: EngineArgs,
 }
 
+#[cfg(feature = "mcp")]
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glimpse mcp --root ~/Pictures                        an agent starts this, and names pictures by their paths
@@ -277,6 +279,7 @@ pub struct SourceArgs {
     pub fetch_images: Vec<String>,
     /// A folder whose pictures the tools at /mcp may name by their paths: everyone who may ask can then have any picture in it
     /// looked at. No link leads out of it [default: none]
+    #[cfg(feature = "mcp")]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
 }

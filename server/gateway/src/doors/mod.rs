@@ -5,6 +5,7 @@ mod data_url;
 mod fetch;
 mod in_use;
 mod incoming;
+#[cfg(feature = "mcp")]
 pub mod mcp;
 mod metrics;
 pub mod openai;
@@ -45,6 +46,7 @@ use crate::access::{self, Access, Guests, KeyFile, SOCKET};
 use crate::exchange::Exchanges;
 use crate::session::{Hub, Phase};
 use fetch::Fetcher;
+#[cfg(feature = "mcp")]
 use mcp::Mcp;
 use stream::{Stream, Watched};
 use tick::tick;
@@ -75,6 +77,7 @@ pub struct Options {
     /// Where pictures are fetched from.
     pub fetch_hosts: Hosts,
     /// Whose pictures tools may name by their paths.
+    #[cfg(feature = "mcp")]
     pub root: Option<mcp::Folder>,
 }
 
@@ -136,7 +139,9 @@ pub async fn serve(
         options.api,
     );
     let api = web::Data::from(api);
+    #[cfg(feature = "mcp")]
     let mcp = Mcp::new(exchanges, fetcher, options.root);
+    #[cfg(feature = "mcp")]
     let mcp_service = mcp::Service::new(mcp.clone());
     let tls = options.tls.map(Arc::new);
     let (app_hub, guests) = (hub.clone(), options.guests.clone());
@@ -176,7 +181,10 @@ pub async fn serve(
                 .route("/metrics", web::get().to(metrics::show))
                 .route("/metrics", web::head().to(metrics::show))
                 .configure(openai::routes)
-                .configure(|config| mcp_service.clone().route(config))
+                .configure(|_config| {
+                    #[cfg(feature = "mcp")]
+                    mcp_service.clone().route(_config);
+                })
                 .default_service(web::to(page::show))
                 .into_factory()
                 .map_err(|error: Error| error.error_response());
@@ -213,8 +221,9 @@ pub async fn serve(
     ];
     let hangup = signal(SignalKind::hangup())?;
     let serving = actix_web::rt::spawn(server);
-    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests.clone(), move |now| {
-        mcp.tick(now)
+    let ticking = actix_web::rt::spawn(tick(hub.clone(), options.guests.clone(), move |_now| {
+        #[cfg(feature = "mcp")]
+        mcp.tick(_now);
     }));
     let reloading = actix_web::rt::spawn(reload(
         hangup,

@@ -91,6 +91,7 @@ fn options() -> super::Options {
         api: super::openai::Options::default(),
         tokens: Arc::new(Wordless),
         fetch_hosts: super::Hosts::default(),
+        #[cfg(feature = "mcp")]
         root: None,
     }
 }

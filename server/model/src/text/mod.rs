@@ -4,6 +4,10 @@
 
 pub mod answer;
 mod candidates;
+#[cfg(feature = "formats")]
+pub mod grammar;
+#[cfg(not(feature = "formats"))]
+#[path = "no_grammar.rs"]
 pub mod grammar;
 pub mod sampling;
 pub mod stream;
