@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod loading;
 pub mod mcp;
 mod page;
+pub mod pull;
 pub mod quantize;
 pub mod serve;
 pub mod solo;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gateway::doors::Ended;
 use glimpse::config::{self, Command};
-use glimpse::{bench, check, generate, inspect, mcp, quantize, serve, telemetry};
+use glimpse::{bench, check, generate, inspect, mcp, pull, quantize, serve, telemetry};
 use model::device::settle_threads;
 
 fn main() -> ExitCode {
@@ -89,6 +89,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
             if !check::run(&args)? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Pull(args) => pull::run(&args)?,
+        Command::Models(args) => {
+            end_with_reader();
+            pull::models(&args)?;
         }
         Command::Quantize(args) => {
             settle_threads(args.threads.map(usize::from));
