@@ -9,13 +9,20 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_of_the_tests"
+# What is larger is a shard.
+SHARD = 30_000
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def changed(data: bytes) -> bytes:
+    """As long, and different."""
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def git_blob(data: bytes) -> str:
@@ -82,7 +89,7 @@ class StandIn:
         self.cuts: list[int] = []
         # Answers with a file's bytes that are wrong in one place.
         self.spoilt = 0
-        # Answers that stand still in the middle until this is set.
+        # Answers with a shard's bytes that stand still in the middle until this is set.
         self.stall: threading.Event | None = None
         self.stalls = 0
         self.ranges = True
@@ -143,7 +150,7 @@ class StandIn:
 
     def resolved(self, name: str, method: str = "GET") -> list[Asked]:
         """Requests to the hub for one file."""
-        return [asked for asked in self.asked if asked.method == method and f"/resolve/" in asked.path and asked.path.endswith(f"/{name}")]
+        return [asked for asked in self.asked if asked.method == method and "/resolve/" in asked.path and asked.path.endswith(f"/{name}")]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -194,7 +201,7 @@ class Handler(BaseHTTPRequestHandler):
             cut = world.cuts.pop(0) if world.cuts and self.command == "GET" else None
             spoil = world.spoilt > 0 and self.command == "GET"
             world.spoilt -= spoil
-            stall = world.stall if world.stalls > 0 and self.command == "GET" else None
+            stall = world.stall if world.stalls > 0 and self.command == "GET" and len(data) > SHARD else None
             world.stalls -= stall is not None
         if start >= len(data) > 0 and world.ranges:
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
@@ -203,7 +210,7 @@ class Handler(BaseHTTPRequestHandler):
             status, body = 206, data[start:]
             headers = headers | {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         if spoil:
-            body = body[:-1] + bytes([body[-1] ^ 1])
+            body = changed(body)
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body)), "Accept-Ranges": "bytes"} | headers).items():
             self.send_header(name, value)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 from caches import NAME, NEEDED, SHARDS, checkpoint, share, tree
-from stand_in import Model, Revision, sha256
+from stand_in import Revision, changed, sha256
 
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
@@ -72,11 +72,11 @@ def test_a_second_pull_fetches_nothing_and_a_newer_commit_only_what_is_new(machi
     assert machine.pull().code == 0
     assert not [asked for asked in world.asked if asked.method == "GET" and "/resolve/" in asked.path]
     shard = SHARDS[1]
-    changed = first.files[shard][:-1] + bytes([first.files[shard][-1] ^ 1])
-    world.models[NAME].branches["main"] = Revision(first.files | {shard: changed})
+    newer = changed(first.files[shard])
+    world.models[NAME].branches["main"] = Revision(first.files | {shard: newer})
     world.asked.clear()
     folder = machine.pull().folder
-    assert (folder / shard).read_bytes() == changed
+    assert (folder / shard).read_bytes() == newer
     assert {asked.path.rsplit("/", 1)[1] for asked in world.asked if asked.method == "GET" and "/resolve/" in asked.path} == {shard}
 
 
@@ -85,7 +85,7 @@ def test_the_ref_moves_only_once_all_is_there(machine, world):
     old = machine.pull().folder
     first = checkpoint()
     shard = SHARDS[2]
-    world.models[NAME].branches["main"] = Revision(first.files | {shard: first.files[shard][:-1] + b"?"})
+    world.models[NAME].branches["main"] = Revision(first.files | {shard: changed(first.files[shard])})
     world.spoilt = 10
     assert machine.pull().code == 1
     assert machine.pull(**OFFLINE).folder == old
@@ -145,6 +145,6 @@ def test_no_file_of_another_model_is_taken_for_this_ones(machine, world):
     data = checkpoint().files[shard]
     blobs = machine.cache / "models--a--b/blobs"
     blobs.mkdir(parents=True)
-    (blobs / sha256(data)).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (blobs / sha256(data)).write_bytes(changed(data))
     folder = machine.pull().folder
     assert (folder / shard).read_bytes() == data

@@ -2,7 +2,7 @@
 
 import pytest
 from caches import NAME, NEEDED, SHARDS, checkpoint, refused, whole
-from stand_in import Model, Revision
+from stand_in import Model, Revision, changed
 
 MS = "ms:ZhipuAI/glm-4v-9b"
 
@@ -43,10 +43,10 @@ def test_its_earlier_layouts_are_gone_on_with(machine, world, place):
 def test_a_file_that_changed_is_fetched_anew(machine, world):
     folder = machine.pull(MS).folder
     files = checkpoint().files
-    changed = files[SHARDS[0]][:-1] + b"?"
-    world.models["ZhipuAI/glm-4v-9b"].branches["master"] = Revision(files | {SHARDS[0]: changed})
+    newer = changed(files[SHARDS[0]])
+    world.models["ZhipuAI/glm-4v-9b"].branches["master"] = Revision(files | {SHARDS[0]: newer})
     assert machine.pull(MS).folder == folder
-    assert (folder / SHARDS[0]).read_bytes() == changed
+    assert (folder / SHARDS[0]).read_bytes() == newer
 
 
 def test_cuts_wrong_bytes_and_faults_are_mended(machine, world):
