@@ -88,7 +88,8 @@ pub fn run(args: &CheckArgs) -> std::result::Result<bool, String> {
     let mut report = Report::default();
     println!("glimpse {} check", env!("CARGO_PKG_VERSION"));
     if args.model.random_weights.is_none() {
-        let problems = inspect::problems(args.model.model.as_deref())?;
+        let folder = args.model.model.as_deref().map(pull::folder).transpose()?;
+        let problems = inspect::problems(folder.as_deref())?;
         let whole = problems.is_empty();
         let detail = match problems.as_slice() {
             [] => "each agrees with its header and with the index".to_owned(),

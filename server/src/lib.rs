@@ -11,6 +11,7 @@ pub mod loading;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod page;
+pub mod pull;
 pub mod quantize;
 pub mod serve;
 pub mod solo;

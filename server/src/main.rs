@@ -7,7 +7,7 @@ use gateway::doors::Ended;
 use glimpse::config::{self, Command};
 #[cfg(feature = "mcp")]
 use glimpse::mcp;
-use glimpse::{bench, check, generate, inspect, quantize, serve, telemetry};
+use glimpse::{bench, check, generate, inspect, pull, quantize, serve, telemetry};
 use model::device::settle_threads;
 
 fn main() -> ExitCode {
@@ -92,6 +92,11 @@ fn run(command: Command) -> Result<ExitCode, String> {
             if !check::run(&args)? {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Pull(args) => pull::run(&args)?,
+        Command::Models(args) => {
+            end_with_reader();
+            pull::models(&args)?;
         }
         Command::Quantize(args) => {
             settle_threads(args.threads.map(usize::from));

@@ -16,6 +16,8 @@ FENCE = re.compile(r"(^ *```.*?^ *```$)", re.M | re.S)
 CODE = re.compile(FENCE.pattern + r"|(`[^`\n]+`)", re.M | re.S)
 PATH = re.compile(r"\.?\w[\w.-]*(/[\w.*-]+)*/?")
 ENDINGS = tuple(".css .cu .cuh .html .js .json .lock .md .mjs .py .rs .sh .toml .yaml".split())
+# Whose models are named, which look like paths.
+OWNERS = ("zai-org/", "THUDM/", "ZhipuAI/")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -27,7 +29,7 @@ def codes(text):
 def paths(code):
     """Those that are named in a piece of code. What begins with a slash is an address or lies outside; see `found` for `NAME`."""
     words = re.split(r"[\s`\"'()=;|]+", re.sub(r"<[^>]+>", " ", code))
-    words = [word.rstrip(".,:") for word in words if PATH.fullmatch(word.rstrip(".,:"))]
+    words = [word.rstrip(".,:") for word in words if PATH.fullmatch(word.rstrip(".,:")) and not word.startswith(OWNERS)]
     return [word for word in words if "/" in word or word.endswith(ENDINGS) and word not in ENDINGS]
 
 

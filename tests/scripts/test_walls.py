@@ -22,6 +22,7 @@ BELOW = {
     "api": [],
     "image": ["api", "metadata"],
     "model": ["api"],
+    "hub": [],
     "policy": ["api"],
     "engine": ["api", "model", "policy"],
     "gateway": ["api", "image", "metadata", "policy", "wire"],

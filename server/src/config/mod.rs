@@ -15,7 +15,9 @@ use model::checkpoint::{self, Checkpoint};
 use model::device::{Choice, Dtype};
 use model::{LoadError, Quantize, QuantizeChoice};
 
+use crate::pull;
 use gateway::access::Network;
+use hub::Model;
 use values::one_of;
 
 pub use self::bench::BenchArgs;
@@ -30,10 +32,11 @@ pub use values::{Bytes, EarlierPictures, ImageDecoder, Switch};
     propagate_version = true,
     after_help = "Examples:
   glimpse serve                           the demo checkpoint at http://127.0.0.1:8080
-  glimpse serve --model ./glm-4v-9b       the published model
+  glimpse serve --model zai-org/glm-4v-9b the published model, fetched if need be
   glimpse mcp --root ~/Pictures           tools for an agent, which starts it
   glimpse generate --image cat.jpg --prompt 'How many cats?'
   glimpse inspect --model ./glm-4v-9b     what it takes to run it
+  glimpse pull zai-org/glm-4v-9b          fetch the published model
   glimpse bench                           how fast it is here"
 )]
 pub struct Cli {
@@ -77,6 +80,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say whether a checkpoint is whole and computes here what it should, in about a minute.
     Check(CheckArgs),
+    /// Fetch a model by its name, or what is missing of it, and print its folder.
+    Pull(PullArgs),
+    /// List the models in the hubs' caches, or remove one.
+    Models(ModelsArgs),
     /// Write a folder's weights in 8 or 4 bits, once, so that they need not be quantized at every start.
     Quantize(QuantizeArgs),
     /// A decoder process, which `serve` starts: its pictures come through standard input.
@@ -108,8 +115,9 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// The checkpoint's folder [default: the embedded demo checkpoint]
-    #[arg(long, value_name = "DIR")]
+    /// The checkpoint's folder, or a model's name on a hub, which is fetched if it is not in the cache: owner/name,
+    /// owner/name@revision, or ms:owner/name on ModelScope [default: the embedded demo checkpoint]
+    #[arg(long, value_name = "DIR|NAME")]
     pub model: Option<PathBuf>,
     /// Random weights instead of a checkpoint, for measuring; the shapes come from --config.
     #[arg(
@@ -139,13 +147,22 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// What is asked for: a folder, random weights, or the demo.
+    /// What is asked for: a folder, a model of a hub, random weights, or the demo. What is not in the hub's cache is fetched
+    /// first.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn checkpoint(&self) -> Result<Checkpoint, LoadError> {
         match (&self.model, self.random_weights, &self.config) {
-            (Some(path), _, _) => Checkpoint::open(&checkpoint::folder(path)),
+            (Some(path), _, _) => {
+                let folder = pull::folder(path).map_err(LoadError)?;
+                let mut checkpoint = Checkpoint::open(&checkpoint::folder(&folder))?;
+                if let Some(Model::Named(name)) = path.to_str().map(Model::told) {
+                    // The folder is called by its commit.
+                    checkpoint.name = format!("{}/{}", name.owner, name.name);
+                }
+                Ok(checkpoint)
+            }
             (None, Some(seed), Some(config)) => Checkpoint::random(config, seed),
             _ => Checkpoint::open(&checkpoint::DEMO),
         }
@@ -209,6 +226,7 @@ pub struct EngineArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glimpse serve                                        the demo checkpoint, for this machine only
+  glimpse serve --model zai-org/glm-4v-9b              the published model, fetched once
   glimpse serve --model ./glm-4v-9b --device cuda:0
   glimpse serve --listen 0.0.0.0:8080 --allow-host pictures.example.org --api-key-file keys.txt")]
 pub struct ServeArgs {
@@ -406,13 +424,38 @@ pub struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  glimpse check --model ./glm-4v-9b
+  glimpse check --model zai-org/glm-4v-9b
 What must hold: the files are whole, known texts have known ids, every number is finite. What is usual: what a good model
 says of a drawn picture, in English and Chinese. The exit status is 1 if anything fails that must hold. Nothing of the
 machine but its device is told, so that the report can be shown to others.")]
 pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse pull zai-org/glm-4v-9b                       from huggingface.co, or the mirror that HF_ENDPOINT names
+  glimpse pull zai-org/glm-4v-9b@main                  a branch, a tag or a commit
+  glimpse pull ms:ZhipuAI/glm-4v-9b                    from ModelScope
+What is fetched lies in the caches of huggingface_hub (HF_HOME, HF_HUB_CACHE) and of modelscope (MODELSCOPE_CACHE), and
+what these have is not fetched again. HF_TOKEN, HF_HUB_OFFLINE and MODELSCOPE_API_TOKEN are heard too. A download that was
+cut goes on where it stopped.")]
+pub struct PullArgs {
+    /// owner/name or ms:owner/name, with @revision if not the newest is meant
+    #[arg(value_name = "NAME")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse models                                       what there is, and what it takes
+  glimpse models --remove zai-org/glm-4v-9b            all of it
+  glimpse models --remove zai-org/glm-4v-9b@v1         one revision, and what no other needs")]
+pub struct ModelsArgs {
+    /// Remove a model, or one revision of it.
+    #[arg(long, value_name = "NAME")]
+    pub remove: Option<String>,
 }
 
 #[derive(Debug, Args)]

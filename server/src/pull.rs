@@ -1,0 +1,208 @@
+//! `glimpse pull` and `glimpse models`: models by their names, in the hubs' caches.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hub::{Error, Model, Name, Progress, Settings, Watch, human};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
+
+use crate::config::{ModelsArgs, PullArgs};
+
+/// Between two lines, where there is no terminal.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Fetches a model, and prints its folder.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn run(args: &PullArgs) -> Result<(), String> {
+    let folder = match Model::told(&args.name) {
+        Model::Folder(path) if path.is_dir() => {
+            let path = path.display();
+            return Err(format!("{path} is a folder: give it to --model as it is"));
+        }
+        Model::Folder(_) => {
+            let wrong = args.name.parse::<Name>().err();
+            return Err(wrong.map_or_else(String::new, |it| it.to_string()));
+        }
+        Model::Named(name) => fetch(&name).map_err(|problem| problem.to_string())?,
+    };
+    // Whoever reads it may have gone.
+    let _ = writeln!(io::stdout(), "{}", folder.display());
+    Ok(())
+}
+
+/// Fetches a model, and tells on stderr how far that is.
+///
+/// # Errors
+/// Those of the hub.
+pub fn fetch(name: &Name) -> Result<PathBuf, Error> {
+    let shown = Shown::new(name);
+    let folder = hub::pull(name, &Settings::from_environment(), &shown);
+    if let Some(bar) = &shown.bar {
+        bar.finish_and_clear();
+    }
+    folder
+}
+
+/// The folder that `--model` means: one that is there, or else that of the model of this name: as the cache has it, without
+/// asking anybody, or fetched. `glimpse pull` looks for a newer one.
+///
+/// # Errors
+/// A sentence about what could not be fetched.
+pub fn folder(model: &Path) -> Result<PathBuf, String> {
+    let Some(Model::Named(name)) = model.to_str().map(Model::told) else {
+        return Ok(model.to_path_buf());
+    };
+    let found = hub::find(&name, &Settings::from_environment());
+    found.map_or_else(|| fetch(&name), Ok).map_err(|problem| {
+        format!("there is no folder {name}, and no model of that name could be fetched: {problem}")
+    })
+}
+
+/// Lists what is in the caches, or removes one.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn models(args: &ModelsArgs) -> Result<(), String> {
+    let settings = Settings::from_environment();
+    if let Some(name) = &args.remove {
+        let name: Name = name.parse().map_err(|problem: Error| problem.to_string())?;
+        let freed = hub::remove(&name, &settings).map_err(|problem| problem.to_string())?;
+        println!("removed {name}: {} are free again", human(freed));
+        return Ok(());
+    }
+    let all = hub::models(&settings);
+    if all.is_empty() {
+        println!(
+            "no models in {} or {}: fetch one with `glimpse pull zai-org/glm-4v-9b`",
+            settings.hugging_face.cache.display(),
+            settings.model_scope.cache.display()
+        );
+        return Ok(());
+    }
+    let rows = all.iter().map(|it| {
+        let state = match &it.lacks {
+            None => "whole".to_owned(),
+            Some(file) => format!("lacks {file}"),
+        };
+        [
+            it.name.clone(),
+            human(it.bytes),
+            it.revisions.join(", "),
+            state,
+        ]
+    });
+    let head = ["NAME", "SIZE", "REVISIONS", "STATE"].map(String::from);
+    let rows: Vec<_> = [head].into_iter().chain(rows).collect();
+    let width = |column: usize| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        lengths.max().unwrap_or_default()
+    };
+    let [name, size, revisions] = [0, 1, 2].map(width);
+    for [a, b, c, d] in &rows {
+        println!("{a:<name$}  {b:>size$}  {c:<revisions$}  {d}");
+    }
+    Ok(())
+}
+
+/// What is told of a download: a bar on a terminal, lines elsewhere.
+struct Shown {
+    what: String,
+    bar: Option<ProgressBar>,
+    told: Mutex<Instant>,
+}
+
+impl Shown {
+    fn new(name: &Name) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            // The look first: setting anything else draws.
+            let bar = ProgressBar::hidden();
+            let look = "{prefix} {bar:32} {bytes} of {total_bytes}, {msg}";
+            if let Ok(style) = ProgressStyle::with_template(look) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.to_string());
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar
+        });
+        Shown {
+            what: name.to_string(),
+            bar,
+            told: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// A line on stderr, above the bar if there is one.
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            // A full disk is no reason to panic.
+            None => drop(writeln!(io::stderr(), "{line}")),
+        }
+    }
+}
+
+impl Watch for Shown {
+    fn whole(&self, file: &str, _: &Path) {
+        self.line(&format!("{}: {file} is whole", self.what));
+    }
+
+    fn progress(&self, progress: &Progress) {
+        let pace = pace(progress);
+        if let Some(bar) = &self.bar {
+            bar.set_length(progress.total);
+            bar.set_position(progress.bytes);
+            bar.set_message(pace);
+            return;
+        }
+        let mut told = self.told.lock();
+        if told.elapsed() >= EVERY {
+            *told = Instant::now();
+            let (bytes, total) = (human(progress.bytes), human(progress.total));
+            self.line(&format!("{}: {bytes} of {total}, {pace}", self.what));
+        }
+    }
+
+    fn note(&self, note: &str) {
+        self.line(&format!("{}: {note}", self.what));
+    }
+}
+
+/// "31.0 MiB/s, 14 min left".
+fn pace(progress: &Progress) -> String {
+    let rate = format!("{}/s", human(progress.bytes_per_second as u64));
+    let Some(left) = progress.left else {
+        return rate;
+    };
+    let seconds = left.as_secs();
+    let left = match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    };
+    format!("{rate}, {left} left")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_reads_well() {
+        let at = |rate: f64, left: Option<u64>| {
+            pace(&Progress {
+                bytes: 0,
+                total: 0,
+                bytes_per_second: rate,
+                left: left.map(Duration::from_secs),
+                files: vec![],
+            })
+        };
+        assert_eq!(at(32_505_856.0, Some(840)), "31.0 MiB/s, 14 min left");
+        assert_eq!(at(0.0, None), "0 bytes/s");
+        assert_eq!(at(1.0, Some(20_000)), "1 bytes/s, 5 h left");
+    }
+}
