@@ -21,5 +21,11 @@ hash=$(cat dist/$extras.js dist/${extras}_bg.wasm | sha256sum | cut -c 1-16)
 sed "s/${extras}_bg\.wasm/$extras-${hash}_bg.wasm/" dist/$extras.js >"dist/$extras-$hash.js"
 mv dist/${extras}_bg.wasm "dist/$extras-${hash}_bg.wasm"
 rm dist/$extras.js
-sed "s/$extras\.js/$extras-$hash.js/" dist/.index.html >dist/index.html
+sed -i "s/$extras\.js/$extras-$hash.js/" dist/.index.html
+
+# The service worker knows its build, and the files that it keeps.
+build=$(cd dist && { cat .index.html && find . -type f ! -name '.*' -exec sha256sum {} + | sort; } | sha256sum | cut -c 1-16)
+files=$(cd dist && { echo index.html && find . -type f ! -name '.*' ! -name sw.js -printf '%P\n'; } | sort | sed 's/.*/"&"/' | paste -sd, -)
+sed -i "s|^const VERSION = \"\"|const VERSION = \"$build\"|; s|^const FILES = \[\]|const FILES = [$files]|" dist/sw.js
+sed "s/const build = \"\"/const build = \"$build\"/" dist/.index.html >dist/index.html
 rm dist/.index.html

@@ -36,7 +36,9 @@ wasm_setup() {
 
 in_wasm() (
     # Optimisations for this machine's processor are not for the page, nor is clippy, which may be another compiler's.
-    unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS RUSTC_WORKSPACE_WRAPPER
+    unset CARGO_ENCODED_RUSTFLAGS RUSTC_WORKSPACE_WRAPPER
+    # Views forget their types, so that each is not compiled for every place where it stands.
+    export RUSTFLAGS="--cfg erase_components"
     # Trunk's own backtraces would bury the compiler's message.
     export RUST_BACKTRACE=0
     # shellcheck disable=SC2030  # this function is a subshell for just that

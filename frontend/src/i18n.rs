@@ -111,6 +111,7 @@ texts! {
     Skip = "Skip to the question", "跳到输入框";
     Received = "Received", "已收到";
     Uploading = "Uploading", "上传中";
+    TimeLeft = "{} left", "还剩 {}";
     Looking = "Looking…", "正在看……";
     Ready = "Ready", "看好了";
     Failed = "Failed", "失败";
@@ -172,6 +173,7 @@ texts! {
     TakenOver = "This session goes on in another tab.", "会话已在另一个标签页里继续。";
     UseHere = "Use it here", "在这里继续";
     Outdated = "The server has been updated. Reload the page to go on.", "服务器已更新，请刷新页面。";
+    NewVersion = "A new version of this page is here.", "本页面有新版本。";
     Reload = "Reload", "刷新";
     Loading = "The model is loading", "模型正在加载";
     Warming = "The model is warming up", "模型正在热身";
@@ -247,6 +249,12 @@ texts! {
     SuggestWhat = "What is in the picture?", "图里有啥？";
     SuggestRead = "Read the text in it, nothing else.", "提取文字，不要解释";
     SuggestWhere = "What is on the left?", "左边是什么？";
+    SuggestDescribe = "Describe the picture.", "描述一下这张图。";
+    SuggestUnusual = "What is unusual in it?", "有什么不寻常的地方？";
+    SuggestScreen = "What does this screen show?", "这个界面显示了什么？";
+    SuggestPoints = "Sum it up in three points.", "用三点概括内容。";
+    SuggestTable = "Put what it says into a table.", "把内容整理成表格。";
+    AskFirst = "Ask it anything, or begin with one of these", "直接提问，或从这里开始";
     ThePicture = "Picture", "图片";
     Settings = "Settings", "设置";
     History = "Conversations", "对话记录";
@@ -266,6 +274,8 @@ texts! {
     Reset = "Reset to what it was", "恢复默认设置";
     ByModel = "model's own", "模型默认";
     MaxTokens = "Longest answer, in tokens", "回答的最大长度（词元）";
+    System = "Instructions for every conversation", "每段对话的系统提示词";
+    SystemHint = "The model reads them before the picture: how to answer, in which language, at what length.", "模型在看图之前先读它：怎样回答、用什么语言、多长。";
     ScalingTitle = "Make pictures smaller before sending", "发送前缩小图片";
     ScalingAuto = "Only where that is quicker", "只在更快时";
     ScalingAlways = "Always", "总是";
@@ -280,7 +290,7 @@ texts! {
     KeepsNothing = "This browser keeps nothing for this page: conversations end with this tab.", "这个浏览器不为本页保存任何内容：关掉标签页，对话就没了。";
     Scarce = "This browser has little room left for conversations: delete some, or new ones may not be kept.", "浏览器留给对话的空间快满了：请删掉一些，否则新的可能存不下。";
     Room = "{} of {} that this browser allows", "已用 {}，浏览器允许 {}";
-    RoomUnknown = "Over plain http the browser may clear these when it runs short of room; https lets the page ask it not to.", "在普通 http 下，浏览器空间不足时可能清掉这些内容；用 https 就能请它保留。";
+    RoomUnknown = "Over plain http the browser may clear these when it runs short of room. Over https the page can ask it not to, can be installed, and opens while the server is away.", "在普通 http 下，浏览器空间不足时可能清掉这些内容。用 https 就能请它保留，还能安装本页面，服务器不在时也能打开。";
     TabElsewhere = "This conversation is open in another tab, too.", "这段对话在另一个标签页里也开着。";
     TabChanged = "Another tab has gone on with this conversation. What you ask here is not kept with it.", "另一个标签页继续了这段对话，在这里问的不会存进去。";
     TabGone = "Another tab has deleted this conversation. What you ask here is not kept.", "另一个标签页删除了这段对话，在这里问的不会保存。";
@@ -311,6 +321,28 @@ mod tests {
         for text in ALL {
             let blanks = |lang| text.in_language(lang).matches("{}").count();
             assert_eq!(blanks(Lang::En), blanks(Lang::Zh), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_face_before_the_module_runs_says_the_same() {
+        let page = include_str!("../index.html");
+        use T::{Camera, Choose, Drop, Lead, OrPaste, PlaceholderEmpty, Question, Tagline, TryOne};
+        let texts = [
+            Camera,
+            Choose,
+            Drop,
+            Lead,
+            OrPaste,
+            PlaceholderEmpty,
+            Question,
+            Tagline,
+            TryOne,
+        ];
+        for text in texts {
+            for lang in [Lang::En, Lang::Zh] {
+                assert!(page.contains(text.in_language(lang)), "{text:?}");
+            }
         }
     }
 

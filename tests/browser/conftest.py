@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from driving import DESKTOP, Time, card, give, picture
+from driving import DESKTOP, WORKERS, Time, card, give, picture
 from fake import Fake
+
+BLOCKED = "Service Worker registration blocked"
 
 
 @pytest.fixture
@@ -14,14 +16,14 @@ def open_page(browser, server):
     contexts, wrong = [], []
 
     def open_page(url=None, viewport=DESKTOP, wait=True, tolerate=(), **options):
-        context = browser.new_context(viewport=viewport, **{"locale": "en-US", **options})
+        context = browser.new_context(viewport=viewport, **{"locale": "en-US", **WORKERS, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
 
         def heard(message):
             text = message.text
-            if message.type in ("error", "warning") and not any(word in text for word in tolerate):
+            if message.type in ("error", "warning") and not any(word in text for word in (BLOCKED, *tolerate)):
                 wrong.append(text)
 
         page.on("console", heard)
@@ -48,8 +50,8 @@ def faked(browser, server, circles):
     server, but what the test lets pass: `fake.time`."""
     contexts, wrong = [], []
 
-    def faked(with_picture=True, locale="en-US", tolerate=("WebSocket",), settings=None, routes=None, stopped=False, **answers):
-        context = browser.new_context(viewport=DESKTOP, locale=locale)
+    def faked(with_picture=True, locale="en-US", viewport=DESKTOP, tolerate=("WebSocket",), settings=None, routes=None, stopped=False, **answers):
+        context = browser.new_context(viewport=viewport, locale=locale, **WORKERS)
         contexts.append(context)
         if settings:
             context.add_init_script(f"localStorage.setItem('glimpse-settings', JSON.stringify({json.dumps(settings)}))")

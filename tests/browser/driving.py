@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+# A page that a service worker serves asks for nothing that a test could hold back; where that is the matter, a test lets it.
+WORKERS = {"service_workers": "block"}
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text()
 
 

@@ -200,7 +200,7 @@ def elsewhere(page, fake):
     ended(page, ask(page, "How many circles are there?"))
     kept(page, 1)
     page.evaluate("() => new BroadcastChannel('glimpse').postMessage(['kept', sessionStorage.getItem('glimpse-open')])")
-    page.get_by_test_id("trouble").wait_for()
+    page.get_by_test_id("store-notice").wait_for()
 
 
 # Name: what the server says, up to which phase a picture is given, and what is done then.

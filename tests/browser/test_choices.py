@@ -1,6 +1,6 @@
 """What a person sets, and what keys do anywhere on the page."""
 
-from driving import ask, ended, phase, until
+from driving import COUNT, ask, card, ended, give, phase, until
 
 
 def background(page):
@@ -30,6 +30,39 @@ def test_top_p_goes_with_the_question(faked):
     page.keyboard.press("Escape")
     ended(page, ask(page, "How many?"))
     assert fake.asks()[-1]["sampling"] == {"top_p": 0.4}
+
+
+def test_the_system_prompt_goes_with_the_picture_and_the_question_and_is_kept(faked, circles):
+    page, fake = faked(with_picture=False)
+    page.get_by_test_id("settings").click()
+    page.get_by_test_id("system").fill("Answer in one word.\nIn French.")
+    page.keyboard.press("Escape")
+    give(page, circles)
+    card(page, "ready").wait_for()
+    words = "Answer in one word.\nIn French."
+    assert fake.heard_of("upload")[-1]["system"] == words
+    ended(page, ask(page, "How many?"))
+    assert fake.asks()[-1]["system"] == words
+    systems = COUNT.replace("c.id", "JSON.parse(c.turns).map((turn) => turn.system)")
+    until(page, lambda: page.evaluate(systems) == [[words]])
+    # Without one the server is told so, since it would go on with what it has.
+    page.get_by_test_id("settings").click()
+    assert page.get_by_test_id("system").input_value() == words
+    page.get_by_test_id("reset").click()
+    page.keyboard.press("Escape")
+    ended(page, ask(page, "And now?"))
+    assert fake.asks()[-1]["system"] == ""
+
+
+def test_what_might_be_asked_fits_picture_and_checkpoint(faked, circles):
+    page, _ = faked(with_picture=False)
+    give(page, {**circles, "name": "Screenshot 2026-05-01.png"})
+    card(page, "ready").wait_for()
+    first = page.get_by_test_id("suggestion").first
+    assert first.inner_text() == "What does this screen show?"
+    first.click()
+    page.get_by_test_id("turn").wait_for()
+    assert page.get_by_test_id("suggestion").count() == 0
 
 
 def test_keys_are_listed_and_what_is_typed_anywhere_goes_to_the_question(faked):

@@ -7,7 +7,7 @@ import time
 import pytest
 from PIL import Image, ImageDraw
 
-from driving import ask, card, give, picture, until
+from driving import ask, card, ended, give, picture, until
 from fake import LIMITS
 
 
@@ -113,6 +113,48 @@ def test_a_great_photo_while_an_answer_streams(browser, open_page, circles, phot
     assert page.evaluate("() => window.held") <= 256 * 1024
     # The whole photo is never handed to an <img>.
     assert page.evaluate("() => [...document.images].every((i) => i.naturalWidth <= 1280)")
+
+
+ROW = "| a | row | of 3 |\n"
+BLOCK = """## Part {i}
+
+Some **bold** and *other* words with `code` and $x_{i}^2$ in a paragraph that goes on for a while.
+
+- one thing
+- another
+
+```python
+print({i})
+```
+
+"""
+
+
+@pytest.mark.parametrize("kind", ["blocks", "one paragraph", "one table"])
+def test_a_long_answer_never_holds_the_page(browser, faked, kind):
+    page, fake = faked(ask=lambda f, m: (f.queued(m), f.send("started", request=m["request"])))
+    turn = ask(page, "Tell me all.")
+    until(page, fake.asks)
+    text = {
+        "blocks": "".join(BLOCK.replace("{i}", str(i)) for i in range(120)),
+        "one paragraph": "word " * 4000,
+        "one table": "| a | b | c |\n|---|---|---|\n" + ROW * 570,
+    }[kind].strip()
+    tokens = [text[at : at + max(1, len(text) // 4000)] for at in range(0, len(text), max(1, len(text) // 4000))]
+    assert len(tokens) >= 4000
+    message = fake.asks()[-1]
+    # The module that draws it is there.
+    fake.send("token", request=message["request"], index=0, text=tokens[0])
+    turn.locator("[data-testid=answer] > *").first.wait_for(state="attached")
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+    for index, token in enumerate(tokens[1:], 1):
+        fake.send("token", request=message["request"], index=index, text=token)
+        if index % 50 == 0:
+            page.wait_for_timeout(10)
+    fake.done(message)
+    ended(page, turn)
+    longest = longest_task(browser.stop_tracing())
+    assert longest < 50, longest
 
 
 def test_the_same_picture_is_not_sent_again(open_page, circles):

@@ -137,19 +137,19 @@ def test_two_tabs_on_one_conversation(faked):
     kept(page, 1)
     other = second_tab(page)
     # The second says so.
-    other.get_by_test_id("trouble").get_by_text("open in another tab").wait_for()
-    assert page.get_by_test_id("trouble").count() == 0
+    other.get_by_test_id("store-notice").get_by_text("open in another tab").wait_for()
+    assert page.get_by_test_id("store-notice").count() == 0
     # The first goes on, and the second is told: what it asks does not overwrite that.
     ended(page, ask(page, "Mine?"))
-    other.get_by_test_id("trouble").get_by_text("has gone on").wait_for()
+    other.get_by_test_id("store-notice").get_by_text("has gone on").wait_for()
     ended(other, ask(other, "Another?"))
     other.wait_for_timeout(200)
     assert page.evaluate(RECORDS) == [["First?", "Mine?"]]
     # A copy is kept beside it.
     other.get_by_test_id("make-copy").click()
-    other.get_by_test_id("trouble").wait_for(state="detached")
+    other.get_by_test_id("store-notice").wait_for(state="detached")
     until(other, lambda: sorted(page.evaluate(RECORDS)) == [["First?", "Another?"], ["First?", "Mine?"]])
-    assert page.get_by_test_id("trouble").count() == 0
+    assert page.get_by_test_id("store-notice").count() == 0
 
 
 def test_what_another_tab_has_kept_is_shown_on_demand(faked):
@@ -160,7 +160,7 @@ def test_what_another_tab_has_kept_is_shown_on_demand(faked):
     ended(page, ask(page, "Mine?"))
     other.get_by_test_id("show-kept").click()
     other.get_by_text("Mine?").wait_for()
-    other.get_by_test_id("trouble").get_by_text("has gone on").wait_for(state="detached")
+    other.get_by_test_id("store-notice").get_by_text("has gone on").wait_for(state="detached")
 
 
 def test_what_another_tab_has_deleted_stays_deleted(faked):
@@ -172,7 +172,7 @@ def test_what_another_tab_has_deleted_stays_deleted(faked):
     page.get_by_role("button", name="Delete: First?").click()
     until(page, lambda: page.evaluate(COUNT) == [])
     ended(other, ask(other, "Second?"))
-    other.get_by_test_id("trouble").get_by_text("has deleted").wait_for()
+    other.get_by_test_id("store-notice").get_by_text("has deleted").wait_for()
     assert page.evaluate(COUNT) == []
     other.get_by_test_id("make-copy").click()
     until(other, lambda: page.evaluate(RECORDS) == [["First?", "Second?"]])

@@ -182,7 +182,7 @@ impl State {
 
     /// Opens a kept conversation.
     pub(super) fn open(&mut self, id: String, when: f64, now: &Now, out: &mut Effects) {
-        let here = self.history.id() == Some(id.as_str()) && self.history.trouble.is_none();
+        let here = self.history.id() == Some(id.as_str()) && self.history.problem.is_none();
         let aside = self.aside.as_ref().and_then(|aside| aside.history.id());
         if aside == Some(id.as_str()) {
             self.bring_back(now, out);

@@ -15,6 +15,8 @@ use super::{
 pub struct Sending<'a> {
     pub picture: Option<&'a Picture>,
     pub sampling: Option<Sampling>,
+    /// The system turn.
+    pub system: Option<String>,
     /// The page's clock.
     pub ms: f64,
 }
@@ -227,8 +229,13 @@ impl Conversation {
             let history = history.map(Iterator::collect::<Vec<_>>);
             let history = history.filter(|turns| self.stale || !turns.is_empty());
             let image = picture.image.clone();
+            // The server keeps what it was told last, with the picture or with a question: where that was anything, none is said too.
+            let told =
+                picture.system.is_some() || self.tree.all().iter().any(|t| t.system.is_some());
+            let system = with.system.clone().or_else(|| told.then(String::new));
             let mut ask = Ask {
                 text: turn.question.clone(),
+                system,
                 upload: picture.upload.filter(|_| unnamed && image.is_none()),
                 image: image.filter(|_| unnamed),
                 history,
@@ -240,6 +247,7 @@ impl Conversation {
             out.send(ClientMessage::Ask(Box::new(ask.clone())));
             if let Some(turn) = self.tree.change(|turn| turn.id == id) {
                 turn.sampling.clone_from(&ask.sampling);
+                turn.system.clone_from(&with.system);
                 turn.sent = Some(ask);
                 turn.times.sent = Some(with.ms);
                 turn.phase.set(TurnPhase::Sent);
@@ -271,6 +279,16 @@ impl Conversation {
             turn.sent = None;
             turn.phase.set(TurnPhase::Unsent);
         });
+    }
+
+    /// The picture is sent anew: so is whatever waits for it. What the server is to be told of that.
+    pub fn ask_anew(&mut self) -> Vec<ClientMessage> {
+        let sent = |turn: &&Turn| turn.phase.open() && *turn.phase != TurnPhase::Unsent;
+        let requests = self.tree.all().iter().filter(sent);
+        let requests = requests.filter_map(|turn| turn.request().map(str::to_owned));
+        let cancels = requests.map(cancel).collect();
+        self.start_over();
+        cancels
     }
 
     /// Stops every answer on the page; what the server is to be told of that.

@@ -48,6 +48,8 @@ pub enum Effect {
         picture: u64,
         side: u32,
     },
+    /// From now on the smaller copy of a picture is what is sent of it.
+    SendSmaller(u64),
     /// Has the worker cut a region out of a picture as it was given, at full resolution.
     Crop {
         picture: u64,

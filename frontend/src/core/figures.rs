@@ -21,6 +21,15 @@ pub fn duration(ms: f64) -> String {
     }
 }
 
+/// Seconds that something will still take, for people: `8 s`, `4 min`.
+pub fn remaining(seconds: f64) -> String {
+    if seconds < 59.5 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +41,7 @@ mod tests {
         assert_eq!(duration(4.21), "4.2 ms");
         assert_eq!(duration(84.4), "84 ms");
         assert_eq!(duration(999.7), "1.0 s");
+        assert_eq!(remaining(7.6), "8 s");
+        assert_eq!(remaining(200.0), "3 min");
     }
 }

@@ -94,7 +94,7 @@ pub struct Opening {
 pub struct History {
     /// Where the conversation lies, once it is to be kept.
     pub place: Option<StoreEntry>,
-    pub trouble: Watched<Option<StoreProblem>>,
+    pub problem: Watched<Option<StoreProblem>>,
     /// A conversation that the person wants to be opened, and when they said so.
     opening: Option<Opening>,
 }
@@ -117,7 +117,7 @@ impl History {
         };
         // What another page has made of it stays.
         if matches!(
-            *self.trouble,
+            *self.problem,
             Some(StoreProblem::Changed | StoreProblem::Gone)
         ) {
             return false;
@@ -157,8 +157,8 @@ impl History {
             out.extend(new.map(|id| Effect::Tell(TabMessage::Opened, id)));
         }
         self.place = place;
-        if self.trouble.is_some() {
-            self.trouble.set(None);
+        if self.problem.is_some() {
+            self.problem.set(None);
         }
     }
 
@@ -172,10 +172,10 @@ impl History {
             place.fresh = false;
         }
         if matches!(
-            *self.trouble,
+            *self.problem,
             Some(StoreProblem::Full | StoreProblem::Refused)
         ) {
-            self.trouble.set(None);
+            self.problem.set(None);
         }
     }
 
@@ -184,11 +184,11 @@ impl History {
         if self.id() != Some(&id) {
             return;
         }
-        match (told, *self.trouble) {
+        match (told, *self.problem) {
             (TabMessage::Opened, _) => out.push(Effect::Tell(TabMessage::Here, id)),
-            (TabMessage::Here, None) => self.trouble.set(Some(StoreProblem::Elsewhere)),
-            (TabMessage::Kept, _) => self.trouble.set(Some(StoreProblem::Changed)),
-            (TabMessage::Left, Some(StoreProblem::Elsewhere)) => self.trouble.set(None),
+            (TabMessage::Here, None) => self.problem.set(Some(StoreProblem::Elsewhere)),
+            (TabMessage::Kept, _) => self.problem.set(Some(StoreProblem::Changed)),
+            (TabMessage::Left, Some(StoreProblem::Elsewhere)) => self.problem.set(None),
             _ => {}
         }
     }

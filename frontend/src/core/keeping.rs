@@ -72,7 +72,7 @@ impl State {
             }
             Store::NotKept { id, event, why } => {
                 let first = self.history_of(&id).is_some_and(|history| {
-                    let before = history.trouble.replace(why);
+                    let before = history.problem.replace(why);
                     before != Some(why)
                 });
                 if first && why == StoreProblem::Refused {

@@ -48,6 +48,9 @@ pub struct KeptTurn {
     pub timings: Option<AnswerTimings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampling: Option<Sampling>,
+    /// The system turn that it was asked behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Its id on the wire, where the session that it was asked in has it and may go on with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,

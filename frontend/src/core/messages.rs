@@ -45,6 +45,7 @@ impl State {
         self.server.state = welcome.state;
         self.model.set(Some(welcome.model));
         self.limits.set(welcome.limits);
+        self.prepare_system();
         let line = self.line();
         match come {
             Come::Twice => return,
@@ -95,6 +96,7 @@ impl State {
             ServerMessage::UploadProgress(m) => {
                 let line = self.line();
                 self.uploads.progress(m.upload, m.received, line, now, out);
+                self.judge_rate(m.upload, now, out);
             }
             ServerMessage::UploadReceived(m) => self.uploads.received(m, left, now, out),
             ServerMessage::ImageReady(m) => self.uploads.ready(m, left),

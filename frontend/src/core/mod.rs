@@ -30,8 +30,10 @@ pub mod notices;
 pub mod picture;
 pub mod scaling;
 pub mod settings;
+mod slow;
 pub mod speech;
 pub mod state;
+pub mod suggestions;
 #[cfg(test)]
 mod tests;
 pub mod transfer;

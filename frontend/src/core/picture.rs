@@ -95,6 +95,8 @@ pub struct Picture {
     pub image: Option<String>,
     /// Of the file that was picked.
     pub sha256: Option<String>,
+    /// The system turn that it was announced with, in any session.
+    pub system: Option<String>,
     pub(super) hashing: bool,
     pub times: PictureTimes,
     /// Its way to the server.
@@ -120,6 +122,7 @@ impl Picture {
             upload: None,
             image: None,
             sha256: None,
+            system: None,
             hashing: false,
             transfer: None,
             times: PictureTimes {

@@ -28,6 +28,13 @@ pub fn side(wanted: Scaling, seen: Option<u32>, bytes: u64, uplink: Option<f64>)
     scaled.then_some(side)
 }
 
+/// As [`side`], of a picture that is on its way and of which so many bytes are left, by the rate that it has had so far.
+pub fn midway(wanted: Scaling, seen: Option<u32>, left: u64, rate: f64) -> Option<u32> {
+    (wanted == Scaling::Auto)
+        .then(|| side(wanted, seen, left, Some(rate)))
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

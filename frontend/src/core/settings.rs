@@ -50,6 +50,8 @@ pub struct Settings {
     pub top_p: Option<f64>,
     /// `None` is the checkpoint's own.
     pub max_new_tokens: Option<u64>,
+    /// What every conversation begins with; blank where there is nothing.
+    pub system: String,
     pub scaling: Scaling,
     pub theme: Theme,
     /// Conversations are kept in this browser.
@@ -62,6 +64,7 @@ impl Default for Settings {
             temperature: None,
             top_p: None,
             max_new_tokens: None,
+            system: String::new(),
             scaling: Scaling::Auto,
             theme: Theme::System,
             keep: true,
@@ -79,6 +82,17 @@ impl Settings {
             ..Sampling::default()
         };
         (sampling != Sampling::default()).then_some(sampling)
+    }
+
+    /// The system turn of a conversation, within what the server allows.
+    pub fn system_turn(&self, most_chars: u64) -> Option<String> {
+        let text = self.system.trim();
+        let most = usize::try_from(most_chars).unwrap_or(usize::MAX);
+        let cut = text
+            .char_indices()
+            .nth(most)
+            .map_or(text.len(), |(at, _)| at);
+        Some(text[..cut].to_owned()).filter(|text| !wire::is_blank(text))
     }
 }
 
@@ -99,6 +113,18 @@ mod tests {
         assert_eq!(sampling.temperature, Some(0.0));
         assert_eq!(sampling.max_new_tokens, Some(4096));
         assert_eq!((sampling.top_p, sampling.top_k), (Some(0.5), None));
+    }
+
+    #[test]
+    fn the_system_turn_is_none_where_it_is_blank_and_never_longer_than_the_server_takes() {
+        let with = |system: &str| Settings {
+            system: system.to_owned(),
+            ..Settings::default()
+        };
+        assert_eq!(Settings::default().system_turn(100), None);
+        assert_eq!(with(" \n\u{200b}").system_turn(100), None);
+        assert_eq!(with(" Ja. ").system_turn(100).as_deref(), Some("Ja."));
+        assert_eq!(with("一二三").system_turn(2).as_deref(), Some("一二"));
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl State {
             (Part::Coming, self.coming.take_change()),
             (Part::Cropping, self.cropping.take_change()),
             (Part::Undos, self.undos.list.take_change()),
-            (Part::StoreProblem, self.history.trouble.take_change()),
+            (Part::StoreProblem, self.history.problem.take_change()),
             (Part::Store, self.stored.take_change()),
         ] {
             if changed {
@@ -316,6 +316,7 @@ impl State {
                 }
                 out.push(Effect::RememberSettings(settings.clone()));
                 self.settings.set(settings);
+                self.prepare_system();
             }
             Person::Speaks(lang) => {
                 out.push(Effect::RememberLanguage(lang));
@@ -372,10 +373,7 @@ impl State {
             }
             Worker::Cropped { of, part, map } => self.cropped(of, part, map, now, out),
             Worker::NotCropped { of } => self.not_cropped(of, out),
-            Worker::Scaled { picture, bytes } => {
-                self.uploads.scaled(picture, bytes, line, now, out);
-                self.flush(now, out);
-            }
+            Worker::Scaled { picture, bytes } => self.scaled(picture, bytes, now, out),
             Worker::Hashed { picture, sha256 } => {
                 self.uploads.hashed(picture, sha256, line, now, out);
                 self.flush(now, out);
@@ -499,6 +497,7 @@ impl State {
         let sending = Sending {
             picture: self.uploads.picture.as_ref(),
             sampling: self.settings.sampling(self.limits.max_new_tokens),
+            system: self.settings.system_turn(self.limits.text_chars),
             ms: now.ms,
         };
         self.conversation.flush(&sending, out);
@@ -508,6 +507,11 @@ impl State {
     pub(super) fn settled(&mut self, now: &Now, out: &mut Effects) {
         self.keep();
         self.flush(now, out);
+    }
+
+    /// What the next picture is announced with.
+    pub(super) fn prepare_system(&mut self) {
+        self.uploads.system = self.settings.system_turn(self.limits.text_chars);
     }
 
     fn stop(&mut self, out: &mut Effects) {

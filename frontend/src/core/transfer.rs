@@ -35,6 +35,8 @@ pub struct Transfer {
     /// A smaller copy is being made; nothing is sent before.
     pub scaling: bool,
     pub finished: bool,
+    /// Its rate has been judged.
+    judged: bool,
     /// When the first byte left.
     pub began: Option<f64>,
     /// When and where the speed was last measured.
@@ -67,6 +69,7 @@ impl Transfer {
             sha256: None,
             scaling: false,
             finished: false,
+            judged: false,
             began: None,
             measured: (ms, 0),
             generation,
@@ -93,6 +96,7 @@ impl Transfer {
             number: Some(number),
             hold: sha256.is_some(),
             sha256,
+            judged: self.judged,
             began: self.began,
             draining: self.draining,
             ..Transfer::new(self.picture, self.length, generation, ms)
@@ -136,6 +140,30 @@ impl Transfer {
             self.measured = (ms, received);
             gained as f64 / elapsed * 1e3
         })
+    }
+
+    /// Bytes that the server has not got.
+    pub fn left(&self) -> u64 {
+        self.length.saturating_sub(self.confirmed)
+    }
+
+    /// What is left, and the bytes per millisecond so far, when it has been on its way for `while_ms`; that is told once.
+    pub fn watched(&mut self, ms: f64, while_ms: f64) -> Option<(u64, f64)> {
+        let elapsed = ms - self.began?;
+        if self.finished || elapsed < while_ms || std::mem::replace(&mut self.judged, true) {
+            return None;
+        }
+        Some((self.left(), self.confirmed as f64 / elapsed))
+    }
+
+    /// Nothing more of this is sent: a copy is to go in its place.
+    pub fn gives_way(&mut self) {
+        *self = Transfer {
+            scaling: true,
+            judged: true,
+            measured: self.measured,
+            ..Transfer::new(self.picture, self.length, self.generation, self.measured.0)
+        };
     }
 
     /// Nothing more is sent of it.

@@ -80,6 +80,8 @@ pub struct Turn {
     pub(super) sent: Option<Ask>,
     /// The settings that it was sent with.
     pub(super) sampling: Option<Sampling>,
+    /// The system turn that it was asked behind.
+    pub(super) system: Option<String>,
     /// The person wants no more of it.
     pub(super) stopping: bool,
 }
@@ -98,6 +100,7 @@ impl Turn {
             }),
             sent: None,
             sampling: None,
+            system: None,
             stopping: false,
         }
     }
@@ -121,6 +124,7 @@ impl Turn {
         turn.times.timings = kept.timings;
         turn.times.usage = kept.usage;
         turn.sampling = kept.sampling;
+        turn.system = kept.system;
         turn.sent = kept.request.map(|request| Ask {
             request,
             ..Ask::default()
@@ -138,6 +142,7 @@ impl Turn {
             timings: self.times.timings,
             usage: self.times.usage,
             sampling: self.sampling.clone(),
+            system: self.system.clone(),
             ..KeptTurn::default()
         };
         match &*self.phase {

@@ -24,6 +24,8 @@ pub struct Uploads {
     pub(super) generation: u32,
     /// Size and hash of what this session has received.
     pub(super) known: Vec<(u64, String)>,
+    /// The system turn that the first question about a picture will have.
+    pub system: Option<String>,
     /// Bytes per millisecond of the last real upload.
     pub uplink: Option<f64>,
     /// What the browser holds back, with what was sent since it said so.
@@ -132,8 +134,9 @@ impl Uploads {
             picture.sent = 0;
             picture.phase = PicturePhase::Uploading;
         }
+        let system = self.system.clone();
         if let Some(picture) = self.active() {
-            tell(picture, out);
+            tell(picture, system, out);
         }
         self.pump(line, now, out);
     }
@@ -171,7 +174,7 @@ impl Uploads {
             None => None,
         };
         for picture in waiting.into_iter().chain(&mut self.aside) {
-            tell(picture, out);
+            tell(picture, self.system.clone(), out);
         }
         self.resume(line, now, out);
     }
@@ -188,8 +191,9 @@ impl Uploads {
         }
         current.announced_again(generation);
         out.push(Effect::Discard);
+        let system = self.system.clone();
         if let Some(picture) = self.active() {
-            tell(picture, out);
+            tell(picture, system, out);
         }
     }
 
@@ -353,19 +357,22 @@ impl Uploads {
     }
 }
 
-/// Tells the server of a picture that it does not have yet.
-fn tell(picture: &mut Picture, out: &mut Effects) {
+/// Tells the server of a picture that it does not have yet, and what the model is to read before it.
+fn tell(picture: &mut Picture, system: Option<String>, out: &mut Effects) {
     let transfer = picture.transfer.as_mut().filter(|t| !t.finished);
     let Some((transfer, upload)) = transfer.and_then(|t| t.number.map(|number| (t, number))) else {
         return;
     };
     transfer.told();
+    if system.is_some() {
+        picture.system.clone_from(&system);
+    }
     out.send(ClientMessage::Upload(wire::Upload {
         upload,
         bytes: transfer.length,
         sha256: transfer.sha256.clone(),
         name: Some(picture.name.clone()),
-        system: None,
+        system,
     }));
 }
 

@@ -15,7 +15,7 @@ use super::{
     address::{self, Address},
     browser, clipboard, dom,
     drops::{self, Came},
-    early,
+    early::Held,
     extras::Extras,
     files::{self, Files},
     keeper::{Job, Keeper},
@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     core::{self, Browser, Effect, Input, Now, Person, State, picture::NewPicture},
+    i18n::T,
     worker::messages::{Command, Reply},
 };
 
@@ -69,8 +70,8 @@ impl App {
         expect_context()
     }
 
-    /// Begins once the page is drawn.
-    pub fn begin(self) {
+    /// Begins once the page is drawn, with what was held until then.
+    pub fn begin(self, held: Held) {
         let started = self
             .outside
             .with_value(|outside| outside.worker.start(move |reply| self.replied(reply)));
@@ -88,12 +89,14 @@ impl App {
             handover: memory::handover(),
         });
         browser::watch(move |browser| self.tell(browser));
-        let (files, when, text) = early::take();
-        if !text.is_empty() {
-            self.person(Person::Types(self.draft().get_untracked() + &text));
+        if !held.text.is_empty() {
+            self.person(Person::Types(self.draft().get_untracked() + &held.text));
         }
-        if let Some(came) = drops::chosen(files) {
-            self.bring(came, when, || ());
+        if held.typing {
+            dom::focus("#question");
+        }
+        if let Some(came) = drops::chosen(held.files) {
+            self.bring(came, held.when, || ());
         }
         address::watch(move |to| {
             let when = dom::now();
@@ -133,6 +136,17 @@ impl App {
 
     fn bring(self, came: Came, when: f64, taken: impl FnOnce() + 'static) {
         match came {
+            Came::Picture { blob, name, more } if files::is_drawing(&blob, &name) => {
+                spawn_local(async move {
+                    match self.extras.rasterised(&blob).await {
+                        Ok(pixels) => {
+                            self.bring_blob(pixels, name + ".png", Vec::new(), more, when);
+                            taken();
+                        }
+                        Err(_) => self.person(Person::BringsNothing(T::NotAPicture)),
+                    }
+                });
+            }
             Came::Picture { blob, name, more } => {
                 self.bring_blob(blob, name, Vec::new(), more, when);
                 taken();
@@ -260,6 +274,7 @@ impl App {
                     outside.worker.post(Command::Scale(picture, blob, side));
                 }
             }
+            Effect::SendSmaller(picture) => outside.files.send_smaller(picture),
             Effect::Crop { picture, region } => {
                 if let Some(blob) = outside.files.source(picture) {
                     outside.worker.post(Command::Crop(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leptos::prelude::*;
-use wasm_bindgen::JsCast;
+use wasm_bindgen::{JsCast, prelude::*};
 use web_sys::PageTransitionEvent;
 
 use super::dom::Listener;
@@ -29,6 +29,22 @@ pub fn watch(tell: impl Fn(Browser) + Copy + 'static) {
     })
     .forever();
     Listener::new(&window, "pagehide", move |_| tell(Browser::Left)).forever();
+}
+
+#[wasm_bindgen]
+extern "C" {
+    /// Has a newer build of the page take over, which loads the page again; `frontend/index.html` has this.
+    #[wasm_bindgen(js_name = updatePage)]
+    pub fn update_page();
+
+    /// Looks whether the server has a newer build; so has it this.
+    #[wasm_bindgen(js_name = checkPage)]
+    pub fn check_page();
+}
+
+/// Calls back when a newer build of the page is there, as long as the page lives.
+pub fn updated(then: impl Fn() + 'static) {
+    Listener::new(&window(), "updated", move |_| then()).forever();
 }
 
 /// Calls back when what was changed now stands on the screen: the frame's callback runs before the paint, the next message

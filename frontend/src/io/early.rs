@@ -22,18 +22,37 @@ extern "C" {
     fn text(this: &Early) -> String;
 
     #[wasm_bindgen(method, getter)]
+    fn typing(this: &Early) -> bool;
+
+    #[wasm_bindgen(method, getter)]
     fn when(this: &Early) -> f64;
 }
 
-/// The files with the moment at which they came, and what was typed.
-pub fn take() -> (Vec<File>, f64, String) {
+/// What was held.
+#[derive(Default)]
+pub struct Held {
+    pub files: Vec<File>,
+    /// The moment at which they came.
+    pub when: f64,
+    pub text: String,
+    /// The cursor was in the question.
+    pub typing: bool,
+}
+
+/// Takes it, as long as the page's first face still stands.
+pub fn take() -> Held {
     EARLY.with(|early| match early {
         Some(early) => {
             early.take();
             let files = early.files();
             let files = files.iter().filter_map(|file| file.dyn_into().ok());
-            (files.collect(), early.when(), early.text())
+            Held {
+                files: files.collect(),
+                when: early.when(),
+                text: early.text(),
+                typing: early.typing(),
+            }
         }
-        None => Default::default(),
+        None => Held::default(),
     })
 }

@@ -4,7 +4,7 @@ use js_sys::{Promise, Uint8Array};
 use leptos::prelude::*;
 use wasm_bindgen::{JsCast, prelude::*};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::Element;
+use web_sys::{Blob, Element};
 
 #[wasm_bindgen]
 extern "C" {
@@ -30,6 +30,9 @@ extern "C" {
         name: &str,
         picture: &Uint8Array,
     ) -> Result<Uint8Array, JsValue>;
+
+    #[wasm_bindgen(method)]
+    fn rasterised(this: &Module, file: &Blob) -> Promise;
 
     type Drawing;
 
@@ -105,6 +108,12 @@ impl Extras {
     ) -> Result<Uint8Array, JsValue> {
         let module: Module = JsFuture::from(load_extras()?).await?.unchecked_into();
         module.archive(text, name, picture)
+    }
+
+    /// A drawing's pixels, as a PNG.
+    pub async fn rasterised(self, file: &Blob) -> Result<Blob, JsValue> {
+        let module: Module = JsFuture::from(load_extras()?).await?.unchecked_into();
+        JsFuture::from(module.rasterised(file)).await?.dyn_into()
     }
 
     /// Something that draws an answer into `place`, once the module is there; tracked.

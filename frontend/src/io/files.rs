@@ -18,8 +18,9 @@ struct File {
     name: String,
     /// What the person gave.
     source: Blob,
-    /// What is sent: that, or a smaller copy.
+    /// What is sent: that, or the smaller copy.
     body: Blob,
+    smaller: Option<Blob>,
     /// The reduced copy that the page shows.
     preview: Option<Blob>,
 }
@@ -46,6 +47,7 @@ impl Files {
             name: new.name.clone(),
             source: blob.clone(),
             body: blob,
+            smaller: None,
             preview,
         };
         self.files.borrow_mut().insert(id, file);
@@ -76,9 +78,18 @@ impl Files {
         self.of(id, |file| file.preview.clone()).flatten()
     }
 
-    /// A smaller copy is sent.
-    pub fn scaled(&self, id: u64, body: Blob) {
-        self.of(id, |file| file.body = body);
+    /// There is a smaller copy.
+    pub fn scaled(&self, id: u64, copy: Blob) {
+        self.of(id, |file| file.smaller = Some(copy));
+    }
+
+    /// The smaller copy is sent.
+    pub fn send_smaller(&self, id: u64) {
+        self.of(id, |file| {
+            if let Some(copy) = file.smaller.take() {
+                file.body = copy;
+            }
+        });
     }
 
     /// There is a reduced copy; its address.
@@ -91,6 +102,11 @@ impl Files {
     fn of<R>(&self, id: u64, f: impl FnOnce(&mut File) -> R) -> Option<R> {
         self.files.borrow_mut().get_mut(&id).map(f)
     }
+}
+
+/// Whether it is a drawing, which has no pixels of its own.
+pub fn is_drawing(blob: &Blob, name: &str) -> bool {
+    blob.type_().starts_with("image/svg") || blob.type_().is_empty() && name.ends_with(".svg")
 }
 
 /// An address for an element to draw a picture from.

@@ -78,9 +78,9 @@ impl App {
         self.signals.lens(Part::Undos, |state| &state.undos.list)
     }
 
-    pub fn trouble(self) -> Lens<Option<StoreProblem>> {
+    pub fn problem(self) -> Lens<Option<StoreProblem>> {
         self.signals
-            .lens(Part::StoreProblem, |state| &state.history.trouble)
+            .lens(Part::StoreProblem, |state| &state.history.problem)
     }
 
     /// Told whenever the store has changed.

@@ -3,11 +3,11 @@
 
 mod address;
 mod app;
-mod browser;
+pub mod browser;
 mod clipboard;
 pub mod dom;
 mod drops;
-mod early;
+pub mod early;
 pub mod exchange;
 pub mod extras;
 pub mod files;

@@ -9,7 +9,10 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{CloseEvent, MessageEvent, RequestInit, Response, WebSocket};
 use wire::{ClientMessage, ServerEnvelope};
 
-use super::dom::{self, Listener};
+use super::{
+    browser,
+    dom::{self, Listener},
+};
 use crate::core::Socket as Said;
 
 /// Where the socket is, beside the page.
@@ -45,7 +48,11 @@ impl Socket {
         };
         socket.set_binary_type(web_sys::BinaryType::Arraybuffer);
         let _listeners = [
-            Listener::new(&socket, "open", move |_| tell(Said::Opened { generation })),
+            Listener::new(&socket, "open", move |_| {
+                // A server that was away may have come back as another.
+                browser::check_page();
+                tell(Said::Opened { generation });
+            }),
             Listener::new(&socket, "message", move |event| {
                 let event: MessageEvent = event.unchecked_into();
                 let Some(text) = event.data().as_string() else {

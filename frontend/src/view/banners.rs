@@ -7,7 +7,7 @@ use super::dialogs::{Open, Opened};
 use crate::{
     core::{Person, connection::Link, history::StoreProblem},
     i18n::T,
-    io::{App, dom},
+    io::{App, browser, dom},
 };
 
 #[component]
@@ -16,6 +16,23 @@ pub fn Banners() -> impl IntoView {
         <Gate />
         <ServerFace />
         <KeptFace />
+        <NewBuild />
+    }
+}
+
+/// A newer build of the page is there: it asks before it takes over.
+#[component]
+fn NewBuild() -> impl IntoView {
+    let app = App::here();
+    let there = RwSignal::new(false);
+    browser::updated(move || there.set(true));
+    view! {
+        <Show when=move || there.get()>
+            <section class="banner" aria-label=app.t(T::Updated) data-testid="new-build">
+                <p role="status">{app.t(T::NewVersion)}</p>
+                <button class="quiet" on:click=|_| browser::update_page()>{app.t(T::Reload)}</button>
+            </section>
+        </Show>
     }
 }
 
@@ -152,14 +169,14 @@ fn KeptFace() -> impl IntoView {
     };
     let face = move |text: T, way: AnyView| {
         view! {
-            <section class="banner" aria-label=app.t(T::History) data-testid="trouble">
+            <section class="banner" aria-label=app.t(T::History) data-testid="store-notice">
                 <p role="status">{app.t(text)}</p>
                 {way}
             </section>
         }
     };
     move || {
-        match app.trouble().get() {
+        match app.problem().get() {
         Some(StoreProblem::Elsewhere) => Some(face(T::TabElsewhere, copy().into_any())),
         Some(StoreProblem::Changed) => Some(face(
             T::TabChanged,

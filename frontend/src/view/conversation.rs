@@ -9,7 +9,7 @@ use super::{
     turn::TurnView,
 };
 use crate::{
-    core::{Person, picture::Picture},
+    core::{Person, picture::Picture, suggestions::suggested},
     i18n::T,
     io::App,
 };
@@ -74,16 +74,12 @@ fn Suggestions() -> impl IntoView {
         if !own.is_empty() {
             return own;
         }
-        // Who looks closer mostly wants to read.
-        let part = app
+        let demo = app.model().with(|m| m.as_ref().is_some_and(|m| m.demo));
+        let fit = app
             .picture()
-            .with(|p| p.as_ref().is_some_and(|p| p.crop.is_some()));
-        let order = if part {
-            [T::SuggestRead, T::SuggestWhat, T::SuggestWhere]
-        } else {
-            [T::SuggestWhat, T::SuggestWhere, T::SuggestRead]
-        };
-        order.map(|t| app.filled(t, &[])).to_vec()
+            .with(|p| p.as_ref().map(|p| suggested(p, demo)));
+        let texts = fit.into_iter().flatten();
+        texts.map(|t| app.filled(t, &[])).collect()
     };
     let line = move |text: String| {
         let asked = text.clone();
@@ -101,7 +97,10 @@ fn Suggestions() -> impl IntoView {
     });
     view! {
         {move || shown.get().then(|| view! {
-            <ul class="suggestions">{move || suggestions().into_iter().map(line).collect_view()}</ul>
+            <section class="suggestions" aria-labelledby="first">
+                <h2 id="first">{app.t(T::AskFirst)}</h2>
+                <ul>{move || suggestions().into_iter().map(line).collect_view()}</ul>
+            </section>
         })}
     }
 }

@@ -85,7 +85,7 @@ pub fn History(
         input.set_value("");
     };
     view! {
-        {move || (app.trouble().get() == Some(StoreProblem::Refused)).then(|| hint(T::KeepsNothing))}
+        {move || (app.problem().get() == Some(StoreProblem::Refused)).then(|| hint(T::KeepsNothing))}
         <input
             type="search"
             class="search"

@@ -13,11 +13,15 @@ use super::{
     top::TopBar,
     undos::Undos,
 };
-use crate::{i18n::T, io::App};
+use crate::{
+    i18n::T,
+    io::{App, early},
+};
 
 /// Puts the page in the place of its static face and connects.
 pub fn mount() {
     let app = App::new();
+    let held = early::take();
     if let Some(boot) = document().get_element_by_id("boot") {
         boot.remove();
     }
@@ -29,7 +33,7 @@ pub fn mount() {
         watch_keys(app, opened);
         view! { <Page dragging /> }
     });
-    app.begin();
+    app.begin(held);
     app.watch_drops(move |over| dragging.set(over), focus_after_picture);
 }
 

@@ -115,14 +115,16 @@ fn Empty(input: NodeRef<Input>) -> impl IntoView {
     }
 }
 
+/// So many pictures to try have room before they have come.
+const EXPECTED: usize = 4;
+
 #[component]
 fn Samples() -> impl IntoView {
     let app = App::here();
-    let samples = RwSignal::new(Vec::<Sample>::new());
+    // None of them yet; or, where they could not be had, none at all.
+    let samples = RwSignal::new(None::<Vec<Sample>>);
     spawn_local(async move {
-        if let Ok(list) = samples::list().await {
-            let _ = samples.try_set(list);
-        }
+        let _ = samples.try_set(Some(samples::list().await.unwrap_or_default()));
     });
     let line = move |sample: Sample| {
         let source = sample.path();
@@ -140,16 +142,20 @@ fn Samples() -> impl IntoView {
             </li>
         }
     };
+    let lines = move || match samples.get() {
+        Some(all) => all.into_iter().map(line).collect_view().into_any(),
+        None => [(); EXPECTED]
+            .map(|()| view! { <li></li> })
+            .collect_view()
+            .into_any(),
+    };
     view! {
-        {move || {
-            let all = Some(samples.get()).filter(|all| !all.is_empty());
-            all.map(|all| view! {
-                <div class="samples">
-                    <p>{app.t(T::TryOne)}</p>
-                    <ul>{all.into_iter().map(line).collect_view()}</ul>
-                </div>
-            })
-        }}
+        <Show when=move || samples.with(|all| all.as_ref().is_none_or(|all| !all.is_empty()))>
+            <div class="samples">
+                <p>{app.t(T::TryOne)}</p>
+                <ul>{lines}</ul>
+            </div>
+        </Show>
     }
 }
 
@@ -240,13 +246,18 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
     let label = move || match phase.get() {
         Some(PicturePhase::Received) => app.filled(T::Received, &[]),
         Some(PicturePhase::Uploading) => {
-            let (percent, speed) = picture.with(|p| {
-                p.as_ref()
-                    .map_or((0, None), |p| (100 * p.sent / p.sending.max(1), p.speed))
+            let (percent, speed, left) = picture.with(|p| {
+                p.as_ref().map_or((0, None, 0), |p| {
+                    let left = p.sending.saturating_sub(p.sent);
+                    (100 * p.sent / p.sending.max(1), p.speed, left)
+                })
             });
-            let speed = speed
-                .map(|s| format!(" · {}/s", figures::size(s as u64)))
-                .unwrap_or_default();
+            let speed = speed.filter(|speed| *speed > 0.0).map(|speed| {
+                let left = figures::remaining(left as f64 / speed);
+                let left = app.filled(T::TimeLeft, &[&left]);
+                format!(" · {}/s · {left}", figures::size(speed as u64))
+            });
+            let speed = speed.unwrap_or_default();
             format!("{} {percent} %{speed}", app.filled(T::Uploading, &[]))
         }
         Some(PicturePhase::Looking) => app.filled(T::Looking, &[]),
@@ -341,7 +352,14 @@ fn Viewfinder(input: NodeRef<Input>) -> impl IntoView {
                     {move || if coming.get() {
                         view! { <button class="quiet" data-testid="decline" on:click=decline>{app.t(T::Decline)}</button> }.into_any()
                     } else {
-                        view! { <Buttons input first=false /> }.into_any()
+                        view! {
+                            {move || (phase.get() == Some(PicturePhase::Uploading)).then(|| view! {
+                                <button class="quiet" data-testid="cancel-upload" on:click=move |_| app.person(Person::Leaves)>
+                                    {app.t(T::Cancel)}
+                                </button>
+                            })}
+                            <Buttons input first=false />
+                        }.into_any()
                     }}
                 </p>
             </figcaption>

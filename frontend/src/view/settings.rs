@@ -31,9 +31,22 @@ pub fn SettingsForm(
     let number = move |of: fn(&Settings) -> Option<f64>| {
         move || settings.with(|s| of(s).map_or_else(String::new, |n| n.to_string()))
     };
+    let longest = move || app.limits().with(|l| l.text_chars.max(1)).to_string();
     let most = move || app.limits().with(|l| l.max_new_tokens.max(1)).to_string();
     view! {
         <div class="fields">
+            <label class="system">
+                <span>{app.t(T::System)}</span>
+                <textarea
+                    rows="3"
+                    dir="auto"
+                    maxlength=longest
+                    data-testid="system"
+                    prop:value=move || settings.with(|s| s.system.clone())
+                    on:change=move |event| choose(&|s| s.system = event_target_value(&event))
+                ></textarea>
+                <small>{app.t(T::SystemHint)}</small>
+            </label>
             <label>
                 <span>{app.t(T::Temperature)}</span>
                 <input

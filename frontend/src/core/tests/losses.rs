@@ -248,7 +248,7 @@ fn what_another_page_has_deleted_comes_back_only_as_a_copy() {
     world.ask("Second?");
     world.settles();
     assert!(world.store.is_empty());
-    assert_eq!(*world.page.history.trouble, Some(StoreProblem::Gone));
+    assert_eq!(*world.page.history.problem, Some(StoreProblem::Gone));
     world.person(Person::Copies);
     let (copy, (kept, _)) = world.store.iter().next().expect("kept");
     assert_ne!(*copy, id);
@@ -339,9 +339,9 @@ fn pages_of_one_browser_hear_of_each_other() {
     let id = world.open.clone().expect("kept");
     let hear = |world: &mut World, told| {
         world.apply(Input::Browser(Browser::TabMessage(told, id.clone())));
-        *world.page.history.trouble
+        *world.page.history.problem
     };
-    // The one that was there first answers, and has no trouble by that.
+    // The one that was there first answers, and has no problem by that.
     assert_eq!(hear(&mut world, TabMessage::Opened), None);
     assert_eq!(world.told.last(), Some(&(TabMessage::Here, id.clone())));
     assert_eq!(
@@ -363,7 +363,7 @@ fn pages_of_one_browser_hear_of_each_other() {
         when: 0.0,
     });
     assert_eq!(world.questions(), ["First?"]);
-    assert_eq!(*world.page.history.trouble, None);
+    assert_eq!(*world.page.history.problem, None);
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn a_browser_that_keeps_nothing_is_told_of_once() {
         let (id, why) = (id.clone(), StoreProblem::Refused);
         world.apply(Input::Store(Store::NotKept { id, event, why }));
     }
-    assert_eq!(*world.page.history.trouble, Some(StoreProblem::Refused));
+    assert_eq!(*world.page.history.problem, Some(StoreProblem::Refused));
     assert!(world.page.notices.shown.as_ref().is_some_and(|n| n.bad));
 }
 

@@ -1,8 +1,9 @@
 //! The whole core against a server that forgets, breaks off and says things late: what a person sees, by what happens.
 
+mod choices;
 mod cuts;
 mod losses;
 mod properties;
 mod scenes;
 mod server;
-mod world;
+pub mod world;

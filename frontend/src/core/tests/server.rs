@@ -207,6 +207,7 @@ impl Server {
             limits: Limits {
                 upload_window: WINDOW,
                 max_new_tokens: 4096,
+                text_chars: 8192,
                 ..Limits::default()
             },
             formats: Vec::new(),

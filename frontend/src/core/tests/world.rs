@@ -45,6 +45,8 @@ pub struct World {
     pub open: Option<String>,
     draft: String,
     handover: Option<Box<Handover>>,
+    /// How large the worker's smaller copies are; none if it makes none.
+    pub smaller: Option<u64>,
     pictures: u64,
     inputs: f64,
     /// The store takes its time to tell that something is kept, and this is what it would have told.
@@ -92,6 +94,7 @@ impl World {
             open: None,
             draft: String::new(),
             handover: None,
+            smaller: None,
             pictures: 0,
             inputs: 0.0,
             slow: false,
@@ -214,7 +217,7 @@ impl World {
             }
             Effect::Scale { picture, .. } => self.worker.push_back(Worker::Scaled {
                 picture,
-                bytes: None,
+                bytes: self.smaller,
             }),
             Effect::Keep {
                 kept,
@@ -267,6 +270,7 @@ impl World {
             Effect::RememberOpen(id) => self.open = id,
             Effect::After { ms, timer } => self.timers.push((self.ms + ms.max(0.0), timer)),
             Effect::AskWhy { .. }
+            | Effect::SendSmaller(_)
             | Effect::WatchShown(_)
             | Effect::WatchDrawn(_)
             | Effect::Release(_)
@@ -362,6 +366,13 @@ impl World {
 
     /// The worker is done with something.
     pub fn works(&mut self) -> bool {
+        // A copy does not wait for the pieces, of which there are always more.
+        let copy = |said: &Worker| matches!(said, Worker::Scaled { .. });
+        if let Some(at) = self.worker.iter().position(copy) {
+            let said = self.worker.remove(at).expect("there");
+            self.apply(Input::Worker(said));
+            return true;
+        }
         if let Some((generation, upload, begin, bytes)) = self.reads.pop_front() {
             self.frames.push_back((generation, upload, begin, bytes));
             self.apply(Input::Worker(Worker::Frame {

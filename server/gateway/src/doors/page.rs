@@ -107,26 +107,34 @@ fn is_hashed(path: &str) -> bool {
     })
 }
 
-/// The Content-Security-Policy: nothing but our own, and the scripts that stand in the page itself by their hashes.
+/// The Content-Security-Policy: nothing but our own, and the scripts and styles that stand in the page itself by their hashes.
 fn policy(index: &str) -> String {
-    let mut scripts = String::new();
-    for rest in index.split("<script").skip(1) {
-        let Some((tag, rest)) = rest.split_once('>') else {
-            continue;
-        };
-        let Some((script, _)) = rest.split_once("</script>") else {
-            continue;
-        };
-        if !tag.contains("src=") {
-            let hash = BASE64_STANDARD.encode(Sha256::digest(script));
-            scripts.push_str(&format!(" 'sha256-{hash}'"));
-        }
-    }
+    let scripts = hashes(index, "script");
+    let styles = hashes(index, "style");
     format!(
-        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{scripts}; style-src 'self'; \
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{scripts}; style-src 'self'{styles}; \
          img-src 'self' blob: data:; connect-src 'self'; worker-src 'self'; font-src 'self'; \
          manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+}
+
+/// The sources that allow what stands in each `element` of the page itself.
+fn hashes(index: &str, element: &str) -> String {
+    let (open, close) = (format!("<{element}"), format!("</{element}>"));
+    let mut sources = String::new();
+    for rest in index.split(&open).skip(1) {
+        let Some((tag, rest)) = rest.split_once('>') else {
+            continue;
+        };
+        let Some((text, _)) = rest.split_once(&close) else {
+            continue;
+        };
+        if !tag.contains("src=") {
+            let hash = BASE64_STANDARD.encode(Sha256::digest(text));
+            sources.push_str(&format!(" 'sha256-{hash}'"));
+        }
+    }
+    sources
 }
 
 /// The page's files. Only what is embedded can be had, so no path leads anywhere else.
@@ -290,11 +298,15 @@ mod tests {
     }
 
     #[test]
-    fn inline_scripts_are_allowed_by_their_hash_alone() {
-        let policy = policy("<script src=\"/a.js\"></script><script type=\"module\">go()</script>");
-        let hash = BASE64_STANDARD.encode(Sha256::digest("go()"));
-        assert!(policy.contains(&format!("'wasm-unsafe-eval' 'sha256-{hash}';")));
-        assert_eq!(policy.matches("sha256-").count(), 1);
+    fn what_stands_in_the_page_is_allowed_by_its_hash_alone() {
+        let policy = policy(
+            "<style>p {}</style><script src=\"/a.js\"></script><script type=\"module\">go()</script>",
+        );
+        let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
+        let (script, style) = (hash("go()"), hash("p {}"));
+        assert!(policy.contains(&format!("'wasm-unsafe-eval' 'sha256-{script}';")));
+        assert!(policy.contains(&format!("style-src 'self' 'sha256-{style}';")));
+        assert_eq!(policy.matches("sha256-").count(), 2);
         assert!(!policy.contains("unsafe-inline"));
     }
 }

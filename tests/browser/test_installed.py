@@ -1,0 +1,190 @@
+"""The page as the browser keeps it: a new build, an old one, and a server that is away."""
+
+import io
+import json
+import re
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from driving import DESKTOP, until
+from fake import Fake
+
+KINDS = {"js": "text/javascript", "wasm": "application/wasm", "css": "text/css", "html": "text/html", "json": "application/json",
+         "svg": "image/svg+xml", "png": "image/png", "jpg": "image/jpeg", "webmanifest": "application/manifest+json"}
+OTHERS = ("ws", "v1/models", "mcp", "metrics")
+CACHES = "async () => (await caches.keys()).filter((name) => name.startsWith('glimpse-'))"
+
+
+class Site:
+    """Serves a build of the page below a path, and can go away, or be another build."""
+
+    def __init__(self, origin, path):
+        self.path, self.files, self.away = path, {}, False
+        names = re.search(r"const FILES = \[(.*?)\]", self.read(origin, "sw.js").decode())[1]
+        for name in ["sw.js", *re.findall(r'"([^"]+)"', names)]:
+            self.files[name] = self.read(origin, "" if name == "index.html" else name)
+        self.first = dict(self.files)
+        self.build = re.search(r'const VERSION = "(\w+)"', self.files["sw.js"].decode())[1]
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                name = self.path.split("?")[0].removeprefix(site.path) or "index.html"
+                body = site.files.get(name)
+                status = 503 if site.away else 404 if body is None else 200
+                body = body if status == 200 else b"away"
+                self.send_response(status)
+                self.send_header("Content-Type", KINDS.get(name.rsplit(".")[-1], "text/plain"))
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cache-Control", "no-cache")
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}{path}"
+
+    @staticmethod
+    def read(origin, name):
+        with urllib.request.urlopen(f"{origin}/{name}", timeout=10) as answer:
+            return answer.read()
+
+    def be(self, build):
+        """From now on it is this build, whose module for later has another name, and which says so of itself."""
+        if build == self.build:
+            self.files = dict(self.first)
+            return
+        old = next(name for name in self.first if re.fullmatch(r"glimpse-page-extras-\w+\.js", name))
+        new = re.sub(r"-\w+\.js", f"-{build}.js", old)
+        files = {name: body for name, body in self.first.items() if name != old}
+        files[new] = self.first[old]
+        for name in ("sw.js", "index.html"):
+            text = self.first[name].decode().replace(self.build, build).replace(old, new)
+            files[name] = text.replace("<title>", f'<meta name="build" content="{build}"><title>').encode()
+        self.files = files
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture(params=["/", "/glimpse/"], ids=["root", "prefix"])
+def site(request, server):
+    site = Site(server.url, request.param)
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def visit(browser, site):
+    context = browser.new_context(viewport=DESKTOP, locale="en-US")
+
+    def visit(socket=True):
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        if socket:
+            Fake(page)
+        page.goto(site.url)
+        return page
+
+    yield visit
+    context.close()
+
+
+def installed(page, build):
+    """Waits until the browser keeps this build's files, and serves the page from them."""
+    until(page, lambda: f"glimpse-{build}" in page.evaluate(CACHES), 60)
+    page.evaluate("() => navigator.serviceWorker.ready")
+
+
+def build_of(page):
+    meta = page.locator("meta[name=build]")
+    return meta.get_attribute("content") if meta.count() else None
+
+
+def offered(page):
+    page.evaluate("() => checkPage()")
+    page.get_by_test_id("new-build").wait_for()
+
+
+def test_a_new_build_asks_and_an_old_tab_keeps_its_files(site, visit):
+    page = visit()
+    installed(page, site.build)
+    page.reload()
+    until(page, lambda: page.evaluate("() => !!navigator.serviceWorker.controller"))
+    old = next(name for name in site.files if re.fullmatch(r"glimpse-page-extras-\w+\.js", name))
+    site.be("0123456789abcdef")
+    offered(page)
+    # Nothing has happened to the tab yet; a page that is opened now is the server's.
+    assert build_of(page) is None
+    other = visit()
+    assert build_of(other) == "0123456789abcdef"
+    # What the old one has not loaded yet is not on the server any more.
+    other.get_by_test_id("new-build").get_by_role("button").click()
+    other.wait_for_function("() => navigator.serviceWorker.controller?.state === 'activated'")
+    assert page.evaluate("async (old) => (await fetch(old)).status", old) == 200
+    # Once both have moved on, what the old build has left goes.
+    page.get_by_test_id("question").fill("A draft")
+    page.reload()
+    assert build_of(page) == "0123456789abcdef"
+    assert page.get_by_test_id("question").input_value() == "A draft"
+    until(page, lambda: page.reload() and page.evaluate(CACHES) == ["glimpse-0123456789abcdef"])
+    # And back to the build before.
+    site.be(site.build)
+    offered(page)
+    page.get_by_test_id("new-build").get_by_role("button").click()
+    until(page, lambda: build_of(page) is None)
+    until(page, lambda: page.reload() and page.evaluate(CACHES) == [f"glimpse-{site.build}"])
+
+
+def test_while_the_server_is_away_the_page_opens_says_so_and_keeps_drafts(site, visit):
+    page = visit(socket=False)
+    installed(page, site.build)
+    page.reload()
+    page.get_by_test_id("new").wait_for()
+    page.get_by_test_id("question").fill("What is it?")
+    site.away = True
+    page.reload()
+    page.locator("[data-testid=lost], [data-testid=barred]").wait_for()
+    assert page.get_by_test_id("question").input_value() == "What is it?"
+    # Samples and all else that lies beside it.
+    sample = page.get_by_test_id("sample").first.locator("img")
+    sample.evaluate("image => image.decode()")
+
+
+def test_the_programs_ways_never_pass_it(site, visit):
+    page = visit()
+    installed(page, site.build)
+    page.reload()
+    until(page, lambda: page.evaluate("() => !!navigator.serviceWorker.controller"))
+    by = {}
+    page.on("response", lambda response: by.update({response.url.removeprefix(site.url): response.from_service_worker}))
+    for way in OTHERS:
+        page.evaluate("async (way) => (await fetch(way)).status", way)
+    page.evaluate("async (file) => (await fetch(file)).status", "icon.svg")
+    until(page, lambda: {*OTHERS, "icon.svg"} <= by.keys())
+    assert by == {**dict.fromkeys(OTHERS, False), "icon.svg": True}
+
+
+def test_it_can_be_installed(server):
+    manifest = json.loads(Site.read(server.url, "manifest.webmanifest"))
+    assert {manifest["start_url"], manifest["scope"], manifest["id"]} == {"./"}
+    for icon in manifest["icons"]:
+        assert "/" not in icon["src"]
+        if icon["type"] == "image/png":
+            image = Image.open(io.BytesIO(Site.read(server.url, icon["src"])))
+            assert f"{image.width}x{image.height}" == icon["sizes"]
+    assert {icon["sizes"] for icon in manifest["icons"]} == {"any", "192x192", "512x512"}
+    with urllib.request.urlopen(f"{server.url}/sw.js", timeout=10) as answer:
+        assert answer.headers["cache-control"] == "no-cache"
