@@ -8,9 +8,9 @@ use std::time::Instant;
 use candle_core::{DType, Result, Tensor};
 
 use crate::config::CheckArgs;
-use crate::inspect;
 use crate::loading::Loading;
 use crate::solo::Solo;
+use crate::{inspect, pull};
 use api::{Conversation, Pixels, Sampling, Turn};
 use model::checkpoint::Checkpoint;
 use model::device::Target;
