@@ -158,7 +158,7 @@ texts! {
     LegendServer = "the server", "服务器";
     Total = "All of it after {}.", "全部用时 {}。";
     Connecting = "Connecting…", "连接中……";
-    Lost = "Connection lost. Coming back by itself…", "连接断了，正在自动恢复……";
+    Lost = "The server can't be reached. Coming back by itself…", "连不上服务器，正在自动恢复……";
     Reconnecting = "Reconnecting…", "重新连接中……";
     KeyNeeded = "Key needed", "需要密钥";
     Full = "Busy", "繁忙";

@@ -131,7 +131,7 @@ def test_the_figures_are_the_same():
     ("README.md", "--json 给出", "给出"),
     ("README.md", "`--api-key-file`", "密钥文件"),
     ("README.md", "docs/security.md)", "docs/operations.md)"),
-    ("README.md", "docs/screenshot.png", "docs/other.png"),
+    ("README.md", "docs/glimpse.gif", "docs/other.png"),
     ("README.md", "## 许可证", "### 许可证"),
     ("README.md", "fuzz/      ", "tests/     "),
     ("README.md", "| f32，CPU | 51.8 GiB |\n", ""),

@@ -213,7 +213,9 @@ impl Connection {
         }
         match *self.link {
             Link::Outdated => return,
-            Link::Connecting | Link::Refused { .. } | Link::Barred(_) => {}
+            Link::Refused { .. } | Link::Barred(_) => {}
+            // One that fails at first may be no more than a page that was quicker than its network.
+            Link::Connecting if self.attempts < 2 => {}
             _ => self.link.set(Link::Lost),
         }
         let generation = self.generation;

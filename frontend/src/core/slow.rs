@@ -96,7 +96,6 @@ impl Uploads {
 mod tests {
     use wire::ClientMessage;
 
-    use super::*;
     use crate::core::tests::world::World;
 
     const LARGE: u64 = 13_000_000;
