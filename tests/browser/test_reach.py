@@ -70,10 +70,6 @@ def test_plain_http_on_a_local_network(browser, server, circles):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(f"http://{address}:{port}")
         assert page.evaluate("() => [isSecureContext, !!navigator.clipboard, !!crypto.subtle]") == [False] * 3
-        # What https would add, it says where conversations are kept; nothing else is missed.
-        page.get_by_test_id("history").click()
-        page.get_by_text("can be installed").wait_for()
-        page.keyboard.press("Escape")
         give(page, circles)
         card(page, "ready").wait_for()
         turn = ask(page, "How many circles are there?")
