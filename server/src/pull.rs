@@ -27,19 +27,18 @@ pub fn run(args: &PullArgs) -> Result<(), String> {
             let wrong = args.name.parse::<Name>().err();
             return Err(wrong.map_or_else(String::new, |it| it.to_string()));
         }
-        Model::Named(name) => fetch(&name).map_err(|problem| problem.to_string())?,
+        // A full disk is no reason to panic.
+        Model::Named(name) => fetch(&name, |line| drop(writeln!(io::stderr(), "{line}")))
+            .map_err(|problem| problem.to_string())?,
     };
     // Whoever reads it may have gone.
     let _ = writeln!(io::stdout(), "{}", folder.display());
     Ok(())
 }
 
-/// Fetches a model, and tells on stderr how far that is.
-///
-/// # Errors
-/// Those of the hub.
-pub fn fetch(name: &Name) -> Result<PathBuf, Error> {
-    let shown = Shown::new(name);
+/// Fetches a model, and tells how far that is: on a terminal, or else `line` by line.
+fn fetch(name: &Name, line: fn(&str)) -> Result<PathBuf, Error> {
+    let shown = Shown::new(name, line);
     let folder = hub::pull(name, &Settings::from_environment(), &shown);
     if let Some(bar) = &shown.bar {
         bar.finish_and_clear();
@@ -57,9 +56,14 @@ pub fn folder(model: &Path) -> Result<PathBuf, String> {
         return Ok(model.to_path_buf());
     };
     let found = hub::find(&name, &Settings::from_environment());
-    found.map_or_else(|| fetch(&name), Ok).map_err(|problem| {
-        format!("there is no folder {name}, and no model of that name could be fetched: {problem}")
-    })
+    let log = |line: &str| tracing::info!("{line}");
+    found
+        .map_or_else(|| fetch(&name, log), Ok)
+        .map_err(|problem| {
+            format!(
+                "there is no folder {name}, and no model of that name could be fetched: {problem}"
+            )
+        })
 }
 
 /// Lists what is in the caches, or removes one.
@@ -108,15 +112,17 @@ pub fn models(args: &ModelsArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// What is told of a download: a bar on a terminal, lines elsewhere.
+/// What is told of a download: by a bar on a terminal, in lines elsewhere.
 struct Shown {
     what: String,
     bar: Option<ProgressBar>,
+    /// Takes a line where there is no bar.
+    line: fn(&str),
     told: Mutex<Instant>,
 }
 
 impl Shown {
-    fn new(name: &Name) -> Self {
+    fn new(name: &Name, line: fn(&str)) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             // The look first: setting anything else draws.
             let bar = ProgressBar::hidden();
@@ -131,16 +137,16 @@ impl Shown {
         Shown {
             what: name.to_string(),
             bar,
+            line,
             told: Mutex::new(Instant::now()),
         }
     }
 
-    /// A line on stderr, above the bar if there is one.
+    /// A line, above the bar if there is one.
     fn line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            // A full disk is no reason to panic.
-            None => drop(writeln!(io::stderr(), "{line}")),
+            None => (self.line)(line),
         }
     }
 }
