@@ -93,10 +93,10 @@ fn run(command: Command) -> Result<ExitCode, String> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Pull(args) => pull::run(&args)?,
+        Command::Pull(args) => pull::run(&args.name)?,
         Command::Models(args) => {
             end_with_reader();
-            pull::models(&args)?;
+            pull::models(args.remove.as_deref())?;
         }
         Command::Quantize(args) => {
             settle_threads(args.threads.map(usize::from));

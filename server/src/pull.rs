@@ -8,23 +8,21 @@ use hub::{Error, Model, Name, Progress, Settings, Watch, human};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
 
-use crate::config::{ModelsArgs, PullArgs};
-
 /// Between two lines, where there is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Fetches a model, and prints its folder.
+/// Fetches the model of this name, and prints its folder.
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn run(args: &PullArgs) -> Result<(), String> {
-    let folder = match Model::told(&args.name) {
+pub fn run(name: &str) -> Result<(), String> {
+    let folder = match Model::told(name) {
         Model::Folder(path) if path.is_dir() => {
             let path = path.display();
             return Err(format!("{path} is a folder: give it to --model as it is"));
         }
         Model::Folder(_) => {
-            let wrong = args.name.parse::<Name>().err();
+            let wrong = name.parse::<Name>().err();
             return Err(wrong.map_or_else(String::new, |it| it.to_string()));
         }
         // A full disk is no reason to panic.
@@ -66,13 +64,13 @@ pub fn folder(model: &Path) -> Result<PathBuf, String> {
         })
 }
 
-/// Lists what is in the caches, or removes one.
+/// Lists what is in the caches, or removes the model of the name that is given.
 ///
 /// # Errors
 /// A sentence for the user.
-pub fn models(args: &ModelsArgs) -> Result<(), String> {
+pub fn models(remove: Option<&str>) -> Result<(), String> {
     let settings = Settings::from_environment();
-    if let Some(name) = &args.remove {
+    if let Some(name) = remove {
         let name: Name = name.parse().map_err(|problem: Error| problem.to_string())?;
         let freed = hub::remove(&name, &settings).map_err(|problem| problem.to_string())?;
         println!("removed {name}: {} are free again", human(freed));
