@@ -120,7 +120,8 @@ def visit(browser, request):
     named = browser.browser_type.launch(
         executable_path=next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))),
         chromium_sandbox=os.geteuid() != 0,
-        args=["--disable-gpu", "--disable-quic", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"],
+        # For the service worker's script, too, a certificate that nobody signed has to do.
+        args=["--disable-gpu", "--disable-quic", "--ignore-certificate-errors", f"--host-resolver-rules=MAP {NAME} 127.0.0.1"],
     )
     request.addfinalizer(named.close)
 
