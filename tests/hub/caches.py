@@ -1,6 +1,7 @@
 """A machine with the caches of both hubs, and what uses them there."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -74,7 +75,10 @@ class Machine:
 
     def start(self, *args: str, **more: str) -> subprocess.Popen:
         command = [str(self.binary), *args]
-        return subprocess.Popen(command, env=self.environment(more), cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        # What a shell runs in the background ignores Ctrl-C, and so would this.
+        heeds = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        return subprocess.Popen(command, env=self.environment(more), cwd=self.home, **pipes, **heeds)
 
     def glimpse(self, *args: str, **more: str) -> Result:
         process = self.start(*args, **more)
