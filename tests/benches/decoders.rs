@@ -1,5 +1,5 @@
 //! Tokens a second of the server's decoder beside those of candle-transformers', on the CPU, in one run:
-//! `cargo bench -p glimpse-tests --bench decoders [FOLDER]`.
+//! `cargo bench --workspace --exclude 'glimpse-page*' --bench decoders [-- FOLDER]`.
 //!
 //! Both take turns, so that a machine that gets slower meanwhile slows both.
 
