@@ -21,17 +21,8 @@ pub struct Loading {
 impl Loading {
     /// `what` is done: "loading".
     pub fn new(what: &'static str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let look = "{msg} {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-            // The look first: setting anything else draws.
-            let bar = ProgressBar::hidden();
-            if let Ok(style) = ProgressStyle::with_template(look) {
-                bar.set_style(style);
-            }
-            bar.set_message(what);
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-            bar
-        });
+        let look = "{msg} {bar:32} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+        let bar = bar(look, |bar| bar.with_message(what));
         let now = Instant::now();
         Loading {
             what,
@@ -66,6 +57,20 @@ impl Loading {
         }
         tracing::debug!("loaded in {:.1} s", self.started.elapsed().as_secs_f64());
     }
+}
+
+/// A bar that looks so and says `what` it is of, on a terminal; none elsewhere.
+pub fn bar(look: &str, what: impl FnOnce(ProgressBar) -> ProgressBar) -> Option<ProgressBar> {
+    std::io::stderr().is_terminal().then(|| {
+        // Shown last: setting anything draws.
+        let mut bar = ProgressBar::hidden();
+        if let Ok(style) = ProgressStyle::with_template(look) {
+            bar = bar.with_style(style);
+        }
+        let bar = what(bar);
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar
+    })
 }
 
 /// Shows how far loading is until it is over.

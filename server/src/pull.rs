@@ -1,12 +1,14 @@
 //! `glimpse pull` and `glimpse models`: models by their names, in the hubs' caches.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hub::{Error, Model, Name, Progress, Settings, Watch, human};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use parking_lot::Mutex;
+
+use crate::loading;
 
 /// Between two lines, where there is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
@@ -121,20 +123,10 @@ struct Shown {
 
 impl Shown {
     fn new(name: &Name, line: fn(&str)) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            // The look first: setting anything else draws.
-            let bar = ProgressBar::hidden();
-            let look = "{prefix} {bar:32} {bytes} of {total_bytes}, {msg}";
-            if let Ok(style) = ProgressStyle::with_template(look) {
-                bar.set_style(style);
-            }
-            bar.set_prefix(name.to_string());
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-            bar
-        });
+        let look = "{prefix} {bar:32} {bytes} of {total_bytes}, {msg}";
         Shown {
             what: name.to_string(),
-            bar,
+            bar: loading::bar(look, |bar| bar.with_prefix(name.to_string())),
             line,
             told: Mutex::new(Instant::now()),
         }

@@ -34,11 +34,6 @@ impl<'a> Solo<'a> {
         })
     }
 
-    /// The model.
-    pub fn model(&self) -> &'a Model {
-        self.model
-    }
-
     /// Where its entries' keys and values are.
     pub fn arena(&self) -> &Arena {
         &self.arena

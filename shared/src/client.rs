@@ -116,6 +116,17 @@ pub struct Turn {
     pub answer: String,
 }
 
+/// Without the tokens that the model wrote, which no client is told.
+impl From<Turn> for api::Turn {
+    fn from(turn: Turn) -> Self {
+        api::Turn {
+            question: turn.question,
+            answer: turn.answer,
+            answer_ids: None,
+        }
+    }
+}
+
 /// Ends a request or an upload: exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -20,15 +20,15 @@ def links(package, *features):
 # What each may know of ours: whatever is below it.
 BELOW = {
     "api": [],
-    "image": ["api", "metadata"],
+    "image": ["api", "color", "metadata"],
     "model": ["api"],
     "hub": [],
     "policy": ["api"],
     "engine": ["api", "model", "policy"],
-    "gateway": ["api", "image", "metadata", "policy", "wire"],
+    "gateway": ["api", "color", "image", "metadata", "policy", "wire"],
     "client": ["api", "wire"],
     "cluster": ["api"],
-    "bench": ["api", "client", "gateway", "image", "metadata", "model", "policy", "wire"],
+    "bench": ["api", "client", "color", "gateway", "image", "metadata", "model", "policy", "wire"],
 }
 
 

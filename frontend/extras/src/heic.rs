@@ -3,7 +3,7 @@
 use heic_decoder::{HeifError, decode, probe};
 use wasm_bindgen::{Clamped, prelude::*};
 
-use super::color;
+use super::srgb::to_srgb;
 
 /// More pixels than these are not decoded here: they would take more memory than a browser gives a page.
 const MOST_PIXELS: usize = 64 << 20;
@@ -40,12 +40,12 @@ fn pixels(bytes: &[u8]) -> Result<Pixels, HeifError> {
     // A profile says more than numbers do, where there are both.
     let told = picture.metadata.color_info.or(picture.color_info);
     let profile = match &picture.metadata.icc_profile {
-        Some(profile) => color::read(profile),
+        Some(profile) => color::read(profile).ok(),
         None => told.and_then(|c| color::wide(c.color_primaries, c.transfer_characteristics)),
     };
     if let Some(profile) = profile {
         // One that can't be used is as none: so do browsers take it.
-        let _ = color::to_srgb(&profile, &mut image.data);
+        let _ = to_srgb(&profile, &mut image.data);
     }
     Ok(Pixels {
         width: image.width as u32,
@@ -78,7 +78,7 @@ mod tests {
             let wide = pixels(&file(wide)).unwrap();
             let mut plain = pixels(&file(plain)).unwrap();
             assert_ne!(wide.rgba, plain.rgba);
-            color::to_srgb(&color::wide(12, 13).unwrap(), &mut plain.rgba).unwrap();
+            to_srgb(&color::wide(12, 13).unwrap(), &mut plain.rgba).unwrap();
             let differ = wide
                 .rgba
                 .iter()

@@ -3,13 +3,13 @@
 //! decode, and drawings as pixels.
 
 mod archive;
-mod color;
 mod drawing;
 mod formula;
 mod heic;
 mod markdown;
 mod node;
 mod patch;
+mod srgb;
 mod svg;
 
 pub use archive::archive;

@@ -123,7 +123,7 @@ fn remove_hugging_face(name: &Name, site: &Site) -> Result<u64, Error> {
     let home = hugging_face::home(site, name);
     let failed = |problem: io::Error| Error::file("removed", &home, &problem);
     let locks = home.file_name().unwrap_or_default();
-    let _held = hold(name, files(&site.cache.join(".locks").join(locks)))?;
+    let held = hold(name, files(&site.cache.join(".locks").join(locks)))?;
     let snapshots = folders(&home.join("snapshots"));
     // Which files are whose, by the first link alone: the second leads to what other models have too.
     let blobs_of = |snapshot: &PathBuf| -> BTreeSet<PathBuf> {
@@ -156,7 +156,7 @@ fn remove_hugging_face(name: &Name, site: &Site) -> Result<u64, Error> {
                     revision: None,
                     ..name.clone()
                 };
-                drop(_held);
+                drop(held);
                 return remove_hugging_face(&whole, site);
             }
             let kept: BTreeSet<PathBuf> = others.into_iter().flat_map(blobs_of).collect();

@@ -67,9 +67,7 @@ impl Fetch<'_> {
                 Ok(None) => {}
                 Err(problem) => return Err(Error::file("locked", &place.lock, &problem)),
             }
-            if self.client.is_stopped() {
-                return Err(stopped());
-            }
+            self.client.go_on()?;
             if !told {
                 told = true;
                 self.client.watch.note(&format!(
@@ -135,9 +133,7 @@ impl Fetch<'_> {
         let mut body = answer.response.into_body().into_reader();
         let mut block = vec![0; BLOCK];
         loop {
-            if self.client.is_stopped() {
-                return Err(stopped().into());
-            }
+            self.client.go_on()?;
             let n = match body.read(&mut block) {
                 Ok(0) => break,
                 Ok(n) => n,
@@ -213,11 +209,6 @@ impl Fetch<'_> {
         );
         Error::new(Code::WrongChecksum, message)
     }
-}
-
-/// Another file failed: what that was is told, and not this.
-fn stopped() -> Error {
-    Error::new(Code::Unavailable, "another file failed")
 }
 
 /// What ended one answer.

@@ -127,6 +127,17 @@ impl<'a> Client<'a> {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// Ends what is under way once all is stopped.
+    ///
+    /// # Errors
+    /// Another file failed: what that was is told, and not this.
+    pub fn go_on(&self) -> Result<(), Error> {
+        match self.is_stopped() {
+            true => Err(Error::new(Code::Unavailable, "another file failed")),
+            false => Ok(()),
+        }
+    }
+
     /// Does it `once`, and again for as long as that may help. What brings something on its way counts itself anew.
     pub fn persist<T>(
         &self,
@@ -161,9 +172,7 @@ impl<'a> Client<'a> {
     fn rest(&self, wait: Duration) -> Result<(), Error> {
         let until = Instant::now() + wait;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
-            if self.is_stopped() {
-                return Err(Error::new(Code::Unavailable, "another file failed"));
-            }
+            self.go_on()?;
             thread::sleep(left.min(Duration::from_millis(100)));
         }
         Ok(())

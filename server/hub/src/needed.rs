@@ -35,6 +35,17 @@ pub(crate) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     }
 }
 
+/// The weights of the model in a folder: the shards of its index, or else one file.
+///
+/// # Errors
+/// What is wrong with its index.
+pub(crate) fn weights(folder: &Path) -> Result<Vec<String>, String> {
+    match fs::read(folder.join(INDEX)) {
+        Ok(index) => shards(&index),
+        Err(_) => Ok(vec![ONE_FILE.into()]),
+    }
+}
+
 fn is_plain(name: &str) -> bool {
     name.ends_with(".safetensors")
         && !name.starts_with('.')
@@ -48,14 +59,10 @@ pub(crate) fn lacking(folder: &Path) -> Option<String> {
     if let Some(text) = TEXTS.into_iter().find(|name| !there(name)) {
         return Some(text.into());
     }
-    let shards = match fs::read(folder.join(INDEX)) {
-        Ok(index) => match shards(&index) {
-            Ok(shards) => shards,
-            Err(_) => return Some(INDEX.into()),
-        },
-        Err(_) => vec![ONE_FILE.into()],
-    };
-    shards.into_iter().find(|name| !there(name))
+    match weights(folder) {
+        Ok(weights) => weights.into_iter().find(|name| !there(name)),
+        Err(_) => Some(INDEX.into()),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::fetch::Fetch;
 use crate::http::Client;
 use crate::hugging_face::{self, HuggingFace};
 use crate::model_scope::{self, ModelScope};
-use crate::needed::{INDEX, ONE_FILE, OPTIONAL, TEXTS, lacking, shards};
+use crate::needed::{INDEX, ONE_FILE, OPTIONAL, TEXTS, lacking, shards, weights};
 use crate::progress::{Count, FileProgress, Pace, Progress, left};
 use crate::source::{File, Source};
 use crate::{Code, Error, Hub, Name, Settings, Watch, copies, human};
@@ -80,9 +80,8 @@ pub fn pull(name: &Name, settings: &Settings, watch: &dyn Watch) -> Result<PathB
 
 /// Tells of a folder that nothing has to be done for.
 fn known(folder: PathBuf, watch: &dyn Watch) -> PathBuf {
-    let index = fs::read(folder.join(INDEX)).ok();
-    let weights = index.and_then(|index| shards(&index).ok());
-    let weights = weights.unwrap_or_else(|| vec![ONE_FILE.into()]);
+    // It is whole, and so is its index.
+    let weights = weights(&folder).unwrap_or_default();
     let texts = TEXTS.into_iter().chain(OPTIONAL).map(String::from);
     for file in texts.chain(weights) {
         let path = folder.join(&file);
@@ -191,16 +190,16 @@ impl Pull<'_> {
         if wanted <= free {
             return Ok(());
         }
-        let (variable, cache) = match self.client.name.hub {
-            Hub::HuggingFace => ("HF_HOME", &self.client.site.cache),
-            Hub::ModelScope => ("MODELSCOPE_CACHE", &self.client.site.cache),
+        let variable = match self.client.name.hub {
+            Hub::HuggingFace => "HF_HOME",
+            Hub::ModelScope => "MODELSCOPE_CACHE",
         };
         Err(Error::new(
             Code::DiskFull,
             format!(
                 "{} are still to be fetched, and {} has room for {}: make room, or point {variable} at a larger disk",
                 human(wanted),
-                cache.display(),
+                self.client.site.cache.display(),
                 human(free)
             ),
         ))

@@ -7,17 +7,14 @@ use std::borrow::Cow;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
+pub(super) use color::MAX_BYTES;
 use flate2::read::ZlibDecoder;
 use metadata::Tiff;
-use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout, ParsingOptions, TransformOptions};
+use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout, TransformOptions};
 
 use super::Format;
-use super::heif::{Colors, Heif, Property};
+use super::heif::{Heif, Property};
 
-/// Larger profiles are not read.
-pub(super) const MAX_BYTES: usize = 4 << 20;
-/// Numbers in the tables of a profile: four inks have some 250,000.
-const MAX_TABLE: usize = 1_000_000;
 /// Steps of 255 by which a profile may differ from sRGB without anybody seeing it.
 const NEARLY: u8 = 3;
 
@@ -74,7 +71,9 @@ impl<'a> Found<'a> {
                         _ => {}
                     }
                 }
-                let profile = wide(numbers?)?.encode().ok()?;
+                let numbers = numbers?;
+                let profile = color::wide(numbers.primaries, numbers.transfer)?;
+                let profile = profile.encode().ok()?;
                 Some(Found::Plain(profile.into()))
             }
             Format::Gif | Format::Bmp => None,
@@ -96,25 +95,6 @@ impl<'a> Found<'a> {
         };
         (bytes.len() <= MAX_BYTES).then_some(bytes)
     }
-}
-
-/// The profile of primaries that are told by their number, where they are wider than sRGB's. Not where white is brighter than a
-/// screen's, nor for curves that pictures don't have.
-fn wide(colors: Colors) -> Option<ColorProfile> {
-    const P3: u16 = 12;
-    const BT2020: u16 = 9;
-    // That of sRGB, those of television, which are shown as it, and one that isn't told.
-    const CURVES: [u16; 6] = [1, 2, 6, 13, 14, 15];
-    let mut profile = match colors.primaries {
-        P3 => ColorProfile::new_display_p3(),
-        BT2020 => ColorProfile::new_bt2020(),
-        _ => return None,
-    };
-    let curve = ColorProfile::new_srgb().red_trc;
-    profile.red_trc = curve.clone();
-    profile.green_trc = curve.clone();
-    profile.blue_trc = curve;
-    CURVES.contains(&colors.transfer).then_some(profile)
 }
 
 /// A JPEG's profile lies in pieces in APP2 segments, each with its number and how many there are.
@@ -155,12 +135,7 @@ fn convert(bytes: &[u8], rgb: &mut [u8]) -> Result<(), CmsError> {
     if is_known(bytes) {
         return Ok(());
     }
-    let limits = ParsingOptions {
-        max_profile_size: MAX_BYTES + 1,
-        max_allowed_clut_size: MAX_TABLE,
-        ..ParsingOptions::default()
-    };
-    let profile = ColorProfile::new_from_slice_with_options(bytes, limits)?;
+    let profile = color::read(bytes)?;
     let srgb = ColorProfile::new_srgb();
     let to_rgb =
         |from| profile.create_transform_8bit(from, &srgb, Layout::Rgb, TransformOptions::default());
@@ -173,12 +148,7 @@ fn convert(bytes: &[u8], rgb: &mut [u8]) -> Result<(), CmsError> {
             if is_nearly(&colors, &shown) {
                 remember(bytes);
             } else {
-                let mut row = Vec::new();
-                for piece in rgb.chunks_mut(3 << 10) {
-                    row.clear();
-                    row.extend_from_slice(piece);
-                    transform.transform(&row, piece)?;
-                }
+                color::convert(&*transform, rgb, 3)?;
             }
         }
         DataColorSpace::Gray if is_gray(rgb) => {

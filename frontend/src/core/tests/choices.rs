@@ -1,25 +1,9 @@
 //! What the person chose, and what is sent of that.
 
-use wire::{Ask, ClientMessage};
+use wire::ClientMessage;
 
 use super::world::World;
 use crate::core::{Person, settings::Settings};
-
-fn asks(world: &World) -> Vec<Ask> {
-    let asks = world.said.iter().filter_map(|message| match message {
-        ClientMessage::Ask(ask) => Some((**ask).clone()),
-        _ => None,
-    });
-    asks.collect()
-}
-
-/// A page with a picture that the model has seen.
-fn pictured() -> World {
-    let mut world = World::new();
-    world.bring(1_000);
-    world.settles();
-    world
-}
 
 #[test]
 fn the_system_turn_goes_with_the_picture_and_with_every_question_and_none_is_said_once_there_was_one()
@@ -45,7 +29,7 @@ fn the_system_turn_goes_with_the_picture_and_with_every_question_and_none_is_sai
         _ => None,
     });
     assert_eq!(announced, Some("Answer in one word."));
-    let said: Vec<_> = asks(&world).into_iter().map(|ask| ask.system).collect();
+    let said: Vec<_> = world.asks().into_iter().map(|ask| ask.system).collect();
     assert_eq!(
         said,
         [Some("Answer in one word.".to_owned()), Some(String::new())]
@@ -55,9 +39,9 @@ fn the_system_turn_goes_with_the_picture_and_with_every_question_and_none_is_sai
     let kept: Vec<_> = kept.into_iter().map(|turn| turn.system).collect();
     assert_eq!(kept, [Some("Answer in one word.".to_owned()), None]);
     // A conversation without one says nothing of it.
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
-    assert_eq!(asks(&world)[0].system, None);
+    assert_eq!(world.asks()[0].system, None);
 }
 
 #[test]
@@ -73,5 +57,5 @@ fn a_system_turn_that_came_with_the_picture_and_is_not_wanted_any_more_is_taken_
     world.settles();
     world.person(Person::Chooses(Settings::default()));
     world.ask("First?");
-    assert_eq!(asks(&world)[0].system.as_deref(), Some(""));
+    assert_eq!(world.asks()[0].system.as_deref(), Some(""));
 }

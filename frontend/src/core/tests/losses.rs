@@ -1,6 +1,6 @@
 //! What replaces, deletes or reloads loses nothing.
 
-use wire::{Ask, ClientMessage, ErrorCode, Failure, ServerMessage};
+use wire::{ClientMessage, ErrorCode, Failure, ServerMessage};
 
 use super::world::World;
 use crate::core::{
@@ -19,14 +19,6 @@ fn told(world: &World) -> usize {
     said(world, |message| {
         matches!(message, ClientMessage::Cancel(_) | ClientMessage::Forget(_))
     })
-}
-
-fn asks(world: &World) -> Vec<Ask> {
-    let asks = world.said.iter().filter_map(|message| match message {
-        ClientMessage::Ask(ask) => Some((**ask).clone()),
-        _ => None,
-    });
-    asks.collect()
 }
 
 /// A page with an answer.
@@ -171,7 +163,7 @@ fn the_versions_of_a_question_keep_what_stands_behind_them() {
     world.ask("Third?");
     world.settles();
     world.is_whole();
-    let history = asks(&world).pop().and_then(|ask| ask.history);
+    let history = world.asks().pop().and_then(|ask| ask.history);
     assert_eq!(history.map(|turns| turns.len()), Some(2));
     // A reload keeps all of it.
     world.reload();
@@ -185,7 +177,7 @@ fn asking_again_is_taken_back_and_stops_nothing_before_its_time() {
     let mut world = streaming();
     again(&mut world, 0, Some("Better?"));
     // It does not wait behind the answer that it replaces.
-    let ask = asks(&world).pop().expect("asked");
+    let ask = world.asks().pop().expect("asked");
     assert!(ask.conversation.is_none() && ask.image.is_some());
     assert_eq!(told(&world), 0);
     undo(&mut world);
@@ -211,7 +203,7 @@ fn asking_again_is_taken_back_and_stops_nothing_before_its_time() {
 fn a_question_that_failed_is_asked_again_in_its_own_place() {
     let mut world = answered();
     world.ask("Second?");
-    let request = asks(&world).pop().expect("asked").request;
+    let request = world.asks().pop().expect("asked").request;
     let failure = Failure::new(ErrorCode::WorkerFailed, "Ask again.");
     world.page.conversation.failed(&request, failure);
     again(&mut world, 1, None);
@@ -272,10 +264,10 @@ fn a_picture_that_nobody_asked_about_is_kept_as_long_as_it_is_there() {
 #[test]
 fn a_streaming_answer_goes_on_after_a_reload() {
     let mut world = streaming();
-    let asked = asks(&world).len();
+    let asked = world.asks().len();
     world.reload();
     world.settles();
-    assert_eq!(asks(&world).len(), asked);
+    assert_eq!(world.asks().len(), asked);
     assert_eq!(world.phases(), ["done"]);
     world.is_whole();
     assert_eq!(said(&world, |m| matches!(m, ClientMessage::Upload(_))), 1);
@@ -307,7 +299,7 @@ fn failed_questions_stopped_answers_and_drafts_stay_over_a_reload() {
     world.person(Person::Stops);
     world.settles();
     world.ask("One that fails?");
-    let request = asks(&world).pop().expect("asked").request;
+    let request = world.asks().pop().expect("asked").request;
     let failure = Failure::new(ErrorCode::WorkerFailed, "Ask again.");
     world.page.conversation.failed(&request, failure);
     world.person(Person::Types("Half a".into()));
@@ -442,7 +434,7 @@ fn looking_closer_begins_a_conversation_of_its_own_and_the_one_before_goes_on() 
     assert_eq!(world.page.picture().unwrap().phase.name(), "ready");
     world.ask("What does it say?");
     world.settles();
-    let ask = asks(&world).pop().unwrap();
+    let ask = world.asks().pop().unwrap();
     assert_eq!((ask.history, ask.conversation), (None, None));
     world.is_whole();
     // Long after what can be undone: nobody was told that an answer is not wanted.

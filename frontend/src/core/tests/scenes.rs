@@ -1,6 +1,6 @@
 //! Single scenes, each told once.
 
-use wire::{Ask, ClientMessage, ErrorCode, Failure, ServerEnvelope, ServerMessage, close};
+use wire::{ClientMessage, ErrorCode, Failure, ServerEnvelope, ServerMessage, close};
 
 use super::{server::WINDOW, world::World};
 use crate::core::{
@@ -14,14 +14,6 @@ use crate::core::{
 };
 use crate::i18n::Lang;
 
-fn asks(world: &World) -> Vec<Ask> {
-    let asks = world.said.iter().filter_map(|message| match message {
-        ClientMessage::Ask(ask) => Some((**ask).clone()),
-        _ => None,
-    });
-    asks.collect()
-}
-
 fn error(code: ErrorCode) -> wire::Error {
     Failure::new(code, "words").into()
 }
@@ -29,14 +21,6 @@ fn error(code: ErrorCode) -> wire::Error {
 fn nth(world: &World, at: usize) -> &Turn {
     let mut turns = world.page.conversation.turns();
     turns.nth(at).expect("so many turns")
-}
-
-/// A page with a picture that the model has seen.
-fn pictured() -> World {
-    let mut world = World::new();
-    world.bring(1_000);
-    world.settles();
-    world
 }
 
 #[test]
@@ -56,19 +40,19 @@ fn a_question_without_a_picture_stays_a_draft() {
 
 #[test]
 fn questions_of_an_unnamed_conversation_wait_for_its_name() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     world.ask("Second?");
-    assert_eq!(asks(&world).len(), 1);
-    assert!(asks(&world)[0].conversation.is_none() && asks(&world)[0].image.is_some());
+    assert_eq!(world.asks().len(), 1);
+    assert!(world.asks()[0].conversation.is_none() && world.asks()[0].image.is_some());
     world.settles();
-    let second = &asks(&world)[1];
+    let second = &world.asks()[1];
     assert!(second.conversation.is_some() && second.history.is_none() && second.image.is_none());
 }
 
 #[test]
 fn an_edited_question_drops_what_came_after_it_and_tells_what_came_before() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     for question in ["First?", "Second?", "Third?"] {
         world.ask(question);
         world.settles();
@@ -81,14 +65,14 @@ fn an_edited_question_drops_what_came_after_it_and_tells_what_came_before() {
     });
     assert_eq!(world.questions(), ["First?", "Second, but better?"]);
     world.settles();
-    let last = asks(&world).pop().expect("asked");
+    let last = world.asks().pop().expect("asked");
     assert_eq!(last.history.map(|turns| turns.len()), Some(1));
     world.is_whole();
 }
 
 #[test]
 fn a_question_asked_again_while_another_is_answered_waits_for_its_end() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     world.ask("Second?");
     while world.answers()[0].is_empty() {
@@ -99,29 +83,29 @@ fn a_question_asked_again_while_another_is_answered_waits_for_its_end() {
     world.person(Person::AsksAgain { turn, text, when });
     world.settles();
     assert_eq!(world.phases(), ["done", "done"]);
-    let last = asks(&world).pop().expect("asked");
+    let last = world.asks().pop().expect("asked");
     assert_eq!(last.history.map(|turns| turns.len()), Some(1));
     world.is_whole();
 }
 
 #[test]
 fn a_loading_server_is_asked_again_by_itself_and_not_before_it_said() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.server.loading = world.ms + 100.0;
     world.ask("First?");
     while world.up() | world.down() {}
     assert_eq!(world.phases(), ["unsent"]);
     world.passes(299.0);
-    assert_eq!(asks(&world).len(), 1);
+    assert_eq!(world.asks().len(), 1);
     world.passes(1.0);
-    assert_eq!(asks(&world).len(), 2);
+    assert_eq!(world.asks().len(), 2);
     world.settles();
     world.is_whole();
 }
 
 #[test]
 fn nothing_is_sent_to_a_server_that_takes_no_questions() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     let status = |state| {
         ServerMessage::Status(wire::Status {
             state,
@@ -130,17 +114,17 @@ fn nothing_is_sent_to_a_server_that_takes_no_questions() {
     };
     world.says(status(wire::State::Draining));
     world.ask("First?");
-    assert!(asks(&world).is_empty());
+    assert!(world.asks().is_empty());
     assert_eq!(world.phases(), ["unsent"]);
     world.says(status(wire::State::Ready));
-    assert_eq!(asks(&world).len(), 1);
+    assert_eq!(world.asks().len(), 1);
 }
 
 #[test]
 fn a_picture_that_the_server_has_lost_is_sent_again_when_it_is_asked_about() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
-    let request = Some(asks(&world)[0].request.clone());
+    let request = Some(world.asks()[0].request.clone());
     world.says(ServerMessage::Error(wire::Error {
         request,
         ..error(ErrorCode::ImageGone)
@@ -150,7 +134,7 @@ fn a_picture_that_the_server_has_lost_is_sent_again_when_it_is_asked_about() {
     let turn = world.page.conversation.path()[0];
     let (text, when) = (None, 0.0);
     world.person(Person::AsksAgain { turn, text, when });
-    let again = asks(&world).pop().expect("asked");
+    let again = world.asks().pop().expect("asked");
     assert_eq!((again.upload, again.image), (Some(2), None));
 }
 
@@ -176,7 +160,7 @@ fn no_more_is_on_the_way_than_the_window_takes() {
 
 #[test]
 fn the_same_picture_is_named_by_its_hash_and_not_sent() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.person(Person::Leaves);
     world.bring(1_000);
     world.works();
@@ -238,7 +222,7 @@ fn a_picture_is_scaled_first_where_the_person_wants_it() {
 
 #[test]
 fn a_conversation_of_the_store_that_comes_too_late_does_not_take_the_page() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     world.settles();
     let id = world.open.clone().expect("kept");
@@ -261,7 +245,7 @@ fn a_conversation_of_the_store_that_comes_too_late_does_not_take_the_page() {
 
 #[test]
 fn a_conversation_is_opened_even_if_an_answer_of_another_ends_before_the_store_has_it() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     world.settles();
     let id = world.open.clone().expect("kept");
@@ -282,7 +266,7 @@ fn a_conversation_is_opened_even_if_an_answer_of_another_ends_before_the_store_h
 
 #[test]
 fn what_is_to_be_forgotten_is_told_even_after_a_cut() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     world.settles();
     world.closed(1006);
@@ -299,12 +283,12 @@ fn what_is_to_be_forgotten_is_told_even_after_a_cut() {
 
 #[test]
 fn an_event_that_comes_twice_counts_once() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     while world.answers()[0].is_empty() {
         let _ = world.up() | world.down() | world.server.step();
     }
-    let request = asks(&world)[0].request.clone();
+    let request = world.asks()[0].request.clone();
     let generation = world.generation;
     for event in [None, Some(1)] {
         let (index, text, request) = (1, "more".into(), request.clone());
@@ -326,7 +310,7 @@ fn an_event_that_comes_twice_counts_once() {
 
 #[test]
 fn nothing_is_heard_of_an_older_connection_nor_before_the_resumed_session_greets() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     let old = world.generation;
     world.closed(1006);
     world.passes(1_000.0);
@@ -375,7 +359,7 @@ fn a_key_is_asked_for_and_waited_for() {
 
 #[test]
 fn a_session_taken_over_comes_back_only_when_it_is_wanted() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.closed(close::TAKEN_OVER);
     world.passes(60_000.0);
     world.apply(Input::Browser(Browser::Awake));
@@ -459,7 +443,7 @@ fn tries_grow_further_apart_and_why_nothing_opens_is_found_out() {
 
 #[test]
 fn events_are_acknowledged_in_hundreds_and_with_each_answer() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.ask("First?");
     world.settles();
     let acks: Vec<_> = world
@@ -476,7 +460,7 @@ fn events_are_acknowledged_in_hundreds_and_with_each_answer() {
 
 #[test]
 fn the_first_word_is_timed_from_the_click_to_the_screen() {
-    let mut world = pictured();
+    let mut world = World::pictured();
     world.person(Person::Asks {
         text: "First?".into(),
         when: world.ms,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use wire::{ClientMessage, FinishReason, ServerEnvelope, ServerMessage, frame};
+use wire::{Ask, ClientMessage, FinishReason, ServerEnvelope, ServerMessage, frame};
 
 use super::server::{Server, answer};
 use crate::core::{
@@ -104,6 +104,14 @@ impl World {
             said: Vec::new(),
         };
         world.begin();
+        world
+    }
+
+    /// One with a picture that the model has seen.
+    pub fn pictured() -> Self {
+        let mut world = World::new();
+        world.bring(1_000);
+        world.settles();
         world
     }
 
@@ -427,6 +435,15 @@ impl World {
             self.passes(100.0);
         }
         panic!("still not settled: {:?}", self.phases());
+    }
+
+    /// The questions that were sent.
+    pub fn asks(&self) -> Vec<Ask> {
+        let asks = self.said.iter().filter_map(|message| match message {
+            ClientMessage::Ask(ask) => Some((**ask).clone()),
+            _ => None,
+        });
+        asks.collect()
     }
 
     pub fn questions(&self) -> Vec<String> {

@@ -99,6 +99,21 @@ pub async fn read(
     })
 }
 
+/// Does what takes a body apart beside what serves the network.
+///
+/// # Errors
+/// The work's own; `internal` if it broke off.
+pub async fn apart<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<Failure> + Send + 'static,
+{
+    web::block(work).await.map_err(|problem| {
+        let message = "The server could not read the request: send it again.";
+        Failure::new(ErrorCode::Internal, message).detail(problem.to_string())
+    })?
+}
+
 fn too_large(most: u64) -> Failure {
     let message = format!(
         "The request's body has more than the {most} bytes that are taken: send a smaller picture, or less text."

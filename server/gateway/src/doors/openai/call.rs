@@ -10,7 +10,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
 use serde::Serialize;
 use tokio::time::timeout;
-use wire::ErrorCode;
 
 use super::Api;
 use super::refusal::Refusal;
@@ -19,7 +18,7 @@ use crate::doors::body::{self, Body};
 use crate::doors::in_use::InUse;
 use crate::exchange::{Asker, Dialogue, Event, Exchange, Settings};
 use crate::session::seconds;
-use api::{Failure, RequestId};
+use api::RequestId;
 
 /// How often a stream says that it is still there, while nothing else is to be said: at the latest halfway to where a connection
 /// counts as stalled. It is also how a client is found to be gone.
@@ -104,11 +103,7 @@ impl Call {
             prepare(&body, &self.api)?
         } else {
             let api = self.api.clone();
-            let reading = web::block(move || prepare(&body, &api)).await;
-            reading.map_err(|problem| {
-                let message = "The server could not read the request: send it again.";
-                Failure::new(ErrorCode::Internal, message).detail(problem.to_string())
-            })??
+            body::apart(move || prepare(&body, &api)).await?
         };
         let mut settings = prepared.settings;
         settings.traceparent = header(request, "traceparent");

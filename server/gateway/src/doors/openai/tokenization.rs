@@ -17,7 +17,7 @@ use api::{Conversation, Failure, Turn};
 #[derive(Deserialize, JsonSchema)]
 pub struct TokenizeRequest<'a> {
     model: Option<String>,
-    /// A text. It stands in front of `messages`.
+    /// A text. Where there is one, `messages` are not looked at.
     prompt: Option<String>,
     /// A conversation, as /v1/chat/completions takes it: the ids of the prompt that asks for its next answer. A picture is three
     /// placeholders, and is not fetched.
@@ -92,13 +92,7 @@ fn ids(body: &Body, api: &Api) -> Result<Tokenized, Refusal> {
         }
         (None, Some(messages)) => {
             let reading = messages::read(messages, "messages", limits.message_bytes)?;
-            let history: Vec<Turn> = (reading.history.into_iter())
-                .map(|turn| Turn {
-                    question: turn.question,
-                    answer: turn.answer,
-                    answer_ids: None,
-                })
-                .collect();
+            let history: Vec<Turn> = reading.history.into_iter().map(Turn::from).collect();
             api.tokens.prompt(&Conversation {
                 system: &reading.system,
                 history: &history,
@@ -156,11 +150,7 @@ async fn answer<T: Serialize + Send + 'static>(
         let shared = &api.exchanges.hub.shared;
         let body = body::read(&request, payload, shared, guest.client().number()).await?;
         let api = api.clone();
-        let counting = web::block(move || count(&body, &api)).await;
-        counting.map_err(|problem| {
-            let message = "The server could not read the request: send it again.";
-            Failure::new(ErrorCode::Internal, message).detail(problem.to_string())
-        })?
+        body::apart(move || count(&body, &api)).await
     };
     match told.await {
         Ok(told) => HttpResponse::Ok().json(told),

@@ -99,11 +99,7 @@ pub fn restore(given: Vec<wire::Turn>, remembered: &[Turn]) -> History {
                 .get(index)
                 .filter(|known| known.question == turn.question)
                 .filter(|known| known.answer.trim() == turn.answer.trim());
-            known.cloned().unwrap_or(Turn {
-                question: turn.question,
-                answer: turn.answer,
-                answer_ids: None,
-            })
+            known.cloned().unwrap_or_else(|| turn.into())
         })
         .collect();
     turns.into()
