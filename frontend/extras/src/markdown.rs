@@ -38,7 +38,7 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// It is drawn.
+    /// Takes the answer as drawn so: what comes next is compared with this.
     pub fn keep(self) {
         self.document.keep(self.new, self.from);
     }

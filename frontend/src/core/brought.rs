@@ -17,7 +17,7 @@ pub struct Carried {
     pub files: Vec<File>,
     /// Words are with it.
     pub text: bool,
-    /// What it names: links, and the pictures in its HTML.
+    /// Addresses that the transfer names: links, and the pictures in its HTML.
     pub addresses: Vec<String>,
 }
 

@@ -399,7 +399,7 @@ impl Connection {
         }
     }
 
-    /// It is time for the next try.
+    /// Connects again: the wait before the next try is over.
     pub fn retry(&mut self, generation: u64, out: &mut Effects) {
         if self.is(generation) {
             self.open(out);

@@ -57,7 +57,7 @@ impl Conversation {
         self.tree.shown()
     }
 
-    /// Their numbers.
+    /// Numbers of the turns that are shown, in order.
     pub fn path(&self) -> &Vec<u64> {
         self.tree.path()
     }
@@ -72,7 +72,7 @@ impl Conversation {
         self.tree.get(id)
     }
 
-    /// Its id on the wire.
+    /// The conversation's id on the wire.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }

@@ -16,7 +16,7 @@ pub struct StoreEntry {
     pub id: String,
     /// How often it was written when this page took it from there.
     pub rev: u64,
-    /// It is not there yet.
+    /// The store does not have this conversation yet.
     pub fresh: bool,
     /// By which its picture lies there.
     pub picture: String,
@@ -41,7 +41,7 @@ impl StoreEntry {
         }
     }
 
-    /// That of a conversation that came from there.
+    /// The place of a conversation that came out of the store.
     pub fn of(kept: &Kept) -> Self {
         StoreEntry {
             id: kept.id.clone(),
@@ -103,7 +103,7 @@ pub struct History {
 pub struct Keeping<'a> {
     pub conversation: &'a Conversation,
     pub picture: Option<&'a Picture>,
-    /// This page among those of the browser.
+    /// This page's name among those that the browser has open.
     pub page: &'a str,
     /// What the server has said and is in it.
     pub event: Heard,
@@ -166,7 +166,7 @@ impl History {
         self.place.as_ref().map(|place| place.id.as_str())
     }
 
-    /// It lies in the store as it stands.
+    /// Notes that the store has the conversation as it stands.
     pub fn kept(&mut self) {
         if let Some(place) = self.place.as_mut() {
             place.fresh = false;
@@ -193,7 +193,7 @@ impl History {
         }
     }
 
-    /// It is left: what is kept of it stays, and whatever was to be opened is not wanted any more.
+    /// Leaves the conversation: what is kept of it stays, and whatever was to be opened is not wanted any more.
     pub fn leave(&mut self, out: &mut Effects) {
         self.opens_none();
         self.is(None, out);

@@ -24,7 +24,7 @@ pub struct Kept {
     pub title: Option<String>,
     /// The last turn on the page.
     pub leaf: Option<u64>,
-    /// Its picture is a part of another.
+    /// Where the picture was cut from, if it is a part of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<Box<Crop>>,
 }
@@ -51,7 +51,7 @@ pub struct KeptTurn {
     /// The system turn that it was asked behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// Its id on the wire, where the session that it was asked in has it and may go on with it.
+    /// The question's id on the wire, where the session that it was asked in has it and may go on with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }

@@ -39,7 +39,7 @@ pub struct PictureTimes {
     pub shown: Option<f64>,
     /// The first bytes were read.
     pub read: Option<f64>,
-    /// It was scaled, from and to.
+    /// When scaling began and ended, if the page scaled the picture.
     pub scaled: Option<(f64, f64)>,
     /// The first frame left.
     pub sent: Option<f64>,
@@ -60,7 +60,7 @@ pub struct NewPicture {
     pub bytes: u64,
     /// The address of its reduced copy, where there is one already.
     pub preview: Option<String>,
-    /// It is a part of another.
+    /// Where the picture was cut from, if it is a part of another.
     pub crop: Option<Box<Crop>>,
 }
 
@@ -68,9 +68,9 @@ pub struct NewPicture {
 pub struct Picture {
     pub id: u64,
     pub name: String,
-    /// Of the file that was picked.
+    /// Bytes of the file that was picked.
     pub bytes: u64,
-    /// Of what is sent: less where the page scales it.
+    /// Bytes of what is sent: fewer than the file's where the page scales it.
     pub sending: u64,
     /// How much of it the server has.
     pub sent: u64,
@@ -85,15 +85,15 @@ pub struct Picture {
     pub readable: bool,
     /// Some of it is transparent, where the browser told.
     pub transparent: bool,
-    /// It is a part of another.
+    /// Where the picture was cut from, if it is a part of another.
     pub crop: Option<Box<Crop>>,
     /// Width and height, upright.
     pub size: Option<(u32, u32)>,
-    /// Its number on the wire, in this session.
+    /// The upload's number on the wire, in this session.
     pub upload: Option<u32>,
-    /// Its id on the wire, in this session.
+    /// The picture's id on the wire, in this session.
     pub image: Option<String>,
-    /// Of the file that was picked.
+    /// SHA-256 of the file that was picked, in hex.
     pub sha256: Option<String>,
     /// The system turn that it was announced with, in any session.
     pub system: Option<String>,

@@ -18,7 +18,7 @@ const SCREENS: [&str; 7] = [
     "屏幕",
 ];
 
-/// Of a picture that nobody has suggested anything for.
+/// Questions for a picture that nobody has suggested anything for.
 pub fn suggested(picture: &Picture, demo: bool) -> [T; 3] {
     let name = picture.name.to_lowercase();
     let named = |words: &[&str]| words.iter().any(|word| name.contains(word));

@@ -28,7 +28,7 @@ pub struct Transfer {
     /// The picture that it is of.
     picture: u64,
     pub length: u64,
-    /// Its number on the wire, once it is announced.
+    /// The upload's number on the wire, once it is announced.
     pub number: Option<u32>,
     /// The hash that it was announced with.
     pub sha256: Option<String>,
@@ -90,7 +90,7 @@ impl Transfer {
         self.generation == generation
     }
 
-    /// It begins under a new number. With a hash: the server may know it already.
+    /// Begins under a new number. With a hash, the server may know the file already.
     pub fn announced(&mut self, number: u32, generation: u32, sha256: Option<String>, ms: f64) {
         *self = Transfer {
             number: Some(number),
@@ -108,7 +108,7 @@ impl Transfer {
         self.unanswered = 0;
     }
 
-    /// It goes on after a cut or a pause, from where the server will say.
+    /// Goes on after a cut or a pause, from where the server will say.
     pub fn announced_again(&mut self, generation: u32) {
         self.generation = generation;
         self.reading = 0;

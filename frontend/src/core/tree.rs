@@ -43,7 +43,7 @@ impl Tree {
         self.turns.iter().rev().find(|turn| turn.id == id)
     }
 
-    /// Those on the page.
+    /// The turns on the page.
     pub fn shown(&self) -> impl Iterator<Item = &Turn> {
         self.path.iter().filter_map(|id| self.get(*id))
     }

@@ -62,7 +62,7 @@ impl Undos {
         self.list.last().map(|undo| undo.id)
     }
 
-    /// Its time has passed: it is taken from the list, but as long as the person is at it.
+    /// Takes an offer whose time has passed from the list, unless the person is at it.
     pub fn due(&mut self, id: u64, out: &mut Effects) -> Option<Undo> {
         if self.lingering && self.list.iter().any(|undo| undo.id == id) {
             out.after(UNDO_MS, Timer::Undo(id));

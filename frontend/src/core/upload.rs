@@ -18,7 +18,7 @@ pub struct Uploads {
     pub picture: Watched<Option<Picture>>,
     /// One that comes in its place once it is known to be readable.
     pub incoming: Watched<Option<Picture>>,
-    /// That of the conversation that was put away.
+    /// The picture of the conversation that was put away.
     pub aside: Option<Picture>,
     pub(super) number: u32,
     pub(super) generation: u32,
@@ -155,7 +155,7 @@ impl Uploads {
         self.announce(None, line, now, out);
     }
 
-    /// The same session again: the server may not have heard of what waits, and may have been asked about it.
+    /// Goes on in a resumed session: the server may not have heard of what waits, and may have been asked about it.
     pub fn reconnected(&mut self, line: Line, now: &Now, out: &mut Effects) {
         let all = [
             self.picture.untold(),
@@ -179,7 +179,7 @@ impl Uploads {
         self.resume(line, now, out);
     }
 
-    /// This picture is on its way again: an unfinished upload goes on where the server says.
+    /// Sends the picture again: an unfinished upload goes on where the server says.
     pub fn resume(&mut self, line: Line, now: &Now, out: &mut Effects) {
         self.generation += 1;
         let generation = self.generation;
@@ -224,7 +224,7 @@ impl Uploads {
         self.known.clear();
     }
 
-    /// It stands on the screen.
+    /// Notes that the picture stands on the screen.
     pub fn shown(&mut self, id: u64, now: &Now) {
         if let Some(picture) = self.change(|p| p.id == id) {
             picture.times.shown = Some(now.ms);
@@ -308,7 +308,7 @@ impl Uploads {
         }
     }
 
-    /// Its hash says whether this session has received it before.
+    /// Takes the file's hash, which says whether this session has received it before.
     pub fn hashed(
         &mut self,
         id: u64,

@@ -79,7 +79,7 @@ impl Zoom {
         .settled()
     }
 
-    /// The same part of the picture in a window of another size.
+    /// This part of the picture, in a window of another size.
     pub fn resized(self, window: (f64, f64)) -> Self {
         if self.is_fit() {
             return Zoom::fit(self.picture, window);

@@ -212,13 +212,13 @@ impl TurnHandle {
         });
     }
 
-    /// Its phase, tracked.
+    /// The turn's phase, tracked.
     pub fn phase<R>(self, f: impl FnOnce(&TurnPhase) -> R) -> R {
         self.track(TurnChange::Phase);
         self.read(|turn| f(&turn.phase))
     }
 
-    /// Its times, tracked.
+    /// The answer's times, tracked.
     pub fn times<R>(self, f: impl FnOnce(&AnswerTimes) -> R) -> R {
         self.track(TurnChange::Times);
         self.read(|turn| f(&turn.times))

@@ -33,7 +33,7 @@ thread_local! {
 pub struct Stored {
     pub kept: Kept,
     pub preview: Option<Blob>,
-    /// It is marked as deleted with this.
+    /// When the record was marked as deleted, in milliseconds; `None` if it was not.
     pub deleted: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ pub struct Stored {
 pub struct Writing {
     pub kept: Box<Kept>,
     pub page: String,
-    /// It is not in the store yet.
+    /// The store does not have this record yet.
     pub fresh: bool,
     pub preview: Option<Blob>,
     /// The picture as it was given.

@@ -28,7 +28,7 @@ pub fn DemoPill() -> impl IntoView {
     }
 }
 
-/// What it knows, and how the real model is served.
+/// A dialog: what the demo checkpoint knows, and how the real model is served.
 #[component]
 pub fn Demo() -> impl IntoView {
     let app = App::here();

@@ -20,7 +20,7 @@ macro_rules! codes {
                 match self { $(ErrorCode::$variant => $code,)* }
             }
 
-            /// What it means, in a sentence.
+            /// What the code means, in a sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $meaning,)* }
             }

@@ -17,7 +17,7 @@ pub struct Cached {
     pub hub: Hub,
     /// Branches and tags, and commits that have no such name.
     pub revisions: Vec<String>,
-    /// Of all its revisions, and of what was begun.
+    /// Bytes of all revisions, and of what was begun.
     pub bytes: u64,
     /// A file without which none of its revisions can be served, if they can't.
     pub lacks: Option<String>,

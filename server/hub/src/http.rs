@@ -371,7 +371,7 @@ impl<'a> Client<'a> {
 pub(crate) struct Attempts(u32);
 
 impl Attempts {
-    /// It got on.
+    /// Counts from none again, since something came.
     pub fn renew(&mut self) {
         self.0 = 0;
     }

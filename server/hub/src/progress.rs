@@ -41,7 +41,7 @@ pub struct FileProgress {
     pub name: String,
     pub bytes: u64,
     pub size: u64,
-    /// It has been checked and lies at its place.
+    /// The file has been checked and lies at its place.
     pub whole: bool,
 }
 

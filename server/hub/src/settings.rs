@@ -14,7 +14,7 @@ pub struct Site {
     pub cache: PathBuf,
 }
 
-/// Both hubs.
+/// Where the hubs are and where their caches lie.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub hugging_face: Site,

@@ -18,13 +18,13 @@ impl Orientation {
             .map_or(Self::UPRIGHT, Self)
     }
 
-    /// This orientation followed by a quarter turn against the clock.
+    /// The orientation that is this one followed by a quarter turn against the clock.
     pub fn then_turned(self) -> Self {
         let (is_transposed, right, down) = self.parts();
         Self::of(!is_transposed, down, !right)
     }
 
-    /// This orientation followed by a mirroring: left and right exchanged if `is_sideways`, else top and bottom.
+    /// The orientation that is this one followed by a mirroring: left and right exchanged if `is_sideways`, else top and bottom.
     pub fn then_mirrored(self, is_sideways: bool) -> Self {
         let (is_transposed, right, down) = self.parts();
         Self::of(is_transposed, right ^ is_sideways, down ^ !is_sideways)

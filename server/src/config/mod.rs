@@ -319,7 +319,7 @@ pub struct AccessArgs {
     /// The certificate chain, in PEM, to serve https and wss. Read anew on SIGHUP, as is its key.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Its private key, in PEM.
+    /// The certificate's private key, in PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// A proxy, or a network of them, whose X-Forwarded-For (or Forwarded) and X-Forwarded-Host are believed. It has to

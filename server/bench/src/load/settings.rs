@@ -48,7 +48,7 @@ pub struct Launch {
 /// A way for a server to be: as it comes, or with something switched off.
 pub struct Way {
     pub name: &'static str,
-    /// What it gets beside the flags of all.
+    /// The server's flags, beside those that every server gets.
     pub flags: Vec<&'static str>,
     /// Whether the server encodes a picture before it is asked about it.
     pub eager: bool,

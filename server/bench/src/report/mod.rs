@@ -249,7 +249,7 @@ pub struct Memory {
     pub device_bytes: Option<f64>,
 }
 
-/// What it ran on.
+/// The machine that the measurement ran on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     pub processor: String,

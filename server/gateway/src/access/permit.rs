@@ -116,7 +116,7 @@ impl ConnectionPermit {
         self.in_use.store(in_use, Ordering::Relaxed);
     }
 
-    /// Its client has closed its side: one that waits for an answer does not do that.
+    /// Notes that the client has closed its side, as none does that waits for an answer.
     pub fn set_gone(&self) {
         self.gone
             .send_if_modified(|gone| !std::mem::replace(gone, true));

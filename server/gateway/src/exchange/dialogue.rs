@@ -31,7 +31,7 @@ pub enum Source {
 /// The picture of a conversation.
 pub struct Picture {
     pub source: Source,
-    /// Of the file's bytes.
+    /// SHA-256 of the file's bytes.
     pub sha256: [u8; 32],
     /// The part of it that is asked about; `None` is all of it.
     pub region: Option<Region>,
@@ -66,7 +66,7 @@ impl Picture {
 pub struct Fingerprints(RandomState);
 
 impl Fingerprints {
-    /// Of each turn together with all before it, so that equal ones mean equal beginnings.
+    /// A fingerprint of each turn together with all before it, so that equal ones mean equal beginnings.
     pub fn of(&self, system: &str, turns: &[Turn]) -> Vec<u64> {
         let mut before = self.beginning(system);
         let chain = turns.iter().map(|turn| {
@@ -76,13 +76,13 @@ impl Fingerprints {
         chain.collect()
     }
 
-    /// Of one more turn. `before` is the last turn's, or of none: [`Self::beginning`].
+    /// The fingerprint after one more turn. `before` is the last turn's, or that of none: [`Self::beginning`].
     pub fn after(&self, before: u64, question: &str, answer: &str) -> u64 {
         // Many clients trim what they show, and send it back so.
         self.0.hash_one((before, question.trim(), answer.trim()))
     }
 
-    /// Of a conversation without turns.
+    /// The fingerprint of a conversation without turns.
     pub fn beginning(&self, system: &str) -> u64 {
         self.0.hash_one(system)
     }

@@ -199,7 +199,7 @@ impl<T> Reservation<T> {
         table.places.get(&self.number).map_or(0, |held| held.bytes)
     }
 
-    /// What it holds is of use just now.
+    /// Notes that what is held is of use just now.
     pub fn touch(&self, now: Instant) {
         if let Some(held) = self.budget.table.lock().places.get_mut(&self.number) {
             held.touched = now;

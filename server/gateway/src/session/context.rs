@@ -36,7 +36,7 @@ pub struct Setup {
     pub asker: Asker,
     /// What the pictures' keys have as [`PictureKey::session`](api::PictureKey::session).
     pub scope: Option<SessionId>,
-    /// Its questions come by requests that bring their whole conversation.
+    /// Whether questions come by requests that bring their whole conversation.
     pub stateless: bool,
     /// Makes ids unlike any other session's, so that a stale one is never mistaken for a live one.
     pub prefix: String,

@@ -51,7 +51,7 @@ impl KeptFile {
         })
     }
 
-    /// Its bytes once more, for a question; `None` if there is no memory for them.
+    /// The picture's bytes once more, for a question; `None` if there is no memory for them.
     pub fn take(&self, share: &Share, shared: &Shared) -> Option<File> {
         self.file.touch(Instant::now());
         copy(&self.file, share, shared)

@@ -114,7 +114,7 @@ impl Service {
         Service(service.build())
     }
 
-    /// Its route.
+    /// Adds the door's route.
     pub fn route(self, config: &mut web::ServiceConfig) {
         let scope = web::scope("/mcp")
             .wrap(from_fn(let_in))

@@ -133,7 +133,7 @@ pub struct UsageReport {
     pub completion_tokens: u64,
     pub total_tokens: u64,
     pub prompt_tokens_details: PromptDetails,
-    /// Of the answer that took longest.
+    /// Timings of the answer that took longest.
     pub timings: AnswerTimings,
 }
 

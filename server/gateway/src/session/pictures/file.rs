@@ -63,7 +63,7 @@ impl File {
 /// A file with all that an upload of it would have told.
 pub struct CompleteFile {
     pub file: File,
-    /// Of the file's bytes, and of the region where there is one: equal ones are equal pictures.
+    /// SHA-256 of the file's bytes, and of the region where there is one: equal ones are equal pictures.
     pub sha256: [u8; 32],
     /// The part of the picture that is meant; `None` is all of it.
     pub region: Option<Region>,
