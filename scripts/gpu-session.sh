@@ -5,6 +5,7 @@
 #     tests       the kernels' tests
 #     stages      the model's stages beside PyTorch's, plain and in 4 bits
 #     folder      the whole server with a folder of the published size, plain and in 4 bits
+#     ready       how soon a model can be asked that has just come, from a hub on this machine
 #     quality     what bf16, 8 and 4 bits do to the demo's answers (target/gpu/held-out: see below)
 #     cards       four users on one card, and on all of them
 #     sanitizer   the kernels' tests under compute-sanitizer, and what it found by kind
@@ -127,17 +128,36 @@ found() {
 }
 
 # It takes a minute, and the tests don't mind.
-if wanted folder; then
+if wanted folder || wanted ready; then
     folder=$(mktemp -d)/glm-4v-9b
-    trap 'rm -rf "$(dirname "$folder")"' EXIT
+    # In memory, since the disk may not hold the model twice.
+    cache=$(mktemp -d -p /dev/shm)
+    trap 'rm -rf "$(dirname "$folder")" "$cache"' EXIT
     run 240 write python3 tests/reference/write_full_size.py "$folder" &
     writer=$!
 fi
 if wanted tests; then
     run 240 tests "$bin/gpu-tests" --nocapture --test-threads 1
 fi
-if wanted folder; then
+if wanted folder || wanted ready; then
     wait "$writer"
+fi
+if wanted ready; then
+    hub=http://127.0.0.1:18124
+    python3 tests/hub/serve_folder.py "$folder" "${hub##*:}" >"$out/hub.txt" 2>&1 &
+    serving=$!
+    until grep -q "$hub" "$out/hub.txt"; do
+        kill -0 "$serving" || break
+        sleep 0.5
+    done
+    python3 tests/hub/time_to_ready.py "http://$address" >"$out/ready.txt" &
+    asking=$!
+    HF_ENDPOINT=$hub HF_HOME=$cache start ready-server 240 --model zai-org/glm-4v-9b --device cuda --cache-bytes 1
+    wait "$asking"
+    cat "$out/ready.txt"
+    stop ready-server
+    kill "$serving"
+    rm -rf "${cache:?}"/*
 fi
 if wanted stages; then
     run 180 peer python3 tests/reference/peer_torch.py

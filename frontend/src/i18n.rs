@@ -177,6 +177,10 @@ texts! {
     Reload = "Reload", "刷新";
     Loading = "The model is loading", "模型正在加载";
     Warming = "The model is warming up", "模型正在热身";
+    Fetching = "The model is being downloaded", "正在下载模型";
+    FetchFailed = "The model could not be downloaded.", "模型下载失败。";
+    FetchFailedHint = "The server's log says why. What has come is kept, and the next start goes on with it.", "原因见服务器日志。已下载的部分会保留，下次启动时接着下载。";
+    Fetched = "{} of {}", "{}，共 {}";
     LoadingHint = "You can add a picture and ask already; it starts as soon as the model is there.", "可以先放图、先提问，模型一好就开始。";
     Leaving = "The server is restarting.", "服务器正在重启。";
     Draining = "This page comes back by itself.", "页面会自动恢复。";

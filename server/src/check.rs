@@ -3,6 +3,7 @@
 //! What `must` hold is what every right computation gives: the files agree with each other, known texts have known ids, every
 //! number is finite. What is `usual` is what a good model says, which nobody can promise.
 
+use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{DType, Result, Tensor};
@@ -99,6 +100,13 @@ pub fn run(args: &CheckArgs) -> std::result::Result<bool, String> {
         if !whole {
             return Ok(false);
         }
+        if let Some((model, folder)) = args.model.model.as_deref().zip(folder) {
+            let (level, same, detail) = beside_the_hub(model, &folder);
+            report.line(level, same, "the hub's files", &detail);
+            if level == Level::Must && !same {
+                return Ok(false);
+            }
+        }
     }
     let checkpoint = args.model.checkpoint().map_err(|e| e.to_string())?;
     let target = Target::choose(args.model.device, args.model.dtype).map_err(|e| e.to_string())?;
@@ -129,6 +137,31 @@ pub fn run(args: &CheckArgs) -> std::result::Result<bool, String> {
         ),
     }
     Ok(report.failed == 0)
+}
+
+/// Whether each file is the one that the hub has, where that can be known.
+fn beside_the_hub(model: &Path, folder: &Path) -> (Level, bool, String) {
+    let unknown = |why: &str| (Level::Told, true, format!("not compared: {why}"));
+    let settings = hub::Settings::from_environment();
+    match model.to_str().map(hub::Model::told) {
+        Some(hub::Model::Named(_)) if settings.offline => {
+            unknown("HF_HUB_OFFLINE says to ask nobody")
+        }
+        Some(hub::Model::Named(name)) => match hub::compare(&name, folder, &settings) {
+            Ok(others) if others.is_empty() => (
+                Level::Must,
+                true,
+                "each has the checksum that the hub tells".into(),
+            ),
+            Ok(others) => {
+                let others = others.join(", ");
+                let mend = format!("glimpse models --remove {name}, then glimpse pull {name}");
+                (Level::Must, false, format!("{others} differ: {mend}"))
+            }
+            Err(problem) => unknown(&format!("{}; glimpse pull {name} says more", problem.code)),
+        },
+        _ => unknown("this is a folder; give the model's name instead, as glimpse pull takes it"),
+    }
 }
 
 /// Whether the vocabulary is the published one.

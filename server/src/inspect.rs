@@ -6,6 +6,7 @@ use candle_core::DType;
 use serde::Serialize;
 
 use crate::config::InspectArgs;
+use crate::pull;
 use model::Quantize;
 use model::checkpoint::{DEMO, folder, sampling, tokenizer};
 use model::glm4v::{Config, Part, inventory};
@@ -72,10 +73,11 @@ struct Format {
 /// # Errors
 /// A sentence for the user.
 pub fn run(args: &InspectArgs) -> Result<bool, String> {
-    let folder = args
-        .model
-        .as_ref()
-        .map_or_else(|| DEMO.clone(), |path| folder(path));
+    let model = args.model.as_deref();
+    let folder = match model {
+        Some(model) => folder(&pull::folder(model)?),
+        None => DEMO.clone(),
+    };
     if let Some(out) = &args.tokenizer_json {
         let tokenizer = tokenizer(&folder).map_err(|e| e.to_string())?;
         let json = tokenizer.to_json().map_err(|e| e.to_string())?;
@@ -83,7 +85,11 @@ pub fn run(args: &InspectArgs) -> Result<bool, String> {
         written.map_err(|e| format!("{} can't be written: {e}", out.display()))?;
         return Ok(true);
     }
-    let report = report(&folder)?;
+    let mut report = report(&folder)?;
+    if let Some(hub::Model::Named(name)) = model.and_then(Path::to_str).map(hub::Model::told) {
+        // The folder is called by its commit.
+        report.name = name.to_string();
+    }
     if args.json {
         println!(
             "{}",

@@ -77,7 +77,11 @@ pub fn bar(look: &str, what: impl FnOnce(ProgressBar) -> ProgressBar) -> Option<
 pub async fn show(mut status: watch::Receiver<Status>) {
     let mut shown: Option<Loading> = None;
     loop {
-        let now = status.borrow_and_update().loaded;
+        let now = {
+            let status = status.borrow_and_update();
+            // What is told of a download tells enough.
+            status.loaded.filter(|_| status.download.is_none())
+        };
         match now {
             Some(Loaded { done, total }) => shown
                 .get_or_insert_with(|| Loading::new("loading"))

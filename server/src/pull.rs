@@ -2,10 +2,16 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use hub::{Error, Model, Name, Progress, Settings, Watch, human};
+use engine::Engine;
+use hub::{Error, FileProgress, Model, Name, Progress, Settings, Watch, human};
 use indicatif::ProgressBar;
+use model::LoadError;
+use model::checkpoint::{self, Checkpoint};
+use model::weights::Coming;
 use parking_lot::Mutex;
 
 use crate::loading;
@@ -40,10 +46,158 @@ pub fn run(name: &str) -> Result<(), String> {
 fn fetch(name: &Name, line: fn(&str)) -> Result<PathBuf, Error> {
     let shown = Shown::new(name, line);
     let folder = hub::pull(name, &Settings::from_environment(), &shown);
-    if let Some(bar) = &shown.bar {
-        bar.finish_and_clear();
-    }
+    shown.finish();
     folder
+}
+
+/// A model that comes from its hub while others go on.
+pub struct Download {
+    /// Who is told how far it is, once there is somebody.
+    engine: Arc<OnceLock<Engine>>,
+}
+
+/// What there is of a model to start with.
+pub struct Begun {
+    pub checkpoint: Checkpoint,
+    /// Of one that was not whole in the cache.
+    pub download: Option<Download>,
+}
+
+impl Download {
+    /// From now on `engine` is told how far it is.
+    pub fn tell(&self, engine: &Engine) {
+        // It is told once.
+        let _ = self.engine.set(engine.clone());
+    }
+}
+
+/// Opens the model of this name: as the cache has it, without asking anybody; or else as soon as its texts are there, while its
+/// weights come. `glimpse pull` looks for a newer one.
+///
+/// # Errors
+/// A sentence about what could not be fetched, or makes no sense.
+pub fn begin(name: &Name) -> Result<Begun, LoadError> {
+    let settings = Settings::from_environment();
+    if let Some(folder) = hub::find(name, &settings) {
+        let checkpoint = Checkpoint::open(&checkpoint::folder(&folder))?;
+        return Ok(Begun {
+            checkpoint: named(checkpoint, name),
+            download: None,
+        });
+    }
+    let (begun, first) = mpsc::channel();
+    let engine = Arc::new(OnceLock::new());
+    let background = Background {
+        shown: Shown::new(name, |line| tracing::info!("{line}")),
+        name: name.clone(),
+        begun,
+        coming: OnceLock::new(),
+        engine: engine.clone(),
+        last: Mutex::default(),
+    };
+    thread::Builder::new()
+        .name("download".into())
+        .spawn(move || background.run(&settings))
+        .map_err(|problem| LoadError(format!("the model can't be fetched ({problem})")))?;
+    let ended = || Err(LoadError("the download ended without a word".into()));
+    let checkpoint = first.recv().unwrap_or_else(|_| ended())?;
+    Ok(Begun {
+        checkpoint,
+        download: Some(Download { engine }),
+    })
+}
+
+/// Calls a model by its name: its folder is called by its commit.
+pub fn named(mut checkpoint: Checkpoint, name: &Name) -> Checkpoint {
+    checkpoint.name = format!("{}/{}", name.owner, name.name);
+    checkpoint
+}
+
+fn not_fetched(name: &Name, problem: &Error) -> String {
+    format!("there is no folder {name}, and no model of that name could be fetched: {problem}")
+}
+
+/// A download beside others, and who waits for what comes of it.
+struct Background {
+    shown: Shown,
+    name: Name,
+    /// Takes the checkpoint, as soon as there is one.
+    begun: mpsc::Sender<Result<Checkpoint, LoadError>>,
+    /// Who loads the weights.
+    coming: OnceLock<Arc<Coming>>,
+    engine: Arc<OnceLock<Engine>>,
+    last: Mutex<api::Download>,
+}
+
+impl Background {
+    fn run(self, settings: &Settings) {
+        let ended = hub::pull(&self.name, settings, &self);
+        self.shown.finish();
+        // Whoever is gone wants to know nothing.
+        match (ended, self.coming.get()) {
+            (Ok(_), Some(_)) => self.tell(None),
+            (Ok(folder), None) => {
+                let checkpoint = Checkpoint::open(&checkpoint::folder(&folder));
+                let _ = self.begun.send(checkpoint.map(|it| named(it, &self.name)));
+            }
+            (Err(problem), Some(coming)) => {
+                let last = self.last.lock().clone();
+                self.tell(Some(api::Download {
+                    bytes_per_second: 0.0,
+                    error: Some(problem.code.to_string()),
+                    ..last
+                }));
+                coming.fail(format!(
+                    "the model could not be fetched to its end: {problem}; what came is kept, and the next start goes on with it"
+                ));
+            }
+            (Err(problem), None) => {
+                let problem = LoadError(not_fetched(&self.name, &problem));
+                let _ = self.begun.send(Err(problem));
+            }
+        }
+    }
+
+    fn tell(&self, download: Option<api::Download>) {
+        if let Some(engine) = self.engine.get() {
+            engine.tell_download(download);
+        }
+    }
+}
+
+impl Watch for Background {
+    fn described(&self, folder: &Path, files: &[FileProgress]) {
+        let bytes = files.iter().map(|file| file.size).sum();
+        let begun = Checkpoint::coming(&checkpoint::folder(folder), bytes);
+        let begun = begun.map(|(checkpoint, coming)| {
+            let _ = self.coming.set(coming);
+            named(checkpoint, &self.name)
+        });
+        let _ = self.begun.send(begun);
+    }
+
+    fn whole(&self, file: &str, path: &Path) {
+        self.shown.whole(file, path);
+        if let Some(coming) = self.coming.get() {
+            coming.arrived(file);
+        }
+    }
+
+    fn progress(&self, progress: &Progress) {
+        self.shown.progress(progress);
+        let download = api::Download {
+            bytes: progress.bytes,
+            total: progress.total,
+            bytes_per_second: progress.bytes_per_second,
+            error: None,
+        };
+        *self.last.lock() = download.clone();
+        self.tell(Some(download));
+    }
+
+    fn note(&self, note: &str) {
+        self.shown.note(note);
+    }
 }
 
 /// The folder that `--model` means: one that is there, or else that of the model of this name: as the cache has it, without
@@ -59,11 +213,7 @@ pub fn folder(model: &Path) -> Result<PathBuf, String> {
     let log = |line: &str| tracing::info!("{line}");
     found
         .map_or_else(|| fetch(&name, log), Ok)
-        .map_err(|problem| {
-            format!(
-                "there is no folder {name}, and no model of that name could be fetched: {problem}"
-            )
-        })
+        .map_err(|problem| not_fetched(&name, &problem))
 }
 
 /// Lists what is in the caches, or removes the model of the name that is given.
@@ -129,6 +279,12 @@ impl Shown {
             bar: loading::bar(look, |bar| bar.with_prefix(name.to_string())),
             line,
             told: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
     }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::config::QuantizeArgs;
 use crate::loading::Loading;
+use crate::pull;
 use model::Quantize;
 use model::checkpoint::folder;
 use model::glm4v::{Config, QuantizationConfig, inventory};
@@ -37,7 +38,7 @@ pub fn run(args: &QuantizeArgs) -> Result<(), String> {
     if args.quantize == Quantize::None {
         return Err("--quantize none would only copy the folder: choose q8 or q4".into());
     }
-    let from = folder(&args.model);
+    let from = folder(&pull::folder(&args.model)?);
     let text = from.file("config.json").map_err(|e| e.to_string())?;
     let config = Config::parse(&text)?;
     if config.stored_quantize() != Quantize::None {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{
     AccessArgs, ApiArgs, DecodeArgs, EngineArgs, LimitArgs, ModelArgs, ServeArgs, SourceArgs,
 };
+use crate::pull::Begun;
 use crate::{loading, page};
 use api::{Compute, Report, Status, Tokens};
 use engine::Engine;
@@ -40,7 +41,11 @@ pub fn start_engine(
     settings: &EngineArgs,
 ) -> io::Result<(Engine, mpsc::Receiver<Report>)> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
-    let checkpoint = (model.checkpoint()).map_err(|problem| invalid(problem.to_string()))?;
+    let begun = (model.begin()).map_err(|problem| invalid(problem.to_string()))?;
+    let Begun {
+        checkpoint,
+        download,
+    } = begun;
     let mut targets = Target::choose_all(model.device, model.dtype, |target| {
         checkpoint.quantize(model.quantize, target).map(drop)
     })
@@ -57,6 +62,9 @@ pub fn start_engine(
     let opens = targets.into_iter().map(each).collect();
     let (reports, inbox) = mpsc::channel();
     let engine = Engine::start(engine_settings(settings, quantize), opens, reports)?;
+    if let Some(download) = download {
+        download.tell(&engine);
+    }
     Ok((engine, inbox))
 }
 

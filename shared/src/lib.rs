@@ -12,8 +12,8 @@ mod schemas;
 pub mod server;
 
 pub use api::{
-    AnswerFormat, AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, MAX_INTEGER,
-    Model, Sampling, State, TokenLogprob, TopLogprob, Usage,
+    AnswerFormat, AnswerTimings, Download, EncodeTimings, ErrorCode, Failure, FinishReason,
+    MAX_INTEGER, Model, Sampling, State, TokenLogprob, TopLogprob, Usage,
 };
 pub use blank::is_blank;
 pub use client::{Ack, Ask, Cancel, ClientMessage, Forget, Hello, Ping, Resume, Turn, Upload};

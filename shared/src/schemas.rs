@@ -71,6 +71,8 @@ fn server_examples() -> Vec<Value> {
             "formats": ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"]
         }),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.4}),
+        json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.1,
+            "download": {"bytes": 9_663_676_416_u64, "total": 27_812_643_840_u64, "bytes_per_second": 31_457_280.0}}),
         json!({"type": "upload_accepted", "at": 20.1, "upload": 1, "received": 0}),
         json!({"type": "upload_progress", "at": 31.0, "upload": 1, "received": 262144}),
         json!({

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(not(target_family = "wasm"))]
 use api::TokenLogprob;
-use api::{AnswerTimings, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, Usage};
+use api::{
+    AnswerTimings, Download, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, Usage,
+};
 
 /// A text frame from the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +177,9 @@ pub struct Status {
     /// 0–1 while loading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
+    /// While the model comes from its hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download: Option<Download>,
 }
 
 /// The bytes may come, from `received` on.

@@ -132,6 +132,29 @@ def test_the_server_loads_and_says_how_far(faked):
     face.wait_for(state="detached")
 
 
+def test_the_model_comes_and_the_page_says_how_far(faked):
+    page, fake = faked(with_picture=False, hello=lambda f, m: f.welcome(state="loading"))
+    face = page.get_by_test_id("server-face")
+    face.wait_for()
+    coming = {"bytes": 9_700_000_000, "total": 27_800_000_000}
+    fake.send("status", state="loading", progress=0.1, download=coming | {"bytes_per_second": 31_500_000.0})
+    face.get_by_text("The model is being downloaded").wait_for()
+    face.get_by_text("9.7 GB of 27.8 GB · 31.5 MB/s · 10 min left").wait_for()
+    # Of the way, not of the device.
+    assert "35 %" in face.inner_text() and "10 %" not in face.inner_text()
+    # Nothing comes: no time is promised.
+    fake.send("status", state="loading", progress=0.1, download=coming | {"bytes_per_second": 0.0})
+    page.get_by_test_id("download").filter(has_not_text="left").wait_for()
+    fake.send("status", state="failed", download=coming | {"bytes_per_second": 0.0, "error": "hub_unreachable"})
+    face.get_by_text("could not be downloaded").wait_for()
+    assert "the next start goes on with it" in face.inner_text()
+    fake.send("status", state="loading", progress=0.97)
+    face.get_by_text("The model is loading").wait_for()
+    assert page.get_by_test_id("download").count() == 0
+    fake.send("status", state="ready")
+    face.wait_for(state="detached")
+
+
 def test_a_question_waits_for_the_model_by_itself(faked, circles):
     page, fake = faked(with_picture=False, hello=lambda f, m: f.welcome(state="loading"))
     page.get_by_test_id("server-face").wait_for()

@@ -92,6 +92,8 @@ class StandIn:
         # Answers with a shard's bytes that stand still in the middle until this is set.
         self.stall: threading.Event | None = None
         self.stalls = 0
+        # The one shard whose answers do, if not all.
+        self.stalls_of: str | None = None
         self.ranges = True
         self.etag = "constant"
         # Sizes to tell instead of the true ones.
@@ -143,9 +145,13 @@ class StandIn:
                     return answers.pop(0)
         return None
 
+    def versions(self, name: str) -> list[bytes]:
+        """The file's bytes in each commit that has it."""
+        return [r.files[name] for m in self.models.values() for r in m.branches.values() if name in r.files]
+
     def bytes_of(self, name: str) -> list[Asked]:
         """Requests for the bytes of one file, at the store."""
-        keys = {sha256(r.files[name]) for m in self.models.values() for r in m.branches.values() if name in r.files}
+        keys = {sha256(data) for data in self.versions(name)}
         return [asked for asked in self.asked if asked.host == "localhost" and any(key in asked.path for key in keys)]
 
     def resolved(self, name: str, method: str = "GET") -> list[Asked]:
@@ -201,7 +207,8 @@ class Handler(BaseHTTPRequestHandler):
             cut = world.cuts.pop(0) if world.cuts and self.command == "GET" else None
             spoil = world.spoilt > 0 and self.command == "GET"
             world.spoilt -= spoil
-            stall = world.stall if world.stalls > 0 and self.command == "GET" and len(data) > SHARD else None
+            meant = world.stalls_of is None or data in world.versions(world.stalls_of)
+            stall = world.stall if world.stalls > 0 and self.command == "GET" and len(data) > SHARD and meant else None
             world.stalls -= stall is not None
         if start >= len(data) > 0 and world.ranges:
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})

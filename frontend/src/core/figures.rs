@@ -21,12 +21,14 @@ pub fn duration(ms: f64) -> String {
     }
 }
 
-/// Seconds that something will still take, for people: `8 s`, `4 min`.
+/// Seconds that something will still take, for people: `8 s`, `4 min`, `2.5 h`.
 pub fn remaining(seconds: f64) -> String {
     if seconds < 59.5 {
         format!("{seconds:.0} s")
-    } else {
+    } else if seconds < 99.5 * 60.0 {
         format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
     }
 }
 
@@ -43,5 +45,6 @@ mod tests {
         assert_eq!(duration(999.7), "1.0 s");
         assert_eq!(remaining(7.6), "8 s");
         assert_eq!(remaining(200.0), "3 min");
+        assert_eq!(remaining(9_000.0), "2.5 h");
     }
 }

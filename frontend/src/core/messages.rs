@@ -85,6 +85,7 @@ impl State {
                 self.server.set(Server {
                     state: status.state,
                     progress: status.progress,
+                    download: status.download,
                 });
                 self.flush(now, out);
             }

@@ -67,6 +67,8 @@ pub enum Change {
 pub struct Server {
     pub state: wire::State,
     pub progress: Option<f64>,
+    /// How much of the model has come to it, while it comes.
+    pub download: Option<wire::Download>,
 }
 
 /// What a person is told of a failure: in English the server's own words, which say most.
@@ -122,6 +124,7 @@ impl State {
             server: Watched::new(Server {
                 state: wire::State::Loading,
                 progress: None,
+                download: None,
             }),
             model: Watched::default(),
             limits: Watched::default(),

@@ -1,11 +1,11 @@
 //! The banners under the bar: where the connection needs the person, the server before it is ready.
 
 use leptos::prelude::*;
-use wire::State;
+use wire::{Download, State};
 
 use super::dialogs::{Open, Opened};
 use crate::{
-    core::{Person, connection::Link, history::StoreProblem},
+    core::{Person, connection::Link, figures, history::StoreProblem},
     i18n::T,
     io::{App, browser, dom},
 };
@@ -122,27 +122,52 @@ fn Wait(until: f64) -> impl IntoView {
 #[component]
 fn ServerFace() -> impl IntoView {
     let app = App::here();
-    let progress = move || app.server().with(|server| server.progress);
-    let server = move || app.server().with(|server| server.state);
-    let face = move || match (app.link().get(), server()) {
-        (Link::Online, State::Loading) => Some((T::Loading, T::LoadingHint)),
-        (Link::Online, State::Warming) => Some((T::Warming, T::LoadingHint)),
-        (Link::Online, State::Failed) => Some((T::Failed, T::ServerFailed)),
-        (Link::Online, State::Draining) => Some((T::Leaving, T::Draining)),
+    let download = move || app.server().with(|server| server.download.clone());
+    let progress = move || match download() {
+        Some(it) => Some(it.bytes as f64 / it.total.max(1) as f64),
+        None => app.server().with(|server| server.progress),
+    };
+    let stands = move || app.server().with(|it| (it.state, it.download.is_some()));
+    let face = Memo::new(move |_| match (app.link().get(), stands()) {
+        (Link::Online, (State::Loading, true)) => Some((T::Fetching, T::LoadingHint)),
+        (Link::Online, (State::Loading, false)) => Some((T::Loading, T::LoadingHint)),
+        (Link::Online, (State::Warming, _)) => Some((T::Warming, T::LoadingHint)),
+        (Link::Online, (State::Failed, true)) => Some((T::FetchFailed, T::FetchFailedHint)),
+        (Link::Online, (State::Failed, false)) => Some((T::Failed, T::ServerFailed)),
+        (Link::Online, (State::Draining, _)) => Some((T::Leaving, T::Draining)),
         _ => None,
+    });
+    // "9.7 GB of 27.8 GB · 31.5 MB/s · 10 min left"
+    let pace = move || {
+        let Download {
+            bytes,
+            total,
+            bytes_per_second,
+            ..
+        } = download()?;
+        let [done, all] = [bytes, total].map(figures::size);
+        let fetched = app.filled(T::Fetched, &[&done, &all]);
+        if bytes_per_second < 1.0 {
+            return Some(fetched);
+        }
+        let left = figures::remaining(total.saturating_sub(bytes) as f64 / bytes_per_second);
+        let left = app.filled(T::TimeLeft, &[&left]);
+        let rate = figures::size(bytes_per_second as u64);
+        Some(format!("{fetched} · {rate}/s · {left}"))
     };
     view! {
         {move || {
-            face().map(|(title, hint)| view! {
-                <div class="banner" data-testid="server-face" role="status">
+            face.get().map(|(title, hint)| view! {
+                <section class="banner" aria-label=app.t(title) data-testid="server-face">
                     <p>
-                        <strong>{app.t(title)}</strong>
+                        <strong role="status">{app.t(title)}</strong>
                         {move || progress().map(|p| format!(" {:.0} %", 100.0 * p))}
                         " "
                         {app.t(hint)}
                     </p>
+                    {move || pace().map(|pace| view! { <p class="pace" data-testid="download">{pace}</p> })}
                     {move || progress().map(|p| view! { <progress max="1" value=p.to_string() aria-label=app.t(title)></progress> })}
-                </div>
+                </section>
             })
         }}
     }

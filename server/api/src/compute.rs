@@ -1,6 +1,6 @@
 //! Whoever computes.
 
-use crate::{Command, Defaults, Model, State};
+use crate::{Command, Defaults, Download, Model, State};
 
 /// Whoever computes. What comes of a command is told as a [`Report`](crate::Report), by the channel that it was made with: a
 /// command answers nothing itself, and never blocks.
@@ -28,6 +28,8 @@ pub struct Status {
     pub state: State,
     /// While loading.
     pub loaded: Option<Loaded>,
+    /// While the model comes from its hub.
+    pub download: Option<Download>,
     /// Known from the configuration on, so before the weights are loaded.
     pub model: Model,
     /// The checkpoint's own sampling settings, for what a question leaves open.

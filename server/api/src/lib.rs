@@ -52,7 +52,7 @@ pub use pixels::Pixels;
 #[cfg(feature = "compute")]
 pub use sampling::random_seed;
 pub use sampling::{Defaults, Sampling, SamplingParams};
-pub use status::{Model, State};
+pub use status::{Download, Model, State};
 #[cfg(feature = "compute")]
 pub use tokens::{Conversation, Tokens};
 pub use turn::Turn;

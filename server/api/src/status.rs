@@ -30,3 +30,17 @@ pub struct Model {
     pub dtype: String,
     pub quantization: String,
 }
+
+/// How much of a model has come from its hub.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Download {
+    /// Bytes that are here, those of earlier downloads among them.
+    pub bytes: u64,
+    pub total: u64,
+    /// What came in the last seconds.
+    pub bytes_per_second: f64,
+    /// Why no more comes: a code of docs/operations.md. The server has failed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -31,7 +31,8 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
 use api::{
-    Ask, Compute, ErrorCode, Event, Failure, Freed, Picture, Report, SessionId, State, Status,
+    Ask, Compute, Download, ErrorCode, Event, Failure, Freed, Picture, Report, SessionId, State,
+    Status,
 };
 use model::LoadError;
 use model::checkpoint::Checkpoint;
@@ -47,7 +48,7 @@ use model::network::Language;
 use reports::{FreedNotice, Permit, Reports};
 use start::{Preparation, work};
 use tokenization::{Text, Tokenization};
-use workers::{Handle, StatusPublisher, Workers};
+use workers::{Handle, StatusPublisher, Statuses, Workers};
 
 /// Where a worker puts its model's language once it is loaded.
 type LanguageSlot = OnceLock<Arc<dyn Language>>;
@@ -57,7 +58,7 @@ type LanguageSlot = OnceLock<Arc<dyn Language>>;
 pub struct Engine {
     workers: Arc<Workers>,
     /// Of all workers together.
-    status: watch::Receiver<Status>,
+    statuses: Arc<Statuses>,
     reports: Reports,
     /// Each worker's, once it is loaded. All have the same.
     languages: Arc<[Arc<LanguageSlot>]>,
@@ -86,7 +87,7 @@ impl Engine {
         reports: Sender<Report>,
     ) -> std::io::Result<Self> {
         let reports = Reports::new(reports);
-        let (publishers, status) = StatusPublisher::all(opens.len(), &reports);
+        let (publishers, statuses) = StatusPublisher::all(opens.len(), &reports);
         let mut workers = Vec::with_capacity(opens.len());
         let mut languages = Vec::with_capacity(opens.len());
         for (number, ((open, wrap), publisher)) in opens.into_iter().zip(publishers).enumerate() {
@@ -111,21 +112,26 @@ impl Engine {
         let languages = languages.into();
         Ok(Engine {
             languages,
-            ..Engine::of(workers, status, reports)
+            ..Engine::of(workers, statuses, reports)
         })
     }
 
-    fn of(workers: Vec<Handle>, status: watch::Receiver<Status>, reports: Reports) -> Self {
+    fn of(workers: Vec<Handle>, statuses: Arc<Statuses>, reports: Reports) -> Self {
         Engine {
             workers: Arc::new(Workers::new(workers)),
-            status,
+            statuses,
             reports,
             languages: Arc::new([]),
         }
     }
 
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+        self.statuses.subscribe()
+    }
+
+    /// Tells how much of the model has come that the workers load; none once all of it has.
+    pub fn tell_download(&self, download: Option<Download>) {
+        self.statuses.tell_download(download);
     }
 
     /// Questions accepted and not yet answered.
@@ -153,7 +159,7 @@ impl Engine {
     }
 
     fn try_ask(&self, ask: Ask) -> Result<(), Failure> {
-        match self.status.borrow().state {
+        match self.statuses.state() {
             State::Ready | State::Draining => {}
             State::Loading | State::Warming => return Err(loading()),
             State::Failed => return Err(not_running()),

@@ -95,8 +95,6 @@ where
         s.model = described;
         s.sampling = checkpoint.sampling.clone();
     });
-    let fingerprint = checkpoint.fingerprint(&target, settings.quantize);
-    status.health(|health| health.model = fingerprint);
     let since = Instant::now();
     let model = checkpoint.load(&target, settings.quantize, &mut |done, total| {
         status.send_modify(|s| s.loaded = Some(Loaded { done, total }));
@@ -109,6 +107,9 @@ where
         since.elapsed().as_secs_f64()
     );
     tell_memory(&target.device, "with the weights");
+    // Of all the weights, so not before all have come.
+    let fingerprint = checkpoint.fingerprint(&target, settings.quantize);
+    status.health(|health| health.model = fingerprint);
 
     let page_bytes = model.page_bytes() as u64;
     let pages = cache_pages(&settings, shape, page_bytes, target.free_memory());

@@ -12,12 +12,10 @@ use super::{Engine, loading};
 impl Engine {
     fn language(&self) -> Result<&Arc<dyn Language>, Failure> {
         let mut loaded = self.languages.iter().filter_map(|one| OnceLock::get(one));
-        loaded
-            .next()
-            .ok_or_else(|| match self.status.borrow().state {
-                State::Failed => not_running(),
-                _ => loading(),
-            })
+        loaded.next().ok_or_else(|| match self.statuses.state() {
+            State::Failed => not_running(),
+            _ => loading(),
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 
-use api::{Health, Loaded, SessionId, State, Status};
+use api::{Download, Health, Loaded, SessionId, State, Status};
 use parking_lot::Mutex;
 use policy::placement::{self, Candidate};
 use tokio::sync::watch;
@@ -110,18 +110,57 @@ pub struct StatusPublisher {
     reports: Reports,
 }
 
-struct Statuses {
-    each: Mutex<Vec<Status>>,
+/// How each worker stands, and what they come to.
+pub struct Statuses {
+    each: Mutex<Standing>,
     merged: watch::Sender<Status>,
 }
 
+struct Standing {
+    workers: Vec<Status>,
+    /// How much of the model that all of them load has come.
+    download: Option<Download>,
+}
+
+impl Statuses {
+    /// What all workers come to.
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        self.merged.subscribe()
+    }
+
+    pub fn state(&self) -> State {
+        self.merged.borrow().state
+    }
+
+    /// Tells how much of the model has come; none once all of it has.
+    pub fn tell_download(&self, download: Option<Download>) {
+        self.change(|standing| standing.download = download);
+    }
+
+    /// Held until all are told, so that the last to be told is the last that was.
+    fn change<R>(&self, change: impl FnOnce(&mut Standing) -> R) -> R {
+        let mut standing = self.each.lock();
+        let result = change(&mut standing);
+        let mut merged = merge(&standing.workers);
+        // Whoever is past loading has all of it, whether or not that was told yet.
+        if matches!(merged.state, State::Loading | State::Failed) {
+            merged.download = standing.download.clone();
+        }
+        self.merged.send_replace(merged);
+        result
+    }
+}
+
 impl StatusPublisher {
-    /// So many, and what they come to.
-    pub fn all(workers: usize, reports: &Reports) -> (Vec<Self>, watch::Receiver<Status>) {
-        let (merged, status) = watch::channel(Status::default());
+    /// So many, and where what they come to is told.
+    pub fn all(workers: usize, reports: &Reports) -> (Vec<Self>, Arc<Statuses>) {
+        let standing = Standing {
+            workers: vec![Status::default(); workers],
+            download: None,
+        };
         let statuses = Arc::new(Statuses {
-            each: Mutex::new(vec![Status::default(); workers]),
-            merged,
+            each: Mutex::new(standing),
+            merged: watch::Sender::new(Status::default()),
         });
         let publisher = |number| StatusPublisher {
             number,
@@ -132,20 +171,19 @@ impl StatusPublisher {
             }),
             reports: reports.clone(),
         };
-        ((0..workers).map(publisher).collect(), status)
+        ((0..workers).map(publisher).collect(), statuses)
     }
 
     pub fn send_modify(&self, change: impl FnOnce(&mut Status)) {
-        // Held until all are told, so that the last to be told is the last that was.
-        let mut each = self.statuses.each.lock();
-        let status = &mut each[self.number];
-        let before = status.state;
-        change(status);
-        let state = status.state;
-        if state != before {
-            self.health(|health| health.state = state);
-        }
-        self.statuses.merged.send_replace(merge(&each));
+        self.statuses.change(|standing| {
+            let status = &mut standing.workers[self.number];
+            let before = status.state;
+            change(status);
+            let state = status.state;
+            if state != before {
+                self.health(|health| health.state = state);
+            }
+        });
     }
 
     /// The worker's, on its machine.

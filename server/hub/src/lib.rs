@@ -5,6 +5,7 @@
 
 mod cached;
 mod checksum;
+mod compare;
 mod copies;
 mod error;
 mod fetch;
@@ -21,6 +22,7 @@ mod shared;
 mod source;
 
 pub use cached::{Cached, models, remove};
+pub use compare::compare;
 pub use error::{Code, Error};
 pub use name::{Hub, Model, Name};
 pub use progress::{FileProgress, Progress, Watch};

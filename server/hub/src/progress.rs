@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 
 /// Hears how a download goes; from several threads.
 pub trait Watch: Sync {
+    /// What there is to know of the model lies whole in `folder`, and the disk holds the rest, which comes now: its weights,
+    /// `files`.
+    fn described(&self, folder: &Path, files: &[FileProgress]) {
+        let _ = (folder, files);
+    }
+
     /// A file lies whole at its place, now or since earlier: it may be used.
     fn whole(&self, file: &str, path: &Path) {
         let _ = (file, path);

@@ -49,11 +49,7 @@ pub fn pull(name: &Name, settings: &Settings, watch: &dyn Watch) -> Result<PathB
         };
     }
     let client = Client::new(name, settings, watch)?;
-    let source: Result<Box<dyn Source + '_>, Error> = match name.hub {
-        Hub::HuggingFace => HuggingFace::open(&client).map(|it| Box::new(it) as _),
-        Hub::ModelScope => ModelScope::open(&client).map(|it| Box::new(it) as _),
-    };
-    let source = match source {
+    let source = match open(&client) {
         Ok(source) => source,
         // What is there may be old, but it is whole.
         Err(error) if error.code.is_passing() => match find(name, settings) {
@@ -78,6 +74,14 @@ pub fn pull(name: &Name, settings: &Settings, watch: &dyn Watch) -> Result<PathB
     Ok(source.folder().to_path_buf())
 }
 
+/// The revision that a client asks about, on its hub.
+pub(crate) fn open<'a>(client: &'a Client<'a>) -> Result<Box<dyn Source + 'a>, Error> {
+    match client.name.hub {
+        Hub::HuggingFace => HuggingFace::open(client).map(|it| Box::new(it) as _),
+        Hub::ModelScope => ModelScope::open(client).map(|it| Box::new(it) as _),
+    }
+}
+
 /// Tells of a folder that nothing has to be done for.
 fn known(folder: PathBuf, watch: &dyn Watch) -> PathBuf {
     // It is whole, and so is its index.
@@ -97,6 +101,17 @@ struct Planned {
     file: File,
     whole: AtomicBool,
     count: Count,
+}
+
+impl Planned {
+    fn progress(&self) -> FileProgress {
+        FileProgress {
+            name: self.file.path.clone(),
+            bytes: self.count.here(),
+            size: self.file.size,
+            whole: self.whole.load(Ordering::Relaxed),
+        }
+    }
 }
 
 struct Pull<'a> {
@@ -129,6 +144,8 @@ impl Pull<'_> {
             return Err(self.unusable(&format!("it has no {missing}")));
         }
         self.check_room(&weights)?;
+        let files: Vec<FileProgress> = weights.iter().map(Planned::progress).collect();
+        self.client.watch.described(self.source.folder(), &files);
         self.fetch(&weights, &texts)?;
         match lacking(self.source.folder()) {
             Some(missing) => Err(self.unusable(&format!("{missing} is gone from the cache"))),
@@ -148,7 +165,7 @@ impl Pull<'_> {
 
     /// What the hub and the cache have of these files; those that the hub has not are left out.
     fn plan(&self, names: &[&str]) -> Result<Vec<Planned>, Error> {
-        let described = self.each(names, |name| self.describe(name), &mut || {})?;
+        let described = each(self.client, names, |name| self.describe(name), &mut || {})?;
         Ok(described.into_iter().flatten().collect())
     }
 
@@ -234,53 +251,53 @@ impl Pull<'_> {
             watch.whole(&file.path, &folder.join(&file.path));
             Ok(())
         };
-        self.each(files, work, &mut tell)?;
+        each(self.client, files, work, &mut tell)?;
         tell();
         Ok(())
     }
+}
 
-    /// Does the work for each, several at once; the first that fails ends all. Meanwhile `tick` is called now and then.
-    fn each<T: Sync, R: Send>(
-        &self,
-        items: &[T],
-        work: impl Fn(&T) -> Result<R, Error> + Sync,
-        tick: &mut dyn FnMut(),
-    ) -> Result<Vec<R>, Error> {
-        let next = AtomicUsize::new(0);
-        let failed = Mutex::new(None);
-        let done: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-        let (alive, ended) = mpsc::channel::<()>();
-        thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(items.len()) {
-                let alive = alive.clone();
-                let (next, failed, done, work) = (&next, &failed, &done, &work);
-                scope.spawn(move || {
-                    let _alive = alive;
-                    while !self.client.is_stopped() {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let (Some(item), Some(place)) = (items.get(at), done.get(at)) else {
-                            break;
-                        };
-                        match work(item) {
-                            Ok(result) => *held(place) = Some(result),
-                            Err(error) => {
-                                // Before others hear of it, and fail for that alone.
-                                held(failed).get_or_insert(error);
-                                self.client.stop();
-                            }
+/// Does the work for each, several at once; the first that fails ends all. Meanwhile `tick` is called now and then.
+pub(crate) fn each<T: Sync, R: Send>(
+    client: &Client<'_>,
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, Error> + Sync,
+    tick: &mut dyn FnMut(),
+) -> Result<Vec<R>, Error> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let done: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    let (alive, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(items.len()) {
+            let alive = alive.clone();
+            let (next, failed, done, work) = (&next, &failed, &done, &work);
+            scope.spawn(move || {
+                let _alive = alive;
+                while !client.is_stopped() {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(item), Some(place)) = (items.get(at), done.get(at)) else {
+                        break;
+                    };
+                    match work(item) {
+                        Ok(result) => *held(place) = Some(result),
+                        Err(error) => {
+                            // Before others hear of it, and fail for that alone.
+                            held(failed).get_or_insert(error);
+                            client.stop();
                         }
                     }
-                });
-            }
-            drop(alive);
-            while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
-                tick();
-            }
-        });
-        match held(&failed).take() {
-            Some(error) => Err(error),
-            None => Ok(done.iter().filter_map(|it| held(it).take()).collect()),
+                }
+            });
         }
+        drop(alive);
+        while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
+            tick();
+        }
+    });
+    match held(&failed).take() {
+        Some(error) => Err(error),
+        None => Ok(done.iter().filter_map(|it| held(it).take()).collect()),
     }
 }
 
@@ -291,14 +308,7 @@ fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn progress<'a>(files: impl Iterator<Item = &'a Planned>, pace: f64) -> Progress {
-    let files: Vec<FileProgress> = files
-        .map(|it| FileProgress {
-            name: it.file.path.clone(),
-            bytes: it.count.here(),
-            size: it.file.size,
-            whole: it.whole.load(Ordering::Relaxed),
-        })
-        .collect();
+    let files: Vec<FileProgress> = files.map(Planned::progress).collect();
     let sum = |of: fn(&FileProgress) -> u64| files.iter().map(of).fold(0, u64::saturating_add);
     let (bytes, total) = (sum(|it| it.bytes), sum(|it| it.size));
     Progress {

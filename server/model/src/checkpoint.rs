@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::device::{Target, device_memory};
 use crate::glm4v::{Config, Glm4v, Model, inventory, memory};
 use crate::text::{Tokenizer, defaults};
-use crate::weights::{Folder, Progress, Weights};
+use crate::weights::{Coming, Folder, Inventory, Progress, Weights};
 use crate::{LoadError, Quantize, QuantizeChoice};
 
 /// Everything of a checkpoint; the weights are mapped, not yet on a device.
@@ -59,6 +59,22 @@ pub fn sampling(folder: &Folder) -> Result<Defaults, LoadError> {
 impl Checkpoint {
     /// Opens a folder in the published format and checks all of it.
     pub fn open(folder: &Folder) -> Result<Self, LoadError> {
+        Self::read(folder, |asked| Weights::open(folder, &asked))
+    }
+
+    /// Opens a folder whose weights, of so many bytes, are still on their way: what else is in it is there. Whoever fetches
+    /// them tells the second.
+    pub fn coming(folder: &Folder, bytes: u64) -> Result<(Self, Arc<Coming>), LoadError> {
+        let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
+        let coming = Coming::new(folder, inventory(&config)?, bytes)?;
+        let checkpoint = Self::read(folder, |_| Ok(Weights::Coming(coming.clone())))?;
+        Ok((checkpoint, coming))
+    }
+
+    fn read(
+        folder: &Folder,
+        weights: impl FnOnce(Inventory) -> Result<Weights, LoadError>,
+    ) -> Result<Self, LoadError> {
         let config = Config::parse(&folder.file("config.json")?).map_err(LoadError)?;
         let tokenizer = tokenizer(folder)?;
         if tokenizer.vocab_size() > config.padded_vocab_size {
@@ -73,7 +89,7 @@ impl Checkpoint {
         Ok(Checkpoint {
             name: folder.name(),
             demo: matches!(folder, Folder::Embedded(_)),
-            weights: Weights::open(folder, &inventory(&config)?)?,
+            weights: weights(inventory(&config)?)?,
             tokenizer: Arc::new(tokenizer),
             sampling,
             config,

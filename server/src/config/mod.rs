@@ -15,7 +15,7 @@ use model::checkpoint::{self, Checkpoint};
 use model::device::{Choice, Dtype};
 use model::{LoadError, Quantize, QuantizeChoice};
 
-use crate::pull;
+use crate::pull::{self, Begun};
 use gateway::access::Network;
 use hub::Model;
 use values::one_of;
@@ -147,6 +147,26 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// What is asked for ([`ModelArgs::checkpoint`]), but a model of a hub as soon as it is known what it is: its weights may
+    /// come while others go on.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn begin(&self) -> Result<Begun, LoadError> {
+        match self
+            .model
+            .as_ref()
+            .and_then(|path| path.to_str())
+            .map(Model::told)
+        {
+            Some(Model::Named(name)) => pull::begin(&name),
+            _ => Ok(Begun {
+                checkpoint: self.checkpoint()?,
+                download: None,
+            }),
+        }
+    }
+
     /// What is asked for: a folder, a model of a hub, random weights, or the demo. What is not in the hub's cache is fetched
     /// first.
     ///
@@ -156,12 +176,11 @@ impl ModelArgs {
         match (&self.model, self.random_weights, &self.config) {
             (Some(path), _, _) => {
                 let folder = pull::folder(path).map_err(LoadError)?;
-                let mut checkpoint = Checkpoint::open(&checkpoint::folder(&folder))?;
-                if let Some(Model::Named(name)) = path.to_str().map(Model::told) {
-                    // The folder is called by its commit.
-                    checkpoint.name = format!("{}/{}", name.owner, name.name);
-                }
-                Ok(checkpoint)
+                let checkpoint = Checkpoint::open(&checkpoint::folder(&folder))?;
+                Ok(match path.to_str().map(Model::told) {
+                    Some(Model::Named(name)) => pull::named(checkpoint, &name),
+                    _ => checkpoint,
+                })
             }
             (None, Some(seed), Some(config)) => Checkpoint::random(config, seed),
             _ => Checkpoint::open(&checkpoint::DEMO),
@@ -411,8 +430,8 @@ pub struct GenerateArgs {
 A folder with nothing but config.json is enough for the counts. The exit status is 1 if something is wrong with what
 the folder holds.")]
 pub struct InspectArgs {
-    /// The checkpoint's folder [default: the embedded demo checkpoint]
-    #[arg(long, value_name = "DIR")]
+    /// The checkpoint's folder, or a model's name, as `serve` takes it [default: the embedded demo checkpoint]
+    #[arg(long, value_name = "DIR|NAME")]
     pub model: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
@@ -463,8 +482,8 @@ pub struct ModelsArgs {
   glimpse quantize --model ./glm-4v-9b --quantize q4 --out ./glm-4v-9b-q4
   glimpse serve --model ./glm-4v-9b-q4")]
 pub struct QuantizeArgs {
-    /// The folder as published
-    #[arg(long, value_name = "DIR")]
+    /// The folder as published, or a model's name, as `serve` takes it
+    #[arg(long, value_name = "DIR|NAME")]
     pub model: PathBuf,
     /// 8 or 4 bits: q8 or q4
     #[arg(long, value_parser = one_of::<Quantize, _>(Quantize::NAMES))]

@@ -110,6 +110,7 @@ fn nothing_is_sent_to_a_server_that_takes_no_questions() {
         ServerMessage::Status(wire::Status {
             state,
             progress: None,
+            download: None,
         })
     };
     world.says(status(wire::State::Draining));
@@ -324,6 +325,7 @@ fn nothing_is_heard_of_an_older_connection_nor_before_the_resumed_session_greets
                 message: ServerMessage::Status(wire::Status {
                     state: wire::State::Failed,
                     progress: None,
+                    download: None,
                 }),
             }),
             when: 0.0,

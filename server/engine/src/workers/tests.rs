@@ -27,10 +27,10 @@ fn two() -> (Served, [Arc<AtomicUsize>; 2]) {
 
 /// Two workers that do nothing: what they are sent stays in the receivers.
 fn idle(settings: &Settings) -> (Served, Vec<Receiver<Command>>) {
-    let (_, status) = watch::channel(Status {
-        state: State::Ready,
-        ..Status::default()
-    });
+    let (publishers, statuses) = StatusPublisher::all(2, &Reports::new(channel().0));
+    for publisher in &publishers {
+        publisher.send_modify(|status| status.state = State::Ready);
+    }
     let (handles, inboxes) = (0..2)
         .map(|_| {
             let (commands, inbox) = channel();
@@ -38,7 +38,7 @@ fn idle(settings: &Settings) -> (Served, Vec<Receiver<Command>>) {
             (Handle::new(commands, admission, None), inbox)
         })
         .unzip();
-    let engine = |reports| Engine::of(handles, status, Reports::new(reports));
+    let engine = |reports| Engine::of(handles, statuses, Reports::new(reports));
     (Served::new(engine), inboxes)
 }
 
@@ -269,7 +269,8 @@ fn the_furthest_behind_says_how_all_stand() {
 
 #[test]
 fn workers_tell_one_status() {
-    let (publishers, status) = StatusPublisher::all(2, &Reports::new(channel().0));
+    let (publishers, statuses) = StatusPublisher::all(2, &Reports::new(channel().0));
+    let status = statuses.subscribe();
     for (i, publisher) in publishers.iter().enumerate() {
         publisher.send_modify(|s| {
             s.model.name = format!("model {i}");
@@ -317,4 +318,26 @@ fn a_device_lost_of_two_is_told_and_refuses_all() {
     let refused = other.refused(other.ask(None, &[], "and I?", 5));
     assert_eq!(refused.code, ErrorCode::WorkerFailed);
     assert_eq!(engine.open_requests(), 0);
+}
+
+#[test]
+fn a_download_is_told_whatever_the_workers_tell() {
+    let (publishers, statuses) = StatusPublisher::all(2, &Reports::new(channel().0));
+    let status = statuses.subscribe();
+    let half = Download {
+        bytes: 5,
+        total: 10,
+        ..Download::default()
+    };
+    statuses.tell_download(Some(half.clone()));
+    publishers[1].send_modify(|status| status.loaded = Some(Loaded { done: 1, total: 10 }));
+    assert_eq!(status.borrow().download, Some(half.clone()));
+    statuses.tell_download(None);
+    assert_eq!(status.borrow().download, None);
+    // The end of it is told late.
+    statuses.tell_download(Some(half));
+    for publisher in &publishers {
+        publisher.send_modify(|status| status.state = State::Warming);
+    }
+    assert_eq!(status.borrow().download, None);
 }

@@ -28,7 +28,7 @@ pub async fn show(
 pub(super) fn text(hub: &Hub) -> String {
     let shared = &hub.shared;
     let snapshot = Snapshot::new();
-    let status = shared.status().state;
+    let status = shared.status();
     let states = [
         (State::Loading, "loading"),
         (State::Warming, "warming"),
@@ -40,7 +40,7 @@ pub(super) fn text(hub: &Hub) -> String {
         "glimpse_state",
         "1 for the state that the server is in.",
         "state",
-        states.map(|(state, label)| (label, f64::from(u8::from(status == state)))),
+        states.map(|(state, label)| (label, f64::from(u8::from(status.state == state)))),
     );
     snapshot.gauges(
         "glimpse_build_info",
@@ -94,6 +94,12 @@ pub(super) fn text(hub: &Hub) -> String {
         ),
     ] {
         snapshot.gauge(name, help, value as f64);
+    }
+    if let Some(download) = status.download {
+        let help = "Bytes of the model that have come from its hub, while they come.";
+        snapshot.gauge("glimpse_download_bytes", help, download.bytes as f64);
+        let help = "Bytes of the model that is coming.";
+        snapshot.gauge("glimpse_download_size_bytes", help, download.total as f64);
     }
     if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";

@@ -357,6 +357,7 @@ fn health(hub: &Hub, good: impl Fn(State) -> bool) -> HttpResponse {
         .json(json!({
             "state": status.state,
             "progress": status.loaded.map(Loaded::progress),
+            "download": status.download,
             "model": status.model.name,
             "error": status.error,
         }))

@@ -167,7 +167,7 @@ impl Shared {
         let mut status = self.engine_status.borrow().clone();
         if self.phase() != Phase::Serving && status.state != ServerState::Failed {
             status.state = ServerState::Draining;
-            status.loaded = None;
+            (status.loaded, status.download) = (None, None);
         }
         status
     }

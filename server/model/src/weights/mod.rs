@@ -3,6 +3,7 @@
 //! Nothing here knows a model: which tensors there are is told by running its own loading against a [`Loader`] that only
 //! writes down what it is asked for.
 
+mod coming;
 mod folder;
 mod formats;
 pub mod linear;
@@ -12,6 +13,7 @@ mod shards;
 mod source;
 mod spec;
 
+pub use coming::Coming;
 pub use folder::{FileBytes, Folder};
 pub use formats::{format_of, row_bytes};
 pub use loader::{Loader, Progress};

@@ -327,6 +327,7 @@ impl Socket {
         self.connection.send(ServerMessage::Status(wire::Status {
             state: status.state,
             progress: status.loaded.map(Loaded::progress),
+            download: status.download,
         }));
         None
     }
