@@ -112,7 +112,7 @@ pub struct StatusPublisher {
 
 /// How each worker stands, and what they come to.
 pub struct Statuses {
-    each: Mutex<Standing>,
+    standing: Mutex<Standing>,
     merged: watch::Sender<Status>,
 }
 
@@ -139,7 +139,7 @@ impl Statuses {
 
     /// Held until all are told, so that the last to be told is the last that was.
     fn change<R>(&self, change: impl FnOnce(&mut Standing) -> R) -> R {
-        let mut standing = self.each.lock();
+        let mut standing = self.standing.lock();
         let result = change(&mut standing);
         let mut merged = merge(&standing.workers);
         // Whoever is past loading has all of it, whether or not that was told yet.
@@ -159,7 +159,7 @@ impl StatusPublisher {
             download: None,
         };
         let statuses = Arc::new(Statuses {
-            each: Mutex::new(standing),
+            standing: Mutex::new(standing),
             merged: watch::Sender::new(Status::default()),
         });
         let publisher = |number| StatusPublisher {
