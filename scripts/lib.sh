@@ -17,6 +17,16 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# page_comes: says to a build of the server, which server/build.rs hears, that the page is built beside it and worth waiting for, until
+# page_is_there. What waits takes one of the build's jobs, so it gets JOBS.
+page_comes() {
+    GLIMPSE_PAGE_COMING=$(mktemp)
+    export GLIMPSE_PAGE_COMING
+    # shellcheck disable=SC2034  # for the scripts that source this
+    JOBS=$((${CARGO_BUILD_JOBS:-$(nproc)} + 1))
+}
+page_is_there() { rm -f "$GLIMPSE_PAGE_COMING"; }
+
 # missing PACKAGE COMMAND…: prints the package unless one of the commands is there.
 missing() {
     local package=$1 command
@@ -68,6 +78,7 @@ unpack_packages() {
 cargo_tool() {
     local crate=$1 version=$2 program=$3
     shift 3
+    if [ -x "$TOOLS/bin/$program" ] && grep -qF "\"$crate $version (" "$TOOLS/.crates.toml" 2>/dev/null; then return; fi
     if have "$program" && [ "$("$program" --version 2>/dev/null | awk '{print $2}')" = "$version" ]; then return; fi
     say "Building $crate $version into $TOOLS (once, some minutes)"
     local install=(cargo install "$crate" --version "=$version" --root "$TOOLS" --force "$@")

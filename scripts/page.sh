@@ -5,27 +5,36 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 . scripts/wasm.sh
 
-sources=(frontend shared server/api public Trunk.toml Cargo.toml Cargo.lock)
+sources=(frontend shared server/api public scripts/bundle.py Cargo.toml Cargo.lock)
 if [ -f dist/index.html ] && [ -z "$(find "${sources[@]}" -newer dist/index.html -print -quit)" ]; then
     exit 0
 fi
 say "Building the page into dist/"
-in_wasm trunk --skip-version-check build --release ||
-    die "The page could not be built: the compiler's message above says why."
+# What is loaded at once, and what is loaded when it is needed: one by one, so that neither gets features of the other's.
+crates=(glimpse-page glimpse-page-extras)
+for crate in "${crates[@]}"; do
+    in_wasm cargo build --locked --profile page --target "$WASM" -p "$crate" ||
+        die "The page could not be built: the compiler's message above says why."
+done
 
-# What is loaded later gets a name that changes with it, as trunk gives the page itself. Until that is done there is no page, so
-# that one left half done is built again.
-mv dist/index.html dist/.index.html
-extras=glimpse-page-extras
-hash=$(cat dist/$extras.js dist/${extras}_bg.wasm | sha256sum | cut -c 1-16)
-sed "s/${extras}_bg\.wasm/$extras-${hash}_bg.wasm/" dist/$extras.js >"dist/$extras-$hash.js"
-mv dist/${extras}_bg.wasm "dist/$extras-${hash}_bg.wasm"
-rm dist/$extras.js
-sed -i "s/$extras\.js/$extras-$hash.js/" dist/.index.html
-
-# The service worker knows its build, and the files that it keeps.
-build=$(cd dist && { cat .index.html && find . -type f ! -name '.*' -exec sha256sum {} + | sort; } | sha256sum | cut -c 1-16)
-files=$(cd dist && { echo index.html && find . -type f ! -name '.*' ! -name sw.js -printf '%P\n'; } | sort | sed 's/.*/"&"/' | paste -sd, -)
-sed -i "s|^const VERSION = \"\"|const VERSION = \"$build\"|; s|^const FILES = \[\]|const FILES = [$files]|" dist/sw.js
-sed "s/const build = \"\"/const build = \"$build\"/" dist/.index.html >dist/index.html
-rm dist/.index.html
+bound=$(mktemp -d)
+trap 'rm -rf "$bound"' EXIT
+# bind CRATE: the compiler's module as a browser's, as small as it gets. A library's file is named with underscores.
+bind() {
+    # shellcheck disable=SC2031  # what in_wasm sets is for in_wasm
+    local compiled=${CARGO_TARGET_DIR:-target}/page/$WASM/page name=$1
+    [ -e "$compiled/$name.wasm" ] || name=${name//-/_}
+    wasm-bindgen --target web --no-typescript --out-dir "$bound" --out-name "$1" "$compiled/$name.wasm" &&
+        wasm-opt -Oz "$bound/$1_bg.wasm" -o "$bound/$1_bg.wasm"
+}
+pids=()
+for crate in "${crates[@]}"; do
+    bind "$crate" &
+    pids+=($!)
+done
+bad=
+for pid in "${pids[@]}"; do wait "$pid" || bad=1; done
+[ -z "$bad" ] || die "The page's modules could not be made ready for browsers: the message above says why."
+python3 scripts/bundle.py "$bound" dist
+# As old as the build that waits for it (server/build.rs), since to cargo whatever is younger has changed since.
+[ -z "${GLIMPSE_PAGE_COMING:-}" ] || find dist -exec touch -r "$GLIMPSE_PAGE_COMING" {} +

@@ -5,14 +5,19 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 scripts/setup.sh server page-packages
-# Side by side, since neither keeps all cores busy. The page only has to be there when the program is put together.
-page=$(mktemp)
-trap 'rm -f "$page"' EXIT
-{ scripts/setup.sh page && scripts/page.sh; } >"$page" 2>&1 &
+# Side by side, since neither keeps all cores busy. The part that holds the page waits for it, and is compiled once.
+said=$(mktemp)
+page_comes
+trap 'rm -f "$said" "$GLIMPSE_PAGE_COMING"' EXIT
+(
+    trap page_is_there EXIT
+    scripts/setup.sh page && scripts/page.sh
+) >"$said" 2>&1 &
 build=(cargo build --locked --release -p glimpse)
-"${build[@]}" || { kill $! 2>/dev/null; exit 1; }
+CARGO_BUILD_JOBS=$JOBS "${build[@]}" || { kill $! 2>/dev/null; exit 1; }
 if ! wait $!; then
-    cat "$page" >&2
+    cat "$said" >&2
     exit 1
 fi
+# Nothing is left to do, but where only the page has changed.
 "${build[@]}"

@@ -3,8 +3,10 @@
 #   scripts/setup.sh server   what the server's build needs
 #   scripts/setup.sh page     what the page's build needs
 #   scripts/setup.sh page-packages   of that, what may ask for a password: the rest can be built beside other things
+#   scripts/setup.sh trunk    trunk, which no target needs: for `trunk serve`, and the test that it makes the same page
 #   scripts/setup.sh test     what the tests need beside these
 #   scripts/setup.sh clients  what `make test-clients` needs beside these
+#   scripts/setup.sh dist     what `make dist` needs beside server and page
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -12,6 +14,8 @@ cd "$(dirname "$0")/.."
 
 TRUNK=0.21.14
 BINARYEN=132.0.0
+CARGO_DEB=3.8.0
+CARGO_CYCLONEDX=0.5.9
 
 have cargo || die "Rust is missing: install it from https://rustup.rs, then run the same command again."
 
@@ -23,18 +27,22 @@ setup_server() {
 setup_page-packages() {
     wasm_setup
     # shellcheck disable=SC2046
-    wasm_opt_here || install_packages $(missing npm npm)
+    install_packages $(wasm_opt_here || missing npm npm; missing python3 python3)
 }
 
 setup_page() {
     setup_page-packages
-    # Without what it downloads with: all that it runs is here.
-    cargo_tool trunk $TRUNK trunk --no-default-features
     # The version must be the very one that the page is compiled with; unoptimised, it takes too long on the page.
     local bindgen
     bindgen=$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"wasm-bindgen\"" { gsub("\"", "", $3); print $3; exit }' Cargo.lock)
     OPT_LEVEL=1 cargo_tool wasm-bindgen-cli "$bindgen" wasm-bindgen --no-default-features --bin wasm-bindgen
     setup_wasm_opt
+}
+
+setup_trunk() {
+    setup_page
+    # Without what it downloads with: all that it runs is here.
+    cargo_tool trunk $TRUNK trunk --no-default-features
 }
 
 # Debian's wasm-opt is too old for what today's compiler emits; npm carries a current one.
@@ -77,6 +85,15 @@ setup_python() { setup_venv .venv tests/requirements.txt "The Python tests' pack
 
 setup_clients() { setup_venv .venv-clients tests/clients/requirements.txt "The clients of \`make test-clients\`"; }
 
+# The linker and C compiler for an old glibc, and what makes packages. Man pages are made of what --help says.
+setup_dist() {
+    setup_venv .venv-dist packaging/requirements.txt "What \`make dist\` builds with"
+    # shellcheck disable=SC2046
+    install_packages $(missing help2man help2man; missing binutils objdump; missing xz-utils xz)
+    cargo_tool cargo-deb $CARGO_DEB cargo-deb --no-default-features
+    cargo_tool cargo-cyclonedx $CARGO_CYCLONEDX cargo-cyclonedx
+}
+
 # setup_venv FOLDER LIST NAME: a virtual environment with the packages of a list, made anew when the list has changed.
 setup_venv() {
     local folder=$PWD/$1 list=$2 name=$3
@@ -95,7 +112,7 @@ setup_venv() {
 
 for part; do
     case $part in
-        server | page | page-packages | test | clients) "setup_$part" ;;
-        *) die "There is nothing called '$part' to set up: it is server, page, page-packages, test or clients." ;;
+        server | page | page-packages | trunk | test | clients | dist) "setup_$part" ;;
+        *) die "There is nothing called '$part' to set up: it is server, page, page-packages, trunk, test, clients or dist." ;;
     esac
 done

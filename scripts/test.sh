@@ -17,7 +17,7 @@ ends() {
     for pid in "$asides"/*.pid; do
         [ ! -e "$pid" ] || kill -- "-$(cat "$pid")" 2>/dev/null
     done
-    rm -rf "$log" "$asides"
+    rm -rf "$log" "$asides" "${GLIMPSE_PAGE_COMING:-}"
 }
 failed=()
 # shellcheck disable=SC2031
@@ -108,7 +108,10 @@ walls() {
 }
 
 page() {
-    scripts/setup.sh page && scripts/page.sh && linted cargo test --locked --profile quick -p glimpse-page -p glimpse-page-extras
+    scripts/setup.sh page && scripts/page.sh
+    local status=$?
+    page_is_there
+    [ $status = 0 ] && linted cargo test --locked --profile quick -p glimpse-page -p glimpse-page-extras
 }
 
 all() {
@@ -116,9 +119,10 @@ all() {
     export RUSTC_WORKSPACE_WRAPPER=clippy-driver GLIMPSE_BIN=$bin
     # Beside the server, since neither keeps all cores busy; its units apart and without optimisation, since they take no time.
     # Their tools are built there too.
+    page_comes
     aside "Build and units: page" page
     local ours=(--locked --release --workspace --exclude 'glimpse-page*')
-    check "Build: server and Rust tests, with clippy" linted cargo test "${ours[@]}" --no-run
+    check "Build: server and Rust tests, with clippy" linted env CARGO_BUILD_JOBS="$JOBS" cargo test "${ours[@]}" --no-run
     join "Build and units: page"
     check "Build: with the page inside" linted cargo build "${ours[@]}"
     check "Tests: Rust" cargo test "${ours[@]}" --no-fail-fast

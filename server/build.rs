@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::{env, fs, io};
+use std::time::Duration;
+use std::{env, fs, io, thread};
 
 /// Kinds of files that get smaller.
 const COMPRESSIBLE: [&str; 8] = [
@@ -20,7 +21,17 @@ fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?).join("..");
     let out = PathBuf::from(env::var("OUT_DIR").map_err(io::Error::other)?);
     println!("cargo::rerun-if-changed=build.rs");
+    wait_for_page();
     page(&root.join("dist"), &out)
+}
+
+/// The scripts build the page beside the server, and name a file that is there until that is done: this crate is compiled last, and
+/// so only once.
+fn wait_for_page() {
+    let coming = env::var_os("GLIMPSE_PAGE_COMING").map(PathBuf::from);
+    while coming.as_ref().is_some_and(|file| file.exists()) {
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Without a page the list is empty, and the server says how to build one.

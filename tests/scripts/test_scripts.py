@@ -1,15 +1,18 @@
 """The build scripts on machines that lack something: each ends with one sentence that says what to do."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BASICS = "awk bash cat chmod cmp cp cut dirname env find grep head id ln mkdir mktemp mv realpath rm sed sha256sum sort paste tail tee timeout touch tr"
+BASICS = "awk bash cat chmod cmp cp cut dirname env find grep head id ln mkdir mktemp mv nproc realpath rm sed sha256sum sleep sort paste tail tee timeout touch tr"
 
 
 @pytest.fixture
@@ -53,6 +56,8 @@ def machine(tmp_path):
     for name in ("frontend", "shared", "public", "server/api"):
         (Machine.root / name).mkdir(parents=True)
         (Machine.root / name / "file").touch()
+    shutil.copy(ROOT / "frontend/index.html", Machine.root / "frontend")
+    shutil.copytree(ROOT / "public", Machine.root / "public", dirs_exist_ok=True)
     return Machine()
 
 
@@ -166,33 +171,137 @@ def test_debian_rust_is_for_the_page_alone(machine):
     assert "probe server RUSTC= BUILD_STD=\n" in machine.called()
 
 
-def test_the_page_is_rebuilt_only_when_something_changed(machine):
+def locked(crate: str) -> str:
+    return re.search(rf'name = "{crate}"\nversion = "([^"]+)"', (ROOT / "Cargo.lock").read_text())[1]
+
+
+def with_page_tools(machine) -> None:
+    """The compiler and wasm-bindgen as far as files go; the page's own parts are the real ones."""
     machine.add("rustc", f"echo {machine.root}")
-    files = "index.html glimpse-page-extras.js glimpse-page-extras_bg.wasm sw.js"
-    machine.add("trunk", f"mkdir -p {machine.root}/dist; cd {machine.root}/dist; touch {files}")
+    compiled = f"{machine.root}/target/page/wasm32-unknown-unknown/page"
+    machine.add("cargo", f"""case "$*" in
+        *' -p glimpse-page'*) mkdir -p {compiled}; touch {compiled}/glimpse-page.wasm {compiled}/glimpse_page_extras.wasm ;;
+        *' -p glimpse')
+            [ -n "$CARGO_BUILD_JOBS" ] || exit 0
+            touch {machine.root}/begun
+            while [ -e "$GLIMPSE_PAGE_COMING" ]; do sleep 0.05; done
+            cp -r dist {machine.root}/embedded ;;
+    esac""")
+    machine.add("wasm-bindgen", f"""if [ "$1" = --version ]; then echo wasm-bindgen {locked("wasm-bindgen")}; exit; fi
+        out=$5; name=$7
+        echo "new URL('${{name}}_bg.wasm', import.meta.url)" > $out/$name.js
+        [ -f "$8" ] && echo "$name" > $out/${{name}}_bg.wasm""")
+    machine.add("wasm-opt", """if [ "$1" = --version ]; then echo wasm-opt version 132; else echo small >> "$4"; fi""")
+    (machine.bin / "python3").symlink_to(sys.executable)
+
+
+def test_the_page_is_rebuilt_only_when_something_changed(machine):
+    with_page_tools(machine)
 
     def builds() -> int:
         result = machine.run("scripts/page.sh")
         assert result.returncode == 0, result.stderr
-        return machine.called().count("trunk ")
+        return machine.called().count("cargo build ")
 
-    assert builds() == 1
-    assert builds() == 1
+    assert builds() == 2
+    assert builds() == 2
     (machine.root / "frontend" / "file").unlink()
     later = (machine.root / "dist" / "index.html").stat().st_mtime + 5
     os.utime(machine.root / "frontend", (later, later))
-    assert builds() == 2
+    assert builds() == 4
+
+
+def test_a_module_that_is_not_made_leaves_no_page(machine):
+    with_page_tools(machine)
+    machine.add("wasm-opt", "exit 1")
+    assert "modules could not be made ready" in last_sentence(machine.run("scripts/page.sh"))
+    assert not (machine.root / "dist" / "index.html").exists()
+
+
+def test_the_page_is_put_together_of_what_index_html_names(machine):
+    """Whatever a link for trunk names is there, under the name that the page asks for; nothing is left to trunk."""
+    with_page_tools(machine)
+    assert machine.run("scripts/page.sh").returncode == 0
+    dist = machine.root / "dist"
+    html = (dist / "index.html").read_text()
+    assert "data-trunk" not in html and 'const build = ""' not in html
+    for pattern in (r'"\./(glimpse-page-\w{16}\.js)"', r'"\./(glimpse-page-extras-\w{16}\.js)"', r'"\./(glimpse-\w{16}\.css)"'):
+        (name,) = set(re.findall(pattern, html))
+        assert (dist / name).exists()
+        if name.endswith(".js"):
+            assert (dist / name.replace(".js", "_bg.wasm")).read_text().endswith("small\n")
+            assert name.replace(".js", "_bg.wasm") in (dist / name).read_text()
+    worker = (dist / "sw.js").read_text()
+    kept = json.loads(re.search(r"const FILES = (\[.*\])", worker)[1])
+    there = {file.relative_to(dist).as_posix() for file in dist.rglob("*") if file.is_file()}
+    assert set(kept) == there - {"sw.js"}
+    build = re.search(r'const VERSION = "(\w{16})"', worker)[1]
+    assert f'const build = "{build}"' in html
+
+    # A name changes with what it names, and the page's build with anything.
+    (machine.root / "public/glimpse.css").write_text("body { color: red }")
+    (dist / "index.html").unlink()
+    assert machine.run("scripts/page.sh").returncode == 0
+    after = {file.name for file in dist.iterdir()}
+    assert {name for name in after if name.endswith(".wasm")} == {Path(name).name for name in there if name.endswith(".wasm")}
+    assert not {name for name in after if name.endswith(".css")} & there
+    assert build not in (dist / "sw.js").read_text()
+
+
+def test_a_link_that_is_not_understood_ends_the_build(machine):
+    with_page_tools(machine)
+    index = machine.root / "frontend/index.html"
+    index.write_text(index.read_text().replace('data-trunk rel="copy-dir"', 'data-trunk rel="sass"'))
+    assert "'sass'" in last_sentence(machine.run("scripts/page.sh"))
+    assert not (machine.root / "dist/index.html").exists()
+
+
+def test_the_server_is_compiled_with_the_page_that_is_built_beside_it(machine):
+    """It waits for the page; and to cargo, that is then no change since the build began."""
+    with_page_tools(machine)
+    for command in ("cc", "cmake", "nasm"):
+        machine.add(command)
+    result = machine.run("scripts/server.sh")
+    assert result.returncode == 0, result.stderr
+    assert (machine.root / "embedded/index.html").exists()
+    begun = (machine.root / "begun").stat().st_mtime
+    assert all(file.stat().st_mtime <= begun for file in [machine.root / "dist", *(machine.root / "dist").rglob("*")])
+
+
+def test_a_page_that_cannot_be_built_is_not_waited_for(machine):
+    with_page_tools(machine)
+    for command in ("cc", "cmake", "nasm"):
+        machine.add(command)
+    machine.add("wasm-opt", "[ $1 != --version ] || echo wasm-opt version 132; [ $1 = --version ]")
+    (machine.root / "dist").mkdir(exist_ok=True)
+    assert "modules could not be made ready" in last_sentence(machine.run("scripts/server.sh"))
+
+
+@pytest.mark.long
+def test_trunk_makes_the_same_page(tmp_path):
+    """What `trunk serve` shows is what the server embeds: the same modules, byte for byte, and the same files beside them."""
+    subprocess.run(["scripts/setup.sh", "trunk"], cwd=ROOT, check=True)
+    subprocess.run(["scripts/page.sh"], cwd=ROOT, check=True)
+    build = f". scripts/lib.sh; . scripts/wasm.sh; in_wasm trunk --skip-version-check build --release --dist {tmp_path / 'dist'}"
+    subprocess.run(["bash", "-c", build], cwd=ROOT, check=True)
+
+    def files(folder: Path) -> dict[str, str]:
+        """By names without what changes with the contents. The modules' scripts name each other, and the page its build."""
+        named = {re.sub(r"-[0-9a-f]{16}", "", file.relative_to(folder).as_posix()): file for file in folder.rglob("*") if file.is_file()}
+        return {name: "" if re.search(r"(\.js|\.html)$", name) else sha256(file.read_bytes()).hexdigest() for name, file in named.items()}
+
+    assert files(tmp_path / "dist") == files(ROOT / "dist")
 
 
 def test_wasm_bindgen_is_asked_for_in_the_version_the_page_is_compiled_with(machine):
-    locked = re.search(r'name = "wasm-bindgen"\nversion = "([^"]+)"', (ROOT / "Cargo.lock").read_text())[1]
+    version = locked("wasm-bindgen")
     machine.add("rustc", f"echo {machine.root}")
-    machine.add("trunk", "echo trunk 0.21.14")
     machine.add("wasm-opt", "echo wasm-opt version 132")
+    machine.add("python3")
     machine.add("cargo")
     assert machine.run("scripts/setup.sh", "page").returncode == 0
-    assert f"cargo install wasm-bindgen-cli --version ={locked} " in machine.called()
-    machine.add("wasm-bindgen", f"echo wasm-bindgen {locked}")
+    assert f"cargo install wasm-bindgen-cli --version ={version} " in machine.called()
+    machine.add("wasm-bindgen", f"echo wasm-bindgen {version}")
     machine.calls.unlink()
     assert machine.run("scripts/setup.sh", "page").returncode == 0
     assert "cargo install" not in machine.called()
