@@ -21,7 +21,7 @@ test: ## run every check: formatting, clippy, unit, socket and browser tests
 	@scripts/test.sh
 
 test-long: server ## run what takes minutes: a thousand conversations, a thousand sessions beside two that stream, a thousand schemas
-	@scripts/setup.sh test
+	@scripts/setup.sh trunk test
 	@scripts/test.sh long
 
 test-clients: server ## ask as clients do that take long to install or to build: LiteLLM, async-openai
@@ -64,8 +64,11 @@ page: ## build the page into dist/
 server: ## build target/release/glimpse with the page inside
 	@scripts/server.sh
 
+dist: ## make what a release holds, in target/dist: binaries for the CPU and each kind of card, a Debian package, SBOM, sums
+	@scripts/dist.sh
+
 clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test test-long test-clients test-luck lint test-gpu lint-cuda audit bench figures fuzz page server clean
+.PHONY: help serve test test-long test-clients test-luck lint test-gpu lint-cuda audit bench figures fuzz page server dist clean

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # What a build for NVIDIA's cards takes, also on a machine that has no card.
 #   scripts/cuda.sh build     target/gpu/glimpse, without the demo
+#   scripts/cuda.sh release   what `make dist` ships: with the demo, by zig for an old C library, and so that the driver and CUDA's
+#                             libraries are opened as it runs: it starts where they are not
 #   scripts/cuda.sh tests     target/gpu/gpu-tests: one binary that runs alone on a machine with a card
 #   scripts/cuda.sh lint      clippy with the feature cuda, its kernels left out
 #   scripts/cuda.sh kernels   registers, spills and shared memory of every kernel, as ptxas tells them
@@ -13,10 +15,21 @@ cd "$(dirname "$0")/.."
 
 OUT=${CARGO_TARGET_DIR:-target}/gpu
 
+# functions PART: the names that cudarc knows of a library, which only the first of cargo's folders need hold.
+functions() {
+    local file
+    for file in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"cudarc-$(cudarc_version)/src/$1/sys/mod.rs"; do
+        sed -n 's/^pub unsafe fn \(\(cu\|nvrtc\)[A-Za-z0-9_]*\).*/\1/p' "$file" | grep -vx culib | sort -u
+        return
+    done
+}
+
+cudarc_version() { awk '$3 == "\"cudarc\"" { getline; gsub("\"", "", $3); print $3; exit }' Cargo.lock; }
+
 setup() {
     scripts/setup.sh server
     if have nvidia-smi; then :; else export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}; fi
-    if [ -n "${CUDA_HOME:-}" ] || have nvcc; then return; fi
+    if [ "${1:-}" != pypi ] && { [ -n "${CUDA_HOME:-}" ] || have nvcc; }; then return; fi
     local root=$TOOLS/cuda cuda
     if [ ! -e "$root/ready" ]; then
         say "Installing CUDA 13.0's compiler and libraries (NVIDIA's packages on PyPI) into $root"
@@ -34,13 +47,34 @@ setup() {
         done
         # The driver's library comes with the driver. One with nothing but its names is enough for the linker.
         cargo fetch --locked
-        sed -n 's/^pub unsafe fn \(cu[A-Za-z0-9_]*\).*/\1/p' "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-*/src/driver/sys/mod.rs |
-            sort -u | sed 's/.*/void &(void) {}/' | cc -shared -fPIC -x c - -o "$root/stub/libcuda.so" -Wl,-soname,libcuda.so.1
+        functions driver | sed 's/.*/void &(void) {}/' | cc -shared -fPIC -x c - -o "$root/stub/libcuda.so" -Wl,-soname,libcuda.so.1
         touch "$root/ready"
     fi
     cuda=$(echo "$root"/venv/lib/python3*/site-packages/nvidia/cu13)
     export CUDA_HOME=$cuda CUDA_PATH=$cuda CUDA_ROOT=$cuda NVCC=$cuda/bin/nvcc PATH=$cuda/bin:$PATH
     export LIBRARY_PATH=$cuda/lib:$root/stub${LIBRARY_PATH:+:$LIBRARY_PATH}
+}
+
+# A toolkit whose libraries are stand-ins (packaging/lazy.py), after setup: each returns what says that there is no card, no
+# library. Whatever else is linked is the runtime, as an archive.
+opened_as_it_runs() {
+    local open=$TOOLS/cuda/open real=$CUDA_HOME part library status folder
+    rm -rf "$open"
+    mkdir -p "$open/lib64"
+    for folder in bin include nvvm; do ln -s "$real/$folder" "$open/$folder"; done
+    while read -r part library status; do
+        functions "$part" | python3 packaging/lazy.py "$library" "$status" |
+            cc -c -O2 -fPIC -x c - -o "$open/lib64/$part.o"
+        ar rcs "$open/lib64/${library%%.so.*}.a" "$open/lib64/$part.o"
+    done <<-'EOF'
+	driver libcuda.so.1 100
+	cublas libcublas.so.13 1
+	cublaslt libcublasLt.so.13 1
+	curand libcurand.so.10 203
+	nvrtc libnvrtc.so.13 11
+	EOF
+    ln -s "$real/lib/libcudart_static.a" "$open/lib64/libcudart.a"
+    export CUDA_HOME=$open CUDA_PATH=$open CUDA_ROOT=$open LIBRARY_PATH=$open/lib64
 }
 
 FLAGS=(--locked --release --no-default-features --features cuda)
@@ -53,6 +87,11 @@ case ${1:-} in
         cp "${CARGO_TARGET_DIR:-target}/release/glimpse" "$OUT/glimpse"
         gzip -9 -kf "$OUT/glimpse"
         say "$OUT/glimpse is there, and packed as glimpse.gz."
+        ;;
+    release)
+        setup pypi
+        opened_as_it_runs
+        cargo zigbuild --locked --release --features cuda -p glimpse --bin glimpse --target "${GLIMPSE_ZIG:-x86_64-unknown-linux-gnu.2.28}"
         ;;
     tests)
         setup
@@ -82,5 +121,5 @@ case ${1:-} in
                      /Used/ { used = $0; sub(/.*Used/, "", used); printf "%-36s%s; %s\n", name, used, spill }'
         done
         ;;
-    *) die "cuda.sh knows build, tests, lint and kernels." ;;
+    *) die "cuda.sh knows build, release, tests, lint and kernels." ;;
 esac
