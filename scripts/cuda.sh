@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 OUT=${CARGO_TARGET_DIR:-target}/gpu
 
-# functions PART: the names that cudarc knows of a library, which only the first of cargo's folders need hold.
+# functions PART: the names that cudarc knows of a library.
 functions() {
     local file
     for file in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/"cudarc-$(cudarc_version)/src/$1/sys/mod.rs"; do
@@ -56,16 +56,18 @@ setup() {
 }
 
 # A toolkit whose libraries are stand-ins (packaging/lazy.py), after setup: each returns what says that there is no card, no
-# library. Whatever else is linked is the runtime, as an archive.
+# library. Whatever else is linked is the runtime, from an archive. To the linker each is a shared library, since for nothing else
+# does zig look: a script that names the file.
 opened_as_it_runs() {
     local open=$TOOLS/cuda/open real=$CUDA_HOME part library status folder
+    archive() { echo "INPUT($2)" >"$open/lib64/$1.so"; }
     rm -rf "$open"
     mkdir -p "$open/lib64"
     for folder in bin include nvvm; do ln -s "$real/$folder" "$open/$folder"; done
     while read -r part library status; do
         functions "$part" | python3 packaging/lazy.py "$library" "$status" |
             cc -c -O2 -fPIC -x c - -o "$open/lib64/$part.o"
-        ar rcs "$open/lib64/${library%%.so.*}.a" "$open/lib64/$part.o"
+        archive "${library%%.so.*}" "$open/lib64/$part.o"
     done <<-'EOF'
 	driver libcuda.so.1 100
 	cublas libcublas.so.13 1
@@ -73,7 +75,7 @@ opened_as_it_runs() {
 	curand libcurand.so.10 203
 	nvrtc libnvrtc.so.13 11
 	EOF
-    ln -s "$real/lib/libcudart_static.a" "$open/lib64/libcudart.a"
+    archive libcudart "$real/lib/libcudart_static.a"
     export CUDA_HOME=$open CUDA_PATH=$open CUDA_ROOT=$open LIBRARY_PATH=$open/lib64
 }
 

@@ -70,7 +70,7 @@ deb() {
     rm -rf "$BESIDE/man"
     mkdir -p "$BESIDE/man"
     man glimpse "$BUILT" "answers questions about a picture, on your own hardware"
-    "$BUILT" help | sed -n 's/^  \([a-z]\+\)  *\(.*\)/\1\t\2/p' | while IFS=$'\t' read -r command title; do
+    "$BUILT" help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\)  *\(.*\)/\1\t\2/p' | while IFS=$'\t' read -r command title; do
         [ "$command" = help ] || man "glimpse-$command" "$BUILT $command" "$title"
     done
     python3 packaging/licences.py "$TRIPLE" >"$BESIDE/THIRD-PARTY.txt"
