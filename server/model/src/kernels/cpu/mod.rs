@@ -2,6 +2,8 @@
 
 mod activation;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod copy;
 mod linear;
 mod matrix;
