@@ -227,7 +227,8 @@ pub struct EngineArgs {
     pub warmup: Switch,
     #[command(flatten)]
     pub decode: DecodeArgs,
-    /// How many answers are written at once, at most 16.
+    /// How many answers are written at once, at most 16. Where the cache has no room for all of them, the newest make room for
+    /// the oldest, and go on where they were.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub max_batch: u8,
     /// The most memory for what is kept of pictures and conversations, such as 2GiB [default: by the device]
