@@ -103,6 +103,21 @@ def test_users_in_a_closed_loop_and_memory_over_time(bench, folder):
     assert "Memory over time" in (bench.out / "report.html").read_text()
 
 
+def test_users_who_ask_about_one_picture_each(bench, folder):
+    flags = ("--users", "1,4", "--one-picture", "--duration", 2, "--image", folder / "a.jpg")
+    report = bench(*TINY, "--runs", 0, "--cold", 0, *flags, "--", "--max-batch", 16)
+    assert [load["users"] for load in report["loads"]] == [1, 4]
+    for load in report["loads"]:
+        samples = load["samples"]
+        assert load["one_picture"] and load["failures"] == {}
+        assert load["answers"] == len(samples["first_token"]) > 0
+        # Its way to the server counts for nothing.
+        assert "upload" not in samples
+        assert 0 < load["tokens_per_second"] <= load["tokens"] / 2
+        assert load["gap_ratios"] and min(load["gap_ratios"]) >= 1
+    assert "4 users, one picture each" in bench.stdout
+
+
 def test_users_at_a_rate_wait_from_when_they_were_due(bench):
     """More come than can be answered: none is left out, and each one's time counts from when it was due."""
     rate, duration = 24, 1

@@ -125,6 +125,14 @@ impl Answer {
         Some(ms(first, last) / gaps as f64)
     }
 
+    /// The longest time between one `token` and the next, over the median; none where half of them were read with others.
+    pub fn gap_ratio(&self) -> Option<f64> {
+        let mut gaps: Vec<f64> = self.gaps_ms().collect();
+        gaps.sort_by(f64::total_cmp);
+        let median = *gaps.get(gaps.len() / 2)?;
+        Some(gaps.last()? / median).filter(|ratio| ratio.is_finite())
+    }
+
     /// The conversation that it belongs to.
     pub fn conversation(&self) -> &str {
         self.done.as_ref().map_or("", |done| &done.conversation)

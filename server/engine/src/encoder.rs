@@ -10,6 +10,7 @@ use model::prompt::Prompt;
 use crate::executor::{Executor, Progress, Source};
 use crate::guard::{Fault, guarded};
 use crate::scheduler::{Cached, EncodeJob, Page, Scheduler, numbers};
+use crate::step_timings::Beside;
 
 /// Pictures whose vectors are kept, so that another system turn before one costs its prefill and no more. Of the published
 /// model each is 13 MB.
@@ -63,8 +64,13 @@ impl<E: Executor> Encoder<E> {
         *self = Encoder::default();
     }
 
-    /// A slice of encoding the picture at hand, or the next one: a good half of a token's time beside somebody's answer, else a
-    /// whole stage.
+    /// Whether a picture is being encoded.
+    pub fn is_busy(&self) -> bool {
+        self.in_progress.is_some()
+    }
+
+    /// A slice of encoding the picture at hand, or the next one: what may be computed `beside` somebody's tokens, else a whole
+    /// stage.
     ///
     /// # Errors
     /// Encoding that picture has ended.
@@ -72,10 +78,11 @@ impl<E: Executor> Encoder<E> {
         &mut self,
         scheduler: &mut Scheduler,
         executor: &mut E,
+        beside: Beside,
     ) -> Result<(), Box<Failed>> {
         self.let_go(scheduler);
         match self.in_progress.take() {
-            Some(encoding) => self.encode_chunk(encoding, scheduler, executor),
+            Some(encoding) => self.encode_chunk(encoding, scheduler, executor, beside),
             None => self.begin(scheduler, executor),
         }
     }
@@ -122,9 +129,9 @@ impl<E: Executor> Encoder<E> {
         mut encoding: InProgress<E::Encoding>,
         scheduler: &mut Scheduler,
         executor: &mut E,
+        beside: Beside,
     ) -> Result<(), Box<Failed>> {
         let key = encoding.key;
-        let beside = scheduler.is_decoding();
         let progress = guarded(|| executor.encode_chunk(&mut encoding.state, beside));
         let progress = progress.map_err(|fault| Box::new(Failed { key, fault }))?;
         let elapsed_ms = encoding.started.elapsed().as_secs_f64() * 1e3;

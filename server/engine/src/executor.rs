@@ -6,12 +6,12 @@ use std::time::Instant;
 use api::Pixels;
 use candle_core::{Result, Tensor};
 use model::device::device_memory;
-use model::kernels::{Arena, Mark, Span};
+use model::kernels::{Arena, HostPages, Mark, Span};
 use model::network::Network;
 use model::prompt::Prompt;
 
 use crate::scheduler::Piece;
-use crate::step_timings::StepTimings;
+use crate::step_timings::{Beside, StepTimings};
 
 /// A device with a model and a cache on it. One whose work panics may be in any state until [`Executor::renew`].
 pub trait Executor {
@@ -22,6 +22,12 @@ pub trait Executor {
 
     /// Copies a page of the cache.
     fn copy(&mut self, from: u32, to: u32) -> Result<()>;
+
+    /// Copies a page of the cache into the host's memory, to one of the pages there.
+    fn page_out(&mut self, page: u32, host: u32) -> Result<()>;
+
+    /// Copies it back into a page of the cache.
+    fn page_in(&mut self, host: u32, page: u32) -> Result<()>;
 
     /// Computes the pieces in one pass; for each that is its sequence's last, the next token's scores.
     fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>>;
@@ -38,8 +44,8 @@ pub trait Executor {
     /// A picture's vectors, once it is encoded.
     fn vectors(&self, encoding: &Self::Encoding) -> Option<Self::Vectors>;
 
-    /// A slice of that, `beside` somebody's tokens; then it is short enough to fit between two of them.
-    fn encode_chunk(&mut self, encoding: &mut Self::Encoding, beside: bool) -> Result<Progress>;
+    /// A slice of that, short enough to fit between two tokens where it is `beside` somebody's.
+    fn encode_chunk(&mut self, encoding: &mut Self::Encoding, beside: Beside) -> Result<Progress>;
 
     /// What the cache holds for every conversation that has no system turn and begins with a picture, once that was encoded.
     fn opening(&self) -> &Prompt;
@@ -98,6 +104,8 @@ pub enum Progress {
 pub struct OnDevice<N: Network> {
     pub(super) model: N,
     pub(super) arena: Arena,
+    /// Where pages of answers go that make room for others.
+    host: HostPages,
     pub(super) timings: StepTimings,
     opening: Arc<Prompt>,
 }
@@ -129,10 +137,13 @@ enum Stage<N: Network> {
 }
 
 impl<N: Network> OnDevice<N> {
-    /// A model with a KV cache of `pages` pages; `opening` is the prompt that all conversations about a picture begin with.
-    pub fn new(model: N, opening: Prompt, pages: usize) -> Result<Self> {
+    /// A model with a KV cache of `pages` pages, and room for `host_pages` of them in the host's memory; `opening` is the prompt
+    /// that all conversations about a picture begin with.
+    pub fn new(model: N, opening: Prompt, pages: usize, host_pages: usize) -> Result<Self> {
+        let arena = model.arena(pages)?;
         Ok(OnDevice {
-            arena: model.arena(pages)?,
+            host: arena.host(host_pages)?,
+            arena,
             timings: StepTimings::new(N::ENCODE_STAGES),
             opening: Arc::new(opening),
             model,
@@ -152,16 +163,13 @@ impl<N: Network> OnDevice<N> {
         &mut self,
         encoding: &mut N::Encoding,
         behind: &mut Option<Mark>,
-        beside: bool,
+        beside: Beside,
     ) -> Result<Option<Tensor>> {
         let started = Instant::now();
         let kind = self.model.encode_stage(encoding);
-        let most = match beside {
-            true => self
-                .timings
-                .vision_rows(kind, self.model.encode_rows(encoding)),
-            false => StepTimings::WHOLE,
-        };
+        let rows = self.model.encode_rows(encoding);
+        let most = self.timings.vision_rows(kind, rows, beside);
+        let beside = beside != Beside::Nothing;
         let step = self.model.encode_chunk(encoding, most)?;
         let here = Mark::set(self.model.device())?;
         if beside || step.vectors.is_some() {
@@ -183,7 +191,7 @@ impl<N: Network> OnDevice<N> {
         start: &mut usize,
         under_way: &mut Option<(N::Pass, usize)>,
         pages: &[u32],
-        beside: bool,
+        beside: Beside,
     ) -> Result<bool> {
         let started = Instant::now();
         let entries = prompt.entries().len();
@@ -191,13 +199,9 @@ impl<N: Network> OnDevice<N> {
         let all = self.model.layers();
         let len = match &under_way {
             Some((_, len)) => *len,
-            None if beside => self.timings.prefill_rows(left, all),
-            None => left,
+            None => self.timings.prefill_rows(left, all, beside),
         };
-        let layers = match beside {
-            true => self.timings.prefill_layers(len, all),
-            false => all,
-        };
+        let layers = self.timings.prefill_layers(len, all, beside);
         let pass = match under_way.take() {
             Some((pass, _)) => pass,
             None => {
@@ -234,6 +238,14 @@ impl<N: Network> Executor for OnDevice<N> {
         self.arena.copy_page(from, to)
     }
 
+    fn page_out(&mut self, page: u32, host: u32) -> Result<()> {
+        self.arena.page_out(page, &mut self.host, host)
+    }
+
+    fn page_in(&mut self, host: u32, page: u32) -> Result<()> {
+        self.arena.page_in(&self.host, host, page)
+    }
+
     fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>> {
         let started = Instant::now();
         let of_all = |list: fn(&Piece) -> &Vec<u32>| -> Vec<u32> {
@@ -245,8 +257,8 @@ impl<N: Network> Executor for OnDevice<N> {
         let scores = self
             .model
             .next(&ids, spans, &positions, &self.arena, &last)?;
-        let decode = pieces.iter().all(|piece| piece.span.len == 1);
-        self.timings.forward(started.elapsed(), ids.len(), decode);
+        let answers = pieces.iter().filter(|piece| piece.span.len == 1).count();
+        self.timings.forward(started.elapsed(), ids.len(), answers);
         let mut results = vec![None; pieces.len()];
         for (piece, scores) in last.into_iter().zip(scores) {
             results[piece] = Some(scores);
@@ -280,7 +292,7 @@ impl<N: Network> Executor for OnDevice<N> {
         encoding.vectors.clone()
     }
 
-    fn encode_chunk(&mut self, encoding: &mut EncodeState<N>, beside: bool) -> Result<Progress> {
+    fn encode_chunk(&mut self, encoding: &mut EncodeState<N>, beside: Beside) -> Result<Progress> {
         match &mut encoding.stage {
             Stage::Vision {
                 encoding: tower,

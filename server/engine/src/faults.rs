@@ -7,9 +7,9 @@ use model::prompt::Prompt;
 
 use crate::executor::{Executor, Layer, Progress, Source};
 use crate::scheduler::Piece;
-use crate::step_timings::StepTimings;
+use crate::step_timings::{Beside, StepTimings};
 
-/// Told what is begun ("answer" or "picture") and the token ids that go in; fails or panics where it likes.
+/// Told what is begun ("answer", "picture", or a page's way "out" or "in") and the token ids that go in; fails or panics where it likes.
 pub type Hook = Box<dyn FnMut(&str, &[u32]) -> Result<()> + Send>;
 
 /// Puts a hook before each piece of an executor's work.
@@ -37,6 +37,16 @@ impl<E: Executor> Executor for Faulty<E> {
         self.executor.copy(from, to)
     }
 
+    fn page_out(&mut self, page: u32, host: u32) -> Result<()> {
+        (self.hook)("out", &[])?;
+        self.executor.page_out(page, host)
+    }
+
+    fn page_in(&mut self, host: u32, page: u32) -> Result<()> {
+        (self.hook)("in", &[])?;
+        self.executor.page_in(host, page)
+    }
+
     fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>> {
         let ids: Vec<u32> = pieces.iter().flat_map(|p| &p.ids).copied().collect();
         (self.hook)("answer", &ids)?;
@@ -57,7 +67,7 @@ impl<E: Executor> Executor for Faulty<E> {
         self.executor.vectors(encoding)
     }
 
-    fn encode_chunk(&mut self, encoding: &mut E::Encoding, beside: bool) -> Result<Progress> {
+    fn encode_chunk(&mut self, encoding: &mut E::Encoding, beside: Beside) -> Result<Progress> {
         (self.hook)("picture", &[])?;
         self.executor.encode_chunk(encoding, beside)
     }

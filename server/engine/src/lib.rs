@@ -2,7 +2,8 @@
 //! through [`Engine`].
 //!
 //! A picture is encoded and the opening of its conversation computed into the cache before any question exists. Up to
-//! `max_batch` questions are answered in one forward pass, and join and leave it between tokens.
+//! `max_batch` questions are answered in one forward pass, and join and leave it between tokens; where the cache has too few pages
+//! for all of them, the newest make room for the oldest.
 
 mod admission;
 mod command;

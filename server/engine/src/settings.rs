@@ -5,7 +5,7 @@ use model::Quantize;
 /// How each worker of the engine works. Each optimisation has a switch that turns it off, for measuring.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Questions answered in one forward pass.
+    /// Questions answered in one forward pass, as far as the cache has pages for them.
     pub max_batch: usize,
     /// Questions that may wait beyond those.
     pub queue: usize,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use api::{Loaded, State};
 use model::LoadError;
 use model::checkpoint::Checkpoint;
-use model::device::{Target, tell_memory};
+use model::device::{Target, host_memory, tell_memory};
 use model::kernels::PAGE;
 use model::network::Shape;
 
@@ -113,10 +113,12 @@ where
 
     let page_bytes = model.page_bytes() as u64;
     let pages = cache_pages(&settings, shape, page_bytes, target.free_memory());
+    let host_pages = host_pages(&settings, shape, page_bytes, pages);
     tracing::info!(
         pages,
         bytes = pages as u64 * page_bytes,
         whole_conversations = pages / conversation_pages(shape),
+        host_pages,
         "memory for the KV cache"
     );
     let on_device = |e: candle_core::Error| {
@@ -125,7 +127,7 @@ where
         ))
     };
     let opening = language.opening("").map_err(|e| LoadError(e.to_string()))?;
-    let mut device = OnDevice::new(model, opening, pages).map_err(on_device)?;
+    let mut device = OnDevice::new(model, opening, pages, host_pages).map_err(on_device)?;
     if settings.warmup {
         status.send_modify(|s| {
             s.state = State::Warming;
@@ -139,7 +141,7 @@ where
     Ok(Worker::new(
         wrap.wrap(device),
         &settings,
-        pages,
+        (pages, host_pages),
         admission,
         status.reports().clone(),
         status.number(),
@@ -151,23 +153,79 @@ fn conversation_pages(shape: &Shape) -> usize {
     shape.entries.div_ceil(PAGE) + 1
 }
 
-/// Pages of the cache: enough for every slot to run a conversation to the model's end beside a picture being looked at; by default
-/// four times that, where it takes no more than a quarter of the free memory.
+/// What so many of the longest conversations take beside a picture being looked at.
+fn pages_for(conversations: usize, shape: &Shape) -> usize {
+    conversations * conversation_pages(shape) + shape.picture_entries.div_ceil(PAGE) + 2
+}
+
+/// Pages of the cache: at least enough for one conversation to the model's end beside a picture, so that the oldest answer never
+/// lacks any. By default a quarter of the free memory, but enough for two conversations where there is room for them, and no more
+/// than all slots can take, or two of them four times over.
 fn cache_pages(settings: &Settings, shape: &Shape, page_bytes: u64, free: u64) -> usize {
-    let least =
-        settings.max_batch * conversation_pages(shape) + shape.picture_entries.div_ceil(PAGE) + 2;
+    let least = pages_for(1, shape);
+    let whole = |bytes: u64| usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);
     match settings.cache_bytes {
         Some(bytes) => {
-            let pages = usize::try_from(bytes / page_bytes).unwrap_or(usize::MAX);
-            if pages < least {
+            if whole(bytes) < least {
                 tracing::warn!(
                     asked = bytes,
                     taken = least as u64 * page_bytes,
-                    "--cache-bytes is too little for --max-batch conversations beside a picture: the least is taken"
+                    "--cache-bytes is too little for a conversation beside a picture: the least is taken"
                 );
             }
-            pages.max(least)
+            whole(bytes).max(least)
         }
-        None => ((free / 4 / page_bytes) as usize).clamp(least, 4 * least),
+        None => {
+            let two = pages_for(settings.max_batch.min(2), shape);
+            let most = pages_for(settings.max_batch, shape).max(4 * two);
+            whole(free / 4).max(two.min(whole(free))).clamp(least, most)
+        }
+    }
+}
+
+/// Pages of the host's memory, for answers that make room for older ones: none where the cache holds what all slots can take, and
+/// no more than an eighth of what is free there.
+fn host_pages(settings: &Settings, shape: &Shape, page_bytes: u64, pages: usize) -> usize {
+    let beyond = pages_for(settings.max_batch, shape).saturating_sub(pages);
+    let free = host_memory().unwrap_or(0) / 8 / page_bytes;
+    beyond.min(usize::try_from(free).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published model's: 2.6 MB a page, 154 pages a conversation, 26 a picture.
+    #[test]
+    fn the_cache_holds_a_conversation_at_least_and_what_all_slots_take_where_there_is_room() {
+        let shape = Shape {
+            picture_side: 1120,
+            pictures: 1,
+            picture_entries: 1602,
+            positions: 8192,
+            entries: 9791,
+        };
+        let page = 40 * 2 * 2 * 64 * 128 * 2;
+        let (gb, one, two) = (1 << 30, pages_for(1, &shape), pages_for(2, &shape));
+        assert_eq!((one, two), (182, 336));
+        let pages = |max_batch, cache_bytes, free: u64| {
+            let settings = Settings {
+                max_batch,
+                cache_bytes,
+                ..Settings::default()
+            };
+            let pages = cache_pages(&settings, &shape, page, free);
+            (pages, host_pages(&settings, &shape, page, pages))
+        };
+        assert_eq!(pages(16, None, 50 * gb), (pages_for(16, &shape), 0));
+        assert_eq!(pages(2, None, 50 * gb), (4 * two, 0));
+        assert_eq!(pages(16, None, 8 * gb).0, (2 * gb / page) as usize);
+        // Where a quarter is too little, two; where there is no room for two, what there is.
+        assert_eq!(pages(16, None, 2 * gb).0, two);
+        assert_eq!(pages(16, None, 600 << 20).0, (600 << 20) / page as usize);
+        assert_eq!(pages(1, Some(0), gb), (one, 0));
+        // What is beyond goes to the host.
+        let (pages, host) = pages(16, Some(0), gb);
+        assert!(pages == one && host > 0 && host <= 15 * 154);
     }
 }

@@ -2,10 +2,34 @@
 
 use std::time::Duration;
 
+/// What is computed between two tokens beside a slice of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Nobody is in the middle of an answer: there is nobody whom a slice could hold up.
+    Nothing,
+    /// The next tokens of answers.
+    Tokens,
+    /// Those, and a piece of somebody's question.
+    TokensAndPrompts,
+}
+
+impl Beside {
+    /// What a slice is beside: whether somebody is in the middle of an answer, and whether the last pass had a piece of a question.
+    pub fn what(is_decoding: bool, has_prompts: bool) -> Self {
+        match (is_decoding, has_prompts) {
+            (false, _) => Beside::Nothing,
+            (true, false) => Beside::Tokens,
+            (true, true) => Beside::TokensAndPrompts,
+        }
+    }
+}
+
 /// What was measured.
 pub struct StepTimings {
-    /// One decode step.
-    decode: Mean,
+    /// A decode step of one answer, of two, and so on.
+    decode: Vec<Mean>,
+    /// Answers that the last forward pass went on with.
+    answers: usize,
     /// A row of each kind of the vision tower's stages.
     vision_rows: Vec<Mean>,
     /// A row of a picture's prefill, through all layers.
@@ -39,28 +63,32 @@ impl StepTimings {
     /// No measurements yet, for a vision tower with `kinds` kinds of stages.
     pub fn new(kinds: usize) -> Self {
         StepTimings {
-            decode: Mean::default(),
+            decode: Vec::new(),
+            answers: 1,
             vision_rows: vec![Mean::default(); kinds],
             picture_row: Mean::default(),
             prompt_row: Mean::default(),
         }
     }
 
-    /// Rows of a vision stage that are computed together while nobody decodes: all.
-    pub const WHOLE: usize = usize::MAX;
-
     /// Rows of prompts that are computed together while nobody decodes, of all slots: enough to keep a device busy, and a
     /// bound to the memory that a long prompt takes.
     pub const PREFILL: usize = 2048;
 
-    /// A forward pass took `elapsed` for `rows` rows; `decode`: each slot had one.
-    pub fn forward(&mut self, elapsed: Duration, rows: usize, decode: bool) {
-        if decode {
-            self.decode.add(elapsed);
-        } else if rows >= LEAST {
+    /// A forward pass took `elapsed` for `rows` rows, of which so many were the only ones of their answers.
+    pub fn forward(&mut self, elapsed: Duration, rows: usize, answers: usize) {
+        self.answers = answers.max(1);
+        let prompts = rows - answers;
+        if prompts == 0 {
+            if self.decode.len() < answers {
+                self.decode.resize_with(answers, Mean::default);
+            }
+            self.decode[answers - 1].add(elapsed);
+        } else if prompts >= LEAST {
             // However noisy the two times, rows are never for nothing.
             let added = elapsed.saturating_sub(self.decode_step());
-            self.prompt_row.add(added.max(elapsed / 16) / rows as u32);
+            self.prompt_row
+                .add(added.max(elapsed / 16) / prompts as u32);
         }
     }
 
@@ -81,49 +109,67 @@ impl StepTimings {
 
     /// One decode step, in milliseconds; 0 before the first.
     pub fn token_ms(&self) -> f64 {
-        self.decode.0.map_or(0.0, |step| step.as_secs_f64() * 1e3)
+        self.measured().map_or(0.0, |step| step.as_secs_f64() * 1e3)
     }
 
-    /// How many of a vision tower's stage's `rows` are computed together, in slices of one size that take a good half of a
-    /// decode step at most: a card knows best how to multiply sizes that it had before.
-    pub fn vision_rows(&self, kind: usize, rows: usize) -> usize {
-        let most = self.rows_in_a_step(self.vision_rows[kind].or(Duration::from_micros(20)));
+    /// How many of a vision tower's stage's `rows` are computed together, in slices of one size that take no longer than a slice
+    /// may: a card knows best how to multiply sizes that it had before.
+    pub fn vision_rows(&self, kind: usize, rows: usize, beside: Beside) -> usize {
+        let row = self.vision_rows[kind].or(Duration::from_micros(20));
+        let most = self.rows_in_a_slice(row, beside);
         rows.div_ceil(rows.div_ceil(most).max(1))
     }
 
-    /// Rows of a prompt that a decode step takes along for a good half of its time.
-    pub fn prompt_rows(&self) -> usize {
-        self.rows_in_a_step(self.prompt_row.or(ROW))
+    /// Rows of all prompts that a decode step takes along; `sliced`: a picture is being encoded too.
+    pub fn prompt_rows(&self, sliced: bool) -> usize {
+        let beside = if sliced {
+            Beside::TokensAndPrompts
+        } else {
+            Beside::Tokens
+        };
+        self.rows_in_a_slice(self.prompt_row.or(ROW), beside)
     }
 
-    /// How many of a picture's next `rows` entries are computed together, in slices that take a good half of a decode step:
-    /// all of them, unless even one of the model's `layers` takes longer.
-    pub fn prefill_rows(&self, rows: usize, layers: usize) -> usize {
-        self.rows_in_a_step(self.picture_row.or(ROW) / layers.max(1) as u32)
+    /// How many of a picture's next `rows` entries are computed together, in slices: all of them, unless even one of the model's
+    /// `layers` takes longer.
+    pub fn prefill_rows(&self, rows: usize, layers: usize, beside: Beside) -> usize {
+        self.rows_in_a_slice(self.picture_row.or(ROW) / layers.max(1) as u32, beside)
             .min(rows)
     }
 
-    /// How many of the `layers` of a pass over `rows` rows take a good half of a decode step; at least one.
-    pub fn prefill_layers(&self, rows: usize, layers: usize) -> usize {
+    /// How many of the `layers` of a pass over `rows` rows a slice takes; at least one.
+    pub fn prefill_layers(&self, rows: usize, layers: usize, beside: Beside) -> usize {
         let layer = self.picture_row.or(ROW) * rows as u32 / layers.max(1) as u32;
-        let most = self.slice().as_nanos() / layer.as_nanos().max(1);
+        let most = self.slice(beside).as_nanos() / layer.as_nanos().max(1);
         usize::try_from(most)
             .unwrap_or(layers)
             .clamp(1, layers.max(1))
     }
 
+    /// A decode step of as many answers as there were last; of fewer or else of more, where that was never measured.
+    fn measured(&self) -> Option<Duration> {
+        let (fewer, more) = self.decode.split_at(self.answers.min(self.decode.len()));
+        let nearest = fewer.iter().rev().chain(more);
+        nearest.filter_map(|step| step.0).next()
+    }
+
     fn decode_step(&self) -> Duration {
-        self.decode.or(Duration::from_millis(10))
+        self.measured().unwrap_or(Duration::from_millis(10))
     }
 
-    /// What a slice may take.
-    fn slice(&self) -> Duration {
-        self.decode_step() * 3 / 5
+    /// What a slice may take: a good half of a decode step, with a piece of a question both together. So no token comes later
+    /// than after two steps' time.
+    fn slice(&self, beside: Beside) -> Duration {
+        match beside {
+            Beside::Nothing => Duration::MAX,
+            Beside::Tokens => self.decode_step() * 3 / 5,
+            Beside::TokensAndPrompts => self.decode_step() * 3 / 10,
+        }
     }
 
-    fn rows_in_a_step(&self, row: Duration) -> usize {
-        let rows = self.slice().as_nanos() / row.as_nanos().max(1);
-        usize::try_from(rows).unwrap_or(Self::WHOLE).max(LEAST)
+    fn rows_in_a_slice(&self, row: Duration, beside: Beside) -> usize {
+        let rows = self.slice(beside).as_nanos() / row.as_nanos().max(1);
+        usize::try_from(rows).unwrap_or(usize::MAX).max(LEAST)
     }
 }
 
@@ -137,59 +183,89 @@ mod tests {
     #[test]
     fn a_picture_goes_layer_by_layer_as_many_rows_as_a_layer_has_time_for() {
         let mut card = StepTimings::new(4);
-        card.forward(MS(5), 1, true);
+        card.forward(MS(5), 1, 1);
         card.prefilled(MS(40), 1600, 40, 40); // 25 µs a row, a layer takes 1 ms
-        assert_eq!(card.prefill_rows(1600, 40), 1600);
-        assert_eq!(card.prefill_layers(1600, 40), 3);
-        assert_eq!(card.prefill_layers(16, 40), 40);
+        assert_eq!(card.prefill_rows(1600, 40, Beside::Tokens), 1600);
+        assert_eq!(card.prefill_layers(1600, 40, Beside::Tokens), 3);
+        assert_eq!(card.prefill_layers(16, 40, Beside::Tokens), 40);
         let mut cpu = StepTimings::new(4);
-        cpu.forward(MS(1), 1, true);
+        cpu.forward(MS(1), 1, 1);
         cpu.prefilled(MS(16), 160, 4, 4); // 100 µs a row, a layer of all takes 4 ms
-        assert_eq!(cpu.prefill_rows(160, 4), 24);
-        assert_eq!(cpu.prefill_layers(24, 4), 1);
+        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 24);
+        assert_eq!(cpu.prefill_layers(24, 4, Beside::Tokens), 1);
         // A slice of few layers says as much as a whole pass.
         cpu.prefilled(US(600), 24, 1, 4);
-        assert_eq!(cpu.prefill_rows(160, 4), 24);
+        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 24);
     }
 
     #[test]
     fn a_stage_goes_in_slices_of_one_size() {
         let mut timings = StepTimings::new(4);
-        timings.forward(MS(5), 1, true);
+        timings.forward(MS(5), 1, 1);
         timings.vision(1, US(1920), 6400); // 0.3 µs a row: all take less than a slice may
-        assert_eq!(timings.vision_rows(1, 6401), 6401);
+        assert_eq!(timings.vision_rows(1, 6401, Beside::Tokens), 6401);
         timings.vision(2, MS(8), 6400); // 1.25 µs
-        assert_eq!(timings.vision_rows(2, 6401), 2134);
+        assert_eq!(timings.vision_rows(2, 6401, Beside::Tokens), 2134);
         // However the mean moves meanwhile.
         timings.vision(2, US(8100), 6400);
-        assert_eq!(timings.vision_rows(2, 6401), 2134);
-        assert_eq!(timings.vision_rows(2, 5), 5);
+        assert_eq!(timings.vision_rows(2, 6401, Beside::Tokens), 2134);
+        assert_eq!(timings.vision_rows(2, 5, Beside::Tokens), 5);
     }
 
     #[test]
     fn questions_say_nothing_of_pictures() {
         let mut card = StepTimings::new(4);
-        card.forward(MS(5), 1, true);
+        card.forward(MS(5), 1, 1);
         card.prefilled(MS(40), 1600, 40, 40);
         for _ in 0..100 {
-            card.forward(US(6700), 20, false); // all weights for twenty rows
+            card.forward(US(6700), 20, 0); // all weights for twenty rows
         }
-        assert_eq!(card.prefill_rows(1600, 40), 1600);
-        assert_eq!(card.prefill_layers(1600, 40), 3);
+        assert_eq!(card.prefill_rows(1600, 40, Beside::Tokens), 1600);
+        assert_eq!(card.prefill_layers(1600, 40, Beside::Tokens), 3);
         // Such a question goes along with one decode step, not in several.
-        assert!(card.prompt_rows() >= 20);
+        assert!(card.prompt_rows(false) >= 20);
         // What takes no longer than a decode step is still not for nothing.
         for _ in 0..100 {
-            card.forward(MS(4), 20, false);
+            card.forward(MS(4), 20, 0);
         }
-        assert!(card.prompt_rows() < 1000);
+        assert!(card.prompt_rows(false) < 1000);
     }
 
     #[test]
     fn where_rows_take_the_time_a_prompt_goes_in_pieces() {
         let mut cpu = StepTimings::new(4);
-        cpu.forward(US(860), 1, true);
-        cpu.forward(MS(16), 160, false);
-        assert_eq!(cpu.prompt_rows(), LEAST);
+        cpu.forward(US(860), 1, 1);
+        cpu.forward(MS(16), 160, 0);
+        assert_eq!(cpu.prompt_rows(false), LEAST);
+    }
+
+    #[test]
+    fn a_slice_is_as_long_as_the_step_of_as_many_answers() {
+        let mut timings = StepTimings::new(4);
+        for (answers, ms) in [(1, 4), (2, 5), (16, 8)] {
+            timings.forward(MS(ms), answers, answers);
+        }
+        let rows = |timings: &StepTimings| timings.rows_in_a_slice(US(10), Beside::Tokens);
+        assert_eq!(rows(&timings), 480);
+        // From one step to the next, not in the mean of many.
+        timings.forward(MS(4), 1, 1);
+        assert_eq!(rows(&timings), 240);
+        // Of five answers no step was measured: that of two.
+        timings.forward(MS(12), 5 + 40, 5);
+        assert_eq!(rows(&timings), 300);
+        assert_eq!(timings.token_ms(), 5.0);
+    }
+
+    #[test]
+    fn a_picture_and_a_question_share_what_there_is_beside_tokens() {
+        let mut timings = StepTimings::new(4);
+        timings.forward(MS(10), 2, 2);
+        timings.forward(MS(18), 2 + 80, 2); // 100 µs a row
+        timings.vision(1, MS(10), 100);
+        assert_eq!(timings.prompt_rows(false), 60);
+        assert_eq!(timings.prompt_rows(true), 30);
+        assert_eq!(timings.vision_rows(1, 600, Beside::Tokens), 60);
+        assert_eq!(timings.vision_rows(1, 600, Beside::TokensAndPrompts), 30);
+        assert_eq!(timings.vision_rows(1, 600, Beside::Nothing), 600);
     }
 }

@@ -10,7 +10,7 @@ use model::network::Network;
 use model::prompt::Prompt;
 
 use crate::executor::{Executor, OnDevice};
-use crate::step_timings::StepTimings;
+use crate::step_timings::{Beside, StepTimings};
 
 impl<N: Network> OnDevice<N> {
     /// Runs passes of every size that up to `slots` slots need. The cache is used from its beginning, and nothing of that is
@@ -24,16 +24,19 @@ impl<N: Network> OnDevice<N> {
         if is_card {
             // It measures its products at first.
             let mut unused = StepTimings::new(N::ENCODE_STAGES);
-            encode(&self.model, &pixels, &mut unused, false)?;
+            encode(&self.model, &pixels, &mut unused, Beside::Nothing)?;
         }
-        let vectors = encode(&self.model, &pixels, &mut self.timings, false)?;
+        let vectors = encode(&self.model, &pixels, &mut self.timings, Beside::Nothing)?;
         tell_memory(self.model.device(), "after a picture");
         let rows = vectors.dim(0)?;
-        let of_slot = (rows + 8).div_ceil(PAGE) as u32;
-        let span = |start, len, slot: usize| Span {
-            start,
-            len,
-            pages: (slot as u32 * of_slot..(slot as u32 + 1) * of_slot).collect(),
+        // Of each slot its own pages.
+        let span = |len: usize, slot: usize| {
+            let pages = len.div_ceil(PAGE) as u32;
+            Span {
+                start: 0,
+                len,
+                pages: (slot as u32 * pages..(slot as u32 + 1) * pages).collect(),
+            }
         };
         let mut places = Prompt::new(self.opening().axes());
         places.extend(std::iter::repeat_n(0, rows));
@@ -41,7 +44,7 @@ impl<N: Network> OnDevice<N> {
         for _ in 0..if is_card { 2 } else { 1 } {
             self.model.device().synchronize()?;
             let started = Instant::now();
-            let (spans, layers) = (vec![span(0, rows, 0)], self.model.layers());
+            let (spans, layers) = (vec![span(rows, 0)], self.model.layers());
             let positions = places.positions(0..rows);
             let pass = self.model.begin(vectors.clone(), spans, positions)?;
             self.model.go_on(pass, layers, &self.arena)?;
@@ -56,17 +59,18 @@ impl<N: Network> OnDevice<N> {
             false => &[4, 1],
         };
         for batch in 1..=slots {
-            for &len in lens.iter().filter(|len| **len <= rows) {
+            let fits = |len: usize| len <= rows && batch * len.div_ceil(PAGE) <= self.arena.pages();
+            for &len in lens.iter().filter(|len| fits(**len)) {
                 for turn in 0..3 {
                     let started = Instant::now();
                     let ids = vec![0; batch * len];
                     let positions = places.positions(0..len).repeat(batch);
-                    let spans = (0..batch).map(|slot| span(0, len, slot)).collect();
+                    let spans = (0..batch).map(|slot| span(len, slot)).collect();
                     let all: Vec<usize> = (0..batch).collect();
                     self.model
                         .next(&ids, spans, &positions, &self.arena, &all)?;
-                    if (batch, len, turn) == (1, 1, 2) {
-                        self.timings.forward(started.elapsed(), 1, true);
+                    if (len, turn) == (1, 2) {
+                        self.timings.forward(started.elapsed(), batch, batch);
                     }
                 }
                 let what = format!("after {batch} × {len} tokens");
@@ -75,7 +79,7 @@ impl<N: Network> OnDevice<N> {
         }
         if is_card {
             // The sizes of products beside somebody who decodes.
-            encode(&self.model, &pixels, &mut self.timings, true)?;
+            encode(&self.model, &pixels, &mut self.timings, Beside::Tokens)?;
         }
         Ok(())
     }
@@ -86,21 +90,18 @@ impl<N: Network> OnDevice<N> {
     }
 }
 
-/// Sends a picture through the vision tower, whole stages or `sliced` as beside somebody who decodes, and tells `timings` what each
+/// Sends a picture through the vision tower, in slices as `beside` asks for, and tells `timings` what each
 /// took.
 fn encode<N: Network>(
     model: &N,
     pixels: &Pixels,
     timings: &mut StepTimings,
-    sliced: bool,
+    beside: Beside,
 ) -> Result<Tensor> {
     let mut encoding = model.start_encode(pixels)?;
     loop {
         let (started, kind) = (Instant::now(), model.encode_stage(&encoding));
-        let most = match sliced {
-            true => timings.vision_rows(kind, model.encode_rows(&encoding)),
-            false => StepTimings::WHOLE,
-        };
+        let most = timings.vision_rows(kind, model.encode_rows(&encoding), beside);
         let step = model.encode_chunk(&mut encoding, most)?;
         model.device().synchronize()?;
         timings.vision(kind, started.elapsed(), step.rows);

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use api::{Event, Failure, Gauges, Measured, Pass, RequestId};
+use rayon::prelude::*;
 
 use crate::admission::Admission;
 use crate::command::{Command, Question};
@@ -19,9 +20,11 @@ use crate::guard::{Fault, catch, guarded};
 use crate::recovery::PanicCount;
 use crate::reply::Reply;
 use crate::reports::Reports;
-use crate::scheduler::{End, Job, Limits, Piece, Rows, Scheduler, SchedulerEvent, Turn};
+use crate::scheduler::{
+    End, Job, Limits, Piece, Rows, Scheduler, SchedulerEvent, TokenOutcome, Turn,
+};
 use crate::settings::Settings;
-use crate::step_timings::StepTimings;
+use crate::step_timings::{Beside, StepTimings};
 use crate::tokenization::TokenizedQuestion;
 use crate::workers::StatusPublisher;
 
@@ -48,12 +51,16 @@ pub struct Worker<E: Executor> {
 /// The scores of a sequence's next token, none before its prompt is through; or why it failed.
 type Outcome = Result<Option<Vec<f32>>, Failure>;
 
+/// The next token, if there is one yet.
+type Said = Result<Option<TokenOutcome>, Failure>;
+
 impl<E: Executor> Worker<E> {
-    /// A worker whose executor has a KV cache of `pages` pages; `number` is its own on this machine.
+    /// A worker whose executor has a KV cache of so many pages and room for so many of them in the host's memory; `number` is its
+    /// own on this machine.
     pub fn new(
         executor: E,
         settings: &Settings,
-        pages: usize,
+        (pages, host_pages): (usize, usize),
         admission: Arc<Admission>,
         reports: Reports,
         number: u32,
@@ -63,6 +70,7 @@ impl<E: Executor> Worker<E> {
             scheduler: Scheduler::new(Limits {
                 slots: settings.max_batch,
                 pages,
+                host_pages,
                 keeps_conversations: settings.prefix_cache,
                 eager_encode: settings.eager_encode,
             }),
@@ -272,15 +280,18 @@ impl<E: Executor> Worker<E> {
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
+        let sliced = self.encoder.is_busy();
         let rows = Rows {
-            beside_tokens: self.executor.timings().prompt_rows(),
+            beside_tokens: self.executor.timings().prompt_rows(sliced),
             alone: StepTimings::PREFILL,
         };
         let turn = self.scheduler.turn(Instant::now(), rows);
         self.publish_events();
+        let has_prompts = turn.has_prompts();
         self.compute(turn)?;
+        let beside = Beside::what(self.scheduler.is_decoding(), has_prompts);
         let (scheduler, executor) = (&mut self.scheduler, &mut self.executor);
-        if let Err(failed) = self.encoder.encode(scheduler, executor) {
+        if let Err(failed) = self.encoder.encode(scheduler, executor, beside) {
             self.encode_failed(*failed)?;
         }
         self.gauge();
@@ -288,24 +299,43 @@ impl<E: Executor> Worker<E> {
     }
 
     fn compute(&mut self, turn: Turn) -> Result<(), Fault> {
-        let Turn { copies, mut pieces } = turn;
+        let Turn {
+            leaving,
+            returning,
+            copies,
+            mut pieces,
+        } = turn;
+        let mut copied = |request, result: Result<(), Fault>| match result {
+            Ok(()) => Ok(()),
+            Err(Fault::Job(failure)) => {
+                pieces.retain(|piece: &Piece| piece.request != request);
+                self.scheduler.fail(request, &failure);
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        };
+        let executor = &mut self.executor;
+        for (request, pages) in &leaving {
+            let mut pages = pages.iter();
+            let out = || pages.try_for_each(|(page, host)| executor.page_out(*page, host.number()));
+            copied(*request, guarded(out))?;
+        }
+        for (request, pages) in &returning {
+            let mut pages = pages.iter();
+            let back = || pages.try_for_each(|(host, page)| executor.page_in(host.number(), *page));
+            copied(*request, guarded(back))?;
+        }
         for (request, copy) in copies {
             let (from, to) = (copy.from.number(), copy.to.number());
-            match guarded(|| self.executor.copy(from, to)) {
-                Ok(()) => {}
-                Err(Fault::Job(failure)) => {
-                    pieces.retain(|piece| piece.request != request);
-                    self.scheduler.fail(request, &failure);
-                }
-                Err(fault) => return Err(fault),
-            }
+            copied(request, guarded(|| executor.copy(from, to)))?;
         }
         if pieces.is_empty() {
             return Ok(());
         }
         let outcomes = self.forward(&pieces)?;
-        for (piece, outcome) in pieces.iter().zip(outcomes) {
-            self.computed(piece, outcome);
+        let said = self.choose(&pieces, outcomes);
+        for (piece, said) in pieces.iter().zip(said) {
+            self.computed(piece, said);
         }
         Ok(())
     }
@@ -343,26 +373,45 @@ impl<E: Executor> Worker<E> {
         Ok(scores)
     }
 
-    /// What comes of a piece.
-    fn computed(&mut self, piece: &Piece, outcome: Outcome) {
-        let request = piece.request;
-        let said = match outcome {
-            Ok(scores) => {
-                self.scheduler.computed(piece);
-                let reply = self.replies.get_mut(&request);
-                let (Some(mut scores), Some(reply)) = (scores, reply) else {
-                    return;
-                };
-                catch(|| reply.accept(&mut scores)).unwrap_or_else(|what| {
-                    tracing::error!(panic = %what, "the worker panicked over a token");
-                    Err(panicked())
-                })
+    /// The answers' next tokens, by all threads where there are many scores to choose by.
+    fn choose(&mut self, pieces: &[Piece], outcomes: Vec<Outcome>) -> Vec<Said> {
+        /// As many as three answers have with a vocabulary like the published model's.
+        const WORTH_WAKING: usize = 400_000;
+        let mut replies: Vec<Option<&mut Reply>> = pieces.iter().map(|_| None).collect();
+        for (request, reply) in &mut self.replies {
+            if let Some(at) = pieces.iter().position(|piece| piece.request == *request) {
+                replies[at] = Some(reply);
             }
-            Err(failure) => Err(failure),
+        }
+        let of_one = |outcome: &Outcome| outcome.as_ref().ok()?.as_ref().map(Vec::len);
+        let scores: usize = outcomes.iter().filter_map(of_one).sum();
+        let choose = |(reply, outcome): (Option<&mut Reply>, Outcome)| {
+            let (Some(mut scores), Some(reply)) = (outcome?, reply) else {
+                return Ok(None);
+            };
+            let said = catch(|| reply.accept(&mut scores)).unwrap_or_else(|what| {
+                tracing::error!(panic = %what, "the worker panicked over a token");
+                Err(panicked())
+            });
+            said.map(Some)
         };
+        let all: Vec<_> = replies.into_iter().zip(outcomes).collect();
+        match scores < WORTH_WAKING {
+            true => all.into_iter().map(choose).collect(),
+            false => all.into_par_iter().map(choose).collect(),
+        }
+    }
+
+    /// A piece was computed, and this came of it.
+    fn computed(&mut self, piece: &Piece, said: Said) {
         match said {
-            Ok(said) => self.scheduler.answered(request, said, Instant::now()),
-            Err(failure) => self.scheduler.fail(request, &failure),
+            Ok(said) => {
+                self.scheduler.computed(piece);
+                if let Some(said) = said {
+                    self.scheduler.answered(piece.request, said, Instant::now());
+                }
+            }
+            Err(failure) => self.scheduler.fail(piece.request, &failure),
         }
     }
 

@@ -151,12 +151,16 @@ impl Target {
         if let Some((free, _)) = device_memory(&self.device) {
             return Some(free);
         }
-        // What the kernel thinks can be had without swapping.
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib * 1024)
+        host_memory()
     }
+}
+
+/// Bytes free of the host's memory, where that can be known: what the kernel thinks can be had without swapping.
+pub fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// The type that is asked for, on a card or on the processor.

@@ -17,6 +17,7 @@ use super::{ModelArgs, limits};
   glimpse bench --runs 10 --cold 1 --before all   quickly: everything on against everything off
   glimpse bench --users 1,2,4,16,64 --duration 60
   glimpse bench --runs 0 --cold 0 --users 2 --duration 14400    a soak: memory over four hours
+  glimpse bench --runs 0 --cold 0 --users 1,4,16 --one-picture -- --max-batch 16    how many are answered at once
   glimpse bench --url ws://127.0.0.1:8080/ws --before none      a server that runs already
   glimpse bench --out new --compare old/report.json
   glimpse bench --stages --random-weights 1 --config config.json --dtype bf16    the model alone
@@ -71,6 +72,10 @@ pub struct BenchArgs {
     /// Users at once, each asking again when answered (closed loop).
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub users: Vec<u32>,
+    /// Each of the users sends one picture, before time counts, and asks about that again and again; without, there is a new
+    /// picture with every question.
+    #[arg(long, requires = "users")]
+    pub one_picture: bool,
     /// Users who arrive each second, whether or not answers keep up (open loop). Latency counts from the time at which
     /// each was due.
     #[arg(long, value_name = "PER SECOND", value_delimiter = ',', value_parser = rate)]
@@ -97,7 +102,12 @@ impl BenchArgs {
     /// # Errors
     /// A sentence, if none can be started.
     pub fn load(&self) -> Result<Settings, String> {
-        let users = self.users.iter().map(|users| Kind::Users(*users));
+        let kind = if self.one_picture {
+            Kind::Asking
+        } else {
+            Kind::Users
+        };
+        let users = self.users.iter().map(|users| kind(*users));
         let rates = self.rate.iter().map(|rate| Kind::Rate(*rate));
         Ok(Settings {
             command: command(),

@@ -227,8 +227,9 @@ pub struct EngineArgs {
     pub warmup: Switch,
     #[command(flatten)]
     pub decode: DecodeArgs,
-    /// How many answers are written at once.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    /// How many answers are written at once, at most 16. Where the cache has no room for all of them, the newest make room for
+    /// the oldest, and go on where they were.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub max_batch: u8,
     /// The most memory for what is kept of pictures and conversations, such as 2GiB [default: by the device]
     #[arg(long, value_name = "BYTES")]
@@ -531,12 +532,15 @@ mod tests {
         };
         assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
         assert!(serve.engine.eager_encode.is_on() && !serve.engine.share_pictures.is_on());
+        assert_eq!(serve.engine.max_batch, 2);
+        assert!(Cli::try_parse_from(["glimpse", "serve", "--max-batch", "16"]).is_ok());
     }
 
     #[test]
     fn what_is_out_of_range_is_refused() {
         for arguments in [
-            &["serve", "--max-batch", "3"][..],
+            &["serve", "--max-batch", "17"][..],
+            &["serve", "--max-batch", "0"],
             &["serve", "--device", "gpu"],
             &["serve", "--cache-bytes", "lots"],
             &["serve", "--random-weights", "1"],

@@ -6,7 +6,7 @@ use super::markdown::{COLD, ROUND, SIDE_BY_SIDE, facts, list, number};
 use super::plot::{Fall, Line, Part, Width, escape, lines, strips, waterfall};
 use super::stats::{Samples, Stage, Summary};
 use super::targets::targets;
-use super::{Memory, Report, Variant};
+use super::{LOADS, Memory, Report, Variant};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -252,9 +252,9 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     write!(
         out,
-        "<h2>Load</h2><p>Each question comes with a picture never seen before, and at once with it.</p><div class=\"wide\">\
+        "<h2>Load</h2><p>{LOADS}</p><div class=\"wide\">\
          <table class=\"stacked\"><tr><th><th>answers<th>a minute<th>tokens/s<th>first word: median<th>p95<th>p99\
-         <th>last word: median<th>p95<th>p99<th>failed</tr>"
+         <th>last word: median<th>p95<th>p99<th>longest gap over median: median<th>p95<th>failed</tr>"
     )?;
     for load in &report.loads {
         write!(
@@ -263,9 +263,10 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
             load.title(),
             load.answers,
             load.answers as f64 * 60.0 / load.seconds,
-            load.tokens as f64 / load.seconds
+            load.tokens_per_second
         )?;
-        for (word, stage) in [("first", Stage::DropToFirst), ("last", Stage::Total)] {
+        let (first, last) = load.stages();
+        for (word, stage) in [("first", first), ("last", last)] {
             let summary = load.samples.summary(stage);
             let values = match &summary {
                 Some(s) => [s.median, s.p95, s.p99].map(number),
@@ -274,6 +275,12 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
             for (name, value) in ["median", "p95", "p99"].into_iter().zip(values) {
                 write!(out, "<td data-is=\"{word} word: {name}\">{value}")?;
             }
+        }
+        for (name, value) in ["median", "p95"].into_iter().zip(load.gap_cells()) {
+            write!(
+                out,
+                "<td data-is=\"longest gap over median: {name}\">{value}"
+            )?;
         }
         let failed = match load.failures.total() {
             0 => "0".into(),
@@ -285,11 +292,13 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
 
     let closed: Vec<_> = report.loads.iter().filter(|l| l.users.is_some()).collect();
     if closed.len() > 1 {
-        let line = |name: &str, series, stage, pick: fn(&Summary) -> f64| Line {
+        let line = |name: &str, series, last: bool, pick: fn(&Summary) -> f64| Line {
             name: name.into(),
             points: closed
                 .iter()
                 .filter_map(|load| {
+                    let stages = load.stages();
+                    let stage = if last { stages.1 } else { stages.0 };
                     let summary = load.samples.summary(stage)?;
                     Some((f64::from(load.users?), pick(&summary) / 1e3))
                 })
@@ -298,10 +307,10 @@ fn loads(out: &mut String, report: &Report) -> std::fmt::Result {
         };
         write!(out, "<h3>Latency against users</h3>")?;
         let all = [
-            line("first word, median", 5, Stage::DropToFirst, |s| s.median),
-            line("first word, p95", 4, Stage::DropToFirst, |s| s.p95),
-            line("last word, median", 1, Stage::Total, |s| s.median),
-            line("last word, p95", 3, Stage::Total, |s| s.p95),
+            line("first word, median", 5, false, |s| s.median),
+            line("first word, p95", 4, false, |s| s.p95),
+            line("last word, median", 1, true, |s| s.median),
+            line("last word, p95", 3, true, |s| s.p95),
         ];
         let units = ("users at once", "s");
         figure(out, |width| {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::stats::{Samples, Stage, Summary};
 use super::targets::targets;
-use super::{Failures, Length, Load, Report, Variant};
+use super::{Failures, LOADS, Length, Load, Report, Variant};
 
 /// The stages of a round.
 pub const ROUND: [Stage; 13] = [
@@ -261,26 +261,28 @@ fn loads(out: &mut String, loads: &[Load]) -> std::fmt::Result {
     if loads.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n## Load: a new picture with every question\n")?;
+    writeln!(out, "\n## Load\n\n{LOADS}\n")?;
     writeln!(
         out,
-        "| | answers | a minute | tokens/s | first word: median | p95 | p99 | last word: median | p95 | p99 | failed |"
+        "| | answers | a minute | tokens/s | first word: median | p95 | p99 | last word: median | p95 | p99 | longest gap over median: median | p95 | failed |"
     )?;
-    writeln!(out, "|---|{}", "---:|".repeat(10))?;
+    writeln!(out, "|---|{}", "---:|".repeat(12))?;
     for load in loads {
+        let (first, last) = load.stages();
         let cells = |stage| match load.samples.summary(stage) {
             Some(s) => [s.median, s.p95, s.p99].map(number).join(" | "),
             None => "– | – | –".into(),
         };
         writeln!(
             out,
-            "| {} | {} | {:.1} | {:.1} | {} | {} | {} |",
+            "| {} | {} | {:.1} | {:.1} | {} | {} | {} | {} |",
             load.title(),
             load.answers,
             load.answers as f64 * 60.0 / load.seconds,
-            load.tokens as f64 / load.seconds,
-            cells(Stage::DropToFirst),
-            cells(Stage::Total),
+            load.tokens_per_second,
+            cells(first),
+            cells(last),
+            load.gap_cells().join(" | "),
             match load.failures.total() {
                 0 => "0".into(),
                 _ => list(&load.failures),

@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use client::Failure;
-use stats::{Samples, Summary};
+use stats::{Samples, Stage, Summary};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -225,21 +225,55 @@ pub struct Load {
     pub seconds: f64,
     pub answers: u64,
     pub tokens: u64,
+    /// Each user asked about one picture, which the model had seen before.
+    #[serde(default)]
+    pub one_picture: bool,
+    /// Of those tokens that came before the time was over: while the last answers end, others wait for nobody.
+    #[serde(default)]
+    pub tokens_per_second: f64,
     pub samples: Samples,
+    /// Each answer's longest gap between two tokens over its median.
+    #[serde(default)]
+    pub gap_ratios: Vec<f64>,
     pub failures: Failures,
     pub memory: Vec<Memory>,
 }
 
 impl Load {
     pub fn title(&self) -> String {
+        let picture = if self.one_picture {
+            ", one picture each"
+        } else {
+            ""
+        };
         match (self.users, self.rate) {
-            (Some(1), _) => "1 user".into(),
-            (Some(users), _) => format!("{users} users"),
+            (Some(1), _) => format!("1 user{picture}"),
+            (Some(users), _) => format!("{users} users{picture}"),
             (_, Some(rate)) => format!("{rate} a second"),
             _ => String::new(),
         }
     }
+
+    /// What tells of its first words and of its last ones.
+    pub fn stages(&self) -> (Stage, Stage) {
+        match self.one_picture {
+            true => (Stage::FirstToken, Stage::Answer),
+            false => (Stage::DropToFirst, Stage::Total),
+        }
+    }
+
+    /// What the longest gaps over their medians are: half of all answers', and most of them.
+    pub fn gap_cells(&self) -> [String; 2] {
+        match Summary::of(&self.gap_ratios) {
+            Some(s) => [s.median, s.p95].map(|ratio| format!("{ratio:.1} ×")),
+            None => [(); 2].map(|()| "–".into()),
+        }
+    }
 }
+
+/// What the tables of loads are about.
+const LOADS: &str = "A new picture with every question, sent at once with it; where it says so, one for all questions of a user, \
+                     seen before time counts: then words count from the question.";
 
 /// The server's memory at one time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use api::{AnswerTimings, Ask, Asker, ConversationId, FinishReason, PictureKey, RequestId};
+use model::kernels::PAGE;
 use model::prompt::{Entry, Prompt};
 
+use super::pages::Page;
 use super::prefix::{Cached, Copy, Namespace, Opening};
 
 /// A question from its arrival to its end. While it waits it holds no slot and no page.
@@ -35,6 +37,8 @@ pub struct Job {
     pub(super) suspect: bool,
     /// Pages that it lacked when others had them: it runs again once so many are within reach.
     pub(super) lacked: usize,
+    /// What was computed of it, where it made room for older ones.
+    pub(super) parked: Option<Parked>,
     /// The queue position last told.
     told: Option<Option<u64>>,
     /// Entries that were in the cache when it first ran.
@@ -77,6 +81,7 @@ impl Job {
             credit: ask.credit,
             suspect: false,
             lacked: 0,
+            parked: None,
             told: None,
             cached: None,
             times: Times {
@@ -118,6 +123,12 @@ impl Job {
     /// The cache's entries of prompt and answer; none until its text is read.
     pub fn entries(&self) -> &[Entry] {
         self.prompt.as_ref().map_or(&[], Prompt::entries)
+    }
+
+    /// Pages that hold nothing but what it begins with up to its picture's end, which is in the cache whenever it runs.
+    pub(super) fn opening_pages(&self) -> usize {
+        let prompt = self.prompt.as_ref().filter(|_| self.picture.is_some());
+        prompt.map_or(0, |prompt| prompt.opening_entries() / PAGE)
     }
 
     /// Where some of them stand.
@@ -223,6 +234,17 @@ impl Times {
     }
 }
 
+/// A sequence that is in the host's memory from some page on.
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// Entries of it that were computed.
+    pub entries: usize,
+    /// Its first pages, which are a picture's and stay in the cache as long as that does.
+    pub first: usize,
+    /// Where the others are.
+    pub pages: Vec<Page>,
+}
+
 /// A job in a slot, with the part of its entries that is in the cache.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -230,6 +252,8 @@ pub(super) struct Running {
     pub cached: Cached,
     /// What its first pass needs.
     pub copy: Option<Copy>,
+    /// What has to come back from the host's memory before that.
+    pub returning: Option<Parked>,
 }
 
 impl Running {

@@ -30,6 +30,7 @@ pub use prefix::{CacheFull, Cached};
 pub use turn::{Piece, Rows, Turn};
 
 use crate::failures::gone;
+use pages::{HeldPage, PagePool};
 use prefix::{Opening, PrefixCache};
 
 /// What a scheduler goes by.
@@ -39,6 +40,8 @@ pub struct Limits {
     pub slots: usize,
     /// Pages of the cache.
     pub pages: usize,
+    /// Pages of the host's memory, for answers that make room for older ones.
+    pub host_pages: usize,
     /// Conversations are kept for their next question; pictures always are.
     pub keeps_conversations: bool,
     /// Pictures are looked at before anybody asks about them.
@@ -62,6 +65,11 @@ pub enum SchedulerEvent {
 pub struct Scheduler {
     limits: Limits,
     cache: PrefixCache,
+    host: PagePool,
+    /// Pages of the picture that is being encoded.
+    encoding_pages: Vec<HeldPage>,
+    /// A picture that a question waits for lacks pages: what runs now ends first.
+    picture_lacks: bool,
     waiting: FairQueue<Job>,
     slots: Vec<Running>,
     /// Questions so far, for their order.
@@ -77,6 +85,9 @@ impl Scheduler {
     pub fn new(limits: Limits) -> Self {
         Scheduler {
             cache: PrefixCache::new(limits.pages, limits.keeps_conversations),
+            host: PagePool::new(limits.host_pages),
+            encoding_pages: Vec::new(),
+            picture_lacks: false,
             limits,
             waiting: FairQueue::default(),
             slots: Vec::new(),
@@ -345,11 +356,20 @@ impl Scheduler {
             let waits = |job: &Job| job.opening() == Some(opening) && is_own(job);
             waiting.iter().any(waits)
         };
+        self.picture_lacks = false;
         let look = self.pictures.next(wanted)?;
         let entries = look.prompt.as_ref().map(|prompt| prompt.entries().len());
         let entries = entries.unwrap_or(plain);
+        if !self.slots.is_empty() && entries.div_ceil(PAGE) > self.pages_within_reach() {
+            // It has them when what runs has ended.
+            let is_wanted = |(asker, opening)| wanted(asker, opening);
+            self.picture_lacks = self.pictures.current().is_some_and(is_wanted);
+            self.pictures.requeue();
+            return None;
+        }
         let mut pages = Vec::new();
         let grown = self.cache.grow(&mut pages, entries);
+        self.encoding_pages = pages.iter().map(Page::watch).collect();
         Some((look, grown.map(|()| pages)))
     }
 
@@ -359,6 +379,7 @@ impl Scheduler {
             return;
         };
         let key = opening.picture;
+        self.encoding_pages.clear();
         self.cache.keep_opening(asker, opening, cached);
         let told = sessions.into_iter();
         self.events
@@ -421,6 +442,9 @@ impl Scheduler {
     pub fn renew(&mut self, blame: Option<&Failure>) {
         let running = std::mem::take(&mut self.slots);
         let alone = running.len() == 1;
+        for job in self.waiting.in_order() {
+            job.parked = None;
+        }
         for mut job in running.into_iter().map(|running| running.job) {
             match blame {
                 Some(failure) if alone => self.ended(job, End::Failed(failure.clone())),
@@ -431,6 +455,7 @@ impl Scheduler {
             }
         }
         self.pictures.requeue();
+        self.encoding_pages.clear();
         self.cache = PrefixCache::new(self.limits.pages, self.limits.keeps_conversations);
     }
 
@@ -461,11 +486,17 @@ impl Scheduler {
             job,
             mut cached,
             copy,
+            returning,
         } = self.slots.remove(slot);
-        if copy.is_some() {
-            // Nothing is in its last page yet.
-            cached.pages.truncate(cached.entries.len() / PAGE);
-            cached.entries.truncate(cached.pages.len() * PAGE);
+        // What is not in its pages yet.
+        let lacks = match (&copy, &returning) {
+            (_, Some(parked)) => Some(parked.first),
+            (Some(_), None) => Some(cached.entries.len() / PAGE),
+            (None, None) => None,
+        };
+        if let Some(pages) = lacks {
+            cached.pages.truncate(pages);
+            cached.entries.truncate(pages * PAGE);
         }
         let (client, namespace) = (job.asker.client, job.namespace());
         self.cache.keep(client, namespace, job.conversation, cached);

@@ -1,7 +1,7 @@
 //! Who uses which page of the KV cache.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// The pages of the cache, by number. Not the memory itself: that is [`model::kernels::Arena`].
 pub struct PagePool {
@@ -17,6 +17,17 @@ pub struct Page(Rc<Used>);
 struct Used {
     number: u32,
     free: Rc<RefCell<Vec<u32>>>,
+}
+
+/// A page that somebody else holds, as long as that is so.
+#[derive(Clone, Debug)]
+pub struct HeldPage(Weak<Used>);
+
+impl HeldPage {
+    /// Its number, unless it is free by now.
+    pub fn number(&self) -> Option<u32> {
+        self.0.upgrade().map(|used| used.number)
+    }
 }
 
 impl PagePool {
@@ -35,6 +46,12 @@ impl PagePool {
         Some(Page(Rc::new(Used { number, free })))
     }
 
+    /// So many pages, or none where there are not so many.
+    pub fn take_all(&self, pages: usize) -> Option<Vec<Page>> {
+        let enough = self.free.borrow().len() >= pages;
+        enough.then(|| (0..pages).filter_map(|_| self.take()).collect())
+    }
+
     /// Pages with users.
     pub fn used(&self) -> usize {
         self.pages - self.free.borrow().len()
@@ -44,6 +61,11 @@ impl PagePool {
 impl Page {
     pub fn number(&self) -> u32 {
         self.0.number
+    }
+
+    /// The page without a hold on it.
+    pub fn watch(&self) -> HeldPage {
+        HeldPage(Rc::downgrade(&self.0))
     }
 }
 

@@ -159,6 +159,35 @@ impl PrefixCache {
         (Cached { entries, pages }, copy)
     }
 
+    /// Pages for a sequence that comes back from the host's memory: the `first` ones are those of a kept sequence, the others are
+    /// to be filled. None where no kept one begins so.
+    ///
+    /// # Errors
+    /// There are not so many pages.
+    pub fn resume(
+        &mut self,
+        namespace: Namespace,
+        entries: &[Entry],
+        first: usize,
+    ) -> Result<Option<Cached>, CacheFull> {
+        let shared = &entries[..first * PAGE];
+        let begins_so = |stored: &&mut Stored| {
+            stored.serves(namespace) && stored.cached.entries.starts_with(shared)
+        };
+        let mut pages = Vec::new();
+        if first > 0 {
+            self.clock += 1;
+            let Some(stored) = self.stored.iter_mut().find(begins_so) else {
+                return Ok(None);
+            };
+            stored.last_used = self.clock;
+            pages.extend_from_slice(&stored.cached.pages[..first]);
+        }
+        self.grow(&mut pages, entries.len())?;
+        let entries = entries.to_vec();
+        Ok(Some(Cached { entries, pages }))
+    }
+
     /// Makes room for `entries` in all.
     pub fn grow(&mut self, pages: &mut Vec<Page>, entries: usize) -> Result<(), CacheFull> {
         while pages.len() * PAGE < entries {

@@ -7,16 +7,16 @@ use api::{Failure, FinishReason, RequestId, SessionId};
 use model::kernels::{PAGE, Span};
 use model::prompt::tokens;
 
-use super::job::Running;
-use super::pages::{Page, numbers};
-use super::prefix::Copy;
+use super::job::{Parked, Running};
+use super::pages::{HeldPage, Page, numbers};
+use super::prefix::{CacheFull, Copy};
 use super::{End, Job, Scheduler, SchedulerEvent, TokenOutcome, missing};
 use crate::failures::{gone, out_of_memory, picture_left};
 
 /// How many rows a forward pass may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// Rows of each prompt in a pass that also decodes.
+    /// Rows of all prompts together in a pass that also decodes.
     pub beside_tokens: usize,
     /// Rows of all prompts together in a pass that decodes nothing.
     pub alone: usize,
@@ -25,10 +25,21 @@ pub struct Rows {
 /// What to compute next.
 #[derive(Debug, Default)]
 pub struct Turn {
-    /// Page copies to make first, in this order, each for a question.
+    /// What goes into the host's memory first, since something else will be written there: pages, and where each goes.
+    pub leaving: Vec<(RequestId, Vec<(u32, Page)>)>,
+    /// What comes back then, and where to.
+    pub returning: Vec<(RequestId, Vec<(Page, u32)>)>,
+    /// Page copies to make then, in this order, each for a question.
     pub copies: Vec<(RequestId, Copy)>,
-    /// Entries to compute then, in one pass, each piece of another question.
+    /// Entries to compute at last, in one pass, each piece of another question.
     pub pieces: Vec<Piece>,
+}
+
+impl Turn {
+    /// Whether a piece of a question is computed, beside tokens of answers.
+    pub fn has_prompts(&self) -> bool {
+        self.pieces.iter().any(|piece| piece.span.len > 1)
+    }
 }
 
 /// The next entries of a question's sequence.
@@ -121,16 +132,17 @@ impl Scheduler {
         job.is_read() && !job.is_paused() && !self.lacks_opening(job)
     }
 
-    /// Pages that could be had if everything kept gave way: all but those of what runs.
-    fn pages_within_reach(&self) -> usize {
+    /// Pages that could be had if everything kept gave way: all but those of what runs and of the picture that is being encoded.
+    pub(super) fn pages_within_reach(&self) -> usize {
         let held = self.slots.iter().flat_map(|running| &running.cached.pages);
-        let held: HashSet<u32> = held.map(Page::number).collect();
+        let encoding = self.encoding_pages.iter().filter_map(HeldPage::number);
+        let held: HashSet<u32> = held.map(Page::number).chain(encoding).collect();
         self.limits.pages - held.len()
     }
 
     /// The next that may have a slot. While a suspect waits it is next, and alone.
     fn next_job(&mut self) -> Option<Job> {
-        if self.slots.iter().any(|running| running.job.suspect) {
+        if self.picture_lacks || self.slots.iter().any(|running| running.job.suspect) {
             return None;
         }
         let ready: HashSet<RequestId> = self
@@ -170,13 +182,46 @@ impl Scheduler {
             if let Some(opening) = job.opening() {
                 self.cache.touch_opening(job.asker.session, opening);
             }
-            let (cached, copy) = self.cache.begin(job.namespace(), job.entries());
-            if job.start(cached.entries.len(), now) {
-                self.events.push(SchedulerEvent::Started(job.request));
-            }
-            self.slots.push(Running { job, cached, copy });
+            let Some(running) = self.take_up(job, now) else {
+                break;
+            };
+            self.slots.push(running);
         }
         self.requeue_wanted();
+    }
+
+    /// A job with what there is of it in the cache, or was. None if there are too few pages for what was: then it waits on.
+    fn take_up(&mut self, mut job: Job, now: Instant) -> Option<Running> {
+        if let Some(parked) = job.parked.take() {
+            let entries = &job.entries()[..parked.entries];
+            match self.cache.resume(job.namespace(), entries, parked.first) {
+                Ok(Some(cached)) => {
+                    return Some(Running {
+                        job,
+                        cached,
+                        copy: None,
+                        returning: Some(parked),
+                    });
+                }
+                // Its picture was encoded anew meanwhile, behind something else.
+                Ok(None) => {}
+                Err(CacheFull) => {
+                    job.parked = Some(parked);
+                    self.wait_for_pages(job);
+                    return None;
+                }
+            }
+        }
+        let (cached, copy) = self.cache.begin(job.namespace(), job.entries());
+        if job.start(cached.entries.len(), now) {
+            self.events.push(SchedulerEvent::Started(job.request));
+        }
+        Some(Running {
+            job,
+            cached,
+            copy,
+            returning: None,
+        })
     }
 
     /// What waits for a picture that the cache does not have any more: it made room for others, or was forgotten while there was a
@@ -206,24 +251,54 @@ impl Scheduler {
 
     /// What is computed next of each slot.
     fn pieces(&mut self, rows: Rows) -> Turn {
-        let most = match self.is_decoding() {
-            true => rows.beside_tokens,
-            false => (rows.alone / self.slots.len().max(1)).max(1),
-        };
+        let decodes = self.is_decoding();
+        let share = (rows.alone / self.slots.len().max(1)).max(1);
+        let mut left = rows.beside_tokens.max(1);
         let mut turn = Turn::default();
         let mut slot = 0;
         while slot < self.slots.len() {
+            let pending = self.slots[slot].pending();
+            let most = match decodes {
+                // A single row is as quick as a token.
+                true if pending == 1 => 1,
+                true => left,
+                false => share,
+            };
+            if most == 0 {
+                // Whoever came before goes first.
+                slot += 1;
+                continue;
+            }
             match self.piece(slot, most) {
                 Ok(piece) => {
+                    if decodes && pending > 1 {
+                        left -= piece.span.len;
+                    }
                     turn.pieces.push(piece);
                     slot += 1;
                 }
-                Err(failure) => self.lacks_pages(slot, failure),
+                Err(failure) if self.slots.len() == 1 => {
+                    let Running { job, .. } = self.slots.remove(slot);
+                    self.ended(job, End::Failed(failure));
+                }
+                Err(_) => {
+                    let out = self.newest_slot(slot);
+                    self.make_room(out, &mut turn);
+                    if out < slot {
+                        slot -= 1;
+                    }
+                }
             }
         }
         for running in &mut self.slots {
+            let request = running.job.request;
+            if let Some(parked) = running.returning.take() {
+                let to = running.cached.pages[parked.first..].iter();
+                let pages = parked.pages.into_iter().zip(to.map(Page::number));
+                turn.returning.push((request, pages.collect()));
+            }
             if let Some(copy) = running.copy.take() {
-                turn.copies.push((running.job.request, copy));
+                turn.copies.push((request, copy));
             }
         }
         turn
@@ -255,17 +330,64 @@ impl Scheduler {
         })
     }
 
-    /// There are too few pages for the question in a slot. Beside others it waits until they have ended; alone it fails.
-    fn lacks_pages(&mut self, slot: usize, failure: Failure) {
-        if self.slots.len() == 1 {
-            let Running { job, .. } = self.slots.remove(slot);
-            return self.ended(job, End::Failed(failure));
+    /// Who makes room for the question in a slot: the newest, so that the oldest always has what it needs to end. What has to
+    /// begin with a picture of which nothing could be copied begins later itself.
+    fn newest_slot(&self, slot: usize) -> usize {
+        let begins = &self.slots[slot];
+        if tokens(&begins.job.entries()[begins.cached.entries.len()..]).is_none() {
+            return slot;
         }
-        let mut job = self.preempt_slot(slot);
+        let newest = (0..self.slots.len()).max_by_key(|slot| self.slots[*slot].job.order);
+        newest.unwrap_or(slot)
+    }
+
+    /// What is in a slot makes room for older ones, and comes back before anybody else is begun. What was computed of it goes into
+    /// the host's memory; only where that is full it is kept no better than what has ended.
+    fn make_room(&mut self, slot: usize, turn: &mut Turn) {
+        let request = self.slots[slot].job.request;
+        turn.pieces.retain(|piece| piece.request != request);
+        let job = match self.park(slot, turn) {
+            Some(job) => job,
+            None => self.preempt_slot(slot),
+        };
+        self.wait_for_pages(job);
+    }
+
+    /// Takes what is in a slot out of it and into the host's memory, if that has room and there is something to keep.
+    fn park(&mut self, slot: usize, turn: &mut Turn) -> Option<Job> {
+        let running = &self.slots[slot];
+        let (entries, first) = (running.cached.entries.len(), running.job.opening_pages());
+        if running.returning.is_none() {
+            let pages = entries.div_ceil(PAGE).checked_sub(first)?;
+            if pages == 0 || running.copy.is_some() {
+                return None;
+            }
+            let host = self.host.take_all(pages)?;
+            let pages = running.cached.pages[first..].iter().map(Page::number);
+            let leaving = pages.zip(host.iter().cloned()).collect();
+            turn.leaving.push((running.job.request, leaving));
+            let Running { mut job, .. } = self.slots.remove(slot);
+            job.parked = Some(Parked {
+                entries,
+                first,
+                pages: host,
+            });
+            return Some(job);
+        }
+        // It has not come back yet.
+        let Running {
+            mut job, returning, ..
+        } = self.slots.remove(slot);
+        job.parked = returning;
+        Some(job)
+    }
+
+    /// There are too few pages for a job now. It runs again when there are as many as it has, and one more for each that runs: not
+    /// just to make room again.
+    fn wait_for_pages(&mut self, mut job: Job) {
+        let pages = (job.entries().len() + 1).div_ceil(PAGE) + self.slots.len();
         // Never more than there are: alone it fails, and does not wait for ever.
-        job.lacked = (job.entries().len() + 1)
-            .div_ceil(PAGE)
-            .min(self.limits.pages);
+        job.lacked = pages.min(self.limits.pages);
         self.waiting.push_first(job.asker, job);
     }
 }

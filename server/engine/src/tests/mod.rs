@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -430,6 +430,47 @@ fn answers_do_not_depend_on_company() {
         assert_eq!(answer.usage.prompt_tokens, alone.usage.prompt_tokens);
     }
     assert_eq!(engine.open_requests(), 0);
+}
+
+/// Sixteen long answers at once where the cache holds the longest conversation and little more: those that make room for others,
+/// and come back from the host's memory, are what they are alone.
+#[test]
+fn answers_that_make_room_are_the_same_to_the_letter() {
+    let questions: Vec<String> = (0..16).map(|n| format!("question {n}")).collect();
+    let ask = |client: &Client, n: usize| {
+        let key = n.is_multiple_of(2).then(|| client.show(10 + n as u8));
+        client.ask(key, &[], &questions[n], 150)
+    };
+    let one = start(Settings {
+        max_batch: 1,
+        ..Settings::default()
+    });
+    let alone: Vec<Answer> = (0..16)
+        .map(|n| {
+            let client = Client::new(&one);
+            client.answer(ask(&client, n))
+        })
+        .collect();
+    let copied = Arc::new(AtomicUsize::new(0));
+    let counter = copied.clone();
+    let hook: Hook = Box::new(move |what, _| {
+        counter.fetch_add(usize::from(what == "in"), Ordering::Relaxed);
+        Ok(())
+    });
+    let settings = Settings {
+        max_batch: 16,
+        cache_bytes: Some(0),
+        ..Settings::default()
+    };
+    let engine = start_several(settings, vec![hook]);
+    let clients: Vec<Client> = (0..16).map(|_| Client::new(&engine)).collect();
+    let asked: Vec<RequestId> = (0..16).map(|n| ask(&clients[n], n)).collect();
+    for (n, request) in asked.into_iter().enumerate() {
+        let answer = clients[n].answer(request);
+        assert_eq!(answer.error, None);
+        assert_eq!(answer.ids, alone[n].ids, "question {n}");
+    }
+    assert!(copied.load(Ordering::Relaxed) > 0, "nobody made room");
 }
 
 #[test]

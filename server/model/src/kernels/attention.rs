@@ -223,5 +223,14 @@ mod tests {
         arena.copy_page(1, 2).unwrap();
         write(1, 5.0);
         assert_eq!((first(0), first(1), first(2)), (1.0, 5.0, 3.0));
+        // To the host's memory and back, to another place.
+        let mut host = arena.host(2).unwrap();
+        arena.page_out(1, &mut host, 1).unwrap();
+        write(1, 7.0);
+        arena.page_in(&host, 1, 0).unwrap();
+        assert_eq!((first(0), first(1), first(2)), (5.0, 7.0, 3.0));
+        assert!(arena.page_out(3, &mut host, 0).is_err());
+        assert!(arena.page_out(0, &mut host, 2).is_err());
+        assert!(arena.page_in(&host, 2, 0).is_err());
     }
 }

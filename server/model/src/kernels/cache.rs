@@ -18,6 +18,15 @@ pub struct Arena {
     pub(super) dims: ArenaDims,
 }
 
+/// Pages of the cache in the host's memory, allocated once. A card reads and writes them by itself.
+pub struct HostPages(HostMemory);
+
+enum HostMemory {
+    Plain(Vec<f32>),
+    #[cfg(feature = "cuda")]
+    Pinned(cuda::Pinned),
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArenaDims {
     pub layers: usize,
@@ -89,5 +98,66 @@ impl Arena {
         let (from, to) = (from * page, to * page);
         on_card!(self.data, cuda::copy_within(&self.data, from, to, page));
         cpu::copy_within(&self.data, from, to, page)
+    }
+
+    /// Room for so many pages in the host's memory.
+    pub fn host(&self, pages: usize) -> Result<HostPages> {
+        let elements = pages * self.dims.page();
+        #[cfg(feature = "cuda")]
+        if self.data.device().is_cuda() {
+            return Ok(HostPages(HostMemory::Pinned(cuda::pinned(
+                &self.data, elements,
+            )?)));
+        }
+        Ok(HostPages(HostMemory::Plain(vec![0.0; elements])))
+    }
+
+    /// Copies a page, all layers of it, to one of the host's memory. On a card that is done before anything that is asked of it
+    /// later.
+    pub fn page_out(&self, page: u32, host: &mut HostPages, to: u32) -> Result<()> {
+        let (from, to, len) = (
+            self.first(page)?,
+            to as usize * self.dims.page(),
+            self.dims.page(),
+        );
+        match &mut host.0 {
+            HostMemory::Plain(memory) => {
+                cpu::copy_out(&self.data, from, part_mut(memory, to, len)?)
+            }
+            #[cfg(feature = "cuda")]
+            HostMemory::Pinned(memory) => cuda::copy_out(&self.data, from, memory, to, len),
+        }
+    }
+
+    /// Copies it back to a page of the cache.
+    pub fn page_in(&self, host: &HostPages, from: u32, page: u32) -> Result<()> {
+        let (from, to, len) = (
+            from as usize * self.dims.page(),
+            self.first(page)?,
+            self.dims.page(),
+        );
+        match &host.0 {
+            HostMemory::Plain(memory) => match memory.get(from..from + len) {
+                Some(page) => cpu::copy_in(page, &self.data, to),
+                None => bail!("no such page in the host's memory"),
+            },
+            #[cfg(feature = "cuda")]
+            HostMemory::Pinned(memory) => cuda::copy_in(memory, from, &self.data, to, len),
+        }
+    }
+
+    /// A page's first element.
+    fn first(&self, page: u32) -> Result<usize> {
+        match (page as usize) < self.pages() {
+            true => Ok(page as usize * self.dims.page()),
+            false => bail!("page {page} is not one of {}", self.pages()),
+        }
+    }
+}
+
+fn part_mut(memory: &mut [f32], at: usize, len: usize) -> Result<&mut [f32]> {
+    match memory.get_mut(at..at + len) {
+        Some(part) => Ok(part),
+        None => bail!("no such page in the host's memory"),
     }
 }

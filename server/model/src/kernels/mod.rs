@@ -40,7 +40,7 @@ pub const MOST_PLAIN: usize = 112 << 20;
 
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
 pub use attention::{paged_attention, store_kv, vision_attention};
-pub use cache::{Arena, PAGE};
+pub use cache::{Arena, HostPages, PAGE};
 pub use linear::{after, gather, linear, linear_onto, linear_then, quantized_product};
 pub use mark::Mark;
 pub use norm::{add_layer_norm, layer_norm, rms_norm};

@@ -1,5 +1,6 @@
 //! States and the turns that follow from them, without a model.
 
+mod gaps;
 mod random;
 
 use std::time::Duration;
@@ -222,6 +223,7 @@ pub(super) fn limits() -> Limits {
     Limits {
         slots: 2,
         pages: 32,
+        host_pages: 0,
         keeps_conversations: true,
         eager_encode: true,
     }
@@ -594,6 +596,130 @@ fn who_lacks_pages_waits_and_lets_nobody_past() {
     let after = desk.run();
     assert_eq!((after[0].0, after[1]), (second, (small, 5)));
     assert_eq!(desk.ends(), [(first, "stop".to_owned())]);
+}
+
+/// Runs turns until some question is alone in one; the turns.
+fn until_alone(desk: &mut Desk, request: RequestId) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    while turns.len() < 200 {
+        let turn = desk.turn();
+        for piece in &turn.pieces {
+            desk.scheduler.computed(piece);
+            if piece.is_last {
+                desk.say(piece.request, None);
+            }
+        }
+        let alone = lens(&turn.pieces) == [(request, 1)];
+        turns.push(turn);
+        if alone {
+            return turns;
+        }
+    }
+    panic!("{request} is never alone")
+}
+
+/// Eight pages: three begin with two each, and have three when 64 tokens are said.
+#[test]
+fn the_newest_makes_room_and_comes_back_with_all_that_it_had() {
+    let mut desk = Desk::new(Limits {
+        slots: 3,
+        pages: 8,
+        host_pages: 8,
+        keeps_conversations: false,
+        ..limits()
+    });
+    let asked = [1, 2, 3].map(|session| desk.ask(question(session, 2 * PAGE as u32 - 9)));
+    let [oldest, second, newest] = asked;
+    let turns = until_alone(&mut desk, oldest);
+    let leaving: Vec<_> = turns.iter().flat_map(|turn| &turn.leaving).collect();
+    let left: Vec<_> = leaving.iter().map(|(request, _)| *request).collect();
+    assert_eq!(left, [newest, second]);
+    // Whoever goes on in its place does so in the same turn.
+    assert!(turns.iter().all(|turn| !turn.pieces.is_empty()));
+    let host: Vec<u32> = leaving[1].1.iter().map(|(_, host)| host.number()).collect();
+    drop(turns);
+    desk.say(oldest, Some(FinishReason::Stop));
+    let turn = desk.turn();
+    let back: Vec<_> = turn.returning.iter().map(|(request, _)| *request).collect();
+    assert_eq!(back, [second]);
+    let (_, pages) = &turn.returning[0];
+    assert_eq!(
+        pages
+            .iter()
+            .map(|(host, _)| host.number())
+            .collect::<Vec<_>>(),
+        host
+    );
+    // Nothing of it is computed anew.
+    assert_eq!(lens(&turn.pieces), [(second, 1)]);
+    assert_eq!(desk.ends(), [(oldest, "stop".to_owned())]);
+}
+
+#[test]
+fn where_the_host_has_no_room_what_made_room_is_computed_again() {
+    let mut desk = Desk::new(Limits {
+        pages: 6,
+        host_pages: 2,
+        keeps_conversations: false,
+        ..limits()
+    });
+    let most = 3 * PAGE as u32 - 1;
+    let [first, second] = [1, 2].map(|session| desk.ask(question(session, most)));
+    let turns = until_alone(&mut desk, first);
+    assert!(turns.iter().all(|turn| turn.leaving.is_empty()));
+    desk.say(first, Some(FinishReason::Stop));
+    let (request, entries) = lens(&desk.turn().pieces)[0];
+    assert!(request == second && entries > most as usize);
+}
+
+#[test]
+fn what_ends_while_it_waits_leaves_the_hosts_memory() {
+    let mut desk = Desk::new(Limits {
+        pages: 6,
+        host_pages: 8,
+        ..limits()
+    });
+    let most = 3 * PAGE as u32 - 1;
+    let [first, second] = [1, 2].map(|session| desk.ask(question(session, most)));
+    drop(until_alone(&mut desk, first));
+    assert_eq!(desk.scheduler.host.used(), 3);
+    desk.scheduler.cancel(second);
+    desk.ends();
+    assert_eq!(desk.scheduler.host.used(), 0);
+}
+
+/// A picture's opening takes two pages of four.
+#[test]
+fn a_picture_waits_until_what_runs_leaves_it_pages() {
+    let mut desk = Desk::new(Limits {
+        pages: 4,
+        ..limits()
+    });
+    let runs = desk.ask(question(2, 3 * PAGE as u32 - 9));
+    desk.run();
+    desk.show(1, 9);
+    let asked = desk.ask(about(9));
+    assert_eq!(desk.look(), None);
+    // Nobody takes what it waits for.
+    let late = desk.ask(question(3, 5));
+    assert_eq!(desk.run(), [(runs, 1)]);
+    desk.say(runs, Some(FinishReason::Stop));
+    assert!(desk.scheduler.is_busy());
+    assert_eq!(desk.look(), Some(key(9)));
+    assert_eq!(desk.run(), [(asked, 5), (late, 5)]);
+}
+
+#[test]
+fn questions_share_what_a_step_takes_along() {
+    let mut desk = Desk::new(Limits {
+        slots: 4,
+        ..limits()
+    });
+    let one = desk.ask(question(1, 5));
+    desk.run();
+    let [two, three, four] = [(2, 12), (3, 12), (4, 1)].map(|(s, n)| desk.ask(question(s, n)));
+    assert_eq!(desk.run(), [(one, 1), (two, 12), (three, 4), (four, 1)]);
+    assert_eq!(desk.run(), [(one, 1), (two, 1), (three, 8), (four, 1)]);
 }
 
 #[test]

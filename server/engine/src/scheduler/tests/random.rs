@@ -1,10 +1,12 @@
 //! Random histories: whatever people, devices and the time do, every question ends exactly once, no page is held by nobody, and
 //! nothing waits for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+
+use model::prompt::Entry;
 
 use super::{Desk, OPENING, Question, ROWS, key, limits, opening, question};
 use crate::failures::{failed, panicked};
@@ -114,7 +116,13 @@ struct History {
     ends: BTreeMap<RequestId, usize>,
     /// Where the picture that is being looked at will be.
     looking: Option<Cached>,
+    /// What lies in pages of the cache, and of the host's memory.
+    cache: HashMap<u32, Content>,
+    host: HashMap<u32, Content>,
 }
+
+/// The entries of a page.
+type Content = [Option<Entry>; PAGE];
 
 impl History {
     fn new(limits: Limits) -> Self {
@@ -123,6 +131,8 @@ impl History {
             asked: Vec::new(),
             ends: BTreeMap::new(),
             looking: None,
+            cache: HashMap::new(),
+            host: HashMap::new(),
         }
     }
 
@@ -211,8 +221,11 @@ impl History {
     fn turn(&mut self, outcome: Outcome) {
         let turn = self.desk.scheduler.turn(self.desk.now, ROWS);
         self.check_turn(&turn);
+        self.copies(&turn);
         if let Outcome::PanicCount = outcome {
             self.looking = None;
+            self.cache.clear();
+            self.host.clear();
             return self.desk.scheduler.renew(Some(&panicked()));
         }
         for (number, piece) in turn.pieces.iter().enumerate() {
@@ -221,7 +234,10 @@ impl History {
                     self.desk.scheduler.fail(piece.request, &failed("n".into()));
                     continue;
                 }
-                _ => self.desk.scheduler.computed(piece),
+                _ => {
+                    self.computes(piece);
+                    self.desk.scheduler.computed(piece);
+                }
             }
             let ends = matches!(outcome, Outcome::Ends(n) if n == number);
             if piece.is_last {
@@ -231,10 +247,51 @@ impl History {
         }
     }
 
+    /// Pages are copied, in the order of a turn.
+    fn copies(&mut self, turn: &Turn) {
+        for (page, host) in turn.leaving.iter().flat_map(|(_, pages)| pages) {
+            self.host.insert(host.number(), self.cache[page]);
+        }
+        for (host, page) in turn.returning.iter().flat_map(|(_, pages)| pages) {
+            self.cache.insert(*page, self.host[&host.number()]);
+        }
+        for (_, copy) in &turn.copies {
+            let content = self.cache[&copy.from.number()];
+            self.cache.insert(copy.to.number(), content);
+        }
+    }
+
+    /// A piece's entries are computed from those before them, which have to be there.
+    fn computes(&mut self, piece: &Piece) {
+        let running = &self.desk.scheduler.slots;
+        let running = running.iter().find(|it| it.job.request == piece.request);
+        let entries = running.unwrap().job.entries();
+        let (start, span) = (piece.span.start, &piece.span);
+        for (at, entry) in entries[..start].iter().enumerate() {
+            let content = self.cache[&span.pages[at / PAGE]];
+            assert_eq!(
+                content[at % PAGE],
+                Some(*entry),
+                "entry {at} of {}",
+                piece.request
+            );
+        }
+        for at in start..start + span.len {
+            let content = self
+                .cache
+                .entry(span.pages[at / PAGE])
+                .or_insert([None; PAGE]);
+            content[at % PAGE] = Some(entries[at]);
+        }
+    }
+
     /// No page is written by two, and what is read is there.
     fn check_turn(&self, turn: &Turn) {
-        assert!(turn.pieces.len() <= 2);
+        assert!(turn.pieces.len() <= self.desk.scheduler.limits.slots);
         let mut written = HashSet::new();
+        for (_, page) in turn.returning.iter().flat_map(|(_, pages)| pages) {
+            assert!(written.insert(*page));
+        }
         for (_, copy) in &turn.copies {
             assert!(written.insert(copy.to.number()));
         }
@@ -271,8 +328,14 @@ impl History {
             Outcome::PanicCount => {
                 scheduler.encode_failed(at, &panicked());
                 scheduler.renew(None);
+                self.cache.clear();
+                self.host.clear();
             }
             Outcome::Good | Outcome::Ends(_) => {
+                for (page, entries) in cached.pages.iter().zip(cached.entries.chunks(PAGE)) {
+                    let content = std::array::from_fn(|at| entries.get(at).copied());
+                    self.cache.insert(page.number(), content);
+                }
                 scheduler.encoded(cached, EncodeTimings::default(), self.desk.now);
             }
         }
@@ -306,7 +369,18 @@ impl History {
         held.extend(looking.map(Page::number));
         assert_eq!(scheduler.pages().0, held.len(), "pages that nobody holds");
         assert!(scheduler.slots.len() <= scheduler.limits.slots);
-        assert!(scheduler.slots.iter().all(|r| r.copy.is_none()));
+        let slots = &scheduler.slots;
+        assert!(
+            slots
+                .iter()
+                .all(|r| r.copy.is_none() && r.returning.is_none())
+        );
+        let parked = scheduler
+            .waiting
+            .iter()
+            .filter_map(|job| job.parked.as_ref());
+        let parked: HashSet<u32> = parked.flat_map(|parked| numbers(&parked.pages)).collect();
+        assert_eq!(scheduler.host.used(), parked.len(), "the host's pages");
     }
 
     /// Everybody is here and takes what comes: all that is open ends.
@@ -373,8 +447,20 @@ proptest! {
 
     /// Too few pages for two of the longer ones.
     #[test]
-    fn with_few_pages_too(events in events(), pages in 4..12_usize) {
-        run(Limits { pages, ..limits() }, events);
+    fn with_few_pages_too(events in events(), pages in 4..12_usize, host_pages in 0..12_usize) {
+        run(Limits { pages, host_pages, ..limits() }, events);
+    }
+
+    /// Many at once, who make room for each other.
+    #[test]
+    fn with_many_slots_too(
+        events in events(),
+        slots in 3..16_usize,
+        pages in 5..24_usize,
+        host_pages in 0..40_usize,
+        keeps_conversations: bool,
+    ) {
+        run(Limits { slots, pages, host_pages, keeps_conversations, ..limits() }, events);
     }
 }
 

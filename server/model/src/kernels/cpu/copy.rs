@@ -1,8 +1,8 @@
 //! Copies on the CPU.
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
-use super::storage::cache_mut;
+use super::storage::{cache, cache_mut};
 
 /// The rows `ids` of `table`.
 pub fn gather(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
@@ -27,6 +27,37 @@ impl InplaceOp1 for CopyWithin {
 
     fn cpu_fwd(&self, cache: &mut CpuStorage, _: &Layout) -> Result<()> {
         cache_mut(cache)?.copy_within(self.from..self.from + self.len, self.to);
+        Ok(())
+    }
+}
+
+/// Copies elements of the KV cache, from `from` on, to `to`.
+pub fn copy_out(tensor: &Tensor, from: usize, to: &mut [f32]) -> Result<()> {
+    let (storage, _) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        bail!("the cache is not in the host's memory")
+    };
+    to.copy_from_slice(&cache(storage)?[from..from + to.len()]);
+    Ok(())
+}
+
+/// Copies `from` into the KV cache, to `to` and on.
+pub fn copy_in(from: &[f32], tensor: &Tensor, to: usize) -> Result<()> {
+    tensor.inplace_op1(&CopyIn { from, to })
+}
+
+struct CopyIn<'a> {
+    from: &'a [f32],
+    to: usize,
+}
+
+impl InplaceOp1 for CopyIn<'_> {
+    fn name(&self) -> &'static str {
+        "copy-in"
+    }
+
+    fn cpu_fwd(&self, cache: &mut CpuStorage, _: &Layout) -> Result<()> {
+        cache_mut(cache)?[self.to..self.to + self.from.len()].copy_from_slice(self.from);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Copies on the card.
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::result;
+use candle_core::cuda_backend::cudarc::driver::{PinnedHostSlice, result};
 use candle_core::{Result, Tensor, bail};
 
 use super::card::{at, params, type_name, unwritten};
@@ -51,6 +51,70 @@ pub fn copy_within(tensor: &Tensor, from: usize, to: usize, len: usize) -> Resul
             address(to),
             address(from),
             len * size,
+            gpu.stream.cu_stream(),
+        )
+        .w()
+    }
+}
+
+/// Elements in the host's memory that the card reads and writes by itself.
+pub struct Pinned {
+    bytes: PinnedHostSlice<u8>,
+    /// Bytes of an element.
+    size: usize,
+}
+
+/// So many elements of the type of `tensor`, in the host's memory.
+pub fn pinned(tensor: &Tensor, elements: usize) -> Result<Pinned> {
+    let (_, dtype, gpu) = at(tensor)?;
+    let size = dtype.size_in_bytes();
+    // The driver allocates no nothing.
+    let len = (elements * size).max(1);
+    // SAFETY: what is read of it was written before.
+    let bytes = unsafe { gpu.stream.context().alloc_pinned(len) }.w()?;
+    Ok(Pinned { bytes, size })
+}
+
+/// Copies `len` elements of a tensor to the host's memory, in the order of the card's work.
+pub fn copy_out(
+    tensor: &Tensor,
+    from: usize,
+    host: &mut Pinned,
+    to: usize,
+    len: usize,
+) -> Result<()> {
+    let (base, dtype, gpu) = at(tensor)?;
+    let size = dtype.size_in_bytes();
+    let bytes = host.bytes.as_mut_slice().w()?;
+    if size != host.size || from + len > tensor.elem_count() || (to + len) * size > bytes.len() {
+        bail!("{len} elements from {from} to {to} of the host's memory")
+    }
+    gpu.stream.context().bind_to_thread().w()?;
+    // SAFETY: both ranges are there; the host's is read again by the card alone, after this.
+    unsafe {
+        result::memcpy_dtoh_async(
+            &mut bytes[to * size..(to + len) * size],
+            base + (from * size) as u64,
+            gpu.stream.cu_stream(),
+        )
+        .w()
+    }
+}
+
+/// Copies `len` elements from the host's memory into a tensor, in the order of the card's work.
+pub fn copy_in(host: &Pinned, from: usize, tensor: &Tensor, to: usize, len: usize) -> Result<()> {
+    let (base, dtype, gpu) = at(tensor)?;
+    let size = dtype.size_in_bytes();
+    let bytes = host.bytes.as_slice().w()?;
+    if size != host.size || to + len > tensor.elem_count() || (from + len) * size > bytes.len() {
+        bail!("{len} elements from {from} of the host's memory to {to}")
+    }
+    gpu.stream.context().bind_to_thread().w()?;
+    // SAFETY: both ranges are there; the host's is written again by the card alone, after this.
+    unsafe {
+        result::memcpy_htod_async(
+            base + (to * size) as u64,
+            &bytes[from * size..(from + len) * size],
             gpu.stream.cu_stream(),
         )
         .w()

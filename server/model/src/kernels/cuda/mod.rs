@@ -24,7 +24,7 @@ pub use card::{
     Gpu, Hopper, PoolUse, check, give_memory_back, keep_memory, pool_use, reserve_memory, upload,
     use_hopper,
 };
-pub use copy::{copy_within, gather};
+pub use copy::{Pinned, copy_in, copy_out, copy_within, gather, pinned};
 pub use linear::{after, linear, linear_onto, linear_then};
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 pub use patches::patches;

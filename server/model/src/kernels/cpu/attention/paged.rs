@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 use super::softmax::softmax;
 use crate::kernels::cache::{Arena, ArenaDims, PAGE};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::cpu::avx512;
 use crate::kernels::cpu::matrix::{Matrix, multiply};
 use crate::kernels::cpu::rotary::rotate;
 use crate::kernels::cpu::storage::{as_f32, cache, from_f32};
@@ -54,6 +56,13 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
+    /// A token of an answer, or hardly more: setting up a general product of each page would take longer than the product.
+    #[cfg(target_arch = "x86_64")]
+    fn is_small(&self) -> bool {
+        const SMALL: usize = 4;
+        self.len <= SMALL && avx512::is_here()
+    }
+
     /// Entries that the last query sees.
     fn context(&self) -> usize {
         self.start + self.len
@@ -119,8 +128,17 @@ impl PagedAttention {
         let mut scores = vec![0f32; m * context];
         for (p, page, n) in task.pages() {
             let keys = &cache[self.dims.offset(page, self.layer, 0, task.kv_head)..][..n * size];
-            let (queries, keys) = (Matrix::rows(queries, size), Matrix::columns(keys, size));
             let target = &mut scores[p * PAGE..];
+            #[cfg(target_arch = "x86_64")]
+            if task.is_small() {
+                let put = |r: usize, c: usize, sums: &[f32]| {
+                    target[r * context + c..][..sums.len()].copy_from_slice(sums);
+                };
+                // SAFETY: [`Task::is_small`] found AVX-512.
+                unsafe { avx512::products(size, queries, keys, put) };
+                continue;
+            }
+            let (queries, keys) = (Matrix::rows(queries, size), Matrix::columns(keys, size));
             multiply((m, n, size), queries, keys, (target, context), false);
         }
         let scale = 1.0 / (size as f32).sqrt();
@@ -146,7 +164,14 @@ impl PagedAttention {
         let mut mixed = vec![0f32; m * size];
         for (p, page, n) in task.pages() {
             let values = &cache[self.dims.offset(page, self.layer, 1, task.kv_head)..][..n * size];
-            let weights = Matrix::rows(&weights[p * PAGE..], context);
+            let weights = &weights[p * PAGE..];
+            #[cfg(target_arch = "x86_64")]
+            if task.is_small() {
+                // SAFETY: [`Task::is_small`] found AVX-512.
+                unsafe { avx512::mix((m, size), (weights, context), values, &mut mixed) };
+                continue;
+            }
+            let weights = Matrix::rows(weights, context);
             let values = Matrix::rows(values, size);
             multiply((m, size, n), weights, values, (&mut mixed, size), p > 0);
         }

@@ -10,8 +10,9 @@ use crate::kernels::cpu::matrix::{Matrix, multiply_at};
 use crate::kernels::cpu::tasks::Shared;
 use crate::kernels::cpu::vector::{has_avx2, has_avx512, vectorized};
 
-/// Up to so many rows, each weight is used as it is dequantized; more are worth a product of blocks.
-pub const FEW: usize = 4;
+/// Up to so many rows, each weight is used as it is dequantized, so that what a row gives does not depend on the rows beside
+/// it; more are worth a product of blocks.
+pub const FEW: usize = 16;
 
 /// x [rows, k] · weightᵀ as [rows, n]; `weight` is [n, k].
 pub fn multiply<F: Format>(
@@ -35,10 +36,9 @@ pub fn multiply<F: Format>(
                 target[0] = sum;
             };
             match rows {
-                1 => few::<F, 1>(k, x, weight, put),
-                2 => few::<F, 2>(k, x, weight, put),
-                3 => few::<F, 3>(k, x, weight, put),
-                _ => few::<F, FEW>(k, x, weight, put),
+                1 => few::<F, 1>(rows, k, x, weight, put),
+                2 => few::<F, 2>(rows, k, x, weight, put),
+                _ => few::<F, FEW>(rows, k, x, weight, put),
             }
         } else {
             panel::<F>((rows, n, k), x, weight, &out, columns);
@@ -57,14 +57,16 @@ pub fn multiply<F: Format>(
 
 /// `put(r, j, sum)` gets the product of row r of x with row j of the weight, for the widest vector units of this processor.
 /// (Not by [`vectorized`]: what is inlined from a closure is unrolled before it meets them, and stays scalar.)
-fn few<F: Format, const ROWS: usize>(
+fn few<F: Format, const MOST: usize>(
+    rows: usize,
     k: usize,
     x: &[f32],
     weight: &[u8],
     put: impl Fn(usize, usize, f32),
 ) {
     #[inline(always)]
-    fn all<F: Format, const ROWS: usize>(
+    fn all<F: Format, const MOST: usize>(
+        rows: usize,
         k: usize,
         x: &[f32],
         weight: &[u8],
@@ -72,55 +74,62 @@ fn few<F: Format, const ROWS: usize>(
     ) {
         let row_bytes = k / F::LEN * F::BYTES;
         for (j, row) in weight.chunks_exact(row_bytes).enumerate() {
-            for (r, sum) in dot::<F, ROWS>(k, x, row).into_iter().enumerate() {
-                put(r, j, sum);
+            for (r, sums) in dot::<F, MOST>(rows, k, x, row)[..rows].iter().enumerate() {
+                put(r, j, total(*sums));
             }
         }
     }
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-        fn avx512<F: Format, const ROWS: usize>(
+        fn avx512<F: Format, const MOST: usize>(
+            rows: usize,
             k: usize,
             x: &[f32],
             weight: &[u8],
             put: impl Fn(usize, usize, f32),
         ) {
-            all::<F, ROWS>(k, x, weight, put);
+            all::<F, MOST>(rows, k, x, weight, put);
         }
         #[target_feature(enable = "avx2,fma")]
-        fn avx2<F: Format, const ROWS: usize>(
+        fn avx2<F: Format, const MOST: usize>(
+            rows: usize,
             k: usize,
             x: &[f32],
             weight: &[u8],
             put: impl Fn(usize, usize, f32),
         ) {
-            all::<F, ROWS>(k, x, weight, put);
+            all::<F, MOST>(rows, k, x, weight, put);
         }
         if has_avx512() {
             // SAFETY: the processor has them.
-            return unsafe { avx512::<F, ROWS>(k, x, weight, put) };
+            return unsafe { avx512::<F, MOST>(rows, k, x, weight, put) };
         }
         if has_avx2() {
             // SAFETY: the processor has them.
-            return unsafe { avx2::<F, ROWS>(k, x, weight, put) };
+            return unsafe { avx2::<F, MOST>(rows, k, x, weight, put) };
         }
     }
-    all::<F, ROWS>(k, x, weight, put);
+    all::<F, MOST>(rows, k, x, weight, put);
 }
 
-/// One row of a weight times each of `ROWS` rows of x.
+/// One row of a weight times each of so many rows of x, `MOST` at most, as sums that are yet to be added up.
 #[inline(always)]
-fn dot<F: Format, const ROWS: usize>(k: usize, x: &[f32], weight: &[u8]) -> [f32; ROWS] {
+fn dot<F: Format, const MOST: usize>(
+    rows: usize,
+    k: usize,
+    x: &[f32],
+    weight: &[u8],
+) -> [[f32; 32]; MOST] {
     const PIECE: usize = 256;
-    let mut sums = [[0f32; 32]; ROWS];
+    let mut sums = [[0f32; 32]; MOST];
     let mut wide = [0f32; PIECE];
     let pieces = weight.chunks(PIECE / F::LEN * F::BYTES);
     for (from, piece) in (0..k).step_by(PIECE).zip(pieces) {
         let wide = &mut wide[..PIECE.min(k - from)];
         F::dequantize_all(piece, wide);
         let (chunks, rest) = wide.as_chunks::<32>();
-        for (r, sums) in sums.iter_mut().enumerate() {
+        for (r, sums) in sums.iter_mut().enumerate().take(rows) {
             let (x, x_rest) = x[r * k + from..][..wide.len()].as_chunks::<32>();
             let mut lanes = *sums;
             for (w, x) in chunks.iter().zip(x) {
@@ -134,7 +143,7 @@ fn dot<F: Format, const ROWS: usize>(k: usize, x: &[f32], weight: &[u8]) -> [f32
             *sums = lanes;
         }
     }
-    sums.map(total)
+    sums
 }
 
 /// The sum of all lanes, halves upon halves: a running sum would wait for each addition.

@@ -11,18 +11,15 @@ pub fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     x.matmul(&weight.t()?)
 }
 
-/// Few rows: a step of one or two answers, a short question, a slice of a longer one. A general product first packs the
+/// Few rows: a step of up to sixteen answers, a short question, a slice of a longer one. A general product first packs the
 /// whole weight anew, which then takes longer than to multiply with it; here it is read once, where it lies.
 #[cfg(target_arch = "x86_64")]
 mod few {
-    use std::arch::x86_64::{
-        __m512, _mm512_fmadd_ps, _mm512_maskz_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
-    };
-
     use candle_core::backend::BackendStorage;
     use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
     use rayon::prelude::*;
 
+    use crate::kernels::cpu::avx512;
     use crate::kernels::cpu::product::sizes::sizes;
     use crate::kernels::cpu::storage::{as_f32, from_f32};
     use crate::kernels::cpu::tasks::Shared;
@@ -33,9 +30,6 @@ mod few {
     /// Columns of the result that a task makes.
     const COLUMNS: usize = 64;
 
-    /// Rows of `x` and of the weight that are multiplied at once: their sums stay in registers.
-    const BLOCK: usize = 4;
-
     /// Whether the product is of this kind, and the processor can do it.
     pub fn fits(x: &Tensor, weight: &Tensor) -> Result<bool> {
         Ok(x.device().is_cpu()
@@ -44,7 +38,7 @@ mod few {
             && x.dim(0)? <= ROWS
             && x.is_contiguous()
             && weight.is_contiguous()
-            && is_x86_feature_detected!("avx512f"))
+            && avx512::is_here())
     }
 
     /// x · weightᵀ for few rows of x.
@@ -80,8 +74,13 @@ mod few {
         let task = |task: usize| {
             let columns = task * COLUMNS..n.min((task + 1) * COLUMNS);
             let weight = &weight[columns.start * k..columns.end * k];
+            let put = |r: usize, c: usize, sums: &[f32]| {
+                // SAFETY: tasks write disjoint columns of `out`, which outlives them.
+                let target = unsafe { out.slice(r * n + columns.start + c, sums.len()) };
+                target.copy_from_slice(sums);
+            };
             // SAFETY: `fits` found AVX-512.
-            unsafe { some_columns((rows, n, k), x, weight, &out, columns.start) }
+            unsafe { avx512::products(k, x, weight, put) }
         };
         let tasks = n.div_ceil(COLUMNS);
         if rows.max(5) * n * k < WORTH_WAKING {
@@ -89,82 +88,6 @@ mod few {
         } else {
             (0..tasks).into_par_iter().for_each(task);
         }
-    }
-
-    /// The columns of the result from `first` on whose weights `weight` holds.
-    #[target_feature(enable = "avx512f")]
-    fn some_columns(
-        (rows, n, k): (usize, usize, usize),
-        x: &[f32],
-        weight: &[f32],
-        out: &Shared,
-        first: usize,
-    ) {
-        for (i, weight) in weight.chunks(BLOCK * k).enumerate() {
-            let column = first + i * BLOCK;
-            for (j, x) in x.chunks(BLOCK * k).enumerate() {
-                let sums = if weight.len() == BLOCK * k {
-                    match x.len() / k {
-                        4 => sums::<4, BLOCK>(x, weight, k),
-                        3 => sums::<3, BLOCK>(x, weight, k),
-                        2 => sums::<2, BLOCK>(x, weight, k),
-                        _ => sums::<1, BLOCK>(x, weight, k),
-                    }
-                } else {
-                    let mut all = [[0f32; BLOCK]; BLOCK];
-                    for (x, all) in x.chunks(k).zip(&mut all) {
-                        for (w, sum) in weight.chunks(k).zip(all) {
-                            *sum = sums::<1, 1>(x, w, k)[0][0];
-                        }
-                    }
-                    all
-                };
-                for (r, sums) in sums[..x.len() / k].iter().enumerate() {
-                    let len = weight.len() / k;
-                    debug_assert!(j * BLOCK + r < rows);
-                    // SAFETY: tasks write disjoint columns of `out`, which outlives them.
-                    let target = unsafe { out.slice((j * BLOCK + r) * n + column, len) };
-                    target.copy_from_slice(&sums[..len]);
-                }
-            }
-        }
-    }
-
-    /// Each of R rows of `x` times each of C rows of `weight`, all of k.
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn sums<const R: usize, const C: usize>(
-        x: &[f32],
-        weight: &[f32],
-        k: usize,
-    ) -> [[f32; BLOCK]; BLOCK] {
-        assert!(x.len() >= R * k && weight.len() >= C * k);
-        let mut sums = [[_mm512_setzero_ps(); C]; R];
-        for at in (0..k).step_by(16) {
-            let mask = match k - at {
-                rest @ 0..16 => (1u16 << rest) - 1,
-                _ => u16::MAX,
-            };
-            // SAFETY: what the mask lets be read lies within a row, and the rows were checked above.
-            unsafe {
-                let w: [__m512; C] = std::array::from_fn(|c| {
-                    _mm512_maskz_loadu_ps(mask, weight.as_ptr().add(c * k + at))
-                });
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(r * k + at));
-                    for (sum, w) in sums.iter_mut().zip(w) {
-                        *sum = _mm512_fmadd_ps(x, w, *sum);
-                    }
-                }
-            }
-        }
-        let mut out = [[0f32; BLOCK]; BLOCK];
-        for (out, sums) in out.iter_mut().zip(sums) {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = _mm512_reduce_add_ps(sum);
-            }
-        }
-        out
     }
 }
 

@@ -15,7 +15,14 @@ fn a_product_is_that_of_the_dequantized_weight() {
         (GgmlDType::Q4K, 256),
         (GgmlDType::Q4K, 2304),
     ] {
-        for (rows, n) in [(1, 1), (2, 37), (FEW, 130), (FEW + 1, 65), (70, 129)] {
+        for (rows, n) in [
+            (1, 1),
+            (2, 37),
+            (3, 20),
+            (FEW, 130),
+            (FEW + 1, 65),
+            (70, 129),
+        ] {
             let weight = Tensor::randn(0.1f32, 0.5, (n, k), &device).unwrap();
             let weight = QTensor::quantize(&weight, format).unwrap();
             let x = Tensor::randn(0f32, 1.0, (rows, k), &device).unwrap();
@@ -50,6 +57,30 @@ fn a_product_with_a_narrow_weight_is_that_with_the_same_weight_in_f32() {
             assert!(
                 off < 4e-6 * (k as f32).sqrt(),
                 "{dtype:?} {rows}×{k}×{n}: {off}"
+            );
+        }
+    }
+}
+
+/// What a row gives does not depend on the rows beside it: an answer is the same alone and beside fifteen others.
+#[test]
+fn a_row_alone_is_the_same_to_the_bit() {
+    let device = Device::Cpu;
+    for format in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+        let weight = Tensor::randn(0f32, 0.5, (75, 512), &device).unwrap();
+        let weight = QTensor::quantize(&weight, format).unwrap();
+        let x = Tensor::randn(0f32, 1.0, (FEW, 512), &device).unwrap();
+        let rows = |x: &Tensor| {
+            quantized_product(x, &weight)
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap()
+        };
+        for (row, all) in rows(&x).iter().enumerate() {
+            assert_eq!(
+                &rows(&x.narrow(0, row, 1).unwrap())[0],
+                all,
+                "{format:?} {row}"
             );
         }
     }
