@@ -116,7 +116,7 @@ case ${1:-} in
         arch=${CUDA_COMPUTE_CAP:-90}
         [ "$arch" != 90 ] || arch=90a
         for file in server/model/cuda/*.cu; do
-            case $file in */hopper.cu) [ "$arch" = 90a ] || continue ;; esac
+            case $file in */hopper*.cu) [ "$arch" = 90a ] || continue ;; esac
             "${NVCC:-nvcc}" -cubin -O3 -std=c++17 "-arch=sm_$arch" -Xptxas -v -o /dev/null "$file" 2>&1 |
                 awk '/Compiling entry/ { split($0, a, "\x27"); name = a[2] }
                      /spill stores/ { spill = $0; sub(/.*frame, /, "", spill) }

@@ -49,7 +49,7 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
         .iter()
         .filter(|f| f.extension().is_some_and(|e| e == "cu") && (ptx || cubins.is_none()))
         // Hopper's instructions are its own.
-        .filter(|f| f.file_stem().is_none_or(|s| s != "hopper") || arch.base() == 90)
+        .filter(|f| arch.base() == 90 || !of_hopper(f))
         .collect();
     thread::scope(|scope| {
         let tasks: Vec<_> = kernels
@@ -62,6 +62,12 @@ pub fn kernels(sources: &Path, out: &Path) -> Result<()> {
         })
     })?;
     fs::write(out.join("cuda.rs"), compiler.list(&kernels)?)
+}
+
+/// Whether a source is for Hopper alone.
+fn of_hopper(source: &Path) -> bool {
+    let name = source.file_stem().map(|stem| stem.to_string_lossy());
+    name.is_some_and(|name| name.starts_with("hopper"))
 }
 
 /// The files of a folder, whose changes make the kernels anew.

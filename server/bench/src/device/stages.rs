@@ -21,6 +21,12 @@ const WARM_UPS: usize = 3;
 /// The prompt of a picture with its first question, and a later question.
 const PROMPT: usize = 1620;
 const QUESTION: usize = 20;
+/// Decode steps on a card: of so many conversations, with so many cache entries each: those of a first answer about a picture, and
+/// all that the published model's conversations can have.
+#[cfg(feature = "cuda")]
+const BATCHES: [usize; 5] = [1, 2, 4, 8, 16];
+#[cfg(feature = "cuda")]
+const ENTRIES: [usize; 2] = [1760, 9791];
 
 /// What one figure is held against.
 struct Row {
@@ -264,7 +270,51 @@ fn stages(
         let what = format!("decode step, batch {batch}, scores on the host");
         add(what, peer, floor(0.0, bytes), ms);
     }
+    drop(arena);
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        let entry = (Arena::page_bytes(c.num_layers, c.multi_query_group_num, c.kv_channels, dtype)
+            / PAGE) as f64;
+        for (batch, entries, ms) in steps(model)? {
+            let read = bytes + (batch * entries) as f64 * entry;
+            let what = format!("decode step, batch {batch}, {entries} entries each");
+            add(what, "", floor(0.0, read), ms);
+        }
+    }
     Ok(rows)
+}
+
+/// How long decode steps take on a card, with the numbers of conversations and of entries; those that it has room for.
+#[cfg(feature = "cuda")]
+fn steps(model: &Model) -> candle_core::Result<Vec<(usize, usize, f64)>> {
+    let mut found = Vec::new();
+    let sizes = ENTRIES.map(|entries| entries.min(model.config.max_entries()));
+    for (i, entries) in sizes.into_iter().enumerate() {
+        if sizes[..i].contains(&entries) {
+            continue;
+        }
+        let pages = entries.div_ceil(PAGE);
+        for batch in BATCHES {
+            let Ok(arena) = model.arena(batch * pages) else {
+                break;
+            };
+            let (ids, chosen) = (vec![1; batch], (0..batch).collect::<Vec<_>>());
+            let places = vec![entries as u32 - 1; batch];
+            let ms = timed(model.device(), 1, || {
+                let spans = (0..batch).map(|slot| Span {
+                    start: entries - 1,
+                    len: 1,
+                    pages: (slot * pages..(slot + 1) * pages)
+                        .map(|p| p as u32)
+                        .collect(),
+                });
+                let scores = model.next(&ids, spans.collect(), &places, &arena, &chosen);
+                scores.map(drop)
+            })?;
+            found.push((batch, entries, ms));
+        }
+    }
+    Ok(found)
 }
 
 type Work<'a> = dyn FnMut() -> candle_core::Result<()> + 'a;

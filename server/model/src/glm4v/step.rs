@@ -1,16 +1,17 @@
-//! Decode steps on a card: made once for each number of sequences.
+//! Decode steps on a card: made once for each small number of sequences, and once for all larger ones.
 
 use parking_lot::Mutex;
 
 use super::decoder::Decoder;
-use crate::kernels::cuda::Step;
+use crate::kernels::cuda::{ManyStep, Step};
 use crate::kernels::{Arena, Span};
 
 /// The steps of a model; `None` where there can't be one.
 pub struct Steps {
     /// How long a sequence can get in the cache.
     most_entries: usize,
-    made: Mutex<[Option<Option<Step>>; Step::MOST_ROWS]>,
+    few: Mutex<[Option<Option<Step>>; Step::MOST_ROWS]>,
+    many: Mutex<Option<Option<ManyStep>>>,
 }
 
 impl Steps {
@@ -18,7 +19,8 @@ impl Steps {
     pub fn new(most_entries: usize) -> Self {
         Steps {
             most_entries,
-            made: Mutex::default(),
+            few: Mutex::default(),
+            many: Mutex::default(),
         }
     }
 
@@ -32,23 +34,46 @@ impl Steps {
         arena: &Arena,
     ) -> candle_core::Result<Option<Vec<Vec<f32>>>> {
         let rows = spans.len();
-        let decodes = (1..=Step::MOST_ROWS).contains(&rows) && spans.iter().all(|s| s.len == 1);
-        if !decodes {
+        if !spans.iter().all(|span| span.len == 1) {
             return Ok(None);
         }
-        let made = &mut self.made.lock()[rows - 1];
-        // The arena is another after the worker has recovered from a fault.
-        let stale = matches!(made, Some(Some(step)) if !step.is_for(arena));
-        if made.is_none() || stale {
-            let parts = decoder.step(self.most_entries);
-            let step = parts
-                .map(|parts| Step::new(&parts, rows, arena))
-                .transpose()?;
-            *made = Some(step.flatten());
+        match rows {
+            1..=Step::MOST_ROWS => {
+                let made = &mut self.few.lock()[rows - 1];
+                // The arena is another after the worker has recovered from a fault.
+                if matches!(made, Some(Some(step)) if !step.is_for(arena)) {
+                    *made = None;
+                }
+                let step = made_once(made, || match decoder.step(self.most_entries) {
+                    Some(parts) => Step::new(&parts, rows, arena),
+                    None => Ok(None),
+                })?;
+                step.map(|step| step.run(ids, spans, positions)).transpose()
+            }
+            ..=ManyStep::MOST_ROWS if rows > 0 => {
+                let made = &mut self.many.lock();
+                if matches!(&**made, Some(Some(step)) if !step.is_for(arena)) {
+                    **made = None;
+                }
+                let step = made_once(made, || match decoder.step(self.most_entries) {
+                    Some(parts) => ManyStep::new(&parts, arena),
+                    None => Ok(None),
+                })?;
+                step.map(|step| step.run(ids, spans, positions)).transpose()
+            }
+            _ => Ok(None),
         }
-        let Some(Some(step)) = made else {
-            return Ok(None);
-        };
-        step.run(ids, spans, positions).map(Some)
     }
+}
+
+/// What there is, made at the first call; `None` where there can't be one.
+fn made_once<S>(
+    made: &mut Option<Option<S>>,
+    make: impl FnOnce() -> candle_core::Result<Option<S>>,
+) -> candle_core::Result<Option<&mut S>> {
+    let step = match made.take() {
+        Some(step) => step,
+        None => make()?,
+    };
+    Ok(made.insert(step).as_mut())
 }

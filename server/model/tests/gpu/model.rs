@@ -56,6 +56,16 @@ const ALIGNED: &str = r#"{
         "intermediate_size": 512, "num_positions": 65}
 }"#;
 
+/// Sizes that a step of many rows has kernels for, odd as they may be: what a block has of outputs is no whole number of tiles, and
+/// the last pass through the MLP's inner columns is one of few.
+const MANY: &str = r#"{
+    "num_layers": 3, "hidden_size": 640, "num_attention_heads": 12, "kv_channels": 128, "ffn_hidden_size": 5056,
+    "padded_vocab_size": 1021, "seq_length": 1400, "multi_query_group_num": 2, "eos_token_id": [1001, 1008, 1010],
+    "boi_token_id": 1011, "eoi_token_id": 1012,
+    "vision_config": {"image_size": 112, "patch_size": 14, "hidden_size": 224, "num_hidden_layers": 2, "num_heads": 2,
+        "intermediate_size": 512, "num_positions": 65}
+}"#;
+
 fn load(folder: &Folder, dtype: DType, quantize: Quantize, device: &Device) -> Model {
     let config = Config::parse(&folder.file("config.json").unwrap()).unwrap();
     let weights = Weights::open(folder, &inventory(&config).unwrap()).unwrap();
@@ -175,11 +185,11 @@ impl Drop for Kept {
 }
 
 /// A folder with random weights, the same for every device.
-fn aligned(name: &str) -> (Kept, Folder) {
+fn random(name: &str, json: &str) -> (Kept, Folder) {
     let path = std::env::temp_dir().join(format!("glimpse-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&path).unwrap();
-    std::fs::write(path.join("config.json"), ALIGNED).unwrap();
-    let config = Config::parse(ALIGNED.as_bytes()).unwrap();
+    std::fs::write(path.join("config.json"), json).unwrap();
+    let config = Config::parse(json.as_bytes()).unwrap();
     let all: HashMap<String, Tensor> = inventory(&config)
         .unwrap()
         .specs
@@ -202,7 +212,7 @@ fn aligned(name: &str) -> (Kept, Folder) {
 #[test]
 fn decode_steps_agree_with_the_cpu_in_every_format() {
     let Some(device) = card() else { return };
-    let (_kept, folder) = aligned("formats");
+    let (_kept, folder) = random("formats", ALIGNED);
     for quantize in [Quantize::None, Quantize::Q8, Quantize::Q4] {
         let cpu = Solo::new(load(&folder, DType::F32, quantize, &Device::Cpu));
         for (dtype, bar) in [(DType::F16, 5e-3), (DType::BF16, 3e-2)] {
@@ -221,7 +231,7 @@ fn decode_steps_agree_with_the_cpu_in_every_format() {
 #[test]
 fn two_in_a_step_get_what_each_gets_alone() {
     let Some(device) = card() else { return };
-    let (_kept, folder) = aligned("pairs");
+    let (_kept, folder) = random("pairs", ALIGNED);
     let model = load(&folder, DType::BF16, Quantize::None, &device);
     let arena = model.arena(12).unwrap();
     let span = |slot: u32, start: usize, len: usize| Span {
@@ -261,6 +271,77 @@ fn two_in_a_step_get_what_each_gets_alone() {
                 .unwrap();
             let off = most_different(&together[row], &alone[0]);
             assert!(off < 1e-3, "step {step}, sequence {s}: off by {off}");
+        }
+    }
+}
+
+/// Every number of sequences that a step can have, from an empty cache to a thousand entries, also where the new one is the first
+/// or the last of a page or of what a warp attends to at once: on the card what the CPU finds for each alone in f32;
+/// and each step's entries are there for the next.
+#[test]
+fn many_in_a_step_get_what_each_gets_alone_on_the_cpu() {
+    let Some(device) = card() else { return };
+    let (_kept, folder) = random("many", MANY);
+    let cpu = load(&folder, DType::F32, Quantize::None, &Device::Cpu);
+    let starts = [
+        1, 1000, 15, 16, 17, 31, 63, 64, 65, 127, 128, 300, 47, 48, 500, 2,
+    ];
+    let most = 1100usize.div_ceil(PAGE);
+    let span = |slot: usize, start: usize, len: usize| Span {
+        start,
+        len,
+        pages: (0..most)
+            .map(|p| (p * starts.len() + slot) as u32)
+            .collect(),
+    };
+    let ids = |slot: usize, start: usize, len: usize| -> Vec<u32> {
+        let id = |at: usize| (at * 13 + slot * 57) as u32 % 1000;
+        (start..start + len).map(id).collect()
+    };
+    let places =
+        |start: usize, len: usize| -> Vec<u32> { (start..start + len).map(|p| p as u32).collect() };
+    let begin = |model: &Model| {
+        let arena = model.arena(most * starts.len()).unwrap();
+        for (slot, start) in starts.into_iter().enumerate() {
+            let spans = vec![span(slot, 0, start)];
+            let new = ids(slot, 0, start);
+            model
+                .next(&new, spans, &places(0, start), &arena, &[0])
+                .unwrap();
+        }
+        arena
+    };
+    let cpu_arena = begin(&cpu);
+    let model = load(&folder, DType::BF16, Quantize::None, &device);
+    let arena = begin(&model);
+    let mut at = starts;
+    for (step, rows) in [3, 4, 7, 8, 9, 12, 15, 16, 16, 5].into_iter().enumerate() {
+        // Another order every time.
+        let slots: Vec<usize> = (0..rows)
+            .map(|row| (row * 5 + step * 3) % starts.len())
+            .collect();
+        let new: Vec<u32> = slots.iter().flat_map(|s| ids(*s, at[*s], 1)).collect();
+        let spans = slots.iter().map(|s| span(*s, at[*s], 1)).collect();
+        let positions: Vec<u32> = slots.iter().map(|s| at[*s] as u32).collect();
+        let chosen: Vec<usize> = (0..rows).collect();
+        let together = model
+            .next(&new, spans, &positions, &arena, &chosen)
+            .unwrap();
+        assert_eq!(together.len(), rows);
+        for (row, slot) in slots.into_iter().enumerate() {
+            let alone = vec![span(slot, at[slot], 1)];
+            let exact = cpu.next(
+                &new[row..=row],
+                alone,
+                &positions[row..=row],
+                &cpu_arena,
+                &[0],
+            );
+            let exact = exact.unwrap().remove(0);
+            let largest = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let off = most_different(&together[row], &exact) / largest;
+            assert!(off <= 3e-2, "{rows} rows, entry {}: off by {off}", at[slot]);
+            at[slot] += 1;
         }
     }
 }

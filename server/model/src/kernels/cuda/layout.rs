@@ -128,6 +128,49 @@ pub struct StepAddresses {
     pub eps: f32,
 }
 
+/// `ManyShape` of hopper_stream.cuh: a product of every layer, or the output's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ManyShape {
+    pub k: i32,
+    pub outputs: i32,
+    pub halves: i32,
+}
+
+/// `ManyLayer` of hopper_step.cu: what stands beside a layer's products.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ManyLayer {
+    pub qkv_bias: Address,
+    pub mlp_norm: Address,
+    pub next_norm: Address,
+}
+
+/// `Many` of hopper_step.cu: the parameters of a decode step of many rows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ManyAddresses {
+    pub maps: Address,
+    pub layers: Address,
+    pub embedding: Address,
+    pub first_norm: Address,
+    pub plan: PlanAddresses,
+    pub cache: CacheAddress,
+    pub ids: Address,
+    pub normed: Address,
+    pub squares: Address,
+    pub qkv: Address,
+    pub attention: Address,
+    pub mlp: Address,
+    pub shares: Address,
+    pub logits: Address,
+    pub arrived: Address,
+    pub shapes: [ManyShape; 5],
+    pub rows: i32,
+    pub heads: i32,
+    pub eps: f32,
+}
+
 /// Of each struct, by its name in the kernels' sources: its size, its alignment, and where each field begins, in bytes.
 macro_rules! layouts {
     ($($name:ident = $type:ty: $size:literal, $alignment:literal { $($field:ident: $at:literal),* $(,)? })*) => {
@@ -158,6 +201,12 @@ layouts! {
         products: 0, count: 8, readings: 12, embedding: 16, embedding_format: 40, plan: 48, cache: 104, ids: 128, x: 136,
         qkv: 144, attention: 152, shares: 160, arrived: 168, rows: 176, tiles: 180, heads: 184, tasks: 188, joined: 192,
         found: 196, eps: 200
+    }
+    ManyShape = ManyShape: 12, 4 { k: 0, outputs: 4, halves: 8 }
+    ManyLayer = ManyLayer: 24, 8 { qkv_bias: 0, mlp_norm: 8, next_norm: 16 }
+    Many = ManyAddresses: 256, 8 {
+        maps: 0, layers: 8, embedding: 16, first_norm: 24, plan: 32, cache: 88, ids: 112, normed: 120, squares: 128, qkv: 136,
+        attention: 144, mlp: 152, shares: 160, logits: 168, arrived: 176, shapes: 184, rows: 244, heads: 248, eps: 252
     }
 }
 
@@ -195,6 +244,26 @@ pub mod step {
     pub const LOCATION: usize = 24;
     pub const TASK: usize = 48;
     pub const JOINED: usize = 16;
+}
+
+/// Sizes of a decode step of many rows: hopper_stream.cuh, hopper_attend.cuh and hopper_step.cu.
+pub mod many_rows {
+    /// Warps of a block that compute.
+    pub const WARPS: usize = 8;
+    /// Rows of inputs at most.
+    pub const ROWS: usize = 16;
+    /// Rows of a tile, columns of a unit, units of a bulk copy, and of a pass.
+    pub const TILE: usize = 8;
+    pub const UNIT: usize = 64;
+    pub const BOX_UNITS: usize = 4;
+    pub const PASS_UNITS: usize = 64;
+    /// Keys that a warp attends to at once, and query heads.
+    pub const CHUNK: usize = 16;
+    pub const HEADS: usize = 16;
+    /// Key/value heads of all rows at most.
+    pub const SEGMENTS: usize = 64;
+    /// Bytes of what a block keeps in its shared memory, whatever the model's sizes are.
+    pub const SHARED: usize = 186_416;
 }
 
 /// Sizes of products of few rows with weights in blocks: quantized.cu.
@@ -308,6 +377,7 @@ mod tests {
             ("VisionRing<bf16>", ring::VISION_112),
             ("PagedRing<bf16>", ring::PAGED_128),
             ("ProductTiles<bf16>", product::SHARED),
+            ("ManyMemory128", many_rows::SHARED),
         ] {
             assert_eq!(structs.get(name).map(|s| s.0), Some(size), "{name}");
         }
@@ -324,6 +394,15 @@ mod tests {
             ("decode_attention.cuh", "HEADS", step::HEADS),
             ("decode_attention.cuh", "GROUPS", step::GROUPS),
             ("decode_attention.cuh", "SPLITS", step::SPLITS),
+            ("hopper_stream.cuh", "MANY_WARPS", many_rows::WARPS),
+            ("hopper_stream.cuh", "MANY_ROWS", many_rows::ROWS),
+            ("hopper_stream.cuh", "MANY_TILE", many_rows::TILE),
+            ("hopper_stream.cuh", "MANY_UNIT", many_rows::UNIT),
+            ("hopper_stream.cuh", "BOX_UNITS", many_rows::BOX_UNITS),
+            ("hopper_stream.cuh", "PASS_UNITS", many_rows::PASS_UNITS),
+            ("hopper_stream.cuh", "CHUNK", many_rows::CHUNK),
+            ("hopper_stream.cuh", "MANY_SEGMENTS", many_rows::SEGMENTS),
+            ("hopper_attend.cuh", "MANY_HEADS", many_rows::HEADS),
             ("quantized.cu", "WARPS", few_rows::WARPS),
             ("quantized.cu", "TILES", few_rows::TILES),
             ("quantized.cu", "STAGES", few_rows::STAGES),

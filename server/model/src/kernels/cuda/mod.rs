@@ -29,4 +29,4 @@ pub use linear::{after, linear, linear_onto, linear_then};
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 pub use patches::patches;
 pub use plain::stop_measuring;
-pub use step::{Step, StepLayer, StepModel, StepWeight};
+pub use step::{ManyStep, Step, StepLayer, StepModel, StepWeight};

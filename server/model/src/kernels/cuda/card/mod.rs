@@ -20,5 +20,5 @@ pub use hopper::{Hopper, use_hopper};
 pub use launch::Launch;
 pub(super) use launch::params;
 pub use memory::{PoolUse, give_memory_back, keep_memory, pool_use, reserve_memory};
-pub use tensor_map::{PANEL, tensor_map};
+pub use tensor_map::{PANEL, panels_map, tensor_map};
 pub use tensors::{at, type_name, unwritten, upload};

@@ -22,6 +22,30 @@ pub fn tensor_map(
     dims: [usize; 3],
     rows: [usize; 2],
 ) -> Result<CUtensorMap> {
+    let [_, middle, inner] = dims;
+    encode(address, dtype, dims, [inner * middle, inner], rows)
+}
+
+/// The map of `rows` rows of so many panels of [`PANEL`] columns, 16-bit elements one behind the other; the box has some of the
+/// panels, of each so many rows.
+pub fn panels_map(
+    address: Address,
+    dtype: DType,
+    [panels, rows]: [usize; 2],
+    taken: [usize; 2],
+) -> Result<CUtensorMap> {
+    let dims = [panels, rows, PANEL];
+    encode(address, dtype, dims, [PANEL, panels * PANEL], taken)
+}
+
+/// The map of `dims` elements, outermost first, of which the outer two lie so many elements apart.
+fn encode(
+    address: Address,
+    dtype: DType,
+    dims: [usize; 3],
+    apart: [usize; 2],
+    taken: [usize; 2],
+) -> Result<CUtensorMap> {
     let kind = match dtype {
         DType::BF16 => CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
         DType::F16 => CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
@@ -29,8 +53,8 @@ pub fn tensor_map(
     };
     // The driver counts from the innermost dimension, and strides in bytes.
     let [outer, middle, inner] = dims.map(|n| n as u64);
-    let strides = [2 * inner, 2 * inner * middle];
-    let taken = [rows[1], rows[0]].map(|n| n as u32);
+    let strides = [2 * apart[1] as u64, 2 * apart[0] as u64];
+    let taken = [taken[1], taken[0]].map(|n| n as u32);
     let mut map = CUtensorMap { opaque: [0; 16] };
     // SAFETY: three dimensions, two strides, and three sizes of the box; the driver refuses what is out of range.
     unsafe {

@@ -4,6 +4,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::{DType, Result, Tensor};
 
+use super::exchange::Exchange;
 use super::factors::{Factor, OF_A_LAYER, Reading, all_small, factors};
 use super::inputs::Inputs;
 use super::memory::{Memory, MemoryAddresses};
@@ -35,11 +36,13 @@ impl Step {
         if !fits {
             return Ok(None);
         }
-        let inputs = Inputs::new(model, &dims);
+        let exchange = Exchange::new(gpu, model, &dims)?;
+        let gpu = &exchange.gpu;
         let stream = &gpu.stream;
-        let memory = Memory::new(stream, inputs.len, &dims)?;
+        let memory = Memory::new(stream, &dims)?;
         let places = memory.addresses(stream);
-        let products = products(model, &factors, &dims, &sizes, &places, dtype)?;
+        let (inputs, logits) = exchange.addresses();
+        let products = products(model, &factors, &dims, &sizes, &places, logits, dtype)?;
         let count = products.len();
         // SAFETY: `StepProduct` is plain numbers without gaps, a multiple of eight bytes long.
         let words: &[u64] = unsafe { products.align_to().1 };
@@ -47,33 +50,24 @@ impl Step {
         let addresses = StepAddresses {
             products: products.device_ptr(stream).0,
             count: count as i32,
-            ..addresses(model, arena, &dims, &sizes, &inputs, &places)?
+            ..addresses(
+                model,
+                arena,
+                &dims,
+                &sizes,
+                (&exchange.inputs, inputs),
+                &places,
+            )?
         };
-        let context = stream.context();
-        // SAFETY: the inputs are written below and in `run`, the scores by the card before they are read.
-        let (mut host, host_logits) = unsafe {
-            (
-                context.alloc_pinned_with_flags::<u32>(inputs.len, 0).w()?,
-                context
-                    .alloc_pinned_with_flags::<f32>(rows * dims.vocabulary, 0)
-                    .w()?,
-            )
-        };
-        inputs.begin(host.as_mut_slice().w()?, &dims, &model.frequencies);
-        let (kernel, launch) = kernel(&gpu, &dims, &sizes, dtype)?;
+        let (kernel, launch) = kernel(gpu, &dims, &sizes, dtype)?;
         Ok(Some(Step {
             kernel,
             launch,
             rows,
-            words: model.embedding.address()?.rows as usize,
-            vocabulary: dims.vocabulary,
-            inputs,
             addresses,
-            host,
-            host_logits,
-            memory,
+            _memory: memory,
             _products: products,
-            gpu,
+            exchange,
         }))
     }
 }
@@ -105,17 +99,17 @@ fn addresses(
     arena: &Arena,
     dims: &Dims,
     sizes: &Sizes,
-    inputs: &Inputs,
+    (inputs, inputs_at): (&Inputs, Address),
     places: &MemoryAddresses,
 ) -> Result<StepAddresses> {
-    let word = |at: usize| places.inputs + 4 * at as Address;
+    let word = |at: usize| inputs_at + 4 * at as Address;
     Ok(StepAddresses {
         products: 0,
         count: 0,
         readings: sizes.readings as i32,
         embedding: model.embedding.address()?,
         embedding_format: model.embedding.format()?,
-        plan: inputs.plan(places.inputs, model.frequencies.len()),
+        plan: inputs.plan(inputs_at, model.frequencies.len()),
         cache: CacheAddress::new(arena, 0)?,
         ids: word(inputs.ids),
         x: places.x,
@@ -140,6 +134,7 @@ fn products(
     dims: &Dims,
     sizes: &Sizes,
     places: &MemoryAddresses,
+    logits: Address,
     dtype: DType,
 ) -> Result<Vec<StepProduct>> {
     let mut all = Products {
@@ -173,7 +168,7 @@ fn products(
     }
     let final_norm = address(model.final_norm)?;
     let output = &factors[factors.len() - 1];
-    all.add(output, of(x, final_norm, 0, places.logits))?;
+    all.add(output, of(x, final_norm, 0, logits))?;
     Ok(all.made)
 }
 

@@ -11,12 +11,8 @@ use super::model::Dims;
 use crate::kernels::cuda::layout::Address;
 use crate::kernels::cuda::layout::step::{HEADS, SPLITS};
 
-/// The card's memory of a step; what the kernel has between two stages it knows by address.
+/// The card's memory of what the kernel has between two stages, which it knows by address.
 pub struct Memory {
-    /// The inputs, as they come.
-    pub inputs: CudaSlice<u32>,
-    /// [rows, vocabulary]
-    pub logits: CudaSlice<f32>,
     /// The residual stream [rows, hidden], and attention's shares.
     x: CudaSlice<f32>,
     shares: CudaSlice<f32>,
@@ -29,8 +25,6 @@ pub struct Memory {
 /// Where a step's memory lies.
 #[derive(Clone, Copy)]
 pub struct MemoryAddresses {
-    pub inputs: Address,
-    pub logits: Address,
     pub x: Address,
     pub shares: Address,
     pub qkv: Address,
@@ -39,14 +33,12 @@ pub struct MemoryAddresses {
 }
 
 impl Memory {
-    /// Memory for inputs of so many words, and all that comes of them; it is yet to be written.
-    pub fn new(stream: &Arc<CudaStream>, inputs: usize, dims: &Dims) -> Result<Self> {
+    /// Memory that is yet to be written.
+    pub fn new(stream: &Arc<CudaStream>, dims: &Dims) -> Result<Self> {
         let (rows, blocks) = (dims.rows, dims.tiles() * dims.kv_heads * SPLITS);
-        // SAFETY: everything is written before it is read: the inputs by `run`, the others by the kernel.
+        // SAFETY: everything is written by the kernel before it is read.
         unsafe {
             Ok(Memory {
-                inputs: stream.alloc(inputs).w()?,
-                logits: stream.alloc(rows * dims.vocabulary).w()?,
                 x: stream.alloc(rows * dims.hidden).w()?,
                 shares: stream.alloc(blocks * HEADS * (dims.head_size + 2)).w()?,
                 qkv: stream.alloc(rows * dims.qkv()).w()?,
@@ -59,8 +51,6 @@ impl Memory {
     /// Where it lies.
     pub fn addresses(&self, stream: &Arc<CudaStream>) -> MemoryAddresses {
         MemoryAddresses {
-            inputs: self.inputs.device_ptr(stream).0,
-            logits: self.logits.device_ptr(stream).0,
             x: self.x.device_ptr(stream).0,
             shares: self.shares.device_ptr(stream).0,
             qkv: self.qkv.device_ptr(stream).0,

@@ -1,34 +1,25 @@
 //! A step, and running it.
 
-use std::sync::Arc;
-
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, PinnedHostSlice};
+use candle_core::cuda_backend::cudarc::driver::CudaSlice;
 use candle_core::{Result, bail};
 
-use super::inputs::Inputs;
+use super::exchange::Exchange;
 use super::memory::Memory;
 use crate::kernels::cache::Arena;
-use crate::kernels::cuda::card::{Gpu, Launch, at, params};
+use crate::kernels::cuda::card::{Launch, at, params};
 use crate::kernels::cuda::layout::StepAddresses;
 use crate::kernels::cuda::layout::step::MOST;
 use crate::kernels::plan::Span;
 
 /// A decode step of a certain number of rows.
 pub struct Step {
-    pub(super) gpu: Arc<Gpu>,
+    pub(super) exchange: Exchange,
     pub(super) kernel: String,
     pub(super) launch: Launch,
     pub(super) rows: usize,
-    /// Rows of the embedding, and of the output.
-    pub(super) words: usize,
-    pub(super) vocabulary: usize,
-    pub(super) inputs: Inputs,
     pub(super) addresses: StepAddresses,
-    pub(super) host: PinnedHostSlice<u32>,
-    pub(super) host_logits: PinnedHostSlice<f32>,
-    pub(super) memory: Memory,
-    /// What the kernel reads by address.
+    /// What the kernel works in and reads by address.
+    pub(super) _memory: Memory,
     pub(super) _products: CudaSlice<u64>,
 }
 
@@ -50,32 +41,11 @@ impl Step {
         if ids.len() != self.rows || spans.len() != self.rows || positions.len() != self.rows {
             bail!("a step of {} tokens got {}", self.rows, ids.len())
         }
-        let stream = self.gpu.stream.clone();
-        let words = self.host.as_mut_slice().w()?;
-        for (row, span) in spans.iter().enumerate() {
-            if ids[row] as usize >= self.words {
-                bail!("token {} of {}", ids[row], self.words)
-            }
-            self.inputs
-                .put(words, row, ids[row], positions[row], span)?;
-        }
-        stream
-            .memcpy_htod(&self.host, &mut self.memory.inputs)
-            .w()?;
-        // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
-        // as the shapes say.
-        unsafe {
-            self.gpu
-                .launch(&self.kernel, self.launch, params![self.addresses])?
-        };
-        stream
-            .memcpy_dtoh(&self.memory.logits, &mut self.host_logits)
-            .w()?;
-        stream.synchronize().w()?;
-        let logits = self.host_logits.as_slice().w()?;
-        Ok(logits
-            .chunks(self.vocabulary)
-            .map(<[f32]>::to_vec)
-            .collect())
+        let (kernel, launch, addresses) = (&self.kernel, self.launch, self.addresses);
+        self.exchange.run(ids, spans, positions, |gpu| {
+            // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
+            // as the shapes say.
+            unsafe { gpu.launch(kernel, launch, params![addresses]) }
+        })
     }
 }

@@ -1,0 +1,270 @@
+//! A decode step of many rows on Hopper: `hopper_step.cu`.
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::CUtensorMap;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
+use candle_core::{DType, Result, Tensor, bail};
+use half::bf16;
+
+use super::exchange::Exchange;
+use super::factors::{Factor, OF_A_LAYER, factors};
+use super::model::{Dims, StepModel};
+use crate::kernels::cache::{Arena, PAGE};
+use crate::kernels::cuda::card::{Gpu, Launch, PANEL, at, panels_map, params, tensor_map};
+use crate::kernels::cuda::layout::many_rows::{
+    BOX_UNITS, CHUNK, HEADS, PASS_UNITS, ROWS, SEGMENTS, SHARED, TILE, UNIT, WARPS,
+};
+use crate::kernels::cuda::layout::{
+    Address, CacheAddress, ManyAddresses, ManyLayer, ManyShape, WARP_GROUP,
+};
+use crate::kernels::plan::Span;
+
+/// The head size that there are kernels for.
+const HEAD_SIZE: usize = 128;
+
+/// The kernel for so many rows.
+fn kernel(rows: usize) -> &'static str {
+    match rows {
+        0..=8 => "step_hopper_8_128_bf16",
+        _ => "step_hopper_16_128_bf16",
+    }
+}
+
+/// A decode step of up to [`ManyStep::MOST_ROWS`] rows.
+pub struct ManyStep {
+    exchange: Exchange,
+    launch: Launch,
+    addresses: ManyAddresses,
+    /// Pages of the arena, as the map of it says.
+    pages: usize,
+    /// What the kernel works in and reads by address.
+    _memory: Memory,
+}
+
+impl ManyStep {
+    /// The most sequences in a step.
+    pub const MOST_ROWS: usize = ROWS;
+
+    /// Makes the step for sequences with their cache in `arena`; `None` where its kernel doesn't fit the model's sizes or the
+    /// card.
+    ///
+    /// # Errors
+    /// The model is not on a card, or there is no memory for what the step works in.
+    pub fn new(model: &StepModel<'_>, arena: &Arena) -> Result<Option<Self>> {
+        let (_, dtype, gpu) = at(model.final_norm)?;
+        let Some(dims) = Dims::of(model, ROWS, arena, gpu.processors)? else {
+            return Ok(None);
+        };
+        let factors = factors(model);
+        let launch = Launch {
+            cooperative: true,
+            ..Launch::new((gpu.processors, 1, 1), 32 * WARPS + WARP_GROUP)
+        }
+        .shared(shared_bytes(&dims, model.most_entries));
+        let plain = model.embedding.format()? == 0 && factors.iter().all(Factor::plain);
+        let fits = [kernel(1), kernel(ROWS)].iter().all(|k| gpu.on_hopper(k))
+            && [dtype, arena.data.dtype()] == [DType::BF16; 2]
+            && plain
+            && has_kernel(&dims)
+            && launch.shared <= gpu.shared_memory;
+        if !fits {
+            return Ok(None);
+        }
+        let exchange = Exchange::new(gpu, model, &dims)?;
+        let memory = Memory::new(&exchange.gpu, model, &factors, arena, &dims)?;
+        let addresses = addresses(model, arena, &dims, &exchange, &memory)?;
+        Ok(Some(ManyStep {
+            exchange,
+            launch,
+            addresses,
+            pages: arena.pages(),
+            _memory: memory,
+        }))
+    }
+
+    /// Whether it was made for this arena.
+    pub fn is_for(&self, arena: &Arena) -> bool {
+        let same = |data| data == self.addresses.cache.data && arena.pages() == self.pages;
+        at(&arena.data).is_ok_and(|(data, _, _)| same(data))
+    }
+
+    /// The scores of the next token of each sequence after one more token each: f32, [rows][vocabulary].
+    ///
+    /// # Errors
+    /// There are no tokens or too many, or not as many spans and positions, or a span is not one token with pages for all its
+    /// entries, or the card fails.
+    pub fn run(&mut self, ids: &[u32], spans: &[Span], positions: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let rows = ids.len();
+        if !(1..=ROWS).contains(&rows) || spans.len() != rows || positions.len() != rows {
+            bail!("a step of up to {ROWS} tokens got {rows}")
+        }
+        let (launch, mut addresses) = (self.launch, self.addresses);
+        addresses.rows = rows as i32;
+        self.exchange.run(ids, spans, positions, |gpu| {
+            // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
+            // as the shapes say.
+            unsafe { gpu.launch(kernel(rows), launch, params![addresses]) }
+        })
+    }
+}
+
+/// Whether there is a kernel for these sizes.
+fn has_kernel(dims: &Dims) -> bool {
+    let segments = ROWS * dims.kv_heads;
+    let whole = |columns: usize| columns > 0 && columns.is_multiple_of(UNIT);
+    // All but the MLP's inner columns go in one pass.
+    let short = |columns: usize| whole(columns) && columns <= PASS_UNITS * UNIT;
+    dims.head_size == HEAD_SIZE
+        && dims.heads.is_multiple_of(dims.kv_heads)
+        && dims.heads / dims.kv_heads <= HEADS
+        && segments <= SEGMENTS.min(dims.processors)
+        && short(dims.hidden)
+        && short(dims.attention())
+        && whole(dims.ffn)
+}
+
+/// Tiles that a block has of so many outputs at most.
+fn tiles(outputs: usize, dims: &Dims) -> usize {
+    outputs.div_ceil(TILE).div_ceil(dims.processors)
+}
+
+/// Shared memory of a block: its part of the residual stream, the positions' cosines and sines for its part of qkv, what stands
+/// beside a product's outputs, and where its keys are. See `ManyStep` of hopper_step.cu.
+fn shared_bytes(dims: &Dims, most_entries: usize) -> usize {
+    let (qkv, hidden) = (tiles(dims.qkv(), dims), tiles(dims.hidden, dims));
+    let turns = qkv * ROWS * TILE / 2 * 8;
+    let chunks = most_entries / CHUNK + 1;
+    SHARED + hidden * ROWS * TILE * 4 + turns + qkv.max(hidden) * TILE * 4 + chunks * 4
+}
+
+/// The card's memory of a step.
+struct Memory {
+    maps: CudaSlice<u64>,
+    layers: CudaSlice<u64>,
+    /// Inputs of products, of as many rows as there can be.
+    normed: CudaSlice<bf16>,
+    attention: CudaSlice<bf16>,
+    mlp: CudaSlice<bf16>,
+    qkv: CudaSlice<bf16>,
+    squares: CudaSlice<f32>,
+    shares: CudaSlice<f32>,
+}
+
+impl Memory {
+    /// The maps and layers as the kernel wants them, and what it works in, which is yet to be written.
+    fn new(
+        gpu: &Gpu,
+        model: &StepModel<'_>,
+        factors: &[Factor<'_>],
+        arena: &Arena,
+        dims: &Dims,
+    ) -> Result<Self> {
+        let stream = &gpu.stream;
+        let words: Vec<u64> = maps(factors, arena)?
+            .iter()
+            .flat_map(|map| map.opaque)
+            .collect();
+        let maps = stream.clone_htod(&words).w()?;
+        let layers = layers(model)?;
+        // SAFETY: `ManyLayer` is three addresses.
+        let words: &[u64] = unsafe { layers.align_to().1 };
+        let layers = stream.clone_htod(words).w()?;
+        // SAFETY: everything is written by the kernel before it is read.
+        unsafe {
+            Ok(Memory {
+                maps,
+                layers,
+                normed: stream.alloc(ROWS * dims.hidden).w()?,
+                attention: stream.alloc(ROWS * dims.attention()).w()?,
+                mlp: stream.alloc(ROWS * dims.ffn).w()?,
+                qkv: stream.alloc(ROWS * dims.qkv()).w()?,
+                squares: stream.alloc(ROWS * dims.processors).w()?,
+                shares: stream
+                    .alloc(dims.processors * HEADS * (dims.head_size + 2))
+                    .w()?,
+            })
+        }
+    }
+}
+
+/// The map of the cache, whose boxes are panels of a chunk of keys, then those of the weights in the order of their use.
+fn maps(factors: &[Factor<'_>], arena: &Arena) -> Result<Vec<CUtensorMap>> {
+    let (data, dtype, _) = at(&arena.data)?;
+    let (dims, pages) = (arena.dims, arena.pages());
+    let heads = pages * dims.layers * 2 * dims.kv_heads;
+    let cache = tensor_map(data, dtype, [heads, PAGE, dims.head_size], [1, CHUNK])?;
+    let mut maps = vec![cache];
+    for factor in factors {
+        let weight = factor.weight.address()?;
+        let sizes = [weight.k as usize / PANEL, weight.rows as usize];
+        maps.push(panels_map(weight.data, dtype, sizes, [BOX_UNITS, TILE])?);
+    }
+    Ok(maps)
+}
+
+/// What stands beside the products of each layer.
+fn layers(model: &StepModel<'_>) -> Result<Vec<ManyLayer>> {
+    let address = |tensor: &Tensor| at(tensor).map(|found| found.0);
+    let following = model.layers.iter().skip(1);
+    let next_norms = following
+        .map(|layer| layer.attention_norm)
+        .chain([model.final_norm]);
+    let layers = model.layers.iter().zip(next_norms);
+    layers
+        .map(|(layer, next_norm)| {
+            Ok(ManyLayer {
+                qkv_bias: layer.qkv_bias.map_or(Ok(0), address)?,
+                mlp_norm: address(layer.mlp_norm)?,
+                next_norm: address(next_norm)?,
+            })
+        })
+        .collect()
+}
+
+/// What the kernel is handed, but for the number of rows.
+fn addresses(
+    model: &StepModel<'_>,
+    arena: &Arena,
+    dims: &Dims,
+    exchange: &Exchange,
+    memory: &Memory,
+) -> Result<ManyAddresses> {
+    let stream = &exchange.gpu.stream;
+    let (inputs, logits) = exchange.addresses();
+    let word = |at: usize| inputs + 4 * at as Address;
+    let shape = |k: usize, outputs: usize, halves| ManyShape {
+        k: k as i32,
+        outputs: outputs as i32,
+        halves,
+    };
+    let first_norm = model.layers.first().map(|layer| layer.attention_norm);
+    Ok(ManyAddresses {
+        maps: memory.maps.device_ptr(stream).0,
+        layers: memory.layers.device_ptr(stream).0,
+        embedding: model.embedding.address()?.data,
+        first_norm: first_norm.map_or(Ok(0), |norm| at(norm).map(|found| found.0))?,
+        plan: exchange.inputs.plan(inputs, model.frequencies.len()),
+        cache: CacheAddress::new(arena, 0)?,
+        ids: word(exchange.inputs.ids),
+        normed: memory.normed.device_ptr(stream).0,
+        squares: memory.squares.device_ptr(stream).0,
+        qkv: memory.qkv.device_ptr(stream).0,
+        attention: memory.attention.device_ptr(stream).0,
+        mlp: memory.mlp.device_ptr(stream).0,
+        shares: memory.shares.device_ptr(stream).0,
+        logits,
+        arrived: word(exchange.inputs.arrived),
+        shapes: [
+            shape(dims.hidden, dims.qkv(), 1),
+            shape(dims.attention(), dims.hidden, 1),
+            shape(dims.hidden, dims.ffn, 2),
+            shape(dims.ffn, dims.hidden, 1),
+            shape(dims.hidden, dims.vocabulary, 1),
+        ],
+        rows: 0,
+        heads: dims.heads as i32,
+        eps: model.eps as f32,
+    })
+}
+
+const _: () = assert!(UNIT == PANEL && OF_A_LAYER == 4);
