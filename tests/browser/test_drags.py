@@ -47,13 +47,13 @@ def test_a_link_or_a_picture_of_another_page_takes_nobody_away(faked):
     page, _ = talked(faked)
     address = "https://example.org/cat.png"
     shown = {"text/uri-list": address, "text/html": f'<img src="{address}">', "text/plain": address}
-    assert carry(page, ["dragover", "drop"], data=shown) == [True, True]
+    assert carry(page, ["dragenter", "dragover", "drop"], data=shown) == [True] * 3
     page.get_by_text("save it, then drop the file here").first.wait_for()
     stays(page)
     # Where words can be dropped they are, and nothing is said of it.
-    assert carry(page, ["dragover", "drop"], "#question", data={"text/plain": "words"}) == [False, False]
+    assert carry(page, ["dragenter", "dragover", "drop"], "#question", data={"text/plain": "words"}) == [False] * 3
     # Words over anything else are the page's, and nothing happens.
-    assert carry(page, ["dragover", "drop"], data={"text/plain": "words"}) == [True, True]
+    assert carry(page, ["dragenter", "dragover", "drop"], data={"text/plain": "words"}) == [True] * 3
     stays(page)
 
 

@@ -120,8 +120,30 @@ def test_back_and_forward_move_between_conversations_and_stop_no_answer(faked):
     page.get_by_text("Some words and more").wait_for()
 
 
+def test_back_from_a_new_picture_leads_to_the_conversation_before(faked):
+    page, _ = faked()
+    address = "() => location.hash"
+    ended(page, ask(page, "How many circles?"))
+    until(page, lambda: page.evaluate(address).startswith("#/c/"))
+    first = page.evaluate(address)
+    give(page, {"name": "two.png", "mimeType": "image/png", "buffer": picture(circles=2)})
+    page.get_by_test_id("picture-card").get_by_text("two.png").wait_for()
+    card(page, "ready").wait_for()
+    ended(page, ask(page, "What colour?"))
+    until(page, lambda: page.evaluate(address).startswith("#/c/") and page.evaluate(address) != first)
+    page.go_back()
+    page.get_by_text("How many circles?").wait_for()
+    page.go_forward()
+    page.get_by_text("What colour?").wait_for()
+
+
 def test_an_address_of_another_browser_says_so(faked):
     page, _ = faked(with_picture=False)
     page.evaluate("() => { location.hash = '#/c/nowhere'; }")
     page.get_by_text("is not kept").wait_for()
     until(page, lambda: page.evaluate("() => location.hash") == "")
+    # And Back does not lead there again.
+    before = page.evaluate("() => history.length")
+    page.evaluate("() => { location.hash = '#/c/neither'; }")
+    until(page, lambda: page.evaluate("() => location.hash") == "")
+    assert page.evaluate("() => history.length") == before + 1

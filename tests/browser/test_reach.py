@@ -83,7 +83,17 @@ def test_plain_http_on_a_local_network(browser, server, circles):
         page.get_by_test_id("new").click()
         give(page, circles)
         card(page, "ready").wait_for()
+        # What https would add is said where what is kept is shown, and only where there is none.
+        page.get_by_test_id("history").click()
+        page.get_by_test_id("room").get_by_text("Over https the page can ask it not to, can be installed, and opens while").wait_for()
         assert wrong == []
+        page.goto(server.url)
+        give(page, circles)
+        card(page, "ready").wait_for()
+        ended(page, ask(page, "How many circles are there?"))
+        page.get_by_test_id("history").click()
+        page.get_by_test_id("room").get_by_text("that this browser allows").wait_for()
+        assert "https" not in page.get_by_test_id("room").inner_text()
     finally:
         insecure.close()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from driving import ask, card, ended, give
+from driving import PHONE, ask, card, ended, give
 
 SIZES = [(320, 256), (320, 640), (640, 360), (844, 390), (2560, 1440)]
 
@@ -53,3 +53,46 @@ def test_much_room_is_the_pictures(faked):
     page, _ = faked(viewport={"width": 2560, "height": 1440})
     picture = page.get_by_test_id("preview").bounding_box()
     assert picture["width"] > 2560 / 3
+
+
+# What can be tapped, and is not hit from a fingertip around its middle: a link in words need not be, nor what nobody sees.
+SMALL = """() => {
+    const all = 'button, a[href], label.choice, input:not(.offscreen, [type=radio], [type=checkbox]), textarea, summary';
+    const seen = (e) => e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && !e.closest('p') && !e.matches('.skip');
+    const hit = (e) => {
+        const {left, top, width, height} = e.getBoundingClientRect();
+        if (width >= 43.5 && height >= 43.5) return true;
+        e.scrollIntoView({block: 'nearest'});
+        const box = e.getBoundingClientRect(), x = box.left + box.width / 2, y = box.top + box.height / 2;
+        const half = (size) => Math.max(21, size / 2 - 1);
+        return [[-1, 0], [1, 0], [0, -1], [0, 1]].every(([across, down]) =>
+            e.contains(document.elementFromPoint(x + across * half(width), y + down * half(height))));
+    };
+    return [...document.querySelectorAll(all)].filter((e) => seen(e) && e.getBoundingClientRect().width > 0 && !hit(e))
+        .map((e) => `${e.dataset.testid ?? e.className}: ${e.getBoundingClientRect().width} × ${e.getBoundingClientRect().height}`);
+}"""
+
+
+def test_a_finger_hits_what_it_is_meant_to(open_page, circles):
+    page = open_page(viewport=PHONE, has_touch=True, is_mobile=True)
+    assert page.evaluate(SMALL) == []
+    give(page, circles)
+    card(page, "ready").wait_for()
+    assert page.evaluate(SMALL) == []
+    turn = ask(page, "How many circles are there?")
+    ended(page, turn)
+    turn.get_by_test_id("latency").click()
+    turn.get_by_test_id("latency-panel").wait_for()
+    assert page.evaluate(SMALL) == []
+    turn.get_by_test_id("regenerate").click()
+    page.get_by_test_id("version").wait_for()
+    assert page.evaluate(SMALL) == []
+    for dialog in ("settings", "history"):
+        page.get_by_test_id(dialog).click()
+        page.locator("dialog[open]").wait_for()
+        page.wait_for_timeout(300)
+        assert page.evaluate(SMALL) == []
+        page.keyboard.press("Escape")
+    page.get_by_test_id("enlarge").click()
+    page.get_by_test_id("stage").wait_for()
+    assert page.evaluate(SMALL) == []

@@ -20,7 +20,7 @@ pub struct Address {
 struct Wanted {
     id: Option<String>,
     due: bool,
-    /// It has said something of this page before: from then on each change is a step that Back goes back.
+    /// What it names is shown: from then on each change is a step that Back goes back.
     said: bool,
 }
 
@@ -35,22 +35,38 @@ impl Address {
         let wanted = self.wanted.clone();
         set_timeout(move || wanted.borrow_mut().write(), Duration::ZERO);
     }
+
+    /// Hears, as long as the page lives, what the address names after each Back, Forward or edit.
+    pub fn watch(&self, moved: impl Fn(Option<String>) + 'static) {
+        let wanted = self.wanted.clone();
+        Listener::new(&window(), "popstate", move |_| {
+            let to = named();
+            // If it can't be shown, Back must not lead to it again.
+            let mut known = wanted.borrow_mut();
+            known.said = to == known.id;
+            drop(known);
+            moved(to);
+        })
+        .forever();
+    }
 }
 
 impl Wanted {
     fn write(&mut self) {
         self.due = false;
-        if named() == self.id {
+        let named = named();
+        if named == self.id {
             self.said |= self.id.is_some();
             return;
         }
+        // From a page without a conversation to its first one is no step: Back would find nothing there.
+        let step = std::mem::replace(&mut self.said, true) && named.is_some();
         let address = match &self.id {
             Some(id) => format!("{PREFIX}{id}"),
             None => window().location().pathname().unwrap_or_default(),
         };
         if let Ok(history) = window().history() {
-            // A page that is loaded again takes no step.
-            let _ = if std::mem::replace(&mut self.said, true) {
+            let _ = if step {
                 history.push_state_with_url(&JsValue::NULL, "", Some(&address))
             } else {
                 history.replace_state_with_url(&JsValue::NULL, "", Some(&address))
@@ -64,9 +80,4 @@ pub fn named() -> Option<String> {
     let hash = window().location().hash().ok()?;
     let id = hash.strip_prefix(PREFIX)?;
     (!id.is_empty()).then(|| id.to_owned())
-}
-
-/// Hears, as long as the page lives, what the address names after each Back, Forward or edit.
-pub fn watch(moved: impl Fn(Option<String>) + 'static) {
-    Listener::new(&window(), "popstate", move |_| moved(named())).forever();
 }

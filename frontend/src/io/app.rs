@@ -98,9 +98,11 @@ impl App {
         if let Some(came) = drops::chosen(held.files) {
             self.bring(came, held.when, || ());
         }
-        address::watch(move |to| {
-            let when = dom::now();
-            self.person(Person::Moves { to, when });
+        self.outside.with_value(|outside| {
+            outside.address.watch(move |to| {
+                let when = dom::now();
+                self.person(Person::Moves { to, when });
+            });
         });
     }
 

@@ -67,6 +67,10 @@ pub fn watch(over: impl Fn(bool) + Copy + 'static, take: impl Fn(Came, f64) + Co
         listen(
             name,
             Box::new(move |event| {
+                // Where it is let go before it has moved on, some browsers take what entering said for the answer.
+                if by > 0 && ours(&event) {
+                    event.prevent_default();
+                }
                 if welcome(&event, own.borrow().as_ref()) {
                     inside.set((inside.get() + by).max(0));
                     over(inside.get() > 0);
