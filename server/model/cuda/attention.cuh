@@ -75,53 +75,40 @@ template <int D, int ROWS> __device__ __forceinline__ float join(const float *sh
     return value / sum;
 }
 
-// The loop over the tiles `from`..`to` of keys. `Products` says how a block multiplies, and with how many rows: a warp
-// has MT tiles of 16. `put` takes, for each row, two neighbours of the sums, the maximum and the weights' sum.
-template <class Products, class Keys, class Put>
-__device__ __forceinline__ void attend(typename Products::Element *queries, const Rows &rows, int from, int to,
-                                       float scale, const Keys &keys, const Put &put) {
-    using T = typename Products::Element;
-    constexpr int D = Products::SIZE, MT = Products::MT, THREADS = Products::THREADS;
-    constexpr int ELEMENTS = Tile<T, D, TILE>::ELEMENTS;
-    T *stages = queries + Tile<T, D, Products::ROWS>::ELEMENTS;
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+// What a warp has of its rows while tiles of keys pass: MT times 16 rows, of each a thread has two, eight rows apart, and of
+// these every fourth pair of neighbours. `Products` says how a block multiplies, and with how many rows.
+template <class Products> struct Attended {
+    static constexpr int D = Products::SIZE, MT = Products::MT;
     float out[MT][D / 8][4] = {};
     float most[MT][2], sum[MT][2];
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int h = 0; h < 2; h++) most[m][h] = -INFINITY, sum[m][h] = 0;
+    const Rows &rows;
+    const float scale;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
-    auto issue = [&](int tile, int stage) {
-        T *k = stages + stage * 2 * ELEMENTS;
-        int valid = min(TILE, rows.keys - tile * TILE);
-        load_tile<T, D, THREADS>(k, keys.at(tile, 0), keys.stride, valid);
-        load_tile<T, D, THREADS>(k + ELEMENTS, keys.at(tile, 1), keys.stride, valid);
-        copy_commit();
-    };
-    int least = rows.visible(warp * MT * 16); // what the warp's first row sees, and so all others
-    if (from < to) issue(from, 0);
-    for (int tile = from; tile < to; tile++) {
-        copy_wait<0>();
-        __syncthreads();
-        if (tile + 1 < to) issue(tile + 1, (tile + 1 - from) % 2);
-        T *k = stages + (tile - from) % 2 * 2 * ELEMENTS, *v = k + ELEMENTS;
+    __device__ __forceinline__ Attended(const Rows &rows, float scale) : rows(rows), scale(scale) {
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) most[m][h] = -INFINITY, sum[m][h] = 0;
+    }
+    __device__ __forceinline__ int row(int m, int h) const { return (warp * MT + m) * 16 + lane / 4 + 8 * h; }
 
-        float scores[MT][TILE / 8][4] = {};
-        Products::scores(scores, queries, k);
-        if ((tile + 1) * TILE > least) {
+    // Keys behind what a row may see get no weight.
+    __device__ __forceinline__ void hide(float (&scores)[MT][TILE / 8][4], int tile) const {
 #pragma unroll
-            for (int m = 0; m < MT; m++)
+        for (int m = 0; m < MT; m++)
 #pragma unroll
-                for (int h = 0; h < 2; h++) {
-                    int visible = rows.visible((warp * MT + m) * 16 + lane / 4 + 8 * h) - tile * TILE;
+            for (int h = 0; h < 2; h++) {
+                int visible = rows.visible(row(m, h)) - tile * TILE;
 #pragma unroll
-                    for (int n = 0; n < TILE / 8; n++)
+                for (int n = 0; n < TILE / 8; n++)
 #pragma unroll
-                        for (int c = 0; c < 2; c++)
-                            if (n * 8 + lane % 4 * 2 + c >= visible) scores[m][n][2 * h + c] = -INFINITY;
-                }
-        }
+                    for (int c = 0; c < 2; c++)
+                        if (n * 8 + lane % 4 * 2 + c >= visible) scores[m][n][2 * h + c] = -INFINITY;
+            }
+    }
+    // Scores become weights, against a maximum that what was summed before them is now against too.
+    __device__ __forceinline__ void weigh(float (&scores)[MT][TILE / 8][4]) {
 #pragma unroll
         for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -147,20 +134,55 @@ __device__ __forceinline__ void attend(typename Products::Element *queries, cons
 #pragma unroll
                 for (int n = 0; n < D / 8; n++) out[m][n][2 * h] *= keep, out[m][n][2 * h + 1] *= keep;
             }
-        Products::mix(out, scores, v);
     }
+    // `put` takes, for each row, two neighbours of the sums, the maximum and the weights' sum.
+    template <class Put> __device__ __forceinline__ void leave(const Put &put) const {
 #pragma unroll
-    for (int m = 0; m < MT; m++)
+        for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            float all = sum[m][h];
-            all += __shfl_xor_sync(0xffffffffu, all, 1);
-            all += __shfl_xor_sync(0xffffffffu, all, 2);
-            int row = (warp * MT + m) * 16 + lane / 4 + 8 * h;
+            for (int h = 0; h < 2; h++) {
+                float all = sum[m][h];
+                all += __shfl_xor_sync(0xffffffffu, all, 1);
+                all += __shfl_xor_sync(0xffffffffu, all, 2);
 #pragma unroll
-            for (int n = 0; n < D / 8; n++)
-                put(row, n * 8 + lane % 4 * 2, out[m][n][2 * h], out[m][n][2 * h + 1], most[m][h] * scale, all);
-        }
+                for (int n = 0; n < D / 8; n++)
+                    put(row(m, h), n * 8 + lane % 4 * 2, out[m][n][2 * h], out[m][n][2 * h + 1], most[m][h] * scale, all);
+            }
+    }
+};
+
+// The loop over the tiles `from`..`to` of keys. `put` is that of `Attended`.
+template <class Products, class Keys, class Put>
+__device__ __forceinline__ void attend(typename Products::Element *queries, const Rows &rows, int from, int to,
+                                       float scale, const Keys &keys, const Put &put) {
+    using T = typename Products::Element;
+    constexpr int D = Products::SIZE, MT = Products::MT, THREADS = Products::THREADS;
+    constexpr int ELEMENTS = Tile<T, D, TILE>::ELEMENTS;
+    T *stages = queries + Tile<T, D, Products::ROWS>::ELEMENTS;
+    Attended<Products> attended(rows, scale);
+
+    auto issue = [&](int tile, int stage) {
+        T *k = stages + stage * 2 * ELEMENTS;
+        int valid = min(TILE, rows.keys - tile * TILE);
+        load_tile<T, D, THREADS>(k, keys.at(tile, 0), keys.stride, valid);
+        load_tile<T, D, THREADS>(k + ELEMENTS, keys.at(tile, 1), keys.stride, valid);
+        copy_commit();
+    };
+    int least = rows.visible(attended.warp * MT * 16); // what the warp's first row sees, and so all others
+    if (from < to) issue(from, 0);
+    for (int tile = from; tile < to; tile++) {
+        copy_wait<0>();
+        __syncthreads();
+        if (tile + 1 < to) issue(tile + 1, (tile + 1 - from) % 2);
+        T *k = stages + (tile - from) % 2 * 2 * ELEMENTS, *v = k + ELEMENTS;
+
+        float scores[MT][TILE / 8][4] = {};
+        Products::scores(scores, queries, k);
+        if ((tile + 1) * TILE > least) attended.hide(scores, tile);
+        attended.weigh(scores);
+        Products::mix(attended.out, scores, v);
+    }
+    attended.leave(put);
 }
 
 template <class T> struct VisionKeys {
@@ -279,7 +301,6 @@ __device__ __forceinline__ void paged(const Cache &cache, const Plan &plan, cons
     T *q = reinterpret_cast<T *>(memory);
     int kv_head = blockIdx.y;
     PagedRows block(plan, blockIdx.x, kv_head, cache.kv_heads, heads, D, ROWS);
-    const Span &span = block.span;
     int all = (block.rows.keys + TILE - 1) / TILE, each = (all + shares.splits - 1) / shares.splits;
     int from = min(all, static_cast<int>(blockIdx.z) * each), to = min(all, from + each);
 

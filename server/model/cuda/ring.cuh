@@ -23,53 +23,56 @@ template <class T_, int D_, int KEYS_, int GROUPS_> struct Ring {
     static __device__ __forceinline__ int group() { return threadIdx.x / WARP_GROUP - 1; }
 };
 
-// The loop over the tiles `from`..`to` of keys, the last first. Of `Source`, one thread calls `fetch_queries` and `fetch`;
-// `await_queries` is called by every thread that multiplies. `put` is as in attention.cuh. With CAUSAL each row sees keys of
-// its own number, and behind the last key may lie anything.
-template <bool CAUSAL, class Ring, class Source, class Put>
-__device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int from, int to, const Source &source,
-                                            const Put &put) {
-    using T = typename Ring::T;
-    constexpr int D = Ring::D, KEYS = Ring::KEYS, GROUPS = Ring::GROUPS, PANELS = Ring::PANELS;
-    const int group = Ring::group(), tiles = max(to - from, 0);
+template <class Ring> __device__ __forceinline__ void prepare(Ring &ring) {
     if (threadIdx.x == 0) {
         barrier_init(&ring.queries_full, 1);
         for (int i = 0; i < STAGES; i++) {
             barrier_init(&ring.keys_full[i], 1), barrier_init(&ring.values_full[i], 1);
-            barrier_init(&ring.keys_free[i], GROUPS), barrier_init(&ring.values_free[i], GROUPS);
+            barrier_init(&ring.keys_free[i], Ring::GROUPS), barrier_init(&ring.values_free[i], Ring::GROUPS);
         }
         barriers_ready();
     }
     __syncthreads();
+}
 
-    if (group < 0) {
-        give_registers<GROUPS == 2 ? 24 : 32>();
-        if (threadIdx.x > 0) return;
-        source.fetch_queries(ring);
-        for (int n = 0; n < tiles; n++) {
-            const int stage = n % STAGES, round = n / STAGES & 1, tile = to - 1 - n;
-            barrier_wait(&ring.keys_free[stage], round ^ 1);
-            barrier_expect(&ring.keys_full[stage], PANELS * Ring::PANEL_BYTES);
-            source.fetch(ring.keys[stage], &ring.keys_full[stage], tile, 0);
-            barrier_wait(&ring.values_free[stage], round ^ 1);
-            barrier_expect(&ring.values_full[stage], PANELS * Ring::PANEL_BYTES);
-            source.fetch(ring.values[stage], &ring.values_full[stage], tile, 1);
-        }
-        return;
+// What the group does that copies: `tiles` tiles of keys and values, down from the one before `to`.
+template <class Ring, class Source>
+__device__ __forceinline__ void copy_tiles(Ring &ring, int to, int tiles, const Source &source) {
+    if (threadIdx.x > 0) return;
+    source.fetch_queries(ring);
+    for (int n = 0; n < tiles; n++) {
+        const int stage = n % STAGES, round = n / STAGES & 1, tile = to - 1 - n;
+        barrier_wait(&ring.keys_free[stage], round ^ 1);
+        barrier_expect(&ring.keys_full[stage], Ring::PANELS * Ring::PANEL_BYTES);
+        source.fetch(ring.keys[stage], &ring.keys_full[stage], tile, 0);
+        barrier_wait(&ring.values_free[stage], round ^ 1);
+        barrier_expect(&ring.values_full[stage], Ring::PANELS * Ring::PANEL_BYTES);
+        source.fetch(ring.values[stage], &ring.values_full[stage], tile, 1);
     }
-    take_registers<GROUPS == 2 ? 240 : 160>();
-    const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 16 - WARP_GROUP / 2 + lane / 4; // and eight rows on
-    const bool speaks = threadIdx.x % WARP_GROUP == 0;
-    const float scale = LOG2_E * rsqrtf(static_cast<float>(D));
+}
+
+// What a group has of its 64 rows while tiles of keys pass: a thread has two rows, eight apart, and of these every fourth
+// pair of neighbours.
+template <bool CAUSAL, class Ring> struct RingRows {
+    using T = typename Ring::T;
+    static constexpr int D = Ring::D, KEYS = Ring::KEYS, GROUPS = Ring::GROUPS, PANELS = Ring::PANELS;
     float out[D / 2], scores[KEYS / 2], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, keep[2];
     uint32_t weights[KEYS / 16][4];
-#pragma unroll
-    for (int i = 0; i < D / 2; i++) out[i] = 0;
+    Ring &ring;
+    const Rows &rows;
+    const int group;
+    const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 16 - WARP_GROUP / 2 + lane / 4; // and eight rows on
+    const float scale = LOG2_E * rsqrtf(static_cast<float>(D));
 
+    __device__ __forceinline__ RingRows(Ring &ring, const Rows &rows, int group) : ring(ring), rows(rows), group(group) {
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) out[i] = 0;
+    }
     // Before its products a group waits at its own meeting point, where the one before it passes behind its own.
-    auto my_turn = [&] { meet(1 + group, 2 * WARP_GROUP); };
-    auto next_turn = [&] { pass(1 + (group + 1) % GROUPS, 2 * WARP_GROUP); };
-    auto begin_scores = [&](int stage) {
+    __device__ __forceinline__ void my_turn() const { meet(1 + group, 2 * WARP_GROUP); }
+    __device__ __forceinline__ void next_turn() const { pass(1 + (group + 1) % GROUPS, 2 * WARP_GROUP); }
+
+    __device__ __forceinline__ void begin_scores(int stage) {
         pin(scores);
         products_begin();
 #pragma unroll
@@ -77,27 +80,29 @@ __device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int fr
             multiply_rows<T, KEYS>(scores, operand(ring.queries[group][d / 4], d % 4 * 32),
                                    operand(ring.keys[stage][d / 4], d % 4 * 32), d > 0);
         products_commit();
-    };
-    auto begin_mix = [&](int stage) {
+    }
+    __device__ __forceinline__ void begin_mix(int stage) {
         pin(out);
         products_begin();
 #pragma unroll
         for (int n = 0; n < KEYS / 16; n++)
             multiply_columns<T, D>(out, weights[n], operand(ring.values[stage], n * 2048, Ring::PANEL_BYTES));
         products_commit();
-    };
-    auto softmax = [&](int tile, bool may_hide) {
-        if (may_hide && (tile + 1) * KEYS > rows.visible(group * 64)) {
+    }
+    // Keys behind what a row may see get no weight.
+    __device__ __forceinline__ void hide(int tile) {
 #pragma unroll
-            for (int h = 0; h < 2; h++) {
-                const int visible = rows.visible(first + 8 * h) - tile * KEYS - lane % 4 * 2;
+        for (int h = 0; h < 2; h++) {
+            const int visible = rows.visible(first + 8 * h) - tile * KEYS - lane % 4 * 2;
 #pragma unroll
-                for (int n = 0; n < KEYS / 8; n++)
+            for (int n = 0; n < KEYS / 8; n++)
 #pragma unroll
-                    for (int c = 0; c < 2; c++)
-                        if (n * 8 + c >= visible) scores[4 * n + 2 * h + c] = -INFINITY;
-            }
+                for (int c = 0; c < 2; c++)
+                    if (n * 8 + c >= visible) scores[4 * n + 2 * h + c] = -INFINITY;
         }
+    }
+    __device__ __forceinline__ void softmax(int tile, bool may_hide) {
+        if (may_hide && (tile + 1) * KEYS > rows.visible(group * 64)) hide(tile);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             float next = most[h];
@@ -120,75 +125,104 @@ __device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int fr
                 }
             sum[h] = fmaf(sum[h], keep[h], part);
         }
-    };
+    }
+    // What was summed before is against the new maximum from here on.
+    __device__ __forceinline__ void rescale() {
+#pragma unroll
+        for (int i = 0; i < D / 2; i++) out[i] *= keep[i / 2 % 2];
+    }
     // A result's layout is an operand's.
-    auto pack_weights = [&] {
+    __device__ __forceinline__ void pack_weights() {
 #pragma unroll
         for (int i = 0; i < KEYS / 4; i++) weights[i / 4][i % 4] = pack_pair<T>(scores[2 * i], scores[2 * i + 1]);
-    };
-    // 0 · value is 0 whatever lay there. All groups write the same zeros.
-    auto clear_values = [&](int stage) {
+    }
+    // 0 · value is 0 whatever lay there. All groups write the same zeros, into the values of the tile before `to`.
+    __device__ __forceinline__ void clear_values(int to) const {
         const int valid = rows.keys - (to - 1) * KEYS;
         if (valid >= KEYS) return;
 #pragma unroll
         for (int panel = 0; panel < PANELS; panel++)
             for (int i = valid * 8 + threadIdx.x % WARP_GROUP; i < KEYS * 8; i += WARP_GROUP)
-                reinterpret_cast<uint4 *>(ring.values[stage][panel])[i] = make_uint4(0, 0, 0, 0);
+                reinterpret_cast<uint4 *>(ring.values[0][panel])[i] = make_uint4(0, 0, 0, 0);
         publish();
         meet(1 + GROUPS + group, WARP_GROUP);
-    };
-    auto await_values = [&](int n) {
+    }
+    __device__ __forceinline__ void await_values(int n, int to) const {
         barrier_wait(&ring.values_full[n % STAGES], n / STAGES & 1);
-        if (CAUSAL && n == 0) clear_values(0);
-    };
-
-    if (tiles > 0) {
-        source.await_queries(ring, group);
-        if (group == GROUPS - 1) next_turn();
-        barrier_wait(&ring.keys_full[0], 0);
-        my_turn();
-        begin_scores(0);
-        next_turn();
-        products_wait<0>();
-        pin(scores);
-        if (speaks) barrier_arrive(&ring.keys_free[0]);
-        softmax(to - 1, true);
-        pack_weights();
-        for (int n = 1; n < tiles; n++) {
-            const int stage = n % STAGES, before = (n - 1) % STAGES;
-            barrier_wait(&ring.keys_full[stage], n / STAGES & 1);
-            my_turn();
-            begin_scores(stage);
-            await_values(n - 1);
-            begin_mix(before);
-            next_turn();
-            products_wait<1>();
-            pin(scores);
-            if (speaks) barrier_arrive(&ring.keys_free[stage]);
-            softmax(to - 1 - n, CAUSAL);
-            products_wait<0>();
-            pin(out);
-            if (speaks) barrier_arrive(&ring.values_free[before]);
+        if (CAUSAL && n == 0) clear_values(to);
+    }
+    // `put` is as in attention.cuh.
+    template <class Put> __device__ __forceinline__ void leave(const Put &put) {
 #pragma unroll
-            for (int i = 0; i < D / 2; i++) out[i] *= keep[i / 2 % 2];
-            pack_weights();
+        for (int h = 0; h < 2; h++) {
+            sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 1);
+            sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 2);
+#pragma unroll
+            for (int n = 0; n < D / 8; n++)
+                put(first + 8 * h, n * 8 + lane % 4 * 2, out[4 * n + 2 * h], out[4 * n + 2 * h + 1], most[h] * scale, sum[h]);
         }
-        await_values(tiles - 1);
-        my_turn();
-        begin_mix((tiles - 1) % STAGES);
-        next_turn();
+    }
+};
+
+// What a group does that multiplies: the products of the next tile's scores are under way while it takes exponentials.
+template <bool CAUSAL, class Ring, class Source>
+__device__ __forceinline__ void multiply_tiles(RingRows<CAUSAL, Ring> &mine, int to, int tiles, const Source &source) {
+    Ring &ring = mine.ring;
+    const bool speaks = threadIdx.x % WARP_GROUP == 0;
+    source.await_queries(ring, mine.group);
+    if (mine.group == Ring::GROUPS - 1) mine.next_turn();
+    barrier_wait(&ring.keys_full[0], 0);
+    mine.my_turn();
+    mine.begin_scores(0);
+    mine.next_turn();
+    products_wait<0>();
+    pin(mine.scores);
+    if (speaks) barrier_arrive(&ring.keys_free[0]);
+    mine.softmax(to - 1, true);
+    mine.pack_weights();
+    for (int n = 1; n < tiles; n++) {
+        const int stage = n % STAGES, before = (n - 1) % STAGES;
+        barrier_wait(&ring.keys_full[stage], n / STAGES & 1);
+        mine.my_turn();
+        mine.begin_scores(stage);
+        mine.await_values(n - 1, to);
+        mine.begin_mix(before);
+        mine.next_turn();
+        products_wait<1>();
+        pin(mine.scores);
+        if (speaks) barrier_arrive(&ring.keys_free[stage]);
+        mine.softmax(to - 1 - n, CAUSAL);
         products_wait<0>();
-        pin(out);
-        if (group == 0) my_turn(); // whose turn it would be
+        pin(mine.out);
+        if (speaks) barrier_arrive(&ring.values_free[before]);
+        mine.rescale();
+        mine.pack_weights();
     }
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 1);
-        sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 2);
-#pragma unroll
-        for (int n = 0; n < D / 8; n++)
-            put(first + 8 * h, n * 8 + lane % 4 * 2, out[4 * n + 2 * h], out[4 * n + 2 * h + 1], most[h] * scale, sum[h]);
+    mine.await_values(tiles - 1, to);
+    mine.my_turn();
+    mine.begin_mix((tiles - 1) % STAGES);
+    mine.next_turn();
+    products_wait<0>();
+    pin(mine.out);
+    if (mine.group == 0) mine.my_turn(); // whose turn it would be
+}
+
+// The loop over the tiles `from`..`to` of keys, the last first. Of `Source`, one thread calls `fetch_queries` and `fetch`;
+// `await_queries` is called by every thread that multiplies. `put` is as in attention.cuh. With CAUSAL each row sees keys of
+// its own number, and behind the last key may lie anything.
+template <bool CAUSAL, class Ring, class Source, class Put>
+__device__ __forceinline__ void attend_ring(Ring &ring, const Rows &rows, int from, int to, const Source &source,
+                                            const Put &put) {
+    const int group = Ring::group(), tiles = max(to - from, 0);
+    prepare(ring);
+    if (group < 0) {
+        give_registers<Ring::GROUPS == 2 ? 24 : 32>();
+        return copy_tiles(ring, to, tiles, source);
     }
+    take_registers<Ring::GROUPS == 2 ? 240 : 160>();
+    RingRows<CAUSAL, Ring> mine(ring, rows, group);
+    if (tiles > 0) multiply_tiles(mine, to, tiles, source);
+    mine.leave(put);
 }
 
 // The grid of a picture: blocks of rows, head after head. The first `whole` blocks see all keys; each after them, which
