@@ -9,6 +9,7 @@ use model::device::device_memory;
 use model::kernels::{Arena, HostPages, Mark, Span};
 use model::network::Network;
 use model::prompt::Prompt;
+use model::scores::{Chosen, Scores, Wanted};
 
 use crate::scheduler::Piece;
 use crate::step_timings::{Beside, StepTimings};
@@ -29,8 +30,9 @@ pub trait Executor {
     /// Copies it back into a page of the cache.
     fn page_in(&mut self, host: u32, page: u32) -> Result<()>;
 
-    /// Computes the pieces in one pass; for each that is its sequence's last, the next token's scores.
-    fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>>;
+    /// Computes the pieces in one pass; for each that is its sequence's last, the next token's scores, at least as many as are
+    /// wanted of it.
+    fn run(&mut self, pieces: &[Piece], wanted: &[Wanted]) -> Result<Vec<Option<Scores>>>;
 
     /// Begins to encode a picture, or to go on from its vectors, until what `prompt` says is in `pages`: the entries up to the
     /// picture's end; without one those of [`Executor::opening`].
@@ -166,21 +168,31 @@ impl<N: Network> OnDevice<N> {
         beside: Beside,
     ) -> Result<Option<Tensor>> {
         let started = Instant::now();
-        let kind = self.model.encode_stage(encoding);
-        let rows = self.model.encode_rows(encoding);
-        let most = self.timings.vision_rows(kind, rows, beside);
+        let mut slice = self.timings.slice(beside);
         let beside = beside != Beside::Nothing;
-        let step = self.model.encode_chunk(encoding, most)?;
+        let vectors = loop {
+            let kind = self.model.encode_stage(encoding);
+            let rows = self.model.encode_rows(encoding);
+            let Some(most) = self.timings.next_rows(&slice, kind, rows) else {
+                break None;
+            };
+            let step = self.model.encode_chunk(encoding, most)?;
+            self.timings.put(&mut slice, kind, step.rows);
+            // Alone, a stage is asked for at a time: somebody may come.
+            if step.vectors.is_some() || !beside {
+                break step.vectors;
+            }
+        };
         let here = Mark::set(self.model.device())?;
-        if beside || step.vectors.is_some() {
+        if beside || vectors.is_some() {
             here.wait()?;
         } else if let Some(before) = behind.replace(here) {
             before.wait()?;
         }
         if beside {
-            self.timings.vision(kind, started.elapsed(), step.rows);
+            self.timings.sliced(slice, started.elapsed());
         }
-        Ok(step.vectors)
+        Ok(vectors)
     }
 
     /// Whether all of it is in the cache.
@@ -246,22 +258,25 @@ impl<N: Network> Executor for OnDevice<N> {
         self.arena.page_in(&self.host, host, page)
     }
 
-    fn run(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>> {
+    fn run(&mut self, pieces: &[Piece], wanted: &[Wanted]) -> Result<Vec<Option<Scores>>> {
         let started = Instant::now();
         let of_all = |list: fn(&Piece) -> &Vec<u32>| -> Vec<u32> {
             pieces.iter().flat_map(list).copied().collect()
         };
         let (ids, positions) = (of_all(|piece| &piece.ids), of_all(|piece| &piece.positions));
         let spans = pieces.iter().map(|piece| piece.span.clone()).collect();
-        let last: Vec<usize> = (0..pieces.len()).filter(|i| pieces[*i].is_last).collect();
+        let last = pieces.iter().zip(wanted).enumerate();
+        let last = last.filter(|(_, (piece, _))| piece.is_last);
+        let chosen = last.map(|(span, (_, &wanted))| Chosen { span, wanted });
+        let last: Vec<Chosen> = chosen.collect();
         let scores = self
             .model
             .next(&ids, spans, &positions, &self.arena, &last)?;
         let answers = pieces.iter().filter(|piece| piece.span.len == 1).count();
         self.timings.forward(started.elapsed(), ids.len(), answers);
         let mut results = vec![None; pieces.len()];
-        for (piece, scores) in last.into_iter().zip(scores) {
-            results[piece] = Some(scores);
+        for (chosen, scores) in last.into_iter().zip(scores) {
+            results[chosen.span] = Some(scores);
         }
         Ok(results)
     }

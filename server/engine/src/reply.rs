@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::{ErrorCode, Event, Failure, FinishReason, RequestId, TokenLogprob, Usage};
+use model::scores::{Scores, Wanted};
 use model::text::{Answer, TextError};
 
 use crate::reports::Permit;
@@ -44,6 +45,11 @@ impl Reply {
         self.attempt == attempt
     }
 
+    /// How many of the next token's scores it takes to choose.
+    pub fn wanted(&self) -> Wanted {
+        self.answer.as_ref().map_or(Wanted::All, Answer::wanted)
+    }
+
     pub fn queued(&self, position: Option<u64>) {
         self.ticket.tell(Event::Queued {
             request: self.request,
@@ -63,12 +69,16 @@ impl Reply {
     ///
     /// # Errors
     /// No token can be chosen from such scores.
-    pub fn accept(&mut self, scores: &mut [f32]) -> Result<TokenOutcome, Failure> {
+    pub fn accept(&mut self, scores: Scores) -> Result<TokenOutcome, Failure> {
         let fault = |what: String| Failure::new(ErrorCode::WorkerFailed, what);
         let Some(answer) = &mut self.answer else {
             return Err(fault("a question was answered before it was read".into()));
         };
-        let step = answer.next(scores).map_err(|error| match error {
+        let step = match scores {
+            Scores::All(mut scores) => answer.next(&mut scores),
+            Scores::Largest(largest) => answer.next_among(&largest),
+        };
+        let step = step.map_err(|error| match error {
             TextError::Format(_) => Failure::new(ErrorCode::BadFormat, error.to_string()),
             _ => fault(error.to_string()),
         })?;

@@ -38,6 +38,14 @@ pub struct StepTimings {
     prompt_row: Mean,
 }
 
+/// A slice of encoding a picture, which is filled with parts of stages.
+pub struct Slice {
+    /// How long it may take.
+    most: Duration,
+    /// Of each part the kind of its stage, its rows, and how long they are to take.
+    parts: Vec<(usize, usize, Duration)>,
+}
+
 /// A running mean.
 #[derive(Clone, Copy, Default)]
 struct Mean(Option<Duration>);
@@ -53,8 +61,9 @@ impl Mean {
     }
 }
 
-/// A row of a forward pass, as long as none was measured.
+/// A row of a forward pass, and of the vision tower, as long as none was measured.
 const ROW: Duration = Duration::from_micros(50);
+const VISION_ROW: Duration = Duration::from_micros(20);
 
 /// Smaller slices cost more than they are worth.
 const LEAST: usize = 8;
@@ -100,11 +109,45 @@ impl StepTimings {
         }
     }
 
-    /// A slice of a stage of the vision tower took `elapsed` for `rows` rows.
+    /// `rows` rows of a stage of the vision tower took `elapsed`.
     pub fn vision(&mut self, kind: usize, elapsed: Duration, rows: usize) {
         if rows >= LEAST {
             self.vision_rows[kind].add(elapsed / rows as u32);
         }
+    }
+
+    /// A slice in which nothing is yet.
+    pub fn slice(&self, beside: Beside) -> Slice {
+        Slice {
+            most: self.longest(beside),
+            parts: Vec::new(),
+        }
+    }
+
+    /// How many rows of the stage at hand, which has `rows` in all, go into a slice next; `None` if it is full.
+    pub fn next_rows(&self, slice: &Slice, kind: usize, rows: usize) -> Option<usize> {
+        let next = self.even_rows(kind, rows, slice.most);
+        let taken: Duration = slice.parts.iter().map(|(_, _, time)| *time).sum();
+        let all = taken.saturating_add(self.vision_time(kind, next));
+        (slice.parts.is_empty() || all <= slice.most).then_some(next)
+    }
+
+    /// So many rows of a stage were put into a slice.
+    pub fn put(&self, slice: &mut Slice, kind: usize, rows: usize) {
+        slice.parts.push((kind, rows, self.vision_time(kind, rows)));
+    }
+
+    /// What is in a slice took `elapsed` together.
+    pub fn sliced(&mut self, slice: Slice, elapsed: Duration) {
+        let expected: Duration = slice.parts.iter().map(|(_, _, time)| *time).sum();
+        let off = elapsed.as_secs_f64() / expected.as_secs_f64().max(1e-9);
+        for (kind, rows, time) in slice.parts {
+            self.vision(kind, time.mul_f64(off), rows);
+        }
+    }
+
+    fn vision_time(&self, kind: usize, rows: usize) -> Duration {
+        self.vision_rows[kind].or(VISION_ROW) * rows as u32
     }
 
     /// One decode step, in milliseconds; 0 before the first.
@@ -112,11 +155,10 @@ impl StepTimings {
         self.measured().map_or(0.0, |step| step.as_secs_f64() * 1e3)
     }
 
-    /// How many of a vision tower's stage's `rows` are computed together, in slices of one size that take no longer than a slice
-    /// may: a card knows best how to multiply sizes that it had before.
-    pub fn vision_rows(&self, kind: usize, rows: usize, beside: Beside) -> usize {
-        let row = self.vision_rows[kind].or(Duration::from_micros(20));
-        let most = self.rows_in_a_slice(row, beside);
+    /// How many of a vision tower's stage's `rows` are computed together, in parts of one size that take no longer than `most`: a
+    /// card knows best how to multiply sizes that it had before.
+    fn even_rows(&self, kind: usize, rows: usize, most: Duration) -> usize {
+        let most = rows_in(most, self.vision_rows[kind].or(VISION_ROW));
         rows.div_ceil(rows.div_ceil(most).max(1))
     }
 
@@ -140,7 +182,7 @@ impl StepTimings {
     /// How many of the `layers` of a pass over `rows` rows a slice takes; at least one.
     pub fn prefill_layers(&self, rows: usize, layers: usize, beside: Beside) -> usize {
         let layer = self.picture_row.or(ROW) * rows as u32 / layers.max(1) as u32;
-        let most = self.slice(beside).as_nanos() / layer.as_nanos().max(1);
+        let most = self.longest(beside).as_nanos() / layer.as_nanos().max(1);
         usize::try_from(most)
             .unwrap_or(layers)
             .clamp(1, layers.max(1))
@@ -157,20 +199,24 @@ impl StepTimings {
         self.measured().unwrap_or(Duration::from_millis(10))
     }
 
-    /// What a slice may take: a good half of a decode step, with a piece of a question both together. So no token comes later
-    /// than after two steps' time.
-    fn slice(&self, beside: Beside) -> Duration {
+    /// What a slice may take: two thirds of a decode step and a little, with a piece of a question both together. So no token
+    /// comes later than after two steps' time.
+    fn longest(&self, beside: Beside) -> Duration {
         match beside {
             Beside::Nothing => Duration::MAX,
-            Beside::Tokens => self.decode_step() * 3 / 5,
-            Beside::TokensAndPrompts => self.decode_step() * 3 / 10,
+            Beside::Tokens => self.decode_step() * 7 / 10,
+            Beside::TokensAndPrompts => self.decode_step() * 7 / 20,
         }
     }
 
     fn rows_in_a_slice(&self, row: Duration, beside: Beside) -> usize {
-        let rows = self.slice(beside).as_nanos() / row.as_nanos().max(1);
-        usize::try_from(rows).unwrap_or(usize::MAX).max(LEAST)
+        rows_in(self.longest(beside), row)
     }
+}
+
+fn rows_in(time: Duration, row: Duration) -> usize {
+    let rows = time.as_nanos() / row.as_nanos().max(1);
+    usize::try_from(rows).unwrap_or(usize::MAX).max(LEAST)
 }
 
 #[cfg(test)]
@@ -191,11 +237,11 @@ mod tests {
         let mut cpu = StepTimings::new(4);
         cpu.forward(MS(1), 1, 1);
         cpu.prefilled(MS(16), 160, 4, 4); // 100 µs a row, a layer of all takes 4 ms
-        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 24);
+        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 28);
         assert_eq!(cpu.prefill_layers(24, 4, Beside::Tokens), 1);
         // A slice of few layers says as much as a whole pass.
         cpu.prefilled(US(600), 24, 1, 4);
-        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 24);
+        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 28);
     }
 
     #[test]
@@ -203,13 +249,39 @@ mod tests {
         let mut timings = StepTimings::new(4);
         timings.forward(MS(5), 1, 1);
         timings.vision(1, US(1920), 6400); // 0.3 µs a row: all take less than a slice may
-        assert_eq!(timings.vision_rows(1, 6401, Beside::Tokens), 6401);
+        let first = |timings: &StepTimings, kind, rows| {
+            timings.next_rows(&timings.slice(Beside::Tokens), kind, rows)
+        };
+        assert_eq!(first(&timings, 1, 6401), Some(6401));
         timings.vision(2, MS(8), 6400); // 1.25 µs
-        assert_eq!(timings.vision_rows(2, 6401, Beside::Tokens), 2134);
+        assert_eq!(first(&timings, 2, 6401), Some(2134));
         // However the mean moves meanwhile.
         timings.vision(2, US(8100), 6400);
-        assert_eq!(timings.vision_rows(2, 6401, Beside::Tokens), 2134);
-        assert_eq!(timings.vision_rows(2, 5, Beside::Tokens), 5);
+        assert_eq!(first(&timings, 2, 6401), Some(2134));
+        assert_eq!(first(&timings, 2, 5), Some(5));
+    }
+
+    #[test]
+    fn a_slice_takes_stages_until_its_time_is_full() {
+        let mut timings = StepTimings::new(4);
+        timings.forward(MS(10), 1, 1); // a slice may take 7 ms
+        timings.vision(1, MS(1), 100);
+        timings.vision(2, MS(2), 100);
+        let mut slice = timings.slice(Beside::Tokens);
+        for kind in [1, 2, 1, 2] {
+            assert_eq!(timings.next_rows(&slice, kind, 100), Some(100));
+            timings.put(&mut slice, kind, 100);
+        }
+        assert_eq!(timings.next_rows(&slice, 1, 100), Some(100));
+        timings.put(&mut slice, 1, 100);
+        assert_eq!(timings.next_rows(&slice, 2, 100), None);
+        // It took half as long again as expected, and so did each part.
+        timings.sliced(slice, US(10_500));
+        let next = timings.slice(Beside::Tokens);
+        let row = |timings: &StepTimings, kind| timings.vision_time(kind, 1);
+        assert!(row(&timings, 1) > US(10) && row(&timings, 1) < US(15));
+        assert!(row(&timings, 2) > US(20) && row(&timings, 2) < US(30));
+        assert_eq!(timings.next_rows(&next, 2, 100), Some(100));
     }
 
     #[test]
@@ -246,13 +318,13 @@ mod tests {
             timings.forward(MS(ms), answers, answers);
         }
         let rows = |timings: &StepTimings| timings.rows_in_a_slice(US(10), Beside::Tokens);
-        assert_eq!(rows(&timings), 480);
+        assert_eq!(rows(&timings), 560);
         // From one step to the next, not in the mean of many.
         timings.forward(MS(4), 1, 1);
-        assert_eq!(rows(&timings), 240);
+        assert_eq!(rows(&timings), 280);
         // Of five answers no step was measured: that of two.
         timings.forward(MS(12), 5 + 40, 5);
-        assert_eq!(rows(&timings), 300);
+        assert_eq!(rows(&timings), 350);
         assert_eq!(timings.token_ms(), 5.0);
     }
 
@@ -262,10 +334,11 @@ mod tests {
         timings.forward(MS(10), 2, 2);
         timings.forward(MS(18), 2 + 80, 2); // 100 µs a row
         timings.vision(1, MS(10), 100);
-        assert_eq!(timings.prompt_rows(false), 60);
-        assert_eq!(timings.prompt_rows(true), 30);
-        assert_eq!(timings.vision_rows(1, 600, Beside::Tokens), 60);
-        assert_eq!(timings.vision_rows(1, 600, Beside::TokensAndPrompts), 30);
-        assert_eq!(timings.vision_rows(1, 600, Beside::Nothing), 600);
+        assert_eq!(timings.prompt_rows(false), 70);
+        assert_eq!(timings.prompt_rows(true), 35);
+        let first = |beside| timings.next_rows(&timings.slice(beside), 1, 600);
+        assert_eq!(first(Beside::Tokens), Some(67));
+        assert_eq!(first(Beside::TokensAndPrompts), Some(34));
+        assert_eq!(first(Beside::Nothing), Some(600));
     }
 }

@@ -8,6 +8,7 @@ use model::device::tell_memory;
 use model::kernels::{PAGE, Span};
 use model::network::Network;
 use model::prompt::Prompt;
+use model::scores::{Chosen, Wanted};
 
 use crate::executor::{Executor, OnDevice};
 use crate::step_timings::{Beside, StepTimings};
@@ -66,7 +67,14 @@ impl<N: Network> OnDevice<N> {
                     let ids = vec![0; batch * len];
                     let positions = places.positions(0..len).repeat(batch);
                     let spans = (0..batch).map(|slot| span(len, slot)).collect();
-                    let all: Vec<usize> = (0..batch).collect();
+                    let chosen = |wanted| move |span| Chosen { span, wanted };
+                    // Whichever way the scores come back later.
+                    let wanted = [
+                        Wanted::All,
+                        Wanted::Largest(1),
+                        Wanted::Largest(Wanted::MOST),
+                    ];
+                    let all: Vec<Chosen> = (0..batch).map(chosen(wanted[turn])).collect();
                     self.model
                         .next(&ids, spans, &positions, &self.arena, &all)?;
                     if (len, turn) == (1, 2) {
@@ -101,8 +109,9 @@ fn encode<N: Network>(
     let mut encoding = model.start_encode(pixels)?;
     loop {
         let (started, kind) = (Instant::now(), model.encode_stage(&encoding));
-        let most = timings.vision_rows(kind, model.encode_rows(&encoding), beside);
-        let step = model.encode_chunk(&mut encoding, most)?;
+        let rows = model.encode_rows(&encoding);
+        let most = timings.next_rows(&timings.slice(beside), kind, rows);
+        let step = model.encode_chunk(&mut encoding, most.unwrap_or(rows))?;
         model.device().synchronize()?;
         timings.vision(kind, started.elapsed(), step.rows);
         if let Some(vectors) = step.vectors {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use api::{Event, Failure, Gauges, Measured, Pass, RequestId};
+use model::scores::{Scores, Wanted};
 use rayon::prelude::*;
 
 use crate::admission::Admission;
@@ -49,7 +50,7 @@ pub struct Worker<E: Executor> {
 }
 
 /// The scores of a sequence's next token, none before its prompt is through; or why it failed.
-type Outcome = Result<Option<Vec<f32>>, Failure>;
+type Outcome = Result<Option<Scores>, Failure>;
 
 /// The next token, if there is one yet.
 type Said = Result<Option<TokenOutcome>, Failure>;
@@ -360,9 +361,12 @@ impl<E: Executor> Worker<E> {
         Ok(outcomes)
     }
 
-    fn pass(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Vec<f32>>>, Fault> {
+    fn pass(&mut self, pieces: &[Piece]) -> Result<Vec<Option<Scores>>, Fault> {
         let started = Instant::now();
-        let scores = guarded(|| self.executor.run(pieces))?;
+        let of = |piece: &Piece| self.replies.get(&piece.request).map(Reply::wanted);
+        let wanted = pieces.iter().map(|piece| of(piece).unwrap_or(Wanted::All));
+        let wanted: Vec<Wanted> = wanted.collect();
+        let scores = guarded(|| self.executor.run(pieces, &wanted))?;
         let decode = pieces.iter().all(|piece| piece.span.len == 1);
         let pass = Pass {
             ms: started.elapsed().as_secs_f64() * 1e3,
@@ -383,13 +387,13 @@ impl<E: Executor> Worker<E> {
                 replies[at] = Some(reply);
             }
         }
-        let of_one = |outcome: &Outcome| outcome.as_ref().ok()?.as_ref().map(Vec::len);
+        let of_one = |outcome: &Outcome| outcome.as_ref().ok()?.as_ref().map(Scores::len);
         let scores: usize = outcomes.iter().filter_map(of_one).sum();
         let choose = |(reply, outcome): (Option<&mut Reply>, Outcome)| {
-            let (Some(mut scores), Some(reply)) = (outcome?, reply) else {
+            let (Some(scores), Some(reply)) = (outcome?, reply) else {
                 return Ok(None);
             };
-            let said = catch(|| reply.accept(&mut scores)).unwrap_or_else(|what| {
+            let said = catch(|| reply.accept(scores)).unwrap_or_else(|what| {
                 tracing::error!(panic = %what, "the worker panicked over a token");
                 Err(panicked())
             });

@@ -14,6 +14,7 @@ mod quantization;
 #[cfg(test)]
 mod replay_tests;
 mod save;
+pub mod scores;
 pub mod text;
 pub mod weights;
 

@@ -7,6 +7,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::kernels::{Arena, Span};
 use crate::prompt::Prompt;
+use crate::scores::{Chosen, Scores};
 use crate::text::{Grammars, TextError, Tokenizer};
 
 /// What a model's sizes come to.
@@ -124,16 +125,16 @@ pub trait Network {
     /// Computes the next layers of a pass, at most so many. Whether it is done.
     fn go_on(&self, pass: Self::Pass, layers: usize, arena: &Arena) -> Result<(Self::Pass, bool)>;
 
-    /// Computes the new tokens `ids` of some sequences, and for each of the chosen spans the scores of its next token, f32 on
-    /// the host.
+    /// Computes the new tokens `ids` of some sequences, and for each of the chosen spans the scores of its next token, on the
+    /// host: at least those that are wanted.
     fn next(
         &self,
         ids: &[u32],
         spans: Vec<Span>,
         positions: &[u32],
         arena: &Arena,
-        chosen: &[usize],
-    ) -> Result<Vec<Vec<f32>>>;
+        chosen: &[Chosen],
+    ) -> Result<Vec<Scores>>;
 
     /// Ends the measuring of kernels: no later pass waits for it.
     fn settle(&self) -> Result<()>;

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
+#[cfg(feature = "cuda")]
+use api::SamplingParams;
 use candle_core::{DType, Device, Tensor};
 
 use glimpse_image::Pixels;
@@ -13,6 +15,10 @@ use model::checkpoint::Checkpoint;
 use model::device::{Target, device_memory};
 use model::glm4v::{Config, Model, Part, inventory};
 use model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+#[cfg(feature = "cuda")]
+use model::scores::{Chosen, Scores, Wanted};
+#[cfg(feature = "cuda")]
+use model::text::Sampler;
 use model::weights::{format_of, row_bytes};
 
 /// Each figure is the median of so many, after some to warm up.
@@ -275,18 +281,49 @@ fn stages(
     if device.is_cuda() {
         let entry = (Arena::page_bytes(c.num_layers, c.multi_query_group_num, c.kv_channels, dtype)
             / PAGE) as f64;
-        for (batch, entries, ms) in steps(model)? {
+        for step in steps(model)? {
+            let StepTimes { batch, entries, .. } = step;
             let read = bytes + (batch * entries) as f64 * entry;
             let what = format!("decode step, batch {batch}, {entries} entries each");
-            add(what, "", floor(0.0, read), ms);
+            add(format!("{what}, alone"), "", floor(0.0, read), step.alone);
+            add(format!("{what}, tokens drawn"), "", None, step.drawn);
+            add(what, "", None, step.scores);
         }
+        let (entries, out, back) = parking(model)?;
+        add(
+            format!("pages of {entries} entries to the host's memory"),
+            "",
+            None,
+            out,
+        );
+        add("and back".into(), "", None, back);
     }
     Ok(rows)
 }
 
-/// How long decode steps take on a card, with the numbers of conversations and of entries; those that it has room for.
+/// What is measured of decode steps on a card.
 #[cfg(feature = "cuda")]
-fn steps(model: &Model) -> candle_core::Result<Vec<(usize, usize, f64)>> {
+struct StepTimes {
+    batch: usize,
+    entries: usize,
+    /// With all scores on the host.
+    scores: f64,
+    /// With a token drawn of each, as the published model's settings have it.
+    drawn: f64,
+    /// Of which nothing is asked.
+    alone: f64,
+}
+
+/// How long decode steps take on a card; those that it has room for.
+#[cfg(feature = "cuda")]
+fn steps(model: &Model) -> candle_core::Result<Vec<StepTimes>> {
+    let params = SamplingParams {
+        temperature: 0.8,
+        top_p: 0.8,
+        top_k: 50,
+        seed: 1,
+        ..SamplingParams::default()
+    };
     let mut found = Vec::new();
     let sizes = ENTRIES.map(|entries| entries.min(model.config.max_entries()));
     for (i, entries) in sizes.into_iter().enumerate() {
@@ -298,9 +335,8 @@ fn steps(model: &Model) -> candle_core::Result<Vec<(usize, usize, f64)>> {
             let Ok(arena) = model.arena(batch * pages) else {
                 break;
             };
-            let (ids, chosen) = (vec![1; batch], (0..batch).collect::<Vec<_>>());
-            let places = vec![entries as u32 - 1; batch];
-            let ms = timed(model.device(), 1, || {
+            let (ids, places) = (vec![1; batch], vec![entries as u32 - 1; batch]);
+            let step = |wanted: Option<Wanted>| {
                 let spans = (0..batch).map(|slot| Span {
                     start: entries - 1,
                     len: 1,
@@ -308,13 +344,58 @@ fn steps(model: &Model) -> candle_core::Result<Vec<(usize, usize, f64)>> {
                         .map(|p| p as u32)
                         .collect(),
                 });
-                let scores = model.next(&ids, spans.collect(), &places, &arena, &chosen);
-                scores.map(drop)
+                let of = |span| {
+                    Some(Chosen {
+                        span,
+                        wanted: wanted?,
+                    })
+                };
+                let chosen: Vec<Chosen> = (0..batch).filter_map(of).collect();
+                model.next_scores(&ids, spans.collect(), &places, &arena, &chosen)
+            };
+            let mut samplers: Vec<Sampler> =
+                (0..batch).map(|_| Sampler::new(&params, &[])).collect();
+            let device = model.device();
+            let alone = timed(device, 1, || step(None).map(drop))?;
+            let drawn = timed(device, 1, || {
+                let scores = step(Some(samplers[0].wanted()))?;
+                for (sampler, scores) in samplers.iter_mut().zip(scores) {
+                    let id = match scores {
+                        Scores::All(mut all) => sampler.sample(&mut all),
+                        Scores::Largest(largest) => sampler.choose_among(&largest),
+                    };
+                    id.map_err(candle_core::Error::wrap)?;
+                }
+                Ok(())
             })?;
-            found.push((batch, entries, ms));
+            let scores = timed(device, 1, || step(Some(Wanted::All)).map(drop))?;
+            found.push(StepTimes {
+                batch,
+                entries,
+                scores,
+                drawn,
+                alone,
+            });
         }
     }
     Ok(found)
+}
+
+/// How long a conversation's pages take to the host's memory, and back, with its entries: as many as one can have.
+#[cfg(feature = "cuda")]
+fn parking(model: &Model) -> candle_core::Result<(usize, f64, f64)> {
+    let entries = ENTRIES[1].min(model.config.max_entries());
+    let pages = entries.div_ceil(PAGE) as u32;
+    let arena = model.arena(pages as usize)?;
+    let mut host = arena.host(pages as usize)?;
+    let device = model.device();
+    let out = timed(device, 1, || {
+        (0..pages).try_for_each(|page| arena.page_out(page, &mut host, page))
+    })?;
+    let back = timed(device, 1, || {
+        (0..pages).try_for_each(|page| arena.page_in(&host, page, page))
+    })?;
+    Ok((entries, out, back))
 }
 
 type Work<'a> = dyn FnMut() -> candle_core::Result<()> + 'a;

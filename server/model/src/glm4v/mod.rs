@@ -28,6 +28,9 @@ use crate::kernels;
 use crate::kernels::{Arena, Plan, Span};
 use crate::network::Shape;
 use crate::prompt::{Entry, Prompt, tokens};
+#[cfg(feature = "cuda")]
+use crate::scores::Wanted;
+use crate::scores::{Chosen, Scores};
 use crate::weights::{Loader, Progress, Weights};
 use crate::{LoadError, Quantize};
 
@@ -250,21 +253,48 @@ impl Model {
         arena: &Arena,
         chosen: &[usize],
     ) -> candle_core::Result<Vec<Vec<f32>>> {
+        let chosen: Vec<Chosen> = chosen.iter().copied().map(Chosen::all).collect();
+        let scores = self.next_scores(ids, spans, positions, arena, &chosen)?;
+        let all = |scores| match scores {
+            Scores::All(scores) => Ok(scores),
+            Scores::Largest(_) => candle_core::bail!("some scores are missing"),
+        };
+        scores.into_iter().map(all).collect()
+    }
+
+    /// Computes what [`Model::next`] does; of the scores, those that are wanted at least. A card's others stay there.
+    pub fn next_scores(
+        &self,
+        ids: &[u32],
+        spans: Vec<Span>,
+        positions: &[u32],
+        arena: &Arena,
+        chosen: &[Chosen],
+    ) -> candle_core::Result<Vec<Scores>> {
         #[cfg(feature = "cuda")]
         if self.device.is_cuda()
-            && chosen.len() == spans.len()
-            && let Some(logits) = self
-                .steps
-                .run(&self.decoder, ids, &spans, positions, arena)?
+            && let Some(scores) =
+                self.steps
+                    .run(&self.decoder, ids, &spans, positions, arena, chosen)?
         {
-            return Ok(logits);
+            return Ok(scores);
         }
         let x = self.decoder.embed(ids)?;
-        let hidden = self.forward(x, spans, positions, arena, chosen)?;
+        let of: Vec<usize> = chosen.iter().map(|chosen| chosen.span).collect();
+        let hidden = self.forward(x, spans, positions, arena, &of)?;
         if chosen.is_empty() {
             return self.device.synchronize().map(|()| vec![]);
         }
-        self.logits(&hidden)
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda()
+            && let Some(hidden) = &hidden.0
+        {
+            let table = self.decoder.logits(hidden)?.to_dtype(DType::F32)?;
+            let wanted: Vec<Wanted> = chosen.iter().map(|chosen| chosen.wanted).collect();
+            return self.steps.read(&table, &wanted);
+        }
+        let scores = self.logits(&hidden)?;
+        Ok(scores.into_iter().map(Scores::All).collect())
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Encoding, Model, Pass};
 use crate::kernels::{Arena, Span};
 use crate::network::{Network, Shape, Step};
 use crate::prompt::Prompt;
+use crate::scores::{Chosen, Scores};
 
 impl Network for Model {
     type Encoding = Encoding;
@@ -80,9 +81,9 @@ impl Network for Model {
         spans: Vec<Span>,
         positions: &[u32],
         arena: &Arena,
-        chosen: &[usize],
-    ) -> Result<Vec<Vec<f32>>> {
-        Model::next(self, ids, spans, positions, arena, chosen)
+        chosen: &[Chosen],
+    ) -> Result<Vec<Scores>> {
+        self.next_scores(ids, spans, positions, arena, chosen)
     }
 
     fn settle(&self) -> Result<()> {

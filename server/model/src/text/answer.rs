@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::{FinishReason, SamplingParams, TokenLogprob};
 
 use super::{AnswerStream, Grammar, LogSoftmax, Sampler, TextError, Tokenizer};
+use crate::scores::{Largest, Wanted};
 
 /// An answer that is being made.
 pub struct Answer {
@@ -99,6 +100,26 @@ impl Answer {
             grammar.advance((!grammar.is_outside(id, place)).then_some(id));
         }
         Ok(step)
+    }
+
+    /// How many of the next token's scores it takes to choose.
+    pub fn wanted(&self) -> Wanted {
+        match self.grammar.is_none() && self.logprobs.is_none() {
+            true => self.sampler.wanted(),
+            false => Wanted::All,
+        }
+    }
+
+    /// Chooses the next token from the largest of its scores, which are at least [`Answer::wanted`].
+    ///
+    /// # Errors
+    /// Those of [`Sampler::choose_among`], and [`TextError::Logits`] if it takes all.
+    pub fn next_among(&mut self, largest: &Largest) -> Result<Step, TextError> {
+        if self.wanted() == Wanted::All {
+            return Err(TextError::Logits("some are missing"));
+        }
+        let id = self.sampler.choose_among(largest)?;
+        Ok(self.take(id))
     }
 
     /// Goes through the tokens that were chosen before: the text that they decide, and why the last of them was the last,

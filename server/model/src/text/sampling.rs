@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::candidates::{Candidates, scan, top};
 use super::{TextError, Tokenizer};
+use crate::scores::{Largest, Wanted};
 
 /// What transformers takes of a file that says `do_sample` and has no `top_k`.
 const TOP_K: u64 = 50;
@@ -160,19 +161,49 @@ impl Sampler {
         }
     }
 
+    /// How many of the next token's logits it takes to choose: all, where penalties or bias may bring another one forward.
+    pub fn wanted(&self) -> Wanted {
+        let changes = !self.seen.is_empty() || !self.counts.is_empty() || !self.bias.is_empty();
+        let most = if self.is_greedy() { 1 } else { self.top_k };
+        match most {
+            1..=Wanted::MOST if !changes => Wanted::Largest(most),
+            _ => Wanted::All,
+        }
+    }
+
+    fn is_greedy(&self) -> bool {
+        self.temperature == 0.0 || self.top_k == 1
+    }
+
     /// The next token by its logits as they are.
     ///
     /// # Errors
     /// [`TextError::Logits`] if one is NaN or +∞, or none is left.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32, TextError> {
-        let max = scan(logits, &mut self.scratch.maxima)?;
-        let id = if self.temperature == 0.0 || self.top_k == 1 {
-            logits.iter().position(|&logit| logit == max).unwrap_or(0) as u32
-        } else {
-            self.draw(logits, max)
-        };
+        let id = self.pick(logits)? as u32;
         self.accept(id);
         Ok(id)
+    }
+
+    /// The next token by the largest of its logits, which are at least [`Sampler::wanted`]: the one that all of them would give.
+    ///
+    /// # Errors
+    /// [`TextError::Logits`] if one is NaN or +∞, or there is none.
+    pub fn choose_among(&mut self, largest: &Largest) -> Result<u32, TextError> {
+        let at = self.pick(&largest.scores)?;
+        let id = largest.ids.get(at).copied();
+        let id = id.ok_or(TextError::Logits("none of the largest"))?;
+        self.accept(id);
+        Ok(id)
+    }
+
+    /// Which of some logits is the next token's.
+    fn pick(&mut self, logits: &[f32]) -> Result<usize, TextError> {
+        let max = scan(logits, &mut self.scratch.maxima)?;
+        Ok(match self.is_greedy() {
+            true => logits.iter().position(|&logit| logit == max).unwrap_or(0),
+            false => self.draw(logits, max),
+        })
     }
 
     /// Takes the next token as chosen.
@@ -197,7 +228,7 @@ impl Sampler {
         }
     }
 
-    fn draw(&mut self, logits: &[f32], max: f32) -> u32 {
+    fn draw(&mut self, logits: &[f32], max: f32) -> usize {
         let Scratch {
             maxima,
             ids,
@@ -227,7 +258,7 @@ impl Sampler {
                 break drawn;
             }
         };
-        if limited { ids[drawn] } else { drawn as u32 }
+        if limited { ids[drawn] as usize } else { drawn }
     }
 }
 

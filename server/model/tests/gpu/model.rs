@@ -7,7 +7,9 @@ use api::Pixels;
 use candle_core::{DType, Device, Tensor};
 use glimpse_model::Quantize;
 use glimpse_model::glm4v::{Config, Model, inventory};
+use glimpse_model::kernels::cuda::ScoreReader;
 use glimpse_model::kernels::{Arena, PAGE, Span};
+use glimpse_model::scores::{Chosen, Scores, Wanted};
 use glimpse_model::weights::{Folder, Weights};
 
 use super::support::card;
@@ -271,6 +273,109 @@ fn two_in_a_step_get_what_each_gets_alone() {
                 .unwrap();
             let off = most_different(&together[row], &alone[0]);
             assert!(off < 1e-3, "step {step}, sequence {s}: off by {off}");
+        }
+    }
+}
+
+/// Of a step of any number of sequences the largest scores alone are what all scores have at most; a mixture of both too, and
+/// where none is asked for none comes.
+#[test]
+fn the_largest_scores_are_those_of_all() {
+    let Some(device) = card() else { return };
+    for (name, config) in [("largest-few", ALIGNED), ("largest-many", MANY)] {
+        let (_kept, folder) = random(name, config);
+        let model = load(&folder, DType::BF16, Quantize::None, &device);
+        let arena = model.arena(16).unwrap();
+        for rows in [1, 2, 3, 8, 16] {
+            let ids: Vec<u32> = (0..rows as u32).map(|row| row * 31 % 1000).collect();
+            let span = |slot: usize| Span {
+                start: 0,
+                len: 1,
+                pages: vec![slot as u32],
+            };
+            let step = |wanted: &dyn Fn(usize) -> Option<Wanted>| {
+                let chosen = (0..rows).filter_map(|span| Some((span, wanted(span)?)));
+                let chosen: Vec<Chosen> = chosen
+                    .map(|(span, wanted)| Chosen { span, wanted })
+                    .collect();
+                let (spans, places) = ((0..rows).map(span).collect(), vec![0; rows]);
+                model
+                    .next_scores(&ids, spans, &places, &arena, &chosen)
+                    .unwrap()
+            };
+            let all = step(&|_| Some(Wanted::All));
+            for count in [1, 50, 128] {
+                let few = step(&|_| Some(Wanted::Largest(count)));
+                let mixed = step(&|row| Some([Wanted::All, Wanted::Largest(count)][row % 2]));
+                for row in 0..rows {
+                    assert_listed(&all[row], &few[row], count);
+                    match row % 2 {
+                        0 => assert_eq!(mixed[row], all[row]),
+                        _ => assert_listed(&all[row], &mixed[row], count),
+                    }
+                }
+            }
+            assert_eq!(step(&|_| None), []);
+        }
+    }
+}
+
+/// What is listed is all that reaches some bound, `count` at least and not many more.
+fn assert_listed(all: &Scores, few: &Scores, count: usize) {
+    let Scores::All(all) = all else {
+        panic!("all scores were asked for")
+    };
+    let Scores::Largest(few) = few else {
+        // A table in which too many reach the bound, which a small one may be.
+        return assert!(all.len() < 64 * count, "all {} scores came", all.len());
+    };
+    assert!(few.ids.len() >= count && few.ids.is_sorted());
+    let least = few.scores.iter().copied().fold(f32::INFINITY, f32::min);
+    let reach = (0u32..).zip(all).filter(|(_, score)| **score >= least);
+    let (ids, scores): (Vec<u32>, Vec<f32>) = reach.unzip();
+    assert_eq!((&few.ids, &few.scores), (&ids, &scores));
+}
+
+/// Tables as a model may give them, of the published size: the lists of each row, or all of it where there is no list.
+#[test]
+fn tables_of_any_kind_are_searched() {
+    let Some(device) = card() else { return };
+    let vocabulary = 151_552;
+    let noise = |seed: u32| -> Vec<f32> {
+        let mixed = |at: u32| (at ^ seed).wrapping_mul(0x9e37_79b9).rotate_left(13);
+        (0..vocabulary)
+            .map(|at| mixed(at).wrapping_mul(0x85eb_ca6b) as f32 / 2f32.powi(29) - 4.0)
+            .collect()
+    };
+    let mut rows: Vec<Vec<f32>> = (0..6).map(noise).collect();
+    rows[1].fill(0.5);
+    rows[2][77_000] = f32::NAN;
+    rows[3][151_551] = f32::INFINITY;
+    rows[4].fill(f32::NEG_INFINITY);
+    rows[4][..700].copy_from_slice(&noise(9)[..700]);
+    for (at, score) in rows[5].iter_mut().enumerate() {
+        *score = match at % 3000 {
+            0 => 0.0,
+            1 => -0.0,
+            _ => -1.0,
+        };
+    }
+    let table = Tensor::new(rows.concat(), &device).unwrap();
+    let table = table.reshape((rows.len(), vocabulary as usize)).unwrap();
+    let wanted = vec![Wanted::Largest(50); rows.len()];
+    let found = ScoreReader::of(&table)
+        .and_then(|mut reader| reader.read_table(&table, &wanted))
+        .unwrap();
+    for (row, (found, scores)) in found.iter().zip(&rows).enumerate() {
+        match (row, found) {
+            (0 | 5, Scores::Largest(_)) => {
+                assert_listed(&Scores::All(scores.clone()), found, 50);
+            }
+            (1..=4, Scores::All(all)) => {
+                let bits = |scores: &[f32]| scores.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(all), bits(scores));
+            }
+            _ => panic!("row {row}: {} scores", found.len()),
         }
     }
 }

@@ -10,8 +10,9 @@ use crate::step_timings::{Beside, StepTimings};
 
 const US: fn(u64) -> Duration = Duration::from_micros;
 
-/// Rows of a picture in the vision tower, and layers of the decoder.
+/// Rows of a picture in all stages of the vision tower, and in each; layers of the decoder.
 const TOWER: usize = 600;
+const STAGE: usize = 40;
 const LAYERS: usize = 4;
 
 /// What a forward pass takes: all weights, each answer's token, each row of a question.
@@ -128,13 +129,17 @@ impl Machine {
             return;
         };
         if encoding.rows < TOWER {
-            let rows = self
-                .timings
-                .vision_rows(0, TOWER, beside)
-                .min(TOWER - encoding.rows);
-            encoding.rows += rows;
-            self.desk.now += tower(rows);
-            self.timings.vision(0, tower(rows), rows);
+            let (mut slice, before) = (self.timings.slice(beside), encoding.rows);
+            while encoding.rows < TOWER
+                && let Some(rows) = self.timings.next_rows(&slice, 0, STAGE)
+            {
+                let rows = rows.min(STAGE - encoding.rows % STAGE);
+                self.timings.put(&mut slice, 0, rows);
+                encoding.rows += rows;
+            }
+            let took = tower(encoding.rows - before);
+            self.desk.now += took;
+            self.timings.sliced(slice, took);
         } else {
             let rows = OPENING.into();
             assert_eq!(self.timings.prefill_rows(rows, LAYERS, beside), rows);

@@ -266,6 +266,18 @@ pub mod many_rows {
     pub const SHARED: usize = 186_416;
 }
 
+/// Sizes of the search for the largest scores: scores.cu.
+pub mod scores {
+    /// Scores of a group, and groups of a warp that takes their largest.
+    pub const GROUP: usize = 64;
+    pub const WARP_GROUPS: usize = 8;
+    /// Threads of the block that lists a row's, and groups of each.
+    pub const SEEKERS: usize = 1024;
+    pub const SEEKER_GROUPS: usize = 8;
+    /// What can be listed of a row.
+    pub const LISTED: usize = 512;
+}
+
 /// Sizes of products of few rows with weights in blocks: quantized.cu.
 pub mod few_rows {
     /// Warps of a block, its tiles, and the slices of each that are under way.
@@ -404,6 +416,11 @@ mod tests {
             ("hopper_stream.cuh", "MANY_SEGMENTS", many_rows::SEGMENTS),
             ("hopper_attend.cuh", "MANY_HEADS", many_rows::HEADS),
             ("quantized.cu", "WARPS", few_rows::WARPS),
+            ("scores.cu", "GROUP", scores::GROUP),
+            ("scores.cu", "WARP_GROUPS", scores::WARP_GROUPS),
+            ("scores.cu", "SEEKERS", scores::SEEKERS),
+            ("scores.cu", "SEEKER_GROUPS", scores::SEEKER_GROUPS),
+            ("scores.cu", "LISTED", scores::LISTED),
             ("quantized.cu", "TILES", few_rows::TILES),
             ("quantized.cu", "STAGES", few_rows::STAGES),
             ("ring.cuh", "STAGES", ring::STAGES),

@@ -14,6 +14,7 @@ mod patches;
 mod plain;
 mod product;
 mod rows;
+mod scores;
 mod step;
 
 pub use activation::{add_bias, bias_gelu, gelu, swiglu};
@@ -29,4 +30,5 @@ pub use linear::{after, linear, linear_onto, linear_then};
 pub use norm::{add_layer_norm, layer_norm, rms_norm};
 pub use patches::patches;
 pub use plain::stop_measuring;
+pub use scores::ScoreReader;
 pub use step::{ManyStep, Step, StepLayer, StepModel, StepWeight};

@@ -126,3 +126,20 @@ fn what_was_chosen_depends_on_no_draw_before() {
     let all: Vec<u32> = (0..20).map(|n| third([n, 3 * n + 1])).collect();
     assert_eq!(all, [all[0]; 20]);
 }
+
+#[test]
+fn a_few_scores_are_no_answer_to_who_wants_all() {
+    let tokenizer = Arc::new(small());
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        repetition_penalty: 1.0,
+        ..SamplingParams::default()
+    };
+    let answer = || Answer::new(tokenizer.clone(), &greedy, &[], &[EOS], 8);
+    let few = Largest::new(vec![(9, 2.0), (5, 2.0), (7, 1.0)]);
+    assert_eq!(answer().wanted(), Wanted::Largest(1));
+    assert_eq!(answer().next_among(&few).unwrap().id, 5);
+    let mut told = answer().with_logprobs(Some(2));
+    assert_eq!(told.wanted(), Wanted::All);
+    assert!(told.next_among(&few).is_err());
+}

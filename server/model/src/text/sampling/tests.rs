@@ -597,3 +597,106 @@ fn the_probabilities_told_are_the_models_own() {
     let sum: f64 = [1.0f64, 3.0, 2.0].iter().map(|x| x.exp()).sum();
     assert!((told.top[0].logprob - (3.0 - sum.ln())).abs() < 1e-9);
 }
+
+/// The largest of a table's logits, and some more, in any order.
+fn largest(logits: &[f32], count: usize, seed: u64) -> Largest {
+    let mut order: Vec<f32> = logits.to_vec();
+    order.sort_by(|a, b| b.total_cmp(a));
+    let mut rng = StdRng::seed_from_u64(seed);
+    let some_more = (count + rng.random_range(0..20)).min(order.len());
+    let least = order[some_more - 1];
+    let found = (0u32..).zip(logits.iter().copied());
+    let mut found: Vec<_> = found.filter(|(_, logit)| *logit >= least).collect();
+    for at in (1..found.len()).rev() {
+        found.swap(at, rng.random_range(0..=at));
+    }
+    Largest::new(found)
+}
+
+#[test]
+fn the_largest_logits_choose_as_all_of_them_do() {
+    let mut others = HashSet::new();
+    for seed in 0..400u64 {
+        let params = SamplingParams {
+            temperature: [0.0, 0.3, 0.8, 1.0, 4.0][seed as usize % 5],
+            top_p: [1.0, 0.8, 0.2][seed as usize % 3],
+            top_k: [1, 2, 5, 50, 128][seed as usize / 5 % 5],
+            seed,
+            ..PLAIN
+        };
+        let mut logits = noise(1000, 2.0, seed);
+        match seed % 4 {
+            // Many that are equal, also to the last that counts.
+            0 => logits.iter_mut().for_each(|logit| *logit = logit.round()),
+            1 => logits[..990].fill(f32::NEG_INFINITY),
+            _ => {}
+        }
+        let (mut by_all, mut by_some) = (Sampler::new(&params, &[]), Sampler::new(&params, &[]));
+        for draw in 0..4 {
+            let Wanted::Largest(count) = by_some.wanted() else {
+                panic!("{params:?}")
+            };
+            let few = largest(&logits, count, seed + draw);
+            let id = by_all.choose(&logits).unwrap();
+            assert_eq!(by_some.choose_among(&few).unwrap(), id, "seed {seed}");
+            others.insert(id);
+        }
+    }
+    assert!(others.len() > 200, "{}", others.len());
+    assert!(
+        Sampler::new(&PLAIN, &[])
+            .choose_among(&Largest::default())
+            .is_err()
+    );
+}
+
+#[test]
+fn all_logits_are_wanted_where_another_may_come_forward() {
+    let plain = SamplingParams { top_k: 50, ..PLAIN };
+    let wanted = |params: &SamplingParams, answer: &[u32]| {
+        let mut sampler = Sampler::new(params, &[3, 4]);
+        answer.iter().for_each(|id| sampler.accept(*id));
+        sampler.wanted()
+    };
+    assert_eq!(wanted(&plain, &[5]), Wanted::Largest(50));
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        ..PLAIN
+    };
+    assert_eq!(wanted(&greedy, &[5]), Wanted::Largest(1));
+    let few: [SamplingParams; 3] = [
+        SamplingParams {
+            top_k: 0,
+            ..plain.clone()
+        },
+        SamplingParams {
+            top_k: 129,
+            ..plain.clone()
+        },
+        SamplingParams {
+            repetition_penalty: 1.1,
+            ..plain.clone()
+        },
+    ];
+    for params in few {
+        assert_eq!(wanted(&params, &[]), Wanted::All, "{params:?}");
+    }
+    let biased = SamplingParams {
+        logit_bias: [(7, 1.0)].into(),
+        ..plain.clone()
+    };
+    assert_eq!(wanted(&biased, &[]), Wanted::All);
+    for params in [
+        SamplingParams {
+            presence_penalty: 0.5,
+            ..plain.clone()
+        },
+        SamplingParams {
+            frequency_penalty: -0.5,
+            ..plain
+        },
+    ] {
+        assert_eq!(wanted(&params, &[]), Wanted::Largest(50));
+        assert_eq!(wanted(&params, &[5]), Wanted::All);
+    }
+}

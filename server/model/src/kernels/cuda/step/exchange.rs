@@ -5,13 +5,14 @@ use std::sync::Arc;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, PinnedHostSlice};
 use candle_core::{Result, bail};
-use rayon::prelude::*;
 
 use super::inputs::Inputs;
 use super::model::{Dims, StepModel};
 use crate::kernels::cuda::card::Gpu;
 use crate::kernels::cuda::layout::Address;
+use crate::kernels::cuda::scores::ScoreReader;
 use crate::kernels::plan::Span;
+use crate::scores::{Scores, Wanted};
 
 /// A step's inputs and scores, on both sides.
 pub struct Exchange {
@@ -19,12 +20,11 @@ pub struct Exchange {
     pub inputs: Inputs,
     /// Rows of the embedding, and of the output.
     words: usize,
-    vocabulary: usize,
     host: PinnedHostSlice<u32>,
-    host_logits: PinnedHostSlice<f32>,
     on_card: CudaSlice<u32>,
     /// [rows, vocabulary]
     logits: CudaSlice<f32>,
+    reader: ScoreReader,
 }
 
 impl Exchange {
@@ -34,10 +34,9 @@ impl Exchange {
         let scores = dims.rows * dims.vocabulary;
         let context = gpu.stream.context();
         // SAFETY: the inputs are written below and in `run`, the scores by the card before they are read.
-        let (mut host, host_logits, on_card, logits) = unsafe {
+        let (mut host, on_card, logits) = unsafe {
             (
                 context.alloc_pinned_with_flags::<u32>(inputs.len, 0).w()?,
-                context.alloc_pinned_with_flags::<f32>(scores, 0).w()?,
                 gpu.stream.alloc(inputs.len).w()?,
                 gpu.stream.alloc(scores).w()?,
             )
@@ -46,11 +45,10 @@ impl Exchange {
         Ok(Exchange {
             inputs,
             words: model.embedding.address()?.rows as usize,
-            vocabulary: dims.vocabulary,
             host,
-            host_logits,
             on_card,
             logits,
+            reader: ScoreReader::new(&gpu, dims.rows, dims.vocabulary)?,
             gpu,
         })
     }
@@ -62,8 +60,8 @@ impl Exchange {
         (inputs.device_ptr(stream).0, logits.device_ptr(stream).0)
     }
 
-    /// The scores of the next token of each sequence after one more token each, f32, [rows][vocabulary], which `launch` has the
-    /// card compute. There are as many tokens, spans and positions, and no more than the memory is for.
+    /// What is wanted of the scores of the first sequences' next tokens after one more token each, which `launch` has the card compute.
+    /// There are as many tokens, spans and positions, and no more than the memory is for.
     ///
     /// # Errors
     /// A span is not one token with pages for all its entries, or the card fails.
@@ -72,8 +70,9 @@ impl Exchange {
         ids: &[u32],
         spans: &[Span],
         positions: &[u32],
+        wanted: &[Wanted],
         launch: impl FnOnce(&Gpu) -> Result<()>,
-    ) -> Result<Vec<Vec<f32>>> {
+    ) -> Result<Vec<Scores>> {
         let words = self.host.as_mut_slice().w()?;
         for (row, span) in spans.iter().enumerate() {
             if ids[row] as usize >= self.words {
@@ -85,17 +84,8 @@ impl Exchange {
         let stream = &self.gpu.stream;
         stream.memcpy_htod(&self.host, &mut self.on_card).w()?;
         launch(&self.gpu)?;
-        let scores = ids.len() * self.vocabulary;
-        let logits = self.logits.slice(..scores);
-        stream.memcpy_dtoh(&logits, &mut self.host_logits).w()?;
-        stream.synchronize().w()?;
-        let logits = &self.host_logits.as_slice().w()?[..scores];
-        let rows = logits.chunks(self.vocabulary);
-        // Half a megabyte each: for two, waking threads takes as long.
-        if rows.len() <= 2 {
-            return Ok(rows.map(<[f32]>::to_vec).collect());
-        }
-        let rows = logits.par_chunks(self.vocabulary);
-        Ok(rows.map(<[f32]>::to_vec).collect())
+        let logits = self.logits.device_ptr(stream).0;
+        // SAFETY: the scores of all rows lie there, which are as many as what is wanted of them.
+        unsafe { self.reader.read(logits, wanted) }
     }
 }

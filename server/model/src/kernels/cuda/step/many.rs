@@ -18,6 +18,7 @@ use crate::kernels::cuda::layout::{
     Address, CacheAddress, ManyAddresses, ManyLayer, ManyShape, WARP_GROUP,
 };
 use crate::kernels::plan::Span;
+use crate::scores::{Scores, Wanted};
 
 /// The head size that there are kernels for.
 const HEAD_SIZE: usize = 128;
@@ -88,19 +89,29 @@ impl ManyStep {
         at(&arena.data).is_ok_and(|(data, _, _)| same(data))
     }
 
-    /// The scores of the next token of each sequence after one more token each: f32, [rows][vocabulary].
+    /// What is wanted of the scores of the first sequences' next tokens, after one more token each.
     ///
     /// # Errors
-    /// There are no tokens or too many, or not as many spans and positions, or a span is not one token with pages for all its
+    /// There are no tokens or too many, or not as many spans and positions, or more is wanted, or a span is not one token with pages for all its
     /// entries, or the card fails.
-    pub fn run(&mut self, ids: &[u32], spans: &[Span], positions: &[u32]) -> Result<Vec<Vec<f32>>> {
+    pub fn run(
+        &mut self,
+        ids: &[u32],
+        spans: &[Span],
+        positions: &[u32],
+        wanted: &[Wanted],
+    ) -> Result<Vec<Scores>> {
         let rows = ids.len();
-        if !(1..=ROWS).contains(&rows) || spans.len() != rows || positions.len() != rows {
+        if !(1..=ROWS).contains(&rows)
+            || spans.len() != rows
+            || positions.len() != rows
+            || wanted.len() > rows
+        {
             bail!("a step of up to {ROWS} tokens got {rows}")
         }
         let (launch, mut addresses) = (self.launch, self.addresses);
         addresses.rows = rows as i32;
-        self.exchange.run(ids, spans, positions, |gpu| {
+        self.exchange.run(ids, spans, positions, wanted, |gpu| {
             // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
             // as the shapes say.
             unsafe { gpu.launch(kernel(rows), launch, params![addresses]) }

@@ -10,6 +10,7 @@ use crate::kernels::cuda::card::{Launch, at, params};
 use crate::kernels::cuda::layout::StepAddresses;
 use crate::kernels::cuda::layout::step::MOST;
 use crate::kernels::plan::Span;
+use crate::scores::{Scores, Wanted};
 
 /// A decode step of a certain number of rows.
 pub struct Step {
@@ -32,17 +33,27 @@ impl Step {
         at(&arena.data).is_ok_and(|(data, _, _)| data == self.addresses.cache.data)
     }
 
-    /// The scores of the next token of each sequence after one more token each: f32, [rows][vocabulary].
+    /// What is wanted of the scores of the first sequences' next tokens, after one more token each.
     ///
     /// # Errors
-    /// There are not as many tokens, spans and positions as the step's rows, or a span is not one token with pages for all
+    /// There are not as many tokens, spans and positions as the step's rows, or more is wanted, or a span is not one token with pages for all
     /// its entries, or the card fails.
-    pub fn run(&mut self, ids: &[u32], spans: &[Span], positions: &[u32]) -> Result<Vec<Vec<f32>>> {
-        if ids.len() != self.rows || spans.len() != self.rows || positions.len() != self.rows {
+    pub fn run(
+        &mut self,
+        ids: &[u32],
+        spans: &[Span],
+        positions: &[u32],
+        wanted: &[Wanted],
+    ) -> Result<Vec<Scores>> {
+        if ids.len() != self.rows
+            || spans.len() != self.rows
+            || positions.len() != self.rows
+            || wanted.len() > self.rows
+        {
             bail!("a step of {} tokens got {}", self.rows, ids.len())
         }
         let (kernel, launch, addresses) = (&self.kernel, self.launch, self.addresses);
-        self.exchange.run(ids, spans, positions, |gpu| {
+        self.exchange.run(ids, spans, positions, wanted, |gpu| {
             // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
             // as the shapes say.
             unsafe { gpu.launch(kernel, launch, params![addresses]) }
