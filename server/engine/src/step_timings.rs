@@ -199,13 +199,13 @@ impl StepTimings {
         self.measured().unwrap_or(Duration::from_millis(10))
     }
 
-    /// What a slice may take: two thirds of a decode step and a little, with a piece of a question both together. So no token
-    /// comes later than after two steps' time.
+    /// What a slice may take: most of a decode step; beside a piece of a question, and such a piece beside it, so much less that
+    /// between two tokens there may be a slice, a step, and a piece. So no token comes later than after two steps' time.
     fn longest(&self, beside: Beside) -> Duration {
         match beside {
             Beside::Nothing => Duration::MAX,
             Beside::Tokens => self.decode_step() * 7 / 10,
-            Beside::TokensAndPrompts => self.decode_step() * 7 / 20,
+            Beside::TokensAndPrompts => self.decode_step() * 3 / 10,
         }
     }
 
@@ -335,10 +335,10 @@ mod tests {
         timings.forward(MS(18), 2 + 80, 2); // 100 µs a row
         timings.vision(1, MS(10), 100);
         assert_eq!(timings.prompt_rows(false), 70);
-        assert_eq!(timings.prompt_rows(true), 35);
+        assert_eq!(timings.prompt_rows(true), 30);
         let first = |beside| timings.next_rows(&timings.slice(beside), 1, 600);
         assert_eq!(first(Beside::Tokens), Some(67));
-        assert_eq!(first(Beside::TokensAndPrompts), Some(34));
+        assert_eq!(first(Beside::TokensAndPrompts), Some(30));
         assert_eq!(first(Beside::Nothing), Some(600));
     }
 }

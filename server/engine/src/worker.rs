@@ -35,6 +35,8 @@ pub struct Worker<E: Executor> {
     /// The way back of each open question.
     replies: HashMap<RequestId, Reply>,
     pub(super) encoder: Encoder<E>,
+    /// There was a slice of a picture since the last pass.
+    sliced: bool,
     admission: Arc<Admission>,
     reports: Reports,
     /// On its machine.
@@ -77,6 +79,7 @@ impl<E: Executor> Worker<E> {
             }),
             replies: HashMap::new(),
             encoder: Encoder::default(),
+            sliced: false,
             admission,
             reports,
             panics: PanicCount::default(),
@@ -281,7 +284,7 @@ impl<E: Executor> Worker<E> {
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
-        let sliced = self.encoder.is_busy();
+        let sliced = self.sliced || self.encoder.is_busy();
         let rows = Rows {
             beside_tokens: self.executor.timings().prompt_rows(sliced),
             alone: StepTimings::PREFILL,
@@ -291,6 +294,7 @@ impl<E: Executor> Worker<E> {
         let has_prompts = turn.has_prompts();
         self.compute(turn)?;
         let beside = Beside::what(self.scheduler.is_decoding(), has_prompts);
+        self.sliced = self.encoder.is_busy();
         let (scheduler, executor) = (&mut self.scheduler, &mut self.executor);
         if let Err(failed) = self.encoder.encode(scheduler, executor, beside) {
             self.encode_failed(*failed)?;

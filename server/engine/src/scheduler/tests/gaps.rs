@@ -39,6 +39,8 @@ struct Machine {
     desk: Desk,
     timings: StepTimings,
     encoding: Option<Encoding>,
+    /// There was a slice since the last pass.
+    sliced: bool,
     pictures: usize,
     /// When each answer's tokens came.
     told: HashMap<RequestId, Vec<Instant>>,
@@ -67,6 +69,7 @@ impl Machine {
             desk: Desk::new(limits),
             timings,
             encoding: None,
+            sliced: false,
             pictures: 0,
             told: HashMap::new(),
             answers: 0,
@@ -77,7 +80,9 @@ impl Machine {
     /// What the worker's loop does; answers that end with it after so many tokens.
     fn turn(&mut self, tokens: usize) -> Vec<RequestId> {
         let rows = Rows {
-            beside_tokens: self.timings.prompt_rows(self.encoding.is_some()),
+            beside_tokens: self
+                .timings
+                .prompt_rows(self.sliced || self.encoding.is_some()),
             alone: StepTimings::PREFILL,
         };
         let turn = self.desk.scheduler.turn(self.desk.now, rows);
@@ -111,6 +116,7 @@ impl Machine {
         self.answers = answers;
         let has_prompts = turn.has_prompts();
         drop(turn);
+        self.sliced = self.encoding.is_some();
         self.encode(Beside::what(self.desk.scheduler.is_decoding(), has_prompts));
         ended
     }
@@ -136,6 +142,9 @@ impl Machine {
                 let rows = rows.min(STAGE - encoding.rows % STAGE);
                 self.timings.put(&mut slice, 0, rows);
                 encoding.rows += rows;
+                if beside == Beside::Nothing {
+                    break;
+                }
             }
             let took = tower(encoding.rows - before);
             self.desk.now += took;
