@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::Engine;
-use hub::{Error, FileProgress, Model, Name, Progress, Settings, Watch, human};
+use hub::{Error, FileProgress, Hub, Model, Name, Progress, Settings, Watch, human};
 use indicatif::ProgressBar;
 use model::LoadError;
 use model::checkpoint::{self, Checkpoint};
@@ -114,7 +114,15 @@ pub fn named(mut checkpoint: Checkpoint, name: &Name) -> Checkpoint {
 }
 
 fn not_fetched(name: &Name, problem: &Error) -> String {
-    format!("there is no folder {name}, and no model of that name could be fetched: {problem}")
+    match name.hub {
+        // As it is written it can be no folder's.
+        Hub::ModelScope => format!("{name} could not be fetched: {problem}"),
+        Hub::HuggingFace => {
+            format!(
+                "there is no folder {name}, and no model of that name could be fetched: {problem}"
+            )
+        }
+    }
 }
 
 /// A download beside others, and who waits for what comes of it.

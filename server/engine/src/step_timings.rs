@@ -2,25 +2,34 @@
 
 use std::time::Duration;
 
-/// What is computed between two tokens beside a slice of a picture.
+/// What a slice of a picture is beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beside {
     /// Nobody is in the middle of an answer: there is nobody whom a slice could hold up.
     Nothing,
     /// The next tokens of answers.
     Tokens,
-    /// Those, and a piece of somebody's question.
-    TokensAndPrompts,
 }
 
-impl Beside {
-    /// What a slice is beside: whether somebody is in the middle of an answer, and whether the last pass had a piece of a question.
-    pub fn what(is_decoding: bool, has_prompts: bool) -> Self {
-        match (is_decoding, has_prompts) {
-            (false, _) => Beside::Nothing,
-            (true, false) => Beside::Tokens,
-            (true, true) => Beside::TokensAndPrompts,
-        }
+/// Slices of pictures and pieces of questions: between two tokens there is one or the other, by turns where both wait.
+#[derive(Default)]
+pub struct Alternation {
+    /// There was a slice since the last pass.
+    sliced: bool,
+}
+
+impl Alternation {
+    /// Whether the next pass takes pieces of questions along.
+    pub fn take_prompts(&self) -> bool {
+        !self.sliced
+    }
+
+    /// Whether a slice may follow the pass that was just computed, if there is one to compute: not if questions had to wait for the
+    /// last slice.
+    pub fn may_slice(&mut self, is_slice: bool, prompts_wait: bool) -> bool {
+        let may = !(self.sliced && prompts_wait);
+        self.sliced = may && is_slice;
+        may
     }
 }
 
@@ -162,14 +171,9 @@ impl StepTimings {
         rows.div_ceil(rows.div_ceil(most).max(1))
     }
 
-    /// Rows of all prompts that a decode step takes along; `sliced`: a picture is being encoded too.
-    pub fn prompt_rows(&self, sliced: bool) -> usize {
-        let beside = if sliced {
-            Beside::TokensAndPrompts
-        } else {
-            Beside::Tokens
-        };
-        self.rows_in_a_slice(self.prompt_row.or(ROW), beside)
+    /// Rows of all prompts that a decode step takes along.
+    pub fn prompt_rows(&self) -> usize {
+        self.rows_in_a_slice(self.prompt_row.or(ROW), Beside::Tokens)
     }
 
     /// How many of a picture's next `rows` entries are computed together, in slices: all of them, unless even one of the model's
@@ -199,13 +203,11 @@ impl StepTimings {
         self.measured().unwrap_or(Duration::from_millis(10))
     }
 
-    /// What a slice may take: most of a decode step; beside a piece of a question, and such a piece beside it, so much less that
-    /// between two tokens there may be a slice, a step, and a piece. So no token comes later than after two steps' time.
+    /// What a slice may take, or pieces of questions: most of a decode step, so that no token comes later than after two.
     fn longest(&self, beside: Beside) -> Duration {
         match beside {
             Beside::Nothing => Duration::MAX,
-            Beside::Tokens => self.decode_step() * 7 / 10,
-            Beside::TokensAndPrompts => self.decode_step() * 3 / 10,
+            Beside::Tokens => self.decode_step() * 4 / 5,
         }
     }
 
@@ -232,16 +234,16 @@ mod tests {
         card.forward(MS(5), 1, 1);
         card.prefilled(MS(40), 1600, 40, 40); // 25 µs a row, a layer takes 1 ms
         assert_eq!(card.prefill_rows(1600, 40, Beside::Tokens), 1600);
-        assert_eq!(card.prefill_layers(1600, 40, Beside::Tokens), 3);
+        assert_eq!(card.prefill_layers(1600, 40, Beside::Tokens), 4);
         assert_eq!(card.prefill_layers(16, 40, Beside::Tokens), 40);
         let mut cpu = StepTimings::new(4);
         cpu.forward(MS(1), 1, 1);
         cpu.prefilled(MS(16), 160, 4, 4); // 100 µs a row, a layer of all takes 4 ms
-        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 28);
+        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 32);
         assert_eq!(cpu.prefill_layers(24, 4, Beside::Tokens), 1);
         // A slice of few layers says as much as a whole pass.
         cpu.prefilled(US(600), 24, 1, 4);
-        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 28);
+        assert_eq!(cpu.prefill_rows(160, 4, Beside::Tokens), 32);
     }
 
     #[test]
@@ -293,14 +295,14 @@ mod tests {
             card.forward(US(6700), 20, 0); // all weights for twenty rows
         }
         assert_eq!(card.prefill_rows(1600, 40, Beside::Tokens), 1600);
-        assert_eq!(card.prefill_layers(1600, 40, Beside::Tokens), 3);
+        assert_eq!(card.prefill_layers(1600, 40, Beside::Tokens), 4);
         // Such a question goes along with one decode step, not in several.
-        assert!(card.prompt_rows(false) >= 20);
+        assert!(card.prompt_rows() >= 20);
         // What takes no longer than a decode step is still not for nothing.
         for _ in 0..100 {
             card.forward(MS(4), 20, 0);
         }
-        assert!(card.prompt_rows(false) < 1000);
+        assert!(card.prompt_rows() < 1000);
     }
 
     #[test]
@@ -308,7 +310,7 @@ mod tests {
         let mut cpu = StepTimings::new(4);
         cpu.forward(US(860), 1, 1);
         cpu.forward(MS(16), 160, 0);
-        assert_eq!(cpu.prompt_rows(false), LEAST);
+        assert_eq!(cpu.prompt_rows(), LEAST);
     }
 
     #[test]
@@ -318,27 +320,38 @@ mod tests {
             timings.forward(MS(ms), answers, answers);
         }
         let rows = |timings: &StepTimings| timings.rows_in_a_slice(US(10), Beside::Tokens);
-        assert_eq!(rows(&timings), 560);
+        assert_eq!(rows(&timings), 640);
         // From one step to the next, not in the mean of many.
         timings.forward(MS(4), 1, 1);
-        assert_eq!(rows(&timings), 280);
+        assert_eq!(rows(&timings), 320);
         // Of five answers no step was measured: that of two.
         timings.forward(MS(12), 5 + 40, 5);
-        assert_eq!(rows(&timings), 350);
+        assert_eq!(rows(&timings), 400);
         assert_eq!(timings.token_ms(), 5.0);
     }
 
     #[test]
-    fn a_picture_and_a_question_share_what_there_is_beside_tokens() {
+    fn pictures_and_questions_go_by_turns() {
         let mut timings = StepTimings::new(4);
         timings.forward(MS(10), 2, 2);
         timings.forward(MS(18), 2 + 80, 2); // 100 µs a row
         timings.vision(1, MS(10), 100);
-        assert_eq!(timings.prompt_rows(false), 70);
-        assert_eq!(timings.prompt_rows(true), 30);
+        assert_eq!(timings.prompt_rows(), 80);
         let first = |beside| timings.next_rows(&timings.slice(beside), 1, 600);
-        assert_eq!(first(Beside::Tokens), Some(67));
-        assert_eq!(first(Beside::TokensAndPrompts), Some(30));
+        assert_eq!(first(Beside::Tokens), Some(75));
         assert_eq!(first(Beside::Nothing), Some(600));
+        let mut turns = Alternation::default();
+        // A picture alone: a slice after every pass, none of which takes questions along.
+        for _ in 0..3 {
+            assert!(turns.may_slice(true, false) && !turns.take_prompts());
+        }
+        // A question comes, has waited for a slice, and goes next.
+        assert!(!turns.may_slice(true, true) && turns.take_prompts());
+        assert!(turns.may_slice(true, true) && !turns.take_prompts());
+        assert!(!turns.may_slice(true, true) && turns.take_prompts());
+        // No picture any more.
+        for _ in 0..3 {
+            assert!(turns.may_slice(false, true) && turns.take_prompts());
+        }
     }
 }

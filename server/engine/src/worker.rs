@@ -25,7 +25,7 @@ use crate::scheduler::{
     End, Job, Limits, Piece, Rows, Scheduler, SchedulerEvent, TokenOutcome, Turn,
 };
 use crate::settings::Settings;
-use crate::step_timings::{Beside, StepTimings};
+use crate::step_timings::{Alternation, Beside, StepTimings};
 use crate::tokenization::TokenizedQuestion;
 use crate::workers::StatusPublisher;
 
@@ -35,8 +35,7 @@ pub struct Worker<E: Executor> {
     /// The way back of each open question.
     replies: HashMap<RequestId, Reply>,
     pub(super) encoder: Encoder<E>,
-    /// There was a slice of a picture since the last pass.
-    sliced: bool,
+    alternation: Alternation,
     admission: Arc<Admission>,
     reports: Reports,
     /// On its machine.
@@ -79,7 +78,7 @@ impl<E: Executor> Worker<E> {
             }),
             replies: HashMap::new(),
             encoder: Encoder::default(),
-            sliced: false,
+            alternation: Alternation::default(),
             admission,
             reports,
             panics: PanicCount::default(),
@@ -284,20 +283,29 @@ impl<E: Executor> Worker<E> {
     }
 
     fn turn(&mut self) -> Result<(), Fault> {
-        let sliced = self.sliced || self.encoder.is_busy();
         let rows = Rows {
-            beside_tokens: self.executor.timings().prompt_rows(sliced),
+            beside_tokens: match self.alternation.take_prompts() {
+                true => self.executor.timings().prompt_rows(),
+                false => 0,
+            },
             alone: StepTimings::PREFILL,
         };
         let turn = self.scheduler.turn(Instant::now(), rows);
         self.publish_events();
-        let has_prompts = turn.has_prompts();
         self.compute(turn)?;
-        let beside = Beside::what(self.scheduler.is_decoding(), has_prompts);
-        self.sliced = self.encoder.is_busy();
-        let (scheduler, executor) = (&mut self.scheduler, &mut self.executor);
-        if let Err(failed) = self.encoder.encode(scheduler, executor, beside) {
-            self.encode_failed(*failed)?;
+        let prompts_wait = self.scheduler.has_prompts();
+        let may_slice = self
+            .alternation
+            .may_slice(self.encoder.is_busy(), prompts_wait);
+        let beside = match self.scheduler.is_decoding() {
+            true => Beside::Tokens,
+            false => Beside::Nothing,
+        };
+        if may_slice || beside == Beside::Nothing {
+            let (scheduler, executor) = (&mut self.scheduler, &mut self.executor);
+            if let Err(failed) = self.encoder.encode(scheduler, executor, beside) {
+                self.encode_failed(*failed)?;
+            }
         }
         self.gauge();
         Ok(())

@@ -317,10 +317,10 @@ impl<'a> Client<'a> {
                 Code::Denied,
                 match (name.hub, &self.site.token) {
                     (Hub::HuggingFace, None) => format!(
-                        "{hub} gives {name} to nobody unknown ({status}): check the name, or, if the model is private, set HF_TOKEN"
+                        "{hub} gives {name} only to people it knows ({status}): check the name, or, if the model is private, set HF_TOKEN"
                     ),
                     (Hub::ModelScope, None) => format!(
-                        "{hub} gives {name} to nobody unknown ({status}): check the name, or, if the model is private, set MODELSCOPE_API_TOKEN"
+                        "{hub} gives {name} only to people it knows ({status}): check the name, or, if the model is private, set MODELSCOPE_API_TOKEN"
                     ),
                     (_, Some(_)) => format!(
                         "{hub} does not give {name} to this token ({status}): check the name and the token"

@@ -16,7 +16,7 @@ use crate::failures::{gone, out_of_memory, picture_left};
 /// How many rows a forward pass may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// Rows of all prompts together in a pass that also decodes.
+    /// Rows of all prompts together in a pass that also decodes; none where they have to wait.
     pub beside_tokens: usize,
     /// Rows of all prompts together in a pass that decodes nothing.
     pub alone: usize,
@@ -33,13 +33,6 @@ pub struct Turn {
     pub copies: Vec<(RequestId, Copy)>,
     /// Entries to compute at last, in one pass, each piece of another question.
     pub pieces: Vec<Piece>,
-}
-
-impl Turn {
-    /// Whether a piece of a question is computed, beside tokens of answers.
-    pub fn has_prompts(&self) -> bool {
-        self.pieces.iter().any(|piece| piece.span.len > 1)
-    }
 }
 
 /// The next entries of a question's sequence.
@@ -99,6 +92,11 @@ impl Scheduler {
     /// Somebody is in the middle of an answer.
     pub fn is_decoding(&self) -> bool {
         self.slots.iter().any(Running::is_decoding)
+    }
+
+    /// Somebody's question has a slot and is not computed.
+    pub fn has_prompts(&self) -> bool {
+        self.slots.iter().any(|running| running.pending() > 1)
     }
 
     fn slot(&self, request: RequestId) -> Option<usize> {
@@ -253,7 +251,7 @@ impl Scheduler {
     fn pieces(&mut self, rows: Rows) -> Turn {
         let decodes = self.is_decoding();
         let share = (rows.alone / self.slots.len().max(1)).max(1);
-        let mut left = rows.beside_tokens.max(1);
+        let mut left = rows.beside_tokens;
         let mut turn = Turn::default();
         let mut slot = 0;
         while slot < self.slots.len() {

@@ -62,8 +62,12 @@ impl Arena {
     ) -> Result<Self> {
         let shape = (pages, layers * 2, kv_heads, PAGE, head_size);
         Ok(Arena {
-            // Not zeros: those would be promised by the kernel and taken page by page, so that memory grew with use.
-            data: Tensor::ones(shape, dtype, device)?,
+            data: match device.is_cpu() {
+                // Not zeros: those would be promised by the kernel and taken page by page, so that memory grew with use.
+                true => Tensor::ones(shape, dtype, device)?,
+                // Not ones: the kernel that would write them counts elements with 32 bits.
+                false => Tensor::zeros(shape, dtype, device)?,
+            },
             dims: ArenaDims {
                 layers,
                 kv_heads,

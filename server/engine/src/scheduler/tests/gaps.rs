@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Desk, OPENING, Question, key, limits, opening, question};
 use crate::scheduler::*;
-use crate::step_timings::{Beside, StepTimings};
+use crate::step_timings::{Alternation, Beside, StepTimings};
 
 const US: fn(u64) -> Duration = Duration::from_micros;
 
@@ -15,9 +15,11 @@ const TOWER: usize = 600;
 const STAGE: usize = 40;
 const LAYERS: usize = 4;
 
-/// What a forward pass takes: all weights, each answer's token, each row of a question.
+/// What a forward pass takes: all weights, each answer's token, each row of a question, and where there is one of these what a card
+/// takes longer for a pass that is no step.
 fn pass(answers: usize, prompts: usize) -> Duration {
-    US(4000 + 250 * answers as u64 + 100 * prompts as u64)
+    let no_step = if prompts > 0 { 1000 } else { 0 };
+    US(4000 + 250 * answers as u64 + no_step + 75 * prompts as u64)
 }
 
 fn tower(rows: usize) -> Duration {
@@ -39,8 +41,7 @@ struct Machine {
     desk: Desk,
     timings: StepTimings,
     encoding: Option<Encoding>,
-    /// There was a slice since the last pass.
-    sliced: bool,
+    alternation: Alternation,
     pictures: usize,
     /// When each answer's tokens came.
     told: HashMap<RequestId, Vec<Instant>>,
@@ -69,7 +70,7 @@ impl Machine {
             desk: Desk::new(limits),
             timings,
             encoding: None,
-            sliced: false,
+            alternation: Alternation::default(),
             pictures: 0,
             told: HashMap::new(),
             answers: 0,
@@ -80,9 +81,10 @@ impl Machine {
     /// What the worker's loop does; answers that end with it after so many tokens.
     fn turn(&mut self, tokens: usize) -> Vec<RequestId> {
         let rows = Rows {
-            beside_tokens: self
-                .timings
-                .prompt_rows(self.sliced || self.encoding.is_some()),
+            beside_tokens: match self.alternation.take_prompts() {
+                true => self.timings.prompt_rows(),
+                false => 0,
+            },
             alone: StepTimings::PREFILL,
         };
         let turn = self.desk.scheduler.turn(self.desk.now, rows);
@@ -114,10 +116,16 @@ impl Machine {
             }
         }
         self.answers = answers;
-        let has_prompts = turn.has_prompts();
         drop(turn);
-        self.sliced = self.encoding.is_some();
-        self.encode(Beside::what(self.desk.scheduler.is_decoding(), has_prompts));
+        let prompts_wait = self.desk.scheduler.has_prompts();
+        let may_slice = self
+            .alternation
+            .may_slice(self.encoding.is_some(), prompts_wait);
+        match self.desk.scheduler.is_decoding() {
+            true if may_slice => self.encode(Beside::Tokens),
+            true => {}
+            false => self.encode(Beside::Nothing),
+        }
         ended
     }
 

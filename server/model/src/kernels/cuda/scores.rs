@@ -146,8 +146,12 @@ impl ScoreReader {
         // SAFETY: the caller's, and the memory is as large as the kernels take it for so many rows.
         unsafe {
             gpu.launch("group_keys", all, params![scores, keys, n, groups])?;
-            let parameters = params![scores, keys, found, n, groups, most as i32];
-            gpu.launch("largest_scores", one, parameters)?;
+            let most = most as i32;
+            gpu.launch(
+                "largest_scores",
+                one,
+                params![scores, keys, found, n, groups, most],
+            )?;
             let host = &mut self.host_found.as_mut_slice().w()?[..rows * LIST];
             result::memcpy_dtoh_async(host, found, gpu.stream.cu_stream()).w()
         }
