@@ -127,8 +127,10 @@ all() {
     check "Build: with the page inside" linted cargo build "${ours[@]}"
     check "Tests: Rust" cargo test "${ours[@]}" --no-fail-fast
     # Apart: Playwright leaves an event loop running, beside which others can't start theirs.
-    check "Tests: sockets and tools" "${PYTEST[@]}" tests --ignore tests/browser
+    check "Tests: sockets and tools" "${PYTEST[@]}" tests --ignore tests/browser --ignore tests/everywhere
     check "Tests: browser" "${PYTEST[@]}" tests/browser
+    # Its own conftest.py puts each browser's into one worker.
+    check "Tests: every browser" "$VENV/bin/python" -m pytest -n 3 tests/everywhere
 }
 
 case ${1:-all} in
