@@ -8,8 +8,13 @@ import subprocess
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+# Drivers give a browser a minute to start, which one that comes from a disk's depths on a busy machine may not have: what was read
+# for the first try is there for the next.
+STARTS = 5
+HANGS = 300
 TOOLS = Path(os.environ.get("GLIMPSE_TOOLS", Path(__file__).resolve().parents[2] / ".tools"))
 
 
@@ -119,7 +124,15 @@ def webkit(size, screen, touch):
 
 def start(name, size, screen):
     """A browser, on a screen or without one."""
-    driver = {"chromium": chromium, "firefox": firefox, "webkit": webkit}[name](size, screen, size == "phone")
-    driver.set_script_timeout(60)
-    driver.set_page_load_timeout(120)
+    begin = {"chromium": chromium, "firefox": firefox, "webkit": webkit}[name]
+    for attempt in range(STARTS):
+        try:
+            driver = begin(size, screen, size == "phone")
+            break
+        except WebDriverException:
+            if attempt == STARTS - 1:
+                raise
+    # For what hangs: minutes, whatever else the machine does.
+    driver.set_script_timeout(HANGS)
+    driver.set_page_load_timeout(HANGS)
     return driver

@@ -1,5 +1,7 @@
 """The page in Chromium, Firefox and WebKitGTK, at the size of a desktop and of a phone."""
 
+import fcntl
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -40,14 +42,17 @@ def screen():
 
 
 @pytest.fixture(scope="session")
-def driver(request):
+def driver(request, tmp_path_factory):
     """One browser for all tests: to start one for each would take most of the time."""
     name, size = request.param
     if lacking := browsers.lacking(name):
         pytest.fail(f"no {name} here: it needs {', '.join(lacking)}; run `make test`, which installs them")
     # With a mouse on a desktop. WebKitGTK knows no way without a screen.
     screen = request.getfixturevalue("screen") if size == "desktop" or name == "webkit" else None
-    driver = browsers.start(name, size, screen)
+    # One after another: three that start at once are in each other's way.
+    with open(tmp_path_factory.getbasetemp().parent / "starting", "w") as one:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        driver = browsers.start(name, size, screen)
     driver.called = name
     yield driver
     driver.quit()

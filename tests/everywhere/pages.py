@@ -7,6 +7,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from browsers import HANGS
+
 # A moment later it is there again, or in its place.
 GONE = (NoSuchElementException, StaleElementReferenceException, ElementNotInteractableException)
 
@@ -43,7 +45,7 @@ class Page:
     def script(self, text, *arguments):
         return self.driver.execute_script(text, *arguments)
 
-    def until(self, true, seconds=90):
+    def until(self, true, seconds=HANGS):
         """Waits for `true()`; what it said. An element that is replaced meanwhile is looked for again."""
         end = time.monotonic() + seconds
         while True:
