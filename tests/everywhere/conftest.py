@@ -53,7 +53,7 @@ def driver(request, tmp_path_factory):
     with open(tmp_path_factory.getbasetemp().parent / "starting", "w") as one:
         fcntl.flock(one, fcntl.LOCK_EX)
         driver = browsers.start(name, size, screen)
-    driver.called = name
+    driver.called, driver.home = name, driver.current_window_handle
     yield driver
     driver.quit()
 
@@ -66,12 +66,11 @@ def line(server):
 
 
 def emptied(driver):
-    """Leaves the browser with one window, and nothing in it."""
-    first, *others = driver.window_handles
-    for other in others:
+    """Leaves the browser with the window that it began with, and nothing in it."""
+    for other in set(driver.window_handles) - {driver.home}:
         driver.switch_to.window(other)
         driver.close()
-    driver.switch_to.window(first)
+    driver.switch_to.window(driver.home)
     driver.get("about:blank")
 
 

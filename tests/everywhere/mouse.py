@@ -13,6 +13,7 @@ MIDDLE = """
 """
 # Windows tell each other of a drag by messages: it is let go once the page has heard that it stays.
 HEAR_DRAG = "window.over = 0; addEventListener('dragover', () => { window.over += 1; });"
+HEAR_END = "window.ended = ''; for (const end of ['mouseup', 'dragend']) addEventListener(end, () => { window.ended = end; }, true);"
 # Pieces of a way: a drag begins only after some of them, and what it goes over hears of it.
 STEPS = 12
 
@@ -45,14 +46,25 @@ class Mouse:
         x, y = page.script(MIDDLE, where)
         return guess[0] + x - at[0], guess[1] + y - at[1]
 
-    def drags(self, page, start, end):
-        """From one place on the screen to another, which is the page's."""
-        page.script(HEAR_DRAG)
+    def pulls(self, start, end):
+        """Presses at one place on the screen and goes to another."""
         self.to(*start)
         self.does("mousedown", 1)
         for step in range(1, STEPS + 1):
             self.to(*(a + (b - a) * step / STEPS for a, b in zip(start, end)))
             time.sleep(0.05)
+
+    def in_vain(self, page, start, end):
+        """Tries to drag what can't be dragged; whether it could."""
+        page.script(HEAR_END)
+        self.pulls(start, end)
+        self.does("mouseup", 1)
+        return page.until(lambda: page.script("return window.ended")) == "dragend"
+
+    def drags(self, page, start, end):
+        """From one place on the screen to another, which is the page's."""
+        page.script(HEAR_DRAG)
+        self.pulls(start, end)
         heard = page.script("return window.over")
 
         def stays():
