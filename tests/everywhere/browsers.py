@@ -9,6 +9,7 @@ from pathlib import Path
 
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
+from urllib3.exceptions import HTTPError
 
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 # Drivers give a browser a minute to start, which one that comes from a disk's depths on a busy machine may not have: what was read
@@ -89,6 +90,7 @@ def chromium(size, screen, touch):
 
 
 def firefox(size, screen, touch):
+    """Its window is never narrower than 500 pixels."""
     options = webdriver.FirefoxOptions()
     options.binary_location = NEEDS["firefox"]["firefox-esr"]()
     width, height = SIZES[size]
@@ -101,11 +103,9 @@ def firefox(size, screen, touch):
     if not screen:
         options.add_argument("-headless")
     if touch:
-        # No window is as narrow as a phone's, but one of twice the pixels is.
         options.set_preference("layout.css.devPixelsPerPx", "2.0")
         for which in ("primary", "all"):
             options.set_preference(f"ui.{which}PointerCapabilities", 1)
-        width, height = 2 * width, 2 * height
     environment = screen.environment if screen else {**os.environ, "MOZ_HEADLESS_WIDTH": "1600", "MOZ_HEADLESS_HEIGHT": "2000"}
     driver = webdriver.Firefox(options, webdriver.FirefoxService(found("geckodriver"), env=environment))
     driver.set_window_rect(0, 0, width, height)
@@ -132,7 +132,7 @@ def start(name, size, screen):
         try:
             driver = begin(size, screen, size == "phone")
             break
-        except WebDriverException:
+        except (WebDriverException, HTTPError):
             if attempt == STARTS - 1:
                 raise
     # For what hangs: minutes, whatever else the machine does.

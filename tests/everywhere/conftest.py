@@ -12,13 +12,18 @@ from pages import Page
 
 
 def pytest_generate_tests(metafunc):
-    """A test of people's page runs in every browser; on a phone, too, if it is marked so."""
+    """A test of people's page runs in every browser; on a phone, too, if it is marked so. The other browsers' phones
+    take minutes more, and are for `make test-long`."""
     if "driver" not in metafunc.fixturenames:
         return
     phones = metafunc.definition.get_closest_marker("phone_too")
     sizes = browsers.SIZES if phones else ["desktop"]
-    on = [(name, size) for name in browsers.NEEDS for size in sizes]
-    metafunc.parametrize("driver", on, ids="-".join, indirect=True, scope="session")
+    on = [
+        pytest.param((name, size), id=f"{name}-{size}", marks=[pytest.mark.long] if size == "phone" and name != "chromium" else [])
+        for name in browsers.NEEDS
+        for size in sizes
+    ]
+    metafunc.parametrize("driver", on, indirect=True, scope="session")
 
 
 class ByBrowser(LoadScopeScheduling):

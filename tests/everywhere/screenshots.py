@@ -20,6 +20,8 @@ from driving import picture  # noqa: E402
 from line import Line  # noqa: E402
 from pages import Page  # noqa: E402
 
+# But for what breathes as long as something is on its way.
+STILL = "return document.getAnimations().every((one) => one.playState !== 'running' || one.effect.getComputedTiming().endTime === Infinity)"
 ASK = {"en": "How many circles are there?", "zh": "图里有几个圆？"}
 
 
@@ -92,7 +94,7 @@ def main(url, out, names):
             page.good()
 
             def keep(state):
-                page.until(lambda: page.script("return document.getAnimations().every((one) => one.playState !== 'running')"))
+                page.until(lambda: page.script(STILL))
                 driver.save_screenshot(str(out / f"{name}-{size}-{lang}-{theme}-{state}.png"))
 
             Walk(page, lang, keep, file).goes()
