@@ -136,7 +136,11 @@ all() {
 case ${1:-all} in
     all) all ;;
     lint) lint ;;
-    long) GLIMPSE_BIN=$bin check "Tests: long ones" "$VENV/bin/python" -m pytest tests -m long ;;
+    long)
+        export GLIMPSE_BIN=$bin
+        check "Tests: long ones" "$VENV/bin/python" -m pytest tests --ignore tests/everywhere -m long
+        check "Tests: phones in every browser" "$VENV/bin/python" -m pytest -n 3 tests/everywhere -m long
+        ;;
     clients) GLIMPSE_BIN=$bin check "Tests: clients" "$VENV/bin/python" -m pytest tests/clients -m clients ;;
     *) die "test.sh knows all, lint, long and clients, not '$1'." ;;
 esac

@@ -12,14 +12,14 @@ from pages import Page
 
 
 def pytest_generate_tests(metafunc):
-    """A test of people's page runs in every browser; on a phone, too, if it is marked so. The other browsers' phones
-    take minutes more, and are for `make test-long`."""
+    """A test of people's page runs in every browser; on a phone, too, if it is marked so, which takes minutes more: in
+    `make test-long`."""
     if "driver" not in metafunc.fixturenames:
         return
     phones = metafunc.definition.get_closest_marker("phone_too")
     sizes = browsers.SIZES if phones else ["desktop"]
     on = [
-        pytest.param((name, size), id=f"{name}-{size}", marks=[pytest.mark.long] if size == "phone" and name != "chromium" else [])
+        pytest.param((name, size), id=f"{name}-{size}", marks=[pytest.mark.long] if size == "phone" else [])
         for name in browsers.NEEDS
         for size in sizes
     ]
