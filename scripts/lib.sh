@@ -79,7 +79,7 @@ cargo_tool() {
     local crate=$1 version=$2 program=$3
     shift 3
     if [ -x "$TOOLS/bin/$program" ] && grep -qF "\"$crate $version (" "$TOOLS/.crates.toml" 2>/dev/null; then return; fi
-    if have "$program" && [ "$("$program" --version 2>/dev/null | awk '{print $2}')" = "$version" ]; then return; fi
+    if have "$program" && [ "$("$program" --version 2>/dev/null | awk 'NR == 1 {print $2}')" = "$version" ]; then return; fi
     say "Building $crate $version into $TOOLS (once, some minutes)"
     local install=(cargo install "$crate" --version "=$version" --root "$TOOLS" --force "$@")
     # Away from the project's settings for cargo, and with the lock file the tool was released with, where that still resolves.

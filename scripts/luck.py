@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "target/luck"
 # The browser's tests are apart: Playwright leaves an event loop running, beside which others can't start theirs.
-SUITES = [["-n", "4", "--dist", "loadfile", "tests", "--ignore", "tests/browser"], ["-n", "4", "--dist", "loadfile", "tests/browser"]]
+SUITES = [["-n", "4", "--dist", "loadfile", "tests", "--ignore", "tests/browser", "--ignore", "tests/everywhere"],
+          ["-n", "4", "--dist", "loadfile", "tests/browser"], ["-n", "3", "tests/everywhere"]]
 LOOPS = 2
 # It ends by itself with who started it.
 LOOP = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    for _ in range(10**6): pass"

@@ -16,6 +16,7 @@ TRUNK=0.21.14
 BINARYEN=132.0.0
 CARGO_DEB=3.8.0
 CARGO_CYCLONEDX=0.5.9
+GECKODRIVER=0.37.1
 
 have cargo || die "Rust is missing: install it from https://rustup.rs, then run the same command again."
 
@@ -65,6 +66,10 @@ setup_test() {
     install_packages $(
         missing chromium chromium chromium-browser google-chrome
         missing chromium-driver chromedriver
+        missing firefox-esr firefox-esr firefox
+        missing webkit2gtk-driver WebKitWebDriver
+        missing xvfb Xvfb
+        missing xdotool xdotool
         missing fontconfig fc-list
         has_font :lang=en || echo fonts-dejavu-core
         has_font :lang=zh || echo fonts-noto-cjk
@@ -77,6 +82,8 @@ setup_test() {
             die "The check needs $component: run 'rustup component add $component', then run the same command again."
     done
     setup_python
+    # Debian has none.
+    cargo_tool geckodriver $GECKODRIVER geckodriver
 }
 
 has_font() { [ -n "$(fc-list "$1" 2>/dev/null | head -n 1)" ]; }

@@ -127,14 +127,20 @@ all() {
     check "Build: with the page inside" linted cargo build "${ours[@]}"
     check "Tests: Rust" cargo test "${ours[@]}" --no-fail-fast
     # Apart: Playwright leaves an event loop running, beside which others can't start theirs.
-    check "Tests: sockets and tools" "${PYTEST[@]}" tests --ignore tests/browser
+    check "Tests: sockets and tools" "${PYTEST[@]}" tests --ignore tests/browser --ignore tests/everywhere
     check "Tests: browser" "${PYTEST[@]}" tests/browser
+    # Its own conftest.py puts each browser's into one worker.
+    check "Tests: every browser" "$VENV/bin/python" -m pytest -n 3 tests/everywhere
 }
 
 case ${1:-all} in
     all) all ;;
     lint) lint ;;
-    long) GLIMPSE_BIN=$bin check "Tests: long ones" "$VENV/bin/python" -m pytest tests -m long ;;
+    long)
+        export GLIMPSE_BIN=$bin
+        check "Tests: long ones" "$VENV/bin/python" -m pytest tests --ignore tests/everywhere -m long
+        check "Tests: phones in every browser" "$VENV/bin/python" -m pytest -n 3 tests/everywhere -m long
+        ;;
     clients) GLIMPSE_BIN=$bin check "Tests: clients" "$VENV/bin/python" -m pytest tests/clients -m clients ;;
     *) die "test.sh knows all, lint, long and clients, not '$1'." ;;
 esac

@@ -68,7 +68,10 @@ fn server_examples() -> Vec<Value> {
                 "resume_seconds": 300.0, "idle_seconds": 60.0, "upload_idle_seconds": 30.0, "request_seconds": 600.0,
                 "stall_seconds": 30.0
             },
-            "formats": ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"]
+            "formats": ["jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif"],
+            "sampling": {
+                "temperature": 0.8, "top_p": 0.8, "top_k": 50, "repetition_penalty": 1.0, "max_new_tokens": 1024
+            }
         }),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.4}),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.1,

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(not(target_family = "wasm"))]
 use api::TokenLogprob;
 use api::{
-    AnswerTimings, Download, EncodeTimings, ErrorCode, Failure, FinishReason, Model, State, Usage,
+    AnswerTimings, Download, EncodeTimings, ErrorCode, Failure, FinishReason, Model, Sampling,
+    State, Usage,
 };
 
 /// A text frame from the server.
@@ -117,6 +118,9 @@ pub struct Welcome {
     /// The formats of pictures that are read: jpeg, png, webp, gif, bmp, tiff, heic, avif …
     #[serde(default)]
     pub formats: Vec<String>,
+    /// What holds for a question that leaves it out: the checkpoint's own. Absent until the checkpoint is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
 }
 
 /// Why a session could not be resumed.

@@ -32,6 +32,24 @@ def test_top_p_goes_with_the_question(faked):
     assert fake.asks()[-1]["sampling"] == {"top_p": 0.4}
 
 
+def placeholders(page):
+    return [page.get_by_test_id(name).get_attribute("placeholder") for name in ("temperature", "top-p", "max-tokens")]
+
+
+def test_what_holds_without_a_choice_stands_in_the_fields(faked):
+    page, fake = faked(
+        with_picture=False,
+        hello=lambda f, m: f.welcome(sampling={"temperature": 0.8, "top_p": 0.75, "top_k": 50, "max_new_tokens": 1024}),
+    )
+    page.get_by_test_id("settings").click()
+    until(page, lambda: placeholders(page) == ["0.8", "0.75", "1024"])
+    # It is shown, and not asked for.
+    assert page.get_by_test_id("temperature").input_value() == ""
+    # A server that doesn't say, or whose model still comes.
+    fake.welcome(state="loading")
+    until(page, lambda: placeholders(page) == 3 * ["model's own"])
+
+
 def test_the_system_prompt_goes_with_the_picture_and_the_question_and_is_kept(faked, circles):
     page, fake = faked(with_picture=False)
     page.get_by_test_id("settings").click()

@@ -49,6 +49,9 @@ def test_a_box_becomes_the_picture_of_a_conversation_of_its_own(faked):
     page.get_by_test_id("part").wait_for()
     until(page, lambda: len(fake.heard_of("upload")) == 2)
     card(page, "ready").wait_for()
+    # There is room for what is said of it: nothing has to be scrolled.
+    page.set_viewport_size({"width": 1280, "height": 520})
+    assert page.evaluate("() => (({scrollHeight, clientHeight}) => scrollHeight - clientHeight)(document.querySelector('.picture'))") <= 0
     # Full resolution, without loss, within a pixel of what was drawn.
     cut = looked_at(fake)
     assert cut.format == "PNG"

@@ -1,5 +1,7 @@
 """However little room there is, or however much: everything can be reached, and nothing is read sideways."""
 
+import re
+
 import pytest
 
 from driving import PHONE, ask, card, ended, give
@@ -53,6 +55,31 @@ def test_much_room_is_the_pictures(faked):
     page, _ = faked(viewport={"width": 2560, "height": 1440})
     picture = page.get_by_test_id("preview").bounding_box()
     assert picture["width"] > 2560 / 3
+
+
+# Of each turn on paper: whether it is cut by what it stands in, and the colour of its words.
+PAPER = """() => [...document.querySelectorAll('[data-testid=turn]')].map((turn) => {
+    const words = turn.querySelector('[data-testid=answer]');
+    let whole = turn.getBoundingClientRect().height > 0;
+    for (let e = turn; e; e = e.parentElement) whole &&= getComputedStyle(e).overflowY === 'visible';
+    return [whole, getComputedStyle(words).color];
+})"""
+
+
+def test_on_paper_all_of_it_is_black_on_white(faked):
+    page, _ = faked(settings={"theme": "dark"})
+    for number in range(5):
+        ended(page, ask(page, f"How many circles are there, for the {number}. time?"))
+    page.emulate_media(media="print")
+    turns = page.evaluate(PAPER)
+    assert len(turns) == 5 and all(whole for whole, _ in turns)
+    assert all(max(map(int, re.findall(r"\d+", colour)[:3])) < 64 for _, colour in turns), turns
+    ground = "() => [document.documentElement, document.body].map((e) => getComputedStyle(e).backgroundColor)"
+    assert page.evaluate(ground) == 2 * ["rgba(0, 0, 0, 0)"]
+    assert page.evaluate("() => getComputedStyle(document.documentElement).colorScheme") == "light"
+    for name in ("question", "settings", "latency"):
+        assert not page.get_by_test_id(name).first.is_visible(), name
+    assert page.get_by_test_id("preview").is_visible()
 
 
 # What can be tapped, and is not hit from a fingertip around its middle: a link in words need not be, nor what nobody sees.

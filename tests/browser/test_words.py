@@ -154,7 +154,12 @@ def test_the_latency_panel(faked):
     # One number, and nothing else.
     assert re.fullmatch(r"[\d.]+ m?s", line.inner_text().strip())
     assert turn.get_by_test_id("latency-panel").count() == 0
+    # However little room there is for all of it, what it says first is seen.
+    page.set_viewport_size({"width": 1280, "height": 560})
     line.click()
+    above = "e => e.closest('.turns').getBoundingClientRect().top - e.getBoundingClientRect().top"
+    page.wait_for_function("() => document.querySelector('.turns').scrollTop > 0")
+    assert turn.get_by_test_id("most-of-it").evaluate(above) <= 0
     panel = turn.get_by_test_id("latency-panel").inner_text()
     words = ("read", "upload", "decode", "preprocess", "wait", "look", "prefill", "first word", "median", "p95", "±", "the server", "most of it")
     # Nine tokens tell nothing of a rate.

@@ -11,6 +11,10 @@ from watching import TALKATIVE, metrics, rise
 def test_a_picture_in_words_out(connect, scene):
     client = connect()
     assert client.welcome["protocol"] == "glimpse.v1"
+    # What a question leaves open is the checkpoint's: models/demo/generation_config.json, and what the server adds to it.
+    assert client.welcome["sampling"] == {
+        "temperature": 0.1, "top_p": 0.8, "top_k": 50, "repetition_penalty": 1.0, "max_new_tokens": 1024,
+    }
     client.upload(1, scene())
     client.ask("a", "How many circles are there?", upload=1)
     done = client.done("a")

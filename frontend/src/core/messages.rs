@@ -45,6 +45,7 @@ impl State {
         self.server.state = welcome.state;
         self.model.set(Some(welcome.model));
         self.limits.set(welcome.limits);
+        self.sampling.set(welcome.sampling.unwrap_or_default());
         self.prepare_system();
         let line = self.line();
         match come {

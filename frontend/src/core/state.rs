@@ -1,6 +1,6 @@
 //! The page's state as a whole: what a person, the worker, the store, the clock and the browser change in it.
 
-use wire::{Failure, Limits, Model};
+use wire::{Failure, Limits, Model, Sampling};
 
 use super::{
     aside::Aside,
@@ -34,6 +34,7 @@ pub enum Part {
     Server,
     Model,
     Limits,
+    Sampling,
     Picture,
     /// Which turns there are.
     Turns,
@@ -88,6 +89,8 @@ pub struct State {
     pub server: Watched<Server>,
     pub model: Watched<Option<Model>>,
     pub limits: Watched<Limits>,
+    /// What holds for a question where the person chose nothing, as far as the server says.
+    pub sampling: Watched<Sampling>,
     pub connection: Connection,
     pub uploads: Uploads,
     pub conversation: Conversation,
@@ -128,6 +131,7 @@ impl State {
             }),
             model: Watched::default(),
             limits: Watched::default(),
+            sampling: Watched::default(),
             connection: Connection::default(),
             uploads: Uploads::default(),
             conversation: Conversation::default(),
@@ -179,6 +183,7 @@ impl State {
             (Part::Server, self.server.take_change()),
             (Part::Model, self.model.take_change()),
             (Part::Limits, self.limits.take_change()),
+            (Part::Sampling, self.sampling.take_change()),
             (
                 Part::Picture,
                 self.uploads.picture.take_change() | self.uploads.incoming.take_change(),

@@ -1,6 +1,6 @@
 //! What of the state is drawn, each part to be listened to by itself.
 
-use wire::{Limits, Model};
+use wire::{Limits, Model, Sampling};
 
 use super::{
     app::App,
@@ -46,6 +46,11 @@ impl App {
 
     pub fn limits(self) -> Lens<Limits> {
         self.signals.lens(Part::Limits, |state| &state.limits)
+    }
+
+    /// What holds for a question where the person chose nothing.
+    pub fn sampling(self) -> Lens<Sampling> {
+        self.signals.lens(Part::Sampling, |state| &state.sampling)
     }
 
     pub fn picture(self) -> Lens<Option<Picture>> {

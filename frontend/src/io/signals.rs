@@ -13,11 +13,12 @@ use crate::core::{
 
 /// What is told seldom and listened to by views that come and go. An effect that goes stays on the list of what it listened
 /// to until that is told again: so these are told with each new conversation.
-const SELDOM: [Part; 5] = [
+const SELDOM: [Part; 6] = [
     Part::Lang,
     Part::Link,
     Part::Settings,
     Part::Limits,
+    Part::Sampling,
     Part::FirstWords,
 ];
 

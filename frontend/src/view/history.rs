@@ -186,7 +186,12 @@ fn KeptLine(one: Stored, close: Callback<()>) -> impl IntoView {
     let title = one.title().to_owned();
     let when = move || {
         let date = js_sys::Date::new(&one.at.into());
-        String::from(date.to_locale_time_string(app.lang().get().code()))
+        // To the minute.
+        let parts = js_sys::Object::new();
+        for (part, form) in [("hour", "numeric"), ("minute", "2-digit")] {
+            let _ = js_sys::Reflect::set(&parts, &part.into(), &form.into());
+        }
+        String::from(date.to_locale_string(app.lang().get().code(), &parts))
     };
     let label = title.clone();
     let [opened, removed, named] = [(); 3].map(|()| one.id.clone());

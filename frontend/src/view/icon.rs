@@ -31,5 +31,5 @@ pub const TRASH: &str = "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13";
 pub const CLOCK: &str = "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16M12 8v4l3 2";
 pub const SLIDERS: &str = "M4 8h9M17 8h3M4 16h3M11 16h9M15 6v4M9 14v4";
 pub const DOWN: &str = "M12 5v14M6 13l6 6 6-6";
-pub const MORE: &str = "M5 12h.01M12 12h.01M19 12h.01";
+pub const MORE: &str = "M4.4 12a.6.6 0 1 0 1.2 0a.6.6 0 1 0-1.2 0M11.4 12a.6.6 0 1 0 1.2 0a.6.6 0 1 0-1.2 0M18.4 12a.6.6 0 1 0 1.2 0a.6.6 0 1 0-1.2 0";
 pub const EDIT: &str = "M5 19l1-4L16 5l3 3L9 18zM14 7l3 3";

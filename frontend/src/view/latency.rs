@@ -1,6 +1,7 @@
 //! One line under an answer that says how long it took, opened to a waterfall.
 
 use leptos::{html::Div, prelude::*};
+use web_sys::ScrollIntoViewOptions;
 
 use crate::{
     core::{
@@ -61,10 +62,12 @@ pub fn Latency(turn: TurnHandle) -> impl IntoView {
     let app = App::here();
     let opened = RwSignal::new(false);
     let place = NodeRef::<Div>::new();
-    // All of it is to be seen, once it is asked for.
+    // All of it is to be seen, once it is asked for; where there is no room for that, how it begins.
     Effect::new(move |_| {
         if let Some(panel) = place.get() {
-            panel.scroll_into_view_with_bool(false);
+            let options = ScrollIntoViewOptions::new();
+            let _ = js_sys::Reflect::set(&options, &"block".into(), &"nearest".into());
+            panel.scroll_into_view_with_scroll_into_view_options(&options);
         }
     });
     let line = move || {

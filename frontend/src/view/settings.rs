@@ -1,6 +1,7 @@
 //! The person's choices.
 
 use leptos::{html::Button, prelude::*};
+use wire::Sampling;
 
 use super::{
     dialogs::{Open, Opened},
@@ -31,6 +32,13 @@ pub fn SettingsForm(
     let number = move |of: fn(&Settings) -> Option<f64>| {
         move || settings.with(|s| of(s).map_or_else(String::new, |n| n.to_string()))
     };
+    // What holds where nothing is chosen: the number, where the server says it.
+    let own = move |of: fn(&Sampling) -> Option<f64>| {
+        move || {
+            let own = app.sampling().with(of);
+            own.map_or_else(|| app.t(T::ByModel)().to_owned(), |n| n.to_string())
+        }
+    };
     let longest = move || app.limits().with(|l| l.text_chars.max(1)).to_string();
     let most = move || app.limits().with(|l| l.max_new_tokens.max(1)).to_string();
     view! {
@@ -52,7 +60,7 @@ pub fn SettingsForm(
                 <input
                     type="number" min="0" max="2" step="0.1"
                     data-testid="temperature"
-                    placeholder=app.t(T::ByModel)
+                    placeholder=own(|s| s.temperature)
                     prop:value=number(|s| s.temperature)
                     on:change=move |event| {
                         let value = event_target_value(&event).parse::<f64>().ok();
@@ -66,7 +74,7 @@ pub fn SettingsForm(
                 <input
                     type="number" min="0.05" max="1" step="0.05"
                     data-testid="top-p"
-                    placeholder=app.t(T::ByModel)
+                    placeholder=own(|s| s.top_p)
                     prop:value=number(|s| s.top_p)
                     on:change=move |event| {
                         let value = event_target_value(&event).parse::<f64>().ok();
@@ -80,7 +88,7 @@ pub fn SettingsForm(
                 <input
                     type="number" min="1" max=most step="1"
                     data-testid="max-tokens"
-                    placeholder=app.t(T::ByModel)
+                    placeholder=own(|s| s.max_new_tokens.map(|n| n as f64))
                     prop:value=number(|s| s.max_new_tokens.map(|n| n as f64))
                     on:change=move |event| {
                         let value = event_target_value(&event).parse::<u64>().ok();

@@ -165,6 +165,22 @@ impl Defaults {
         Ok(params)
     }
 
+    /// What holds for a request that leaves it out, as far as a person may want to know it.
+    ///
+    /// `max_new_tokens` is the most that the server allows.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn told(&self, max_new_tokens: u64) -> Sampling {
+        let own = &self.params;
+        Sampling {
+            temperature: Some(own.temperature),
+            top_p: Some(own.top_p),
+            top_k: Some(own.top_k),
+            repetition_penalty: Some(own.repetition_penalty),
+            max_new_tokens: Some(own.max_new_tokens.min(max_new_tokens)),
+            ..Sampling::default()
+        }
+    }
+
     /// Biases by ids.
     #[cfg(not(target_family = "wasm"))]
     fn biases(&self, asked: &BTreeMap<String, f64>) -> Result<BTreeMap<u32, f64>, String> {

@@ -180,6 +180,7 @@ impl Client {
                 model: wire::Model::default(),
                 limits: Limits::default(),
                 formats: Vec::new(),
+                sampling: None,
             },
             traceparent: None,
             system: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use wire::{
     AnswerTimings, Ask, ClientMessage, Done, EncodeTimings, ErrorCode, Failure, FinishReason,
-    ImageEncoded, ImageReady, ImageTimings, Limits, Model, Pong, Queued, ServerEnvelope,
+    ImageEncoded, ImageReady, ImageTimings, Limits, Model, Pong, Queued, Sampling, ServerEnvelope,
     ServerMessage, Started, Token, UploadAccepted, UploadReceived, Usage, Welcome,
 };
 
@@ -211,6 +211,12 @@ impl Server {
                 ..Limits::default()
             },
             formats: Vec::new(),
+            sampling: Some(Sampling {
+                temperature: Some(0.8),
+                top_p: Some(0.8),
+                max_new_tokens: Some(1024),
+                ..Sampling::default()
+            }),
         })));
         for (before, message) in missed {
             self.said.push(ServerEnvelope {

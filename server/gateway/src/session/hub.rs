@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use glimpse_image::Format;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
+use wire::{PROTOCOL, Reason, ServerMessage, State, Welcome};
 
 use super::context::seconds;
 use super::outbox::ReplayError;
@@ -145,6 +145,7 @@ impl Hub {
         reason: Option<Reason>,
     ) -> ServerMessage {
         let status = self.shared.status();
+        let most = self.shared.limits.max_new_tokens;
         ServerMessage::Welcome(Box::new(Welcome {
             session: id.to_owned(),
             protocol: PROTOCOL.into(),
@@ -157,6 +158,10 @@ impl Hub {
                 .iter()
                 .map(|format| format.as_str().to_owned())
                 .collect(),
+            sampling: match status.state {
+                State::Warming | State::Ready => Some(status.sampling.told(most)),
+                State::Loading | State::Draining | State::Failed => None,
+            },
         }))
     }
 
