@@ -54,10 +54,9 @@ template <class T> __device__ __forceinline__ void embed(const Step &s) {
     });
 }
 
-// BLOCKS: whether any of the products' weights are in blocks.
-template <class T, int D, bool BLOCKS> __device__ __forceinline__ void step(const Step &s) {
+template <class T, int D, Kind KIND> __device__ __forceinline__ void step(const Step &s) {
     SHARED_MEMORY(ring);
-    auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH * sizeof(Slot<BLOCKS>));
+    auto *turns = reinterpret_cast<Turns<D> *>(ring + WARPS * DEPTH * sizeof(Slot<KIND == BLOCKS>));
     auto *readings = reinterpret_cast<Reading *>(turns + MOST);
     auto *locations = reinterpret_cast<Location *>(readings + s.readings);
     auto *tasks = reinterpret_cast<Task *>(locations + (s.count + 1) / 2 * 2);
@@ -76,7 +75,7 @@ template <class T, int D, bool BLOCKS> __device__ __forceinline__ void step(cons
     products.put(0, products.word(0));
     __syncthreads();
     Source source = {locations, readings, s.count, ring};
-    Stream<BLOCKS>::begin(source).keep();
+    Stream<KIND == BLOCKS>::begin(source).keep();
     Meeting meeting = {s.arrived, 0};
     embed<T>(s);
     for (int i = threadIdx.x; i < s.rows * s.plan.pairs; i += THREADS) {
@@ -90,7 +89,7 @@ template <class T, int D, bool BLOCKS> __device__ __forceinline__ void step(cons
     share_out<T, D>(attending);
     Cache cache = s.cache;
     for (int i = 0; i < s.count; i++) {
-        multiply<T, BLOCKS>(products, i, source, s.rows, s.eps, inputs, found, meeting);
+        multiply<T, KIND>(products, i, source, s.rows, s.eps, inputs, found, meeting);
         if (now[i % 2].mode != NORM_BIAS || now[(i + 1) % 2].mode == NORM_BIAS) continue;
         // Behind qkv.
         meeting.arrive();
@@ -105,8 +104,9 @@ template <class T, int D, bool BLOCKS> __device__ __forceinline__ void step(cons
 }
 
 #define SIZED(T, name, D)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_##D##_##name(Step s) { step<T, D, true>(s); }        \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_plain_##D##_##name(Step s) { step<T, D, false>(s); }
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_##D##_##name(Step s) { step<T, D, BLOCKS>(s); }      \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_plain_##D##_##name(Step s) { step<T, D, PLAIN>(s); } \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) step_fp8_##D##_##name(Step s) { step<T, D, FP8>(s); }
 #define DEFINE(T, name)                                                                                                \
     SIZED(T, name, 64)                                                                                                 \
     SIZED(T, name, 128)

@@ -11,6 +11,9 @@
 // scale's weights, and all rows the sums of their own. Numbers of 4 bits become 16-bit ones by an and-or, each too large by
 // ZERO; what that adds is ZERO times the sum of the inputs, which is known. Numbers of 8 bits are two of 4 bits, the second with
 // sixteen times the scale.
+//
+// Of 8-bit floats the columns are the rows of a tile too, and the mma's rows are the rows of the inputs: there is one scale for
+// all of a row, and it comes last.
 #pragma once
 #include "decode_weights.cuh"
 
@@ -372,6 +375,59 @@ __device__ __forceinline__ void sum_blocks(const Reading &r, int k, Piece piece,
     });
 }
 
+// Goes through this warp's piece of 8-bit floats, for so many rows of inputs, and puts down what it finds, not yet scaled:
+// `found` is [warp][tile][m][row of the tile].
+template <class T, int ROWS>
+__device__ __forceinline__ void sum_fp8(const Reading &r, Piece piece, Stream<false> &stream, const Inputs &inputs, float *found) {
+    constexpr int SLICE = ROUNDS * 4 * Fp8::SIZE, WORDS = Fp8::SIZE / 4;
+    int lane = lane_id(), m = lane / 4, tiles = r.tiles, halves = r.halves;
+    bool takes = m < ROWS;
+    float *mine = found + warp_id() * tiles * ROWS * TILE;
+    for (int i = lane; i < tiles * ROWS * TILE; i += 32) mine[i] = 0;
+    __syncwarp();
+    piece.for_runs(r.length, [&](int count) {
+        uint32_t x[ROUNDS][WORDS][2]; // this lane's inputs for a word's bytes 0 and 2, and 1 and 3
+        int slice = piece.run >> (halves - 1); // one half or two
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++)
+#pragma unroll
+            for (int w = 0; w < WORDS; w++) {
+                int eight = (slice * SLICE + i * (SLICE / ROUNDS) + lane % 4 * Fp8::SIZE) / 8 + w / 2;
+                auto *from = reinterpret_cast<const uint32_t *>(inputs.quads() + eight * ROWS);
+#pragma unroll
+                for (int p = 0; p < 2; p++) {
+                    x[i][w][p] = 0;
+                    if (takes) x[i][w][p] = from[ROWS == 1 ? w % 2 * 2 + p : p * 4 + w % 2 * 2 + m];
+                }
+            }
+        float *to = mine + (piece.batch * halves + (piece.run & (halves - 1))) * ROWS * TILE + m * TILE + lane % 4 * 2;
+#pragma unroll 1
+        for (; count > 0; count--, to += halves * ROWS * TILE) {
+            uint4 units[ROUNDS];
+            stream.take([&](const Batch &slot) {
+#pragma unroll
+                for (int i = 0; i < ROUNDS; i++) units[i] = slot.units[i][read_place()];
+            });
+            float sums[2 * ROUNDS][4] = {}; // side by side: the tensor cores take their time
+#pragma unroll
+            for (int w = 0; w < WORDS; w++)
+#pragma unroll
+                for (int i = 0; i < ROUNDS; i++) {
+                    uint32_t wide[2];
+                    widen<T>(word(units[i], w), wide);
+                    multiply_add<T>(sums[2 * i + w % 2], {x[i][w][0], 0, x[i][w][1], 0}, wide[0], wide[1]);
+                }
+#pragma unroll
+            for (int c = 0; c < 2; c++) {
+                float sum = 0;
+#pragma unroll
+                for (int i = 0; i < 2 * ROUNDS; i++) sum += sums[i][c];
+                if (takes) to[c] += sum * Widened<T>::WORTH;
+            }
+        }
+    });
+}
+
 // What the warps found of a tile's row.
 __device__ __forceinline__ float sum_found(const float *found, const Reading &r, bool plain, int rows, int tile, int m, int row) {
     float sum = 0;
@@ -402,19 +458,30 @@ struct Result {
         if (p.mode == ADD) return load_fresh<float>(static_cast<float *>(p.out) + static_cast<size_t>(m) * p.width + output);
         return p.mode == NORM_BIAS && p.bias ? to_float(static_cast<const T *>(p.bias)[output]) : 0.0f;
     }
+    // What its sum is scaled with, and its gated partner's.
+    __device__ __forceinline__ float2 scales(const Product &p) const {
+        if (output < 0 || p.format != FP8_ROWS) return {1, 1};
+        const float *scale = Fp8::scale_at(p.weight, output);
+        return {*scale, p.mode == NORM_GATED ? scale[p.width] : 1};
+    }
 };
 
-// The outputs of a block from what its warps found. What each thread's first one is added to is known.
-template <class T>
-__device__ __forceinline__ void finish(const Product &p, const Reading &r, int rows, const float *found, float first_before) {
+// The outputs of a block from what its warps found. What each thread's first one is added to is known, and what it is scaled
+// with where the sums are.
+template <class T, bool SCALED>
+__device__ __forceinline__ void finish(const Product &p, const Reading &r, int rows, const float *found, float first_before,
+                                       float2 first_scales) {
     int mode = p.mode;
     bool plain = p.format == DENSE;
     for (int i = threadIdx.x; i < (r.tiles >> (r.halves - 1)) * MOST * p.height(); i += THREADS) { // one half or two
         Result result(p, r, rows, i);
         if (result.output < 0) continue;
-        float sum = sum_found(found, r, plain, rows, result.tile, result.m, result.row);
-        if (mode == NORM_GATED) sum = silu(sum) * sum_found(found, r, plain, rows, result.tile + 1, result.m, result.row);
-        else sum += i < THREADS ? first_before : result.before<T>(p);
+        float2 scales = {1, 1};
+        if constexpr (SCALED) scales = i < THREADS ? first_scales : result.scales(p);
+        float sum = scales.x * sum_found(found, r, plain, rows, result.tile, result.m, result.row);
+        if (mode == NORM_GATED) {
+            sum = silu(sum) * (scales.y * sum_found(found, r, plain, rows, result.tile + 1, result.m, result.row));
+        } else sum += i < THREADS ? first_before : result.before<T>(p);
         size_t at = static_cast<size_t>(result.m) * p.width + result.output;
         if (mode == NORM_F32 || mode == ADD) static_cast<float *>(p.out)[at] = sum;
         else static_cast<T *>(p.out)[at] = from_float<T>(sum);
@@ -448,8 +515,11 @@ struct Meeting {
     __device__ __forceinline__ void wait() const { wait_for(arrived, all); }
 };
 
+// What a step's weights are, beside plain ones: each kind has a kernel of its own.
+enum Kind { PLAIN, BLOCKS, FP8 };
+
 // Product i: meets the other blocks, unless an earlier part of it did, since its inputs are theirs, and multiplies.
-template <class T, bool BLOCKS>
+template <class T, Kind KIND>
 __device__ __forceinline__ void multiply(const Products &products, int i, const Source &source, int rows, float eps,
                                          const Inputs &inputs, float *found, Meeting &meeting) {
     const Product &p = products.now[i % 2];
@@ -461,23 +531,31 @@ __device__ __forceinline__ void multiply(const Products &products, int i, const 
     int first = threadIdx.x * 8;
     if (p.mode != ADD && first < p.weight.k) norm = load<T, 8>(static_cast<const T *>(p.norm) + first);
     __shared__ float before[THREADS]; // registers are wanted for the weights
-    before[threadIdx.x] = Result(p, r, rows, threadIdx.x).template before<T>(p);
+    __shared__ float2 scales[KIND == FP8 ? THREADS : 1];
+    Result own(p, r, rows, threadIdx.x);
+    before[threadIdx.x] = own.template before<T>(p);
+    if constexpr (KIND == FP8) scales[threadIdx.x] = own.scales(p);
     Piece piece(r);
     if (p.part == 0) {
         meeting.wait();
         stage<T>(p, rows, eps, norm, inputs);
     } else __syncthreads(); // what was found before may still be read
     products.put(i + 1, next); // over the one before this, which nobody reads any more
-    auto stream = Stream<BLOCKS>::again(source);
-    if constexpr (BLOCKS)
+    auto stream = Stream<KIND == BLOCKS>::again(source);
+    if constexpr (KIND == BLOCKS) {
         with_format<T>(p.format, [&](auto format) {
             using F = decltype(format);
             if constexpr (F::FORMAT == DENSE) sum_plain<T>(r, piece, stream, inputs, found);
+            else if constexpr (F::FORMAT == FP8_ROWS) return; // there is a kernel of another kind for these
             else if (rows == 1) sum_blocks<F, T, 1>(r, p.weight.k, piece, stream, inputs, found);
             else sum_blocks<F, T, 2>(r, p.weight.k, piece, stream, inputs, found);
         });
-    else sum_plain<T>(r, piece, stream, inputs, found);
+    } else if constexpr (KIND == FP8) {
+        if (p.format == DENSE) sum_plain<T>(r, piece, stream, inputs, found);
+        else if (rows == 1) sum_fp8<T, 1>(r, piece, stream, inputs, found);
+        else sum_fp8<T, 2>(r, piece, stream, inputs, found);
+    } else sum_plain<T>(r, piece, stream, inputs, found);
     stream.keep();
     __syncthreads();
-    finish<T>(p, r, rows, found, before[threadIdx.x]);
+    finish<T, KIND == FP8>(p, r, rows, found, before[threadIdx.x], scales[KIND == FP8 ? threadIdx.x : 0]);
 }

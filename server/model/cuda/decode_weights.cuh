@@ -24,7 +24,7 @@ constexpr int DEPTH = 4;
 #else
 constexpr int DEPTH = 2;
 #endif
-// Where one lies. A step whose weights are all plain has no scales to bring.
+// Where one lies. A step whose weights are plain or 8-bit floats has no scales to bring.
 struct Batch {
     uint4 units[ROUNDS][32];
 };
@@ -62,9 +62,9 @@ struct Product {
     __device__ __forceinline__ int first_output(int tile) const {
         return ((tile >> (halves() - 1)) * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x)) * height(); // one or two
     }
-    // Batches of a tile: 512 plain weights of each row, 128 of q8_0, 256 of the others.
+    // Batches of a tile: 512 plain weights of each row, 128 where they have 8 bits, 256 where 4.
     __device__ __forceinline__ int batches() const {
-        int bits = format == DENSE ? 9 : 6 + min(format, 2);
+        int bits = format == DENSE ? 9 : 3 + unit_bits(format);
         return (weight.k + (1 << bits) - 1) >> bits;
     }
 };
@@ -91,8 +91,9 @@ struct alignas(16) Reading {
     __device__ __forceinline__ explicit Reading(const Product &p) {
         Weight w = p.weight;
         bool plain = p.format == DENSE, q4k = p.format == Q4K_BLOCKS, q8 = p.format == Q8_0_BLOCKS;
-        units = w.k >> (3 + min(p.format, 2)), span = plain ? 32 : 4;
-        lanes = plain ? 0 : q4k ? Q4K::HEADS / 16 : q8 ? 4 : 8, blocks = q4k ? w.k / 256 * lanes : w.k / 32;
+        bool scaled = !plain && p.format != FP8_ROWS;
+        units = w.k >> unit_bits(p.format), span = plain ? 32 : 4;
+        lanes = !scaled ? 0 : q4k ? Q4K::HEADS / 16 : q8 ? 4 : 8, blocks = !scaled ? 0 : q4k ? w.k / 256 * lanes : w.k / 32;
         uint32_t along = q4k ? Q4K::BLOCKS : ROUNDS * 32 * 16, head_along = q4k ? Q4K::BLOCKS : lanes * 16;
         uint32_t tile = plain ? units * 16 : q4k ? w.k / 256 * Q4K::BLOCKS : units * TILE * 16;
         uint32_t head_tile = q4k ? tile : blocks * 16, grid = gridDim.x, partners = p.width / p.height();

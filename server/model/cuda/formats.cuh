@@ -3,7 +3,8 @@
 //
 // A format reads a row in units of 16 bytes, and a unit in groups of eight weights. In blocks, a tile is [units][8 rows], so
 // that a warp that reads four units of eight rows reads 512 bytes on end; the scales of q8_0 and q4_0 lie apart, [blocks of
-// 32][8 rows], those of q4_K before the units of each block of 256. Rows are made up to whole tiles.
+// 32][8 rows], those of q4_K before the units of each block of 256. Rows are made up to whole tiles. 8-bit floats lie in such
+// tiles too, and a row of them is one block: its scale, an f32, lies apart.
 //   FORMAT                  its number
 //   SIZE                    weights of a unit
 //   at(w, row, u)           where unit u lies
@@ -19,7 +20,7 @@
 
 struct Weight {
     unsigned char *data; // elements, quants, or whole blocks of q4_K
-    f16 *scales;         // of q8_0 and q4_0
+    f16 *scales;         // of q8_0 and q4_0; of 8-bit floats f32
     int rows, k;
 };
 LAYOUT(Weight, 24, 8);
@@ -80,8 +81,14 @@ template <bool PAIRED> __device__ __forceinline__ uint2 paired(uint2 v) {
 }
 
 // As the host counts them.
-enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS };
-static_assert(DENSE == 0 && Q8_0_BLOCKS == 1 && Q4_0_BLOCKS == 2 && Q4K_BLOCKS == 3, "the host numbers them so");
+enum Format { DENSE, Q8_0_BLOCKS, Q4_0_BLOCKS, Q4K_BLOCKS, FP8_ROWS };
+static_assert(DENSE == 0 && Q8_0_BLOCKS == 1 && Q4_0_BLOCKS == 2 && Q4K_BLOCKS == 3 && FP8_ROWS == 4,
+              "the host numbers them so");
+
+// A unit has two to the power of these weights.
+__device__ __forceinline__ int unit_bits(int format) {
+    return format == DENSE ? 3 : format == Q8_0_BLOCKS || format == FP8_ROWS ? 4 : 5;
+}
 
 template <class E> struct Dense {
     static constexpr int FORMAT = DENSE;
@@ -206,6 +213,64 @@ struct Q4K {
     }
 };
 
+// 8-bit floats, e4m3, in wider ones: sign, exponent and fraction are moved to their places, and the exponent is not biased
+// anew, so that subnormal numbers come out right too. What is meant is WORTH times as much.
+template <class T> struct Widened;
+template <> struct Widened<bf16> {
+    static constexpr int SHIFT = 4;
+    static constexpr uint32_t MASK = 0x07f007f0u;
+    static constexpr float WORTH = 0x1p120f;
+};
+template <> struct Widened<f16> {
+    static constexpr int SHIFT = 1;
+    static constexpr uint32_t MASK = 0x3f803f80u;
+    static constexpr float WORTH = 0x1p8f;
+};
+
+// Four of them as pairs: bytes 0 and 2, and 1 and 3.
+template <class T> __device__ __forceinline__ void widen(uint32_t four, uint32_t (&out)[2]) {
+    constexpr int SHIFT = Widened<T>::SHIFT;
+    constexpr uint32_t MASK = Widened<T>::MASK, SIGNS = 0x80008000u;
+    out[0] = and_or(four << 8, SIGNS, (four << (8 - SHIFT)) & MASK);
+    out[1] = and_or(four, SIGNS, (four >> SHIFT) & MASK);
+}
+
+// Group i of a unit of them, as pairs.
+template <class T> __device__ __forceinline__ void widen_group(const uint4 &v, int i, uint32_t (&out)[4]) {
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+        uint32_t pairs[2];
+        widen<T>(word(v, 2 * i + j), pairs);
+        out[2 * j] = pairs[0], out[2 * j + 1] = pairs[1];
+    }
+}
+
+struct Fp8 {
+    static constexpr int FORMAT = FP8_ROWS;
+    static constexpr int SIZE = 16;
+    static constexpr bool PAIRED = true;
+    static __device__ __forceinline__ void *at(const Weight &w, int row, int u) { return tiled_at(w, w.k / SIZE, row, u); }
+    static __device__ __forceinline__ Place place(int c) { return {c * 8, c * 8 + 4}; }
+    static constexpr int HEADS = 0;
+    static __device__ __forceinline__ void *heads_at(const Weight &, int, int) { return nullptr; }
+    static __device__ __forceinline__ float *scale_at(const Weight &w, int row) {
+        return reinterpret_cast<float *>(w.scales) + row;
+    }
+    using Scales = float;
+    template <class T> static __device__ __forceinline__ float scales(const Weight &w, int row, int) { return *scale_at(w, row); }
+    template <class T>
+    static __device__ __forceinline__ void group(const uint4 &v, float scale, int i, uint32_t (&out)[4]) {
+        uint32_t wide[4];
+        widen_group<bf16>(v, i, wide);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            // A bf16 is the upper half of an f32.
+            float low = __uint_as_float(wide[j] << 16), high = __uint_as_float(wide[j] & 0xffff0000u);
+            out[j] = pack_pair<T>(low * Widened<bf16>::WORTH * scale, high * Widened<bf16>::WORTH * scale);
+        }
+    }
+};
+
 // What is at the same place of a tile's rows: eight units of each, and what holds their scales. The order is that of a block of
 // q4_K, but for the units of a round. In memory they lie as [unit][row], and a warp is to copy them so, since the card asks for
 // its memory by what eight lanes want together; it reads them by rows, unit q of row g by lane 4g + q. Where a unit lies is
@@ -248,5 +313,6 @@ template <class T, class F> __device__ __forceinline__ void with_format(int form
     if (format == DENSE) f(Dense<T>());
     else if (format == Q8_0_BLOCKS) f(Q8_0());
     else if (format == Q4_0_BLOCKS) f(Q4_0());
+    else if (format == FP8_ROWS) f(Fp8());
     else f(Q4K());
 }

@@ -1,6 +1,7 @@
-// Plain weights into ggml's blocks of q8_0, q4_0 and q4_K, laid out as formats.cuh has them: `first` is which block of 32 of
-// the weight comes first, counted row after row. Each operation is the CPU's (candle's k_quants), in its order and rounded
-// alike, so that the same bytes come out. A thread takes 32 weights.
+// Plain weights into ggml's blocks of q8_0, q4_0 and q4_K and into 8-bit floats, laid out as formats.cuh has them: `first` is
+// which block of 32 of the weight comes first, counted row after row. Each operation is the CPU's (candle's k_quants, and
+// weights/fp8.rs), in its order and rounded alike, so that the same bytes come out. A thread takes 32 weights; of 8-bit floats
+// a warp takes a row.
 #include "formats.cuh"
 
 constexpr int RUN = 32;
@@ -166,6 +167,46 @@ template <class T> __device__ void quantize_q4k(const T *x, const Weight &w, siz
     }
 }
 
+// The nearest 8-bit float (e4m3), of two the even one, and the largest for what is beyond it; NaN to the largest.
+__device__ __forceinline__ uint32_t to_fp8(float x) {
+    uint32_t bits = __float_as_uint(x), sign = bits >> 31 << 7;
+    float size = fminf(fabsf(x), 448.0f);
+    if (size < 0x1p-6f) return sign | __float2int_rn(size * 512.0f); // subnormal, in steps of 2^-9
+    bits = __float_as_uint(size);
+    bits += 0x7ffff + (bits >> 20 & 1);
+    return sign | ((bits >> 20) - (120 << 3));
+}
+
+// `first` and `runs` are whole rows.
+template <class T> __device__ void quantize_fp8(const T *x, const Weight &w, size_t first, size_t runs) {
+    int lane = threadIdx.x % 32, runs_of_row = w.k / RUN;
+    size_t row = static_cast<size_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+    if (row >= runs / runs_of_row) return;
+    x += row * w.k;
+    float most = 0;
+    for (int run = lane; run < runs_of_row; run += 32) {
+        float v[RUN];
+        read(x + run * RUN, v);
+#pragma unroll
+        for (int i = 0; i < RUN; i++) most = fmaxf(most, fabsf(v[i]));
+    }
+    most = warp_max(most);
+    float scale = __fdiv_rn(most, 448.0f), inverse = scale != 0 ? __fdiv_rn(1.0f, scale) : 0;
+    int to = static_cast<int>(first / runs_of_row + row);
+    if (lane == 0) *Fp8::scale_at(w, to) = scale;
+    for (int run = lane; run < runs_of_row; run += 32) {
+        float v[RUN];
+        read(x + run * RUN, v);
+        uint32_t quants[8] = {};
+#pragma unroll
+        for (int i = 0; i < RUN; i++) quants[i / 4] |= to_fp8(__fmul_rn(v[i], inverse)) << (i % 4 * 8);
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+            *static_cast<uint4 *>(Fp8::at(w, to, run * 2 + i)) = {quants[4 * i], quants[4 * i + 1], quants[4 * i + 2],
+                                                                  quants[4 * i + 3]};
+    }
+}
+
 // Stored blocks of ggml's, `count` of them, to where they lie here, that of the weight's block `first` first. A thread takes a
 // word of 16 bits.
 struct Stored {
@@ -229,5 +270,6 @@ PLACE(Q4K, q4k, 8)
 #define DEFINE(T, name)                                                                                                \
     QUANTIZE(T, name, q8_0)                                                                                            \
     QUANTIZE(T, name, q4_0)                                                                                            \
-    QUANTIZE(T, name, q4k)
+    QUANTIZE(T, name, q4k)                                                                                             \
+    QUANTIZE(T, name, fp8)
 FOR_EACH_TYPE(DEFINE)

@@ -70,6 +70,7 @@ constexpr int WARPS = 8, TILES = 4, STAGES = 2;
 template <class F, class T, int EIGHTS>
 __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out, int m, int adds) {
     constexpr int GROUPS = F::SIZE / 8, ROWS = TILES * TILE, COLUMNS = 8 * EIGHTS;
+    constexpr bool BY_ROW = F::FORMAT == FP8_ROWS; // not the weights are scaled but the sums
     SHARED_MEMORY(raw);
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, q = lane % 4;
     int units = w.k / F::SIZE, slices = (units + 7) / 8, first_tile = blockIdx.x * TILES, first = blockIdx.y * COLUMNS;
@@ -107,7 +108,7 @@ __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out,
             for (int t = 0; t < TILES; t++) {
                 Slice &from = ring[stage * TILES + t];
                 units[t] = from.units[r][read_place()];
-                scales[t] = F::template scales<T>(from.template weight<F>(), g, r * 4 + q);
+                if constexpr (!BY_ROW) scales[t] = F::template scales<T>(from.template weight<F>(), g, r * 4 + q);
             }
 #pragma unroll
             for (int i = 0; i < GROUPS; i++) {
@@ -117,8 +118,12 @@ __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out,
 #pragma unroll
                 for (int t = 0; t < TILES; t += 2) {
                     uint32_t low[4], high[4];
-                    F::template group<T>(units[t], scales[t], i, low);
-                    F::template group<T>(units[t + 1], scales[t + 1], i, high);
+                    auto group = [&](int tile, uint32_t (&out)[4]) {
+                        if constexpr (BY_ROW) widen_group<T>(units[tile], i, out);
+                        else F::template group<T>(units[tile], scales[tile], i, out);
+                    };
+                    group(t, low);
+                    group(t + 1, high);
 #pragma unroll
                     for (int e = 0; e < EIGHTS; e++) {
                         multiply_add<T>(sums[t / 2][e], {low[0], high[0], low[1], high[1]}, b[e].x, b[e].y);
@@ -143,9 +148,11 @@ __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out,
     for (int i = threadIdx.x; i < COLUMNS * ROWS; i += blockDim.x) {
         int row = first + i / ROWS, column = blockIdx.x * ROWS + i % ROWS;
         if (row >= m || column >= w.rows) continue;
-        float sum = bias ? to_float(bias[column]) : 0.0f;
+        float sum = 0;
 #pragma unroll
         for (int part = 0; part < WARPS; part++) sum += parts[part * COLUMNS * ROWS + i];
+        if constexpr (BY_ROW) sum = sum * Widened<T>::WORTH * *Fp8::scale_at(w, column);
+        if (bias) sum += to_float(bias[column]);
         T *to = out + static_cast<size_t>(row) * w.rows + column;
         *to = from_float<T>(adds ? to_float(*to) + sum : sum);
     }
@@ -170,5 +177,6 @@ __device__ void few_rows(const Weight &w, const uint4 *x, const T *bias, T *out,
 #define DEFINE(T, name)                                                                                                \
     FORMAT(Q8_0, q8_0, T, name)                                                                                        \
     FORMAT(Q4_0, q4_0, T, name)                                                                                        \
-    FORMAT(Q4K, q4k, T, name)
+    FORMAT(Q4K, q4k, T, name)                                                                                          \
+    FORMAT(Fp8, fp8, T, name)
 FOR_EACH_HALF(DEFINE)

@@ -151,15 +151,21 @@ impl Checkpoint {
     /// How the weights are kept on a device if `asked` is asked for.
     ///
     /// # Errors
-    /// The folder holds blocks already, of another kind; or the device has no room: what would fit.
+    /// The folder holds blocks already, of another kind; or the device doesn't know the kind that is asked for, or has no
+    /// room: what would do.
     pub fn quantize(&self, asked: QuantizeChoice, target: &Target) -> Result<Quantize, LoadError> {
         use QuantizeChoice::{Auto, Given};
         let quantize = match (self.config.stored_quantize(), asked) {
             (Quantize::None, Auto) => match target.known_memory() {
-                Some(free) => return memory::most_exact(&self.config, target.dtype, free),
+                Some(free) => {
+                    return memory::most_exact(&self.config, target.ways(), target.dtype, free);
+                }
                 None => Quantize::None,
             },
-            (Quantize::None, Given(asked)) => asked,
+            (Quantize::None, Given(asked)) => {
+                target.knows(asked)?;
+                asked
+            }
             (stored, Given(asked)) if asked != stored => {
                 return Err(LoadError(format!(
                     "{} holds its weights in {stored}, but --quantize {asked} was asked for: leave --quantize away, or point \
@@ -174,7 +180,7 @@ impl Checkpoint {
     }
 
     /// How the weights are kept on several devices: as on the one that has room for the most exact. Those that have no room for
-    /// that are left out.
+    /// that, or don't know it, are left out.
     ///
     /// # Errors
     /// Those of [`Checkpoint::quantize`], if there is none.
@@ -185,7 +191,7 @@ impl Checkpoint {
     ) -> Result<Quantize, LoadError> {
         let each: Result<Vec<_>, _> = targets.iter().map(|t| self.quantize(asked, t)).collect();
         let best = each?.into_iter().min().unwrap_or(Quantize::None);
-        targets.retain(|target| self.fits(target, best).is_ok());
+        targets.retain(|target| target.knows(best).and(self.fits(target, best)).is_ok());
         if asked == QuantizeChoice::Auto {
             let free = targets.iter().filter_map(Target::known_memory).min();
             let free = free.map(|free| format!("{:.1} GB", free as f64 / 1e9));
@@ -200,7 +206,9 @@ impl Checkpoint {
     /// It has not: what would fit.
     fn fits(&self, target: &Target, quantize: Quantize) -> Result<(), LoadError> {
         match device_memory(&target.device) {
-            Some((free, _)) => memory::check(&self.config, quantize, target.dtype, free),
+            Some((free, _)) => {
+                memory::check(&self.config, target.ways(), quantize, target.dtype, free)
+            }
             None => Ok(()),
         }
     }

@@ -7,9 +7,9 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 
-use crate::LoadError;
 #[cfg(feature = "cuda")]
 use crate::kernels;
+use crate::{LoadError, Quantize};
 
 pub use fault::DeviceFault;
 
@@ -89,6 +89,9 @@ impl FromStr for Dtype {
     }
 }
 
+/// Cards have 8-bit floats from this compute capability on, times ten.
+const FP8_FROM: u32 = 89;
+
 /// A device and the one type that everything on it computes in.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -135,6 +138,47 @@ impl Target {
             candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
             candle_core::DeviceLocation::Cpu => "cpu".into(),
         }
+    }
+
+    /// The ways to keep weights that the device knows, the most exact first.
+    pub fn ways(&self) -> &'static [Quantize] {
+        use Quantize::{Fp8, None, Q4, Q8};
+        match self.capability() {
+            Some(card) if card >= FP8_FROM => &[None, Q8, Fp8, Q4],
+            _ => &[None, Q8, Q4],
+        }
+    }
+
+    /// Refuses a way to keep weights that the device doesn't know.
+    ///
+    /// # Errors
+    /// Why it doesn't, and what would do.
+    pub fn knows(&self, way: Quantize) -> Result<(), LoadError> {
+        if self.ways().contains(&way) {
+            return Ok(());
+        }
+        let why = match self.capability() {
+            Some(card) => format!(
+                "this card, of compute capability {}.{}, has no 8-bit floats; they come with 8.9",
+                card / 10,
+                card % 10
+            ),
+            _ => {
+                "the processor has no 8-bit floats; cards have them from compute capability 8.9 on"
+                    .into()
+            }
+        };
+        Err(LoadError(format!(
+            "--quantize {way} can't be had: {why}; use --quantize q8, which takes as much memory and is more exact"
+        )))
+    }
+
+    /// A card's compute capability, times ten.
+    fn capability(&self) -> Option<u32> {
+        #[cfg(feature = "cuda")]
+        return kernels::cuda::capability(&self.device);
+        #[cfg(not(feature = "cuda"))]
+        None
     }
 
     pub fn dtype_name(&self) -> String {
@@ -395,6 +439,18 @@ mod tests {
         assert!("cuda:x".parse::<Choice>().is_err());
         for name in Dtype::NAMES {
             assert_eq!(name.parse::<Dtype>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn the_processor_refuses_8_bit_floats_and_says_what_would_do() {
+        let target = Target::choose(Choice::Cpu, Dtype::Auto).unwrap();
+        for way in [Quantize::None, Quantize::Q8, Quantize::Q4] {
+            assert!(target.knows(way).is_ok());
+        }
+        let refused = target.knows(Quantize::Fp8).unwrap_err().to_string();
+        for part in ["--quantize fp8", "8.9", "--quantize q8"] {
+            assert!(refused.contains(part), "{refused}");
         }
     }
 

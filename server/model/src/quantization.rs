@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of blocks that a product's weights are kept in.
-/// From the most exact to the smallest.
+/// What a product's weights are kept in, from the most exact to the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Quantize {
@@ -14,13 +13,15 @@ pub enum Quantize {
     None,
     /// Q8_0: 8.5 bits a weight.
     Q8,
+    /// 8-bit floats with a scale for each row; on cards alone.
+    Fp8,
     /// Q4_K: 4.5 bits a weight.
     Q4,
 }
 
 impl Quantize {
     /// All of them, by name.
-    pub const NAMES: [&'static str; 3] = ["none", "q8", "q4"];
+    pub const NAMES: [&'static str; 4] = ["none", "q8", "fp8", "q4"];
 }
 
 impl fmt::Display for Quantize {
@@ -28,6 +29,7 @@ impl fmt::Display for Quantize {
         f.write_str(match self {
             Quantize::None => "none",
             Quantize::Q8 => "q8",
+            Quantize::Fp8 => "fp8",
             Quantize::Q4 => "q4",
         })
     }
@@ -40,8 +42,9 @@ impl FromStr for Quantize {
         match name {
             "none" => Ok(Quantize::None),
             "q8" => Ok(Quantize::Q8),
+            "fp8" => Ok(Quantize::Fp8),
             "q4" => Ok(Quantize::Q4),
-            _ => Err("must be none, q8 or q4".into()),
+            _ => Err("must be none, q8, fp8 or q4".into()),
         }
     }
 }
@@ -57,7 +60,7 @@ pub enum QuantizeChoice {
 
 impl QuantizeChoice {
     /// All of them, by name.
-    pub const NAMES: [&'static str; 4] = ["auto", "none", "q8", "q4"];
+    pub const NAMES: [&'static str; 5] = ["auto", "none", "q8", "fp8", "q4"];
 }
 
 impl fmt::Display for QuantizeChoice {

@@ -228,6 +228,11 @@ impl Config {
                 q.quant_method
             ));
         }
+        if self.stored_quantize() == Quantize::Fp8 {
+            return Err(
+                "quantization_config says fp8, which no folder is stored in: use the published bf16 folder, with --quantize fp8".into(),
+            );
+        }
         if !self
             .num_attention_heads
             .is_multiple_of(self.multi_query_group_num)

@@ -56,13 +56,19 @@ fn least_bytes(
     weight_bytes(specs, quantize, dtype) + (pages * page + plain) as u64 + beside
 }
 
-/// The most exact way to keep the weights that `free` bytes hold with two of the longest conversations, or else with one.
+/// The most exact of `ways` to keep the weights that `free` bytes hold with two of the longest conversations, or else with
+/// one. The ways come in the order of how exact they are.
 ///
 /// # Errors
 /// Nothing fits: how much would.
-pub fn most_exact(config: &Config, dtype: DType, free: u64) -> Result<Quantize, LoadError> {
+pub fn most_exact(
+    config: &Config,
+    ways: &[Quantize],
+    dtype: DType,
+    free: u64,
+) -> Result<Quantize, LoadError> {
     let specs = inventory(config)?.specs;
-    let ways = || [Quantize::None, Quantize::Q8, Quantize::Q4].into_iter();
+    let ways = || ways.iter().copied();
     let needs =
         |quantize, conversations| least_bytes(config, &specs, quantize, dtype, conversations);
     let two = ways().find(|quantize| needs(*quantize, 2) <= free);
@@ -81,9 +87,10 @@ fn gb(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
-/// Refuses what `free` bytes of a card don't hold, and names what they do.
+/// Refuses what `free` bytes of a card don't hold, and names which of its `ways` they do.
 pub fn check(
     config: &Config,
+    ways: &[Quantize],
     quantize: Quantize,
     dtype: DType,
     free: u64,
@@ -93,10 +100,9 @@ pub fn check(
     if needs(quantize) <= free {
         return Ok(());
     }
-    let smaller = [(Quantize::Q8, "q8"), (Quantize::Q4, "q4")];
-    let fits = smaller.into_iter().find(|(q, _)| needs(*q) <= free);
+    let fits = ways.iter().copied().find(|way| needs(*way) <= free);
     let instead = match fits {
-        Some((q, name)) => format!("use --quantize {name}, which takes {}", gb(needs(q))),
+        Some(way) => format!("use --quantize {way}, which takes {}", gb(needs(way))),
         None => "use --device cpu, or a card with more memory".into(),
     };
     Err(LoadError(format!(
@@ -110,6 +116,8 @@ pub fn check(
 mod tests {
     use super::*;
 
+    const WAYS: [Quantize; 4] = [Quantize::None, Quantize::Q8, Quantize::Fp8, Quantize::Q4];
+
     #[test]
     fn the_published_model_is_told_where_it_fits() {
         let json = include_bytes!("../../../../tests/data/glm-4v-9b.config.json");
@@ -118,7 +126,7 @@ mod tests {
         let plain = weight_bytes(&specs, Quantize::None, DType::BF16);
         assert_eq!(plain, 2 * 13_906_320_896);
         let told = |free: u64| {
-            check(&config, Quantize::None, DType::BF16, free).map_err(|e| e.to_string())
+            check(&config, &WAYS, Quantize::None, DType::BF16, free).map_err(|e| e.to_string())
         };
         assert_eq!(told(40_000_000_000), Ok(()));
         assert!(told(24_000_000_000).unwrap_err().contains("--quantize q8"));
@@ -132,12 +140,14 @@ mod tests {
     fn the_most_exact_that_fits_is_taken() {
         let json = include_bytes!("../../../../tests/data/glm-4v-9b.config.json");
         let config = Config::parse(json).unwrap();
-        let chosen = |free: u64| most_exact(&config, DType::BF16, free).map_err(|e| e.to_string());
+        let chosen =
+            |free: u64| most_exact(&config, &WAYS, DType::BF16, free).map_err(|e| e.to_string());
         for (gigabytes, quantize) in [
             (80, Quantize::None),
             (40, Quantize::None),
             (24, Quantize::Q8),
-            (16, Quantize::Q4),
+            (16, Quantize::Fp8),
+            (15, Quantize::Q4),
             (12, Quantize::Q4),
         ] {
             assert_eq!(
@@ -153,5 +163,14 @@ mod tests {
         let one = least_bytes(&config, &specs, Quantize::Q4, DType::BF16, 1);
         assert_eq!(chosen(one), Ok(Quantize::Q4));
         assert!(chosen(one - 1).is_err());
+        // 8-bit floats take a little less than blocks of 8 bits, and not every device has them.
+        let two = least_bytes(&config, &specs, Quantize::Fp8, DType::BF16, 2);
+        assert_eq!(chosen(two), Ok(Quantize::Fp8));
+        let without = WAYS.map(|way| match way {
+            Quantize::Fp8 => Quantize::Q4,
+            way => way,
+        });
+        let chosen = most_exact(&config, &without, DType::BF16, two);
+        assert_eq!(chosen.map_err(|e| e.to_string()), Ok(Quantize::Q4));
     }
 }

@@ -56,8 +56,7 @@ pub fn inventory(config: &Config) -> Result<Inventory, LoadError> {
 mod tests {
     use super::*;
     use crate::Quantize;
-    use crate::weights::{TensorSpec, format_of};
-    use candle_core::quantized::GgmlDType;
+    use crate::weights::{Format, TensorSpec, format_of};
 
     /// The counts that users of the published checkpoint report.
     #[test]
@@ -91,7 +90,7 @@ mod tests {
             assert!(format.is_some() || !large, "{} stays plain", spec.name);
             assert!(!spec.name.contains("norm") || format.is_none());
             if spec.name.ends_with("word_embeddings.weight") {
-                assert_eq!(format, Some(GgmlDType::Q4K));
+                assert_eq!(format, Some(Format::Q4K));
             }
             assert!(format_of(&spec, Quantize::None).is_none());
         }

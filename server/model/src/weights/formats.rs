@@ -1,4 +1,4 @@
-//! Weights in blocks of 4 or 8 bits: which tensors take them, in which format, and how they come to be.
+//! Weights of 4 or 8 bits: which tensors take them, in which format, and how ggml's blocks come to be.
 
 use std::borrow::Cow;
 
@@ -11,26 +11,63 @@ use super::q4k;
 use super::spec::TensorSpec;
 use crate::Quantize;
 
+/// How a weight is kept that is not plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(non_camel_case_types)]
+pub enum Format {
+    /// ggml's blocks of 32, of 8 bits each.
+    Q8_0,
+    /// ggml's blocks of 32, of 4 bits each.
+    Q4_0,
+    /// ggml's blocks of 256, of 4 bits each.
+    Q4K,
+    /// 8-bit floats (e4m3), with an f32 for each row that scales them; on cards alone.
+    Fp8,
+}
+
+impl Format {
+    /// ggml's name of it, if it is ggml's.
+    pub fn ggml(self) -> Option<GgmlDType> {
+        match self {
+            Format::Q8_0 => Some(GgmlDType::Q8_0),
+            Format::Q4_0 => Some(GgmlDType::Q4_0),
+            Format::Q4K => Some(GgmlDType::Q4K),
+            Format::Fp8 => None,
+        }
+    }
+}
+
 /// The format that a tensor's weights take, `None` where they stay plain. Blocks of 256 where the row's length allows, else
 /// of 32.
-pub fn format_of(spec: &TensorSpec, quantize: Quantize) -> Option<GgmlDType> {
-    let [_, row] = spec.shape[..] else {
-        return None;
-    };
-    if !spec.in_blocks || !row.is_multiple_of(32) {
+pub fn format_of(spec: &TensorSpec, quantize: Quantize) -> Option<Format> {
+    if why_plain(spec).is_some() {
         return None;
     }
+    let row = *spec.shape.last()?;
     match quantize {
         Quantize::None => None,
-        Quantize::Q8 => Some(GgmlDType::Q8_0),
-        Quantize::Q4 if row.is_multiple_of(256) => Some(GgmlDType::Q4K),
-        Quantize::Q4 => Some(GgmlDType::Q4_0),
+        Quantize::Q8 => Some(Format::Q8_0),
+        Quantize::Fp8 => Some(Format::Fp8),
+        Quantize::Q4 if row.is_multiple_of(256) => Some(Format::Q4K),
+        Quantize::Q4 => Some(Format::Q4_0),
+    }
+}
+
+/// Why a tensor stays plain however the others are kept; `None` where it doesn't.
+pub fn why_plain(spec: &TensorSpec) -> Option<&'static str> {
+    match spec.shape[..] {
+        _ if !spec.in_blocks => Some("convolutions, biases, norms and tables of positions do"),
+        [_, row] if row.is_multiple_of(32) => None,
+        _ => Some("rows that are no multiple of 32 long do"),
     }
 }
 
 /// Bytes of a row of `row` weights.
-pub fn row_bytes(format: GgmlDType, row: usize) -> usize {
-    row / format.block_size() * format.type_size()
+pub fn row_bytes(format: Format, row: usize) -> usize {
+    match format.ggml() {
+        Some(blocks) => row / blocks.block_size() * blocks.type_size(),
+        None => row + size_of::<f32>(),
+    }
 }
 
 /// How many weights are quantized between two reports of progress.

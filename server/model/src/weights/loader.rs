@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use super::formats::{self, format_of};
+use super::fp8;
 use super::linear::{Embedding, Linear, Weight};
 use super::shards::Weights;
 use super::source::Source;
@@ -350,6 +351,9 @@ impl Placing<'_> {
             self.weight_bytes += blocks.size() as u64;
             return Ok(Weight::Blocks(Arc::new(blocks)));
         }
+        let Some(format) = format.ggml() else {
+            return self.rounded(specs, out, inp);
+        };
         let mut parts = Vec::new();
         for spec in specs {
             parts.push(self.quantized(spec, |source, told| source.blocks(format, told))?);
@@ -358,6 +362,24 @@ impl Placing<'_> {
             .map_err(|e| arranging(&first.name, &e))?;
         self.weight_bytes += weight.storage_size_in_bytes() as u64;
         Ok(Weight::Quantized(Arc::new(weight)))
+    }
+
+    /// Weights [out, inp], one below the other, in f32, but each what its 8-bit float stands for: what a card's are held
+    /// against.
+    fn rounded(
+        &mut self,
+        specs: &[TensorSpec],
+        out: usize,
+        inp: usize,
+    ) -> Result<Weight, LoadError> {
+        let all = self.stacked(specs, DType::F32)?.flatten_all();
+        let rounded = all.and_then(|all| {
+            let mut values = all.to_vec1()?;
+            fp8::round(&mut values, inp);
+            Tensor::from_vec(values, (specs.len() * out, inp), self.device)
+        });
+        let rounded = rounded.map_err(|e| arranging(&specs[0].name, &e))?;
+        Ok(Weight::Dense(rounded))
     }
 
     /// What `read` makes of a tensor; it tells which share of it is done.

@@ -6,6 +6,7 @@
 mod coming;
 mod folder;
 mod formats;
+pub mod fp8;
 pub mod linear;
 mod loader;
 mod q4k;
@@ -15,7 +16,7 @@ mod spec;
 
 pub use coming::Coming;
 pub use folder::{FileBytes, Folder};
-pub use formats::{format_of, row_bytes};
+pub use formats::{Format, format_of, row_bytes, why_plain};
 pub use loader::{Loader, Progress};
 pub use shards::{INDEX, Shard, Weights, holds_weights};
 pub use source::Source;

@@ -108,8 +108,13 @@ impl Source<'_> {
         mut each: impl FnMut(usize, Tensor) -> candle_core::Result<()>,
     ) -> candle_core::Result<()> {
         let count = self.elements();
-        for from in (0..count).step_by(SLAB) {
-            let len = SLAB.min(count - from);
+        // Whole rows, since some formats scale by row.
+        let slab = match self.shape[..] {
+            [_, row] if row > 0 => SLAB / row.min(SLAB) * row,
+            _ => SLAB,
+        };
+        for from in (0..count).step_by(slab) {
+            let len = slab.min(count - from);
             let part = match &self.at {
                 At::Stored(stored) => {
                     let dtype = plain_type(stored.dtype)?;
@@ -190,7 +195,7 @@ impl Source<'_> {
     }
 }
 
-/// How many elements of a tensor are on a card beside what becomes of them: whole blocks.
+/// How many elements of a tensor are on a card beside what becomes of them, or one row.
 #[cfg(feature = "cuda")]
 const SLAB: usize = 1 << 24;
 

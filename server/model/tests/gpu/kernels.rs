@@ -1,13 +1,32 @@
 //! Each kernel against its definition in double precision, odd sizes included.
 
 use candle_core::cpu::erf::erf_f64;
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use glimpse_model::glm4v::transform;
 use glimpse_model::kernels::cuda::{Blocks, Hopper};
 use glimpse_model::kernels::{self, Arena, PAGE, Plan, Rotary, Span, Then};
+use glimpse_model::weights::{Format, fp8};
 
 use super::support::{TYPES, card, close, poison, random, tolerance, values, with_hopper};
+
+/// Plain weights [rows, k] on the card in a format, and what they stand for there.
+fn kept(plain: &Tensor, format: Format, device: &Device) -> (Blocks, Vec<f64>) {
+    let shape = plain.dims2().unwrap();
+    let Some(ggml) = format.ggml() else {
+        let blocks = Blocks::unwritten(format, shape, device).unwrap();
+        blocks
+            .quantize(0, &plain.to_device(device).unwrap())
+            .unwrap();
+        let mut rounded = plain.flatten_all().unwrap().to_vec1().unwrap();
+        fp8::round(&mut rounded, shape.1);
+        return (blocks, rounded.into_iter().map(f64::from).collect());
+    };
+    let blocks = QTensor::quantize(plain, ggml).unwrap();
+    let exact = values(&blocks.dequantize(&Device::Cpu).unwrap());
+    let blocks = Blocks::upload(&blocks.data().unwrap(), format, shape, device).unwrap();
+    (blocks, exact)
+}
 
 fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + erf_f64(x / 2f64.sqrt()))
@@ -329,12 +348,9 @@ fn products_and_what_follows() {
             let k = k.next_multiple_of(256);
             // Many rows are multiplied with rounded weights: less spread, so that gate · up magnifies less of that.
             let spread = 0.8 / (k as f32).sqrt();
-            for format in [GgmlDType::Q8_0, GgmlDType::Q4K] {
+            for format in [Format::Q8_0, Format::Q4K, Format::Fp8] {
                 let plain = Tensor::randn(0f32, spread, (2 * n, k), &Device::Cpu).unwrap();
-                let blocks = QTensor::quantize(&plain, format).unwrap();
-                let ws = values(&blocks.dequantize(&Device::Cpu).unwrap());
-                let data = blocks.data().unwrap();
-                let w = Blocks::upload(&data, format, (2 * n, k), &device).unwrap();
+                let (w, ws) = kept(&plain, format, &device);
                 check_what_follows(
                     &format!("{format:?} {rows}×{k} by {n}"),
                     (rows, k, n),
@@ -381,7 +397,7 @@ fn many_products_and_what_follows() {
                 kernels::linear_then(&x, &w, Then::Swiglu)
             });
             // The last of these are more than are made plain at a time.
-            let blocks = Blocks::unwritten(GgmlDType::Q4K, (2 * n, k), &device).unwrap();
+            let blocks = Blocks::unwritten(Format::Q4K, (2 * n, k), &device).unwrap();
             blocks.quantize(0, &w).unwrap();
             ways(&format!("{what}, GELU of blocks"), tolerance, &|| {
                 blocks.linear_then(&x, Then::Gelu { bias: &bias })
@@ -398,19 +414,19 @@ fn weights_in_blocks() {
     let Some(device) = card() else { return };
     for dtype in [DType::BF16, DType::F16] {
         for (format, rows, k) in [
-            (GgmlDType::Q8_0, 40, 96),
-            (GgmlDType::Q8_0, 17, 4096),
-            (GgmlDType::Q4_0, 24, 13696),
-            (GgmlDType::Q4K, 16, 256),
-            (GgmlDType::Q4K, 33, 4096),
+            (Format::Q8_0, 40, 96),
+            (Format::Q8_0, 17, 4096),
+            (Format::Q4_0, 24, 13696),
+            (Format::Q4K, 16, 256),
+            (Format::Q4K, 33, 4096),
+            (Format::Fp8, 40, 96),
+            (Format::Fp8, 17, 4096),
+            (Format::Fp8, 24, 13696),
         ] {
             // So that all sums, and what rounding does to them, are of one size.
             let spread = 3.0 / (k as f32).sqrt();
             let plain = Tensor::randn(0f32, spread, (rows, k), &Device::Cpu).unwrap();
-            let blocks = QTensor::quantize(&plain, format).unwrap();
-            let exact = values(&blocks.dequantize(&Device::Cpu).unwrap());
-            let weight =
-                Blocks::upload(&blocks.data().unwrap(), format, (rows, k), &device).unwrap();
+            let (weight, exact) = kept(&plain, format, &device);
             poison(rows * k, dtype, &device);
             let what = format!("{format:?} {rows}×{k}");
             close(

@@ -215,7 +215,7 @@ fn random(name: &str, json: &str) -> (Kept, Folder) {
 fn decode_steps_agree_with_the_cpu_in_every_format() {
     let Some(device) = card() else { return };
     let (_kept, folder) = random("formats", ALIGNED);
-    for quantize in [Quantize::None, Quantize::Q8, Quantize::Q4] {
+    for quantize in [Quantize::None, Quantize::Q8, Quantize::Fp8, Quantize::Q4] {
         let cpu = Solo::new(load(&folder, DType::F32, quantize, &Device::Cpu));
         for (dtype, bar) in [(DType::F16, 5e-3), (DType::BF16, 3e-2)] {
             let card = Solo::new(load(&folder, dtype, quantize, &device));
@@ -234,7 +234,12 @@ fn decode_steps_agree_with_the_cpu_in_every_format() {
 fn two_in_a_step_get_what_each_gets_alone() {
     let Some(device) = card() else { return };
     let (_kept, folder) = random("pairs", ALIGNED);
-    let model = load(&folder, DType::BF16, Quantize::None, &device);
+    for quantize in [Quantize::None, Quantize::Fp8] {
+        two_in_a_step(&load(&folder, DType::BF16, quantize, &device));
+    }
+}
+
+fn two_in_a_step(model: &Model) {
     let arena = model.arena(12).unwrap();
     let span = |slot: u32, start: usize, len: usize| Span {
         start,

@@ -1,12 +1,13 @@
 //! Quantizing on the card against the CPU's.
 
-use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
 use glimpse_model::kernels::cuda::{Blocks, upload};
+use glimpse_model::weights::{Format, fp8};
 
 use super::support::{card, values};
 
-const FORMATS: [GgmlDType; 3] = [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K];
+const FORMATS: [Format; 3] = [Format::Q8_0, Format::Q4_0, Format::Q4K];
 
 /// Normal values of many sizes; in some rows with one that stands out, in some of one sign, in one of zeros.
 fn weights(rows: usize, k: usize, dtype: DType) -> Tensor {
@@ -36,7 +37,7 @@ fn the_card_quantizes_as_the_cpu_does() {
             let (rows, k) = (35, 768);
             let plain = weights(rows, k, dtype);
             let wide = plain.to_dtype(DType::F32).unwrap();
-            let exact = QTensor::quantize(&wide, format).unwrap();
+            let exact = QTensor::quantize(&wide, format.ggml().unwrap()).unwrap();
             let stored = exact.data().unwrap();
             let expected = Blocks::upload(&stored, format, (rows, k), &device).unwrap();
 
@@ -61,6 +62,38 @@ fn plain_of(blocks: &Blocks) -> Vec<f64> {
     values(&blocks.dense(DType::F16).unwrap())
 }
 
+/// 8-bit floats are those of the definition, each with its row's scale.
+#[test]
+fn the_card_makes_the_8_bit_floats_of_the_cpu() {
+    let Some(device) = card() else { return };
+    for dtype in [DType::BF16, DType::F16, DType::F32] {
+        let (rows, k) = (35, 1376);
+        let plain = weights(rows, k, dtype);
+        let got = Blocks::unwritten(Format::Fp8, (rows, k), &device).unwrap();
+        for (from, len) in [(0, 3 * k), (3 * k, (rows - 3) * k)] {
+            let part = plain.flatten_all().unwrap().narrow(0, from, len).unwrap();
+            let part = part.contiguous().unwrap().to_device(&device).unwrap();
+            got.quantize(from, &part).unwrap();
+        }
+        let wide = plain.to_dtype(DType::F32).unwrap();
+        let exact = wide.to_vec2::<f32>().unwrap();
+        let (bytes, scales) = got.stored_fp8().unwrap();
+        for (r, row) in exact.iter().enumerate() {
+            let (expected, scale) = fp8::quantize(row);
+            assert!(bytes[r * k..][..k] == expected, "row {r} from {dtype:?}");
+            assert_eq!(
+                scales[r].to_bits(),
+                scale.to_bits(),
+                "row {r} from {dtype:?}"
+            );
+        }
+        // A part of a row has no scale of its own.
+        let part = Tensor::zeros(k / 2, dtype, &device).unwrap();
+        assert!(got.quantize(0, &part).is_err());
+        assert!(got.write(0, &[0; 32]).is_err());
+    }
+}
+
 /// A part that does not fit its place is refused, and nothing is written.
 #[test]
 fn a_part_beyond_the_end_is_refused() {
@@ -71,7 +104,7 @@ fn a_part_beyond_the_end_is_refused() {
         assert!(blocks.quantize(0, &part).is_ok());
         assert!(blocks.quantize(3 * 256, &part).is_err());
         assert!(blocks.quantize(8, &part).is_err());
-        let size = format.type_size();
+        let size = format.ggml().unwrap().type_size();
         assert!(blocks.write(4 * 256, &vec![0; size]).is_err());
         assert!(blocks.write(0, &vec![0; size + 1]).is_err());
     }
@@ -95,7 +128,7 @@ fn a_product_in_parts_is_that_in_one() {
     let Some(device) = card() else { return };
     // As bf16 170 MB: two parts.
     let (rows, k) = (10_376, 8192);
-    let blocks = Blocks::unwritten(GgmlDType::Q8_0, (rows, k), &device).unwrap();
+    let blocks = Blocks::unwritten(Format::Q8_0, (rows, k), &device).unwrap();
     for from in 0..rows {
         let row = Tensor::randn(0f32, 0.02, k, &device).unwrap();
         blocks.quantize(from * k, &row).unwrap();

@@ -22,8 +22,8 @@ pub(super) use attention::{paged_attention, store_kv, vision_attention};
 pub use blocks::Blocks;
 pub(super) use card::{Event, unwritten};
 pub use card::{
-    Gpu, Hopper, PoolUse, check, give_memory_back, keep_memory, pool_use, reserve_memory, upload,
-    use_hopper,
+    Gpu, Hopper, PoolUse, capability, check, give_memory_back, keep_memory, pool_use,
+    reserve_memory, upload, use_hopper,
 };
 pub use copy::{Pinned, copy_in, copy_out, copy_within, gather, pinned};
 pub use linear::{after, linear, linear_onto, linear_then};

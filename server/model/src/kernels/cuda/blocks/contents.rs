@@ -2,23 +2,23 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
-use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::{Blocks, named};
+use super::{Blocks, block};
 use crate::kernels::cuda::card::{Launch, at, params, type_name, unwritten};
 use crate::kernels::cuda::layout::{Address, TILE, WeightAddress};
+use crate::weights::{Format, row_bytes};
 
 impl Blocks {
     /// Puts ggml's blocks of a weight [rows, k] on the card.
     pub fn upload(
         bytes: &[u8],
-        format: GgmlDType,
+        format: Format,
         shape: (usize, usize),
         device: &Device,
     ) -> Result<Self> {
         let blocks = Self::unwritten(format, shape, device)?;
-        if bytes.len() != shape.0 * shape.1 / format.block_size() * format.type_size() {
+        if bytes.len() != shape.0 * row_bytes(format, shape.1) {
             bail!("{} bytes of {format:?} for {shape:?}", bytes.len())
         }
         blocks.write(0, bytes)?;
@@ -27,8 +27,10 @@ impl Blocks {
 
     /// Writes stored blocks, those of the weight `from` first.
     pub fn write(&self, from: usize, bytes: &[u8]) -> Result<()> {
-        let (name, _, block) = named(self.format)?;
-        let size = self.format.type_size();
+        let Some(size) = self.format.ggml().map(|blocks| blocks.type_size()) else {
+            bail!("{:?} is not stored", self.format)
+        };
+        let (name, block) = (self.name(), block(self.format, self.k));
         if !bytes.len().is_multiple_of(size) {
             bail!(
                 "{} bytes are no whole blocks of {:?}",
@@ -63,16 +65,41 @@ impl Blocks {
         let count = plain.elem_count();
         self.block_at(from, count)?;
         let (plain, dtype, _) = at(plain)?;
-        let name = format!("quantize_{}_{}", self.name()?, type_name(dtype)?);
-        /// Weights that a thread quantizes.
+        let name = format!("quantize_{}_{}", self.name(), type_name(dtype)?);
+        /// Weights that a thread quantizes, and threads of a block; of 8-bit floats a warp quantizes a row.
         const RUN: usize = 32;
+        const THREADS: usize = 256;
         let (first, runs) = (from / RUN, count / RUN);
-        let launch = Launch::new((runs.div_ceil(256), 1, 1), 256);
+        let threads = match self.format {
+            Format::Fp8 => count / self.k * 32,
+            _ => runs,
+        };
+        let launch = Launch::new((threads.div_ceil(THREADS), 1, 1), THREADS);
         // SAFETY: `block_at` found that there is room for as many.
         unsafe {
             self.gpu
                 .launch(&name, launch, params![plain, self.address, first, runs])
         }
+    }
+
+    /// The 8-bit floats, row after row, and the rows' scales: for holding them against their definition.
+    pub fn stored_fp8(&self) -> Result<(Vec<u8>, Vec<f32>)> {
+        let (Format::Fp8, Some(scales)) = (self.format, &self.scales) else {
+            bail!("{:?} has no 8-bit floats", self.format)
+        };
+        let (units, data) = (self.k / self.unit(), self.data.to_vec1::<u8>()?);
+        let unit = |row: usize, unit: usize| {
+            let at = ((row / TILE * units + unit) * TILE + row % TILE) * self.unit();
+            &data[at..][..self.unit()]
+        };
+        let rows = 0..self.rows;
+        let bytes = rows.flat_map(|row| (0..units).flat_map(move |u| unit(row, u).iter().copied()));
+        let scales = scales.to_vec1::<u8>()?;
+        let scales = scales.as_chunks::<4>().0.iter().take(self.rows);
+        Ok((
+            bytes.collect(),
+            scales.map(|scale| f32::from_le_bytes(*scale)).collect(),
+        ))
     }
 
     /// Writes the rows `ids` or, where it is null, the first ones as plain ones to `out`.
@@ -87,7 +114,7 @@ impl Blocks {
         dtype: DType,
         out: Address,
     ) -> Result<()> {
-        let name = format!("dequantize_{}_{}", self.name()?, type_name(dtype)?);
+        let name = format!("dequantize_{}_{}", self.name(), type_name(dtype)?);
         // A warp takes four units of a tile's rows.
         const WARPS: usize = 8;
         let weights = 4 * WARPS * self.unit();

@@ -1,81 +1,79 @@
-//! Weights in blocks of 4 or 8 bits on the card: how they lie there.
+//! Weights of 4 or 8 bits on the card: how they lie there.
 
 mod contents;
 mod products;
 
 use std::sync::Arc;
 
-use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::card::{Gpu, at};
 use super::layout::{Address, TILE, WeightAddress};
 use crate::kernels::MOST_PLAIN;
 use crate::kernels::room::Room;
+use crate::weights::Format;
 
-/// A weight [rows, k] in ggml's blocks, laid out for the card: see formats.cuh.
+/// A weight [rows, k] in ggml's blocks or in 8-bit floats, of which a row is a block; laid out for the card: see formats.cuh.
 pub struct Blocks {
     gpu: Arc<Gpu>,
-    format: GgmlDType,
+    format: Format,
     data: Tensor,
-    /// The scales of q8_0 and q4_0, apart from their quants.
+    /// Of all formats but q4_K, whose scales lie among the quants.
     scales: Option<Tensor>,
     address: WeightAddress,
     rows: usize,
     k: usize,
 }
 
-/// What the kernels call a format, its number in `Format` of formats.cuh, and how many weights a block of it has.
-fn named(format: GgmlDType) -> Result<(&'static str, i32, usize)> {
-    Ok(match format {
-        GgmlDType::Q8_0 => ("q8_0", 1, 32),
-        GgmlDType::Q4_0 => ("q4_0", 2, 32),
-        GgmlDType::Q4K => ("q4k", 3, 256),
-        other => bail!("no CUDA kernel for blocks of {other:?}"),
-    })
-}
-
-/// Bytes of a block's scale, where it is kept apart.
-const SCALE: usize = 2;
-
-/// Bytes of a block as it lies on the card, and of those the ones that are kept apart.
-fn sizes(format: GgmlDType) -> (usize, usize) {
+/// What the kernels call a format.
+fn name(format: Format) -> &'static str {
     match format {
-        // `BLOCKS` of Q4K in formats.cuh, of one row: four bytes more than ggml's, whose scales are packed.
-        GgmlDType::Q4K => (148, 0),
-        _ => (format.type_size(), SCALE),
+        Format::Q8_0 => "q8_0",
+        Format::Q4_0 => "q4_0",
+        Format::Q4K => "q4k",
+        Format::Fp8 => "fp8",
     }
 }
 
-/// Blocks of a weight [rows, k], made up to whole tiles.
-fn blocks_of(format: GgmlDType, (rows, k): (usize, usize)) -> usize {
-    rows.next_multiple_of(TILE) * k / format.block_size()
+/// How many weights a block of a row of `k` has.
+fn block(format: Format, k: usize) -> usize {
+    match format {
+        Format::Q8_0 | Format::Q4_0 => 32,
+        Format::Q4K => 256,
+        Format::Fp8 => k,
+    }
+}
+
+/// Bytes of a row of `k` weights as it lies on the card, and of its scales that are kept apart.
+fn row_sizes(format: Format, k: usize) -> (usize, usize) {
+    match format {
+        Format::Q8_0 => (k, k / 32 * 2),
+        Format::Q4_0 => (k / 2, k / 32 * 2),
+        // `BLOCKS` of Q4K in formats.cuh, of one row: four bytes more than ggml's, whose scales are packed.
+        Format::Q4K => (k / 256 * 148, 0),
+        Format::Fp8 => (k, 4),
+    }
 }
 
 impl Blocks {
     /// A weight [rows, k] in memory of its own, whose blocks are yet to be written.
-    pub fn unwritten(
-        format: GgmlDType,
-        (rows, k): (usize, usize),
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn unwritten(format: Format, (rows, k): (usize, usize), device: &Device) -> Result<Self> {
         let elements = Room::elements([Self::bytes(format, (rows, k))].into_iter());
         let mut room = Room::new(elements, DType::U8, device)?;
         Self::within(format, (rows, k), &mut room)
     }
 
     /// A weight [rows, k] that takes its bytes from `room`, and whose blocks are yet to be written.
-    pub fn within(format: GgmlDType, (rows, k): (usize, usize), room: &mut Room) -> Result<Self> {
+    pub fn within(format: Format, (rows, k): (usize, usize), room: &mut Room) -> Result<Self> {
         let gpu = Gpu::of(room.device().as_cuda_device()?)?;
-        let (_, _, block) = named(format)?;
-        if !k.is_multiple_of(block) {
+        if !k.is_multiple_of(block(format, k)) || !k.is_multiple_of(32) {
             bail!("rows of {k} are no whole blocks of {format:?}")
         }
-        let ((size, apart), blocks) = (sizes(format), blocks_of(format, (rows, k)));
-        let data = room.take(blocks * (size - apart))?;
+        let ((size, apart), all) = (row_sizes(format, k), rows.next_multiple_of(TILE));
+        let data = room.take(all * size)?;
         let scales = match apart {
             0 => None,
-            _ => Some(room.take(blocks * apart)?),
+            _ => Some(room.take(all * apart)?),
         };
         let address = WeightAddress {
             data: at(&data)?.0,
@@ -98,8 +96,9 @@ impl Blocks {
     }
 
     /// Bytes that a weight [rows, k] takes.
-    pub fn bytes(format: GgmlDType, shape: (usize, usize)) -> usize {
-        blocks_of(format, shape) * sizes(format).0
+    pub fn bytes(format: Format, (rows, k): (usize, usize)) -> usize {
+        let (size, apart) = row_sizes(format, k);
+        rows.next_multiple_of(TILE) * (size + apart)
     }
 
     /// Bytes of all blocks.
@@ -109,7 +108,7 @@ impl Blocks {
 
     /// Which of the weight's blocks is the one from the weight `from` on, if there are `count` weights of whole blocks.
     fn block_at(&self, from: usize, count: usize) -> Result<usize> {
-        let (_, _, block) = named(self.format)?;
+        let block = block(self.format, self.k);
         if !from.is_multiple_of(block)
             || !count.is_multiple_of(block)
             || from + count > self.rows * self.k
@@ -124,11 +123,10 @@ impl Blocks {
         if !first.is_multiple_of(TILE) || first + rows > self.rows {
             bail!("{rows} rows from {first} of {}", self.rows)
         }
-        let (size, apart) = sizes(self.format);
-        let before = blocks_of(self.format, (first, self.k));
+        let (size, apart) = row_sizes(self.format, self.k);
         Ok(WeightAddress {
-            data: self.address.data + (before * (size - apart)) as Address,
-            scales: self.address.scales + (before * apart) as Address,
+            data: self.address.data + (first * size) as Address,
+            scales: self.address.scales + (first * apart) as Address,
             rows: rows as i32,
             ..self.address
         })
@@ -140,21 +138,31 @@ impl Blocks {
     }
 
     /// What the kernels call the format.
-    pub fn name(&self) -> Result<&'static str> {
-        named(self.format).map(|(name, ..)| name)
+    pub fn name(&self) -> &'static str {
+        name(self.format)
+    }
+
+    /// How it is kept.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Weights of 16 bytes.
     fn unit(&self) -> usize {
         match self.format {
-            GgmlDType::Q8_0 => 16,
-            _ => 32,
+            Format::Q8_0 | Format::Fp8 => 16,
+            Format::Q4_0 | Format::Q4K => 32,
         }
     }
 
-    /// `Format` of formats.cuh.
-    pub fn format_number(&self) -> Result<i32> {
-        named(self.format).map(|(_, number, _)| number)
+    /// The format's number in `Format` of formats.cuh.
+    pub fn format_number(&self) -> i32 {
+        match self.format {
+            Format::Q8_0 => 1,
+            Format::Q4_0 => 2,
+            Format::Q4K => 3,
+            Format::Fp8 => 4,
+        }
     }
 
     /// Where all of it lies.

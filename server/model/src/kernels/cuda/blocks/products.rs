@@ -1,4 +1,4 @@
-//! Products with weights in blocks: from the blocks themselves for few rows, with the plain weight for many.
+//! Products with weights of 4 or 8 bits: from the blocks themselves for few rows, with the plain weight for many.
 
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -88,7 +88,7 @@ impl Blocks {
         if k != self.k || bias.is_some_and(|b| b.dims() != [self.rows] || b.dtype() != dtype) {
             bail!("a product of {:?} with {}×{}", x.shape(), self.rows, self.k)
         }
-        let names = format!("{}_{}", self.name()?, type_name(dtype)?);
+        let names = format!("{}_{}", self.name(), type_name(dtype)?);
         let eights = if rows <= 16 { 2 } else { 4 };
         let groups = rows.div_ceil(8 * eights);
         let slices = k.div_ceil(SLICE_UNITS * self.unit());

@@ -4,6 +4,18 @@ use candle_core::Device;
 
 include!(concat!(env!("OUT_DIR"), "/cuda.rs"));
 
+/// The compute capability of a card, times ten.
+pub fn capability(device: &Device) -> Option<u32> {
+    let context = device
+        .as_cuda_device()
+        .ok()?
+        .cuda_stream()
+        .context()
+        .clone();
+    let (major, minor) = context.compute_capability().ok()?;
+    Some((10 * major + minor) as u32)
+}
+
 /// Refuses a card that this binary was not built for, on which it would compute garbage. The error is a sentence.
 pub fn check(device: &Device) -> std::result::Result<(), String> {
     let context = device

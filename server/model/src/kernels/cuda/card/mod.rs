@@ -13,7 +13,7 @@ mod tensor_map;
 mod tensors;
 
 pub use blas::{Operands, Shape as ProductShape};
-pub use built::{BUILT_FOR, check};
+pub use built::{BUILT_FOR, capability, check};
 pub use event::Event;
 pub use gpu::Gpu;
 pub use hopper::{Hopper, use_hopper};

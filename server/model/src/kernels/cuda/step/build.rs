@@ -5,7 +5,7 @@ use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::{DType, Result, Tensor};
 
 use super::exchange::Exchange;
-use super::factors::{Factor, OF_A_LAYER, Reading, all_small, factors};
+use super::factors::{Factor, Kind, OF_A_LAYER, Reading, all_small, factors};
 use super::inputs::Inputs;
 use super::memory::{Memory, MemoryAddresses};
 use super::model::{Dims, StepModel};
@@ -28,7 +28,10 @@ impl Step {
             return Ok(None);
         };
         let factors = factors(model);
-        let sizes = Sizes::fitting(&factors, &dims, gpu.shared_memory)?;
+        let Some(kind) = Kind::of(&factors) else {
+            return Ok(None);
+        };
+        let sizes = Sizes::fitting(&factors, kind, &dims, gpu.shared_memory)?;
         let fits = arena.data.dtype() == dtype
             && has_kernel(&dims, dtype)
             && all_small(&factors)?
@@ -84,7 +87,11 @@ fn has_kernel(dims: &Dims, dtype: DType) -> bool {
 
 /// The kernel's name, and its launch.
 fn kernel(gpu: &Gpu, dims: &Dims, sizes: &Sizes, dtype: DType) -> Result<(String, Launch)> {
-    let kind = if sizes.blocks { "" } else { "plain_" };
+    let kind = match sizes.kind {
+        Kind::Plain => "plain_",
+        Kind::Blocks => "",
+        Kind::Fp8 => "fp8_",
+    };
     let name = format!("step_{kind}{}_{}", dims.head_size, type_name(dtype)?);
     let launch = Launch {
         cooperative: true,
@@ -108,7 +115,7 @@ fn addresses(
         count: 0,
         readings: sizes.readings as i32,
         embedding: model.embedding.address()?,
-        embedding_format: model.embedding.format()?,
+        embedding_format: model.embedding.format(),
         plan: inputs.plan(inputs_at, model.frequencies.len()),
         cache: CacheAddress::new(arena, 0)?,
         ids: word(inputs.ids),
@@ -219,7 +226,7 @@ impl Products {
                 },
                 out: of.out + (part.start * out_size) as Address,
                 width: outputs as i32,
-                format: factor.weight.format()?,
+                format: factor.weight.format(),
                 mode: factor.mode,
                 part: i as i32,
                 reading: number as i32,

@@ -7,11 +7,39 @@ use candle_core::{Error, Result};
 use super::model::{StepModel, StepWeight};
 use crate::kernels::cuda::layout::step::{MOST, WARPS};
 use crate::kernels::cuda::layout::{Mode, TILE, WeightAddress};
+use crate::weights::Format;
 
 /// A weight, and the mode in which the step multiplies with it.
 pub struct Factor<'a> {
     pub weight: &'a StepWeight<'a>,
     pub mode: Mode,
+}
+
+/// What a step's weights are, beside plain ones: `Kind` of decode_product.cuh, each with a kernel of its own.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Plain,
+    Blocks,
+    Fp8,
+}
+
+impl Kind {
+    /// That of all of `factors`; `None` where no kernel knows all of them.
+    pub fn of(factors: &[Factor<'_>]) -> Option<Self> {
+        let mut all = Kind::Plain;
+        for factor in factors {
+            let kind = match factor.weight {
+                StepWeight::Dense(_) => continue,
+                StepWeight::Blocks(blocks) if blocks.format() == Format::Fp8 => Kind::Fp8,
+                StepWeight::Blocks(_) => Kind::Blocks,
+            };
+            if all != Kind::Plain && all != kind {
+                return None;
+            }
+            all = kind;
+        }
+        Some(all)
+    }
 }
 
 /// Factors of a layer: qkv, dense, gate and up, down.
@@ -90,7 +118,7 @@ impl Factor<'_> {
     /// How a part is read.
     pub fn reading(&self, part: &Range<usize>) -> Result<Reading> {
         Ok(Reading {
-            format: self.weight.format()?,
+            format: self.weight.format(),
             halves: self.halves(),
             rows: part.len(),
             width: self.outputs()?,
@@ -98,7 +126,7 @@ impl Factor<'_> {
         })
     }
 
-    /// Floats that the warps of a block find of a part: see `sum_plain` and `sum_blocks` of decode_product.cuh.
+    /// Floats that the warps of a block find of a part: see `sum_plain`, `sum_blocks` and `sum_fp8` of decode_product.cuh.
     pub fn found(&self, part: &Range<usize>, rows: usize, processors: usize) -> usize {
         let height = if self.plain() { 1 } else { TILE };
         let tiles = part.len().div_ceil(height).div_ceil(processors) * self.halves();

@@ -62,7 +62,7 @@ impl ManyStep {
             ..Launch::new((gpu.processors, 1, 1), 32 * WARPS + WARP_GROUP)
         }
         .shared(shared_bytes(&dims, model.most_entries));
-        let plain = model.embedding.format()? == 0 && factors.iter().all(Factor::plain);
+        let plain = model.embedding.format() == 0 && factors.iter().all(Factor::plain);
         let fits = [kernel(1), kernel(ROWS)].iter().all(|k| gpu.on_hopper(k))
             && [dtype, arena.data.dtype()] == [DType::BF16; 2]
             && plain

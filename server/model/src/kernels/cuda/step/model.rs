@@ -73,10 +73,10 @@ impl StepWeight<'_> {
     }
 
     /// The format's number in `Format` of formats.cuh.
-    pub fn format(&self) -> Result<i32> {
+    pub fn format(&self) -> i32 {
         match self {
             StepWeight::Blocks(blocks) => blocks.format_number(),
-            StepWeight::Dense(_) => Ok(0),
+            StepWeight::Dense(_) => 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::factors::Factor;
+use super::factors::{Factor, Kind};
 use super::model::Dims;
 use crate::kernels::PAGE;
 use crate::kernels::cuda::card::BUILT_FOR;
@@ -11,15 +11,16 @@ use crate::kernels::cuda::layout::step::{
     BATCH, GROUPS, HEADS, JOINED, LOCATION, MOST, READING, SPLITS, TASK, WARPS,
 };
 
-/// Bytes of shared memory that the kernel has without asking for them.
+/// Bytes of shared memory that the kernel has without asking for them, and those for the scales of 8-bit floats.
 const STATIC: usize = 3072;
+const SCALES: usize = 32 * WARPS * 8;
 
 /// What a block's shared memory depends on.
 pub struct Sizes {
     rows: usize,
-    /// Some weights are not in blocks, and some are.
+    /// Some weights are not in blocks.
     plain: bool,
-    pub blocks: bool,
+    pub kind: Kind,
     /// Tiles of a product's part that a block has at most, of weights in blocks.
     pub most_tiles: usize,
     /// Parts of products, and how many of them differ in what they read.
@@ -38,11 +39,16 @@ pub struct Sizes {
 impl Sizes {
     /// The sizes with which a block's shared memory is no more than `shared_memory`, in bytes, if there are any; otherwise the
     /// smallest.
-    pub fn fitting(factors: &[Factor<'_>], dims: &Dims, shared_memory: usize) -> Result<Self> {
+    pub fn fitting(
+        factors: &[Factor<'_>],
+        kind: Kind,
+        dims: &Dims,
+        shared_memory: usize,
+    ) -> Result<Self> {
         // The more a block has of a product, the more it has to keep until all have met again, and the fewer are the parts.
         let mut most_tiles = 64;
         loop {
-            let sizes = Sizes::with(factors, dims, most_tiles)?;
+            let sizes = Sizes::with(factors, kind, dims, most_tiles)?;
             if sizes.fit(shared_memory) || most_tiles <= 8 {
                 return Ok(sizes);
             }
@@ -51,12 +57,12 @@ impl Sizes {
     }
 
     /// The sizes where a block has `most_tiles` tiles of a product's part at most.
-    fn with(factors: &[Factor<'_>], dims: &Dims, most_tiles: usize) -> Result<Self> {
+    fn with(factors: &[Factor<'_>], kind: Kind, dims: &Dims, most_tiles: usize) -> Result<Self> {
         let tiles = dims.tiles() * dims.kv_heads;
         let mut sizes = Sizes {
             rows: dims.rows,
             plain: factors.iter().any(Factor::plain),
-            blocks: !factors.iter().all(Factor::plain),
+            kind,
             most_tiles,
             products: 0,
             readings: 0,
@@ -84,7 +90,11 @@ impl Sizes {
 
     /// Whether blocks that may have so many bytes of shared memory have enough.
     pub fn fit(&self, shared_memory: usize) -> bool {
-        self.shared_bytes() + STATIC <= shared_memory
+        let scales = match self.kind {
+            Kind::Fp8 => SCALES,
+            _ => 0,
+        };
+        self.shared_bytes() + STATIC + scales <= shared_memory
     }
 
     /// Shared memory of a block: the weights that are under way, the positions' cosines and sines, how the products are read,
@@ -97,7 +107,10 @@ impl Sizes {
             80 | 87 => 4,
             _ => 2,
         };
-        let slot = if self.blocks { SLICE } else { BATCH };
+        let slot = match self.kind {
+            Kind::Blocks => SLICE,
+            Kind::Plain | Kind::Fp8 => BATCH,
+        };
         let whole = self.longest.next_multiple_of(512);
         let rows = if self.plain { MOST } else { self.rows };
         let inputs = rows * (2 * whole + whole / 32 * 4);
