@@ -16,10 +16,10 @@ mod guard;
 mod recovery;
 mod reply;
 mod reports;
-mod scheduler;
+pub mod scheduler;
 mod settings;
 mod start;
-mod step_timings;
+pub mod step_timings;
 #[cfg(test)]
 mod tests;
 mod tokenization;

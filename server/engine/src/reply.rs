@@ -86,8 +86,11 @@ impl Reply {
         let has_text = !step.text.is_empty();
         let logprob = step.logprob.filter(|_| id.is_some());
         let (ids, logprobs) = (id.into_iter().collect(), logprob.into_iter().collect());
+        // Before whoever asked can have it, who may be faster than this thread is awake again.
+        let at = Instant::now();
         self.tell(ids, step.text, logprobs);
         Ok(TokenOutcome {
+            at,
             id,
             has_text,
             end: step.end,

@@ -43,6 +43,8 @@ pub struct Worker<E: Executor> {
     pub(super) panics: PanicCount,
     /// Turns of the loop so far.
     turns: u64,
+    /// The longest of them.
+    longest_turn: Duration,
     /// When health is told next, and the device asked for its memory.
     due: Instant,
     gauges: Gauges,
@@ -83,6 +85,7 @@ impl<E: Executor> Worker<E> {
             reports,
             panics: PanicCount::default(),
             turns: 0,
+            longest_turn: Duration::ZERO,
             due: Instant::now(),
             gauges: Gauges::default(),
             told: Gauges::default(),
@@ -115,6 +118,7 @@ impl<E: Executor> Worker<E> {
                 }
             }
             self.turns += 1;
+            let begun = Instant::now();
             let fault = match catch(|| self.turn()) {
                 Ok(Ok(())) => None,
                 Ok(Err(fault)) => Some(fault),
@@ -122,6 +126,7 @@ impl<E: Executor> Worker<E> {
                 Err(what) => Some(Fault::Panic(what)),
             };
             self.recover(fault)?;
+            self.longest_turn = self.longest_turn.max(begun.elapsed());
             self.publish_events();
             if self.due <= Instant::now() {
                 self.report(status);
@@ -156,6 +161,7 @@ impl<E: Executor> Worker<E> {
             health.used_pages = used as u64;
             health.turn = self.turns;
             health.token_ms = self.executor.timings().token_ms();
+            health.longest_turn_ms = self.longest_turn.as_secs_f64() * 1e3;
         });
     }
 
@@ -424,7 +430,7 @@ impl<E: Executor> Worker<E> {
             Ok(said) => {
                 self.scheduler.computed(piece);
                 if let Some(said) = said {
-                    self.scheduler.answered(piece.request, said, Instant::now());
+                    self.scheduler.answered(piece.request, said);
                 }
             }
             Err(failure) => self.scheduler.fail(piece.request, &failure),

@@ -107,8 +107,7 @@ impl EncodeQueue {
         opening: Opening,
         prompt: impl FnOnce() -> Option<Prompt>,
     ) {
-        let is_it = |wanted: &Wanted| wanted.is_for(asker, opening);
-        if !self.line.iter().chain(&self.encoding).any(is_it) {
+        if !self.is_wanted(asker, opening) {
             let wanted = Wanted {
                 asker,
                 opening,
@@ -116,6 +115,12 @@ impl EncodeQueue {
             };
             self.line.push(asker, wanted);
         }
+    }
+
+    /// Whether an opening is in the line for somebody, or being computed.
+    pub fn is_wanted(&self, asker: Asker, opening: Opening) -> bool {
+        let is_it = |wanted: &Wanted| wanted.is_for(asker, opening);
+        self.line.iter().chain(&self.encoding).any(is_it)
     }
 
     /// What is not `wanted` leaves the line, and is computed no longer.
@@ -138,10 +143,17 @@ impl EncodeQueue {
         self.encoding.as_ref().map(|it| (it.asker, it.opening))
     }
 
-    /// The next to compute, those first that are `wanted`.
-    pub fn next(&mut self, wanted: impl Fn(Asker, Opening) -> bool) -> Option<EncodeJob> {
-        let next = self.line.pop(|it| wanted(it.asker, it.opening));
-        let next = next.or_else(|| self.line.pop(|_| true))?;
+    /// The next to compute: of those that are `urgent`, else of those that are `wanted`, else of all.
+    pub fn next(
+        &mut self,
+        urgent: impl Fn(Asker, Opening) -> bool,
+        wanted: impl Fn(Asker, Opening) -> bool,
+    ) -> Option<EncodeJob> {
+        let line = &mut self.line;
+        let next = line
+            .pop(|it| urgent(it.asker, it.opening))
+            .or_else(|| line.pop(|it| wanted(it.asker, it.opening)))
+            .or_else(|| line.pop(|_| true))?;
         let picture = self.pictures.get(&next.opening.picture)?;
         let job = EncodeJob {
             key: next.opening.picture,

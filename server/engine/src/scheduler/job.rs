@@ -22,6 +22,8 @@ pub struct Job {
     opening: Option<Opening>,
     /// [`Ask::background`].
     pub background: bool,
+    /// Somebody has read the beginning of its answer, which was cut off: it goes before all that has not begun.
+    pub(super) interrupted: bool,
     /// When the answer must be over.
     pub deadline: Instant,
     /// The question's place in the order of arrival.
@@ -74,6 +76,7 @@ impl Job {
                 .filter(|shown| ask.system.is_empty() && shown.turn == 0)
                 .map(|shown| Opening::plain(shown.key)),
             background: ask.background,
+            interrupted: !ask.so_far.is_empty(),
             deadline,
             order: 0,
             prompt: None,
@@ -156,6 +159,11 @@ impl Job {
         self.credit == 0
     }
 
+    /// How many more pieces may be told.
+    pub(super) fn credit(&self) -> u32 {
+        self.credit
+    }
+
     pub(super) fn grant(&mut self, pieces: u32) {
         self.credit = self.credit.saturating_add(pieces);
     }
@@ -175,11 +183,13 @@ impl Job {
     }
 
     /// Appends a generated token to the answer.
-    pub(super) fn go_on(&mut self, said: TokenOutcome, now: Instant) {
-        let TokenOutcome { id, has_text, .. } = said;
-        self.times.first_token.get_or_insert(now);
+    pub(super) fn go_on(&mut self, said: TokenOutcome) {
+        let TokenOutcome {
+            at, id, has_text, ..
+        } = said;
+        self.times.first_token.get_or_insert(at);
         if has_text {
-            self.times.first_text.get_or_insert(now);
+            self.times.first_text.get_or_insert(at);
         }
         if has_text || id.is_some() {
             self.credit = self.credit.saturating_sub(1);
@@ -271,6 +281,8 @@ impl Running {
 /// What a token came to.
 #[derive(Clone, Debug)]
 pub struct TokenOutcome {
+    /// When it was told.
+    pub at: Instant,
     /// None, if the answer ends with it.
     pub id: Option<u32>,
     /// The token completed text that can be shown.

@@ -134,7 +134,10 @@ impl Scheduler {
             // There is no picture to wait for.
             _ => job.times.picture = Some(job.times.received),
         }
-        self.waiting.push(job.asker, job);
+        match job.interrupted {
+            true => self.waiting.push_first(job.asker, job),
+            false => self.waiting.push(job.asker, job),
+        }
     }
 
     /// A question's text was read, and so much is known of its answer; `over`: that is all of it.
@@ -176,8 +179,7 @@ impl Scheduler {
     /// most open requests; if possible one that has produced nothing.
     pub fn gives_way(&self) -> Option<RequestId> {
         let (mut clients, mut sessions) = (HashMap::new(), HashMap::new());
-        let running = self.slots.iter().map(|running| &running.job);
-        for job in self.waiting.iter().chain(running) {
+        for job in self.jobs() {
             *clients.entry(job.asker.client).or_insert(0) += 1;
             *sessions.entry(job.asker.session).or_insert(0) += 1;
         }
@@ -259,9 +261,13 @@ impl Scheduler {
 
     /// All questions.
     pub fn open(&self) -> HashSet<RequestId> {
+        self.jobs().map(|job| job.request).collect()
+    }
+
+    /// All questions: those that wait, then those that run.
+    fn jobs(&self) -> impl Iterator<Item = &Job> {
         let running = self.slots.iter().map(|running| &running.job);
-        let all = self.waiting.iter().chain(running);
-        all.map(|job| job.request).collect()
+        self.waiting.iter().chain(running)
     }
 
     /// Questions that wait, and those that run.
@@ -340,6 +346,11 @@ impl Scheduler {
         });
     }
 
+    /// Whether no picture is looked at and none waits for that.
+    pub fn is_blind(&self) -> bool {
+        self.pictures.is_idle()
+    }
+
     /// What is being looked at. Whoever computes that stops when it changes.
     pub fn encoding(&self) -> Option<PictureKey> {
         self.pictures.encoding()
@@ -351,13 +362,20 @@ impl Scheduler {
         plain: usize,
     ) -> Option<(EncodeJob, Result<Vec<Page>, CacheFull>)> {
         let waiting = &self.waiting;
+        let wants = |job: &Job, asker: Asker, opening: Opening| {
+            let is_own = opening.behind.is_none() || job.asker.session == asker.session;
+            job.opening() == Some(opening) && is_own
+        };
         let wanted = |asker: Asker, opening: Opening| {
-            let is_own = |job: &Job| opening.behind.is_none() || job.asker.session == asker.session;
-            let waits = |job: &Job| job.opening() == Some(opening) && is_own(job);
-            waiting.iter().any(waits)
+            let mut jobs = waiting.iter();
+            jobs.any(|job| wants(job, asker, opening))
+        };
+        let interrupted = |asker: Asker, opening: Opening| {
+            let mut jobs = waiting.iter();
+            jobs.any(|job| job.interrupted && wants(job, asker, opening))
         };
         self.picture_lacks = false;
-        let look = self.pictures.next(wanted)?;
+        let look = self.pictures.next(interrupted, wanted)?;
         let entries = look.prompt.as_ref().map(|prompt| prompt.entries().len());
         let entries = entries.unwrap_or(plain);
         if !self.slots.is_empty() && entries.div_ceil(PAGE) > self.pages_within_reach() {

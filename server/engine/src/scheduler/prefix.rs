@@ -4,8 +4,9 @@
 //! common prefix: whole pages are shared, the last, partly used one has to be copied. Where there is no page left, clients that
 //! keep more than their share give way first, and of what they keep the least recently used.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use api::{Asker, ConversationId, PictureKey, SessionId};
 use model::kernels::PAGE;
@@ -28,6 +29,13 @@ impl std::fmt::Display for CacheFull {
 pub struct Namespace {
     pub session: SessionId,
     pub picture: Option<PictureKey>,
+}
+
+impl Namespace {
+    /// Where what serves it is kept.
+    fn places(self) -> [Place; 2] {
+        [(self.picture, None), (self.picture, Some(self.session))]
+    }
 }
 
 /// A picture with what stands before it in a conversation.
@@ -56,6 +64,11 @@ impl Opening {
             behind: Some(hasher.finish()),
         }
     }
+
+    /// Where it is kept for a session: with nothing before the picture it is for whoever may see that.
+    fn place(self, session: SessionId) -> Place {
+        (Some(self.picture), self.behind.map(|_| session))
+    }
 }
 
 /// Entries with the pages that hold them.
@@ -72,34 +85,106 @@ pub struct Copy {
     pub to: Page,
 }
 
+/// Where a sequence is kept: by the picture that it is about, and the session that it is for, unless it is for whoever may see the
+/// picture.
+type Place = (Option<PictureKey>, Option<SessionId>);
+
 struct Stored {
     /// Who keeps it.
     client: u128,
-    /// `None`: it is for whoever may see the picture.
-    session: Option<SessionId>,
     /// Which opening this is, where it is one: it ends with its picture, for conversations that begin so.
     opening: Option<Opening>,
     /// Whose it is. Another conversation of the session may begin from it, and then shares its pages.
     conversation: Option<ConversationId>,
-    picture: Option<PictureKey>,
-    cached: Cached,
+    sequence: Sequence,
+    pages: Vec<Page>,
+    /// When it was used last, by the count of [`Uses`]; no two have the same.
     last_used: u64,
 }
 
-impl Stored {
-    fn serves(&self, namespace: Namespace) -> bool {
-        self.picture == namespace.picture && self.session.is_none_or(|s| s == namespace.session)
+/// The entries of what is kept. What it begins with is most of it, and the same for many: every picture of one shape has the same rows.
+struct Sequence {
+    beginning: Arc<[Entry]>,
+    rest: Vec<Entry>,
+}
+
+impl Sequence {
+    /// How many entries it has in common with others, from the first on.
+    fn common(&self, entries: &[Entry]) -> usize {
+        let common = |own: &[Entry], entries: &[Entry]| {
+            let pairs = own.iter().zip(entries);
+            pairs.take_while(|(a, b)| a == b).count()
+        };
+        match common(&self.beginning, entries) {
+            whole if whole == self.beginning.len() => whole + common(&self.rest, &entries[whole..]),
+            part => part,
+        }
     }
 
-    fn is(&self, session: SessionId, opening: Opening) -> bool {
-        self.opening == Some(opening) && self.session.is_none_or(|own| own == session)
+    /// Whether these entries begin with it.
+    fn begins(&self, entries: &[Entry]) -> bool {
+        self.common(entries) == self.beginning.len() + self.rest.len()
+    }
+}
+
+/// Who keeps how much, and in which order it was used.
+#[derive(Default)]
+struct Uses {
+    clock: u64,
+    order: BTreeMap<u64, (u128, Place)>,
+    /// Of each client, sequences and their pages.
+    clients: HashMap<u128, (usize, usize)>,
+    /// Of all clients together.
+    pages: usize,
+}
+
+impl Uses {
+    fn add(&mut self, place: Place, stored: &mut Stored) {
+        let pages = stored.pages.len();
+        let (sequences, kept) = self.clients.entry(stored.client).or_default();
+        *sequences += 1;
+        *kept += pages;
+        self.pages += pages;
+        self.touch(place, stored);
+    }
+
+    fn touch(&mut self, place: Place, stored: &mut Stored) {
+        self.order.remove(&stored.last_used);
+        self.clock += 1;
+        stored.last_used = self.clock;
+        self.order.insert(self.clock, (stored.client, place));
+    }
+
+    fn remove(&mut self, stored: &Stored) {
+        let pages = stored.pages.len();
+        self.order.remove(&stored.last_used);
+        self.pages -= pages;
+        if let Some((sequences, kept)) = self.clients.get_mut(&stored.client) {
+            *sequences -= 1;
+            *kept -= pages;
+            if *sequences == 0 {
+                self.clients.remove(&stored.client);
+            }
+        }
+    }
+
+    /// The least recently used sequence of those whose clients keep more than an equal share, or else of all: what somebody
+    /// keeps for long costs nobody else what is theirs.
+    fn next_to_go(&self) -> Option<(Place, u64)> {
+        let share = self.pages / self.clients.len().max(1);
+        let has_more = |client: &u128| self.clients.get(client).is_some_and(|it| it.1 > share);
+        let next = self.order.iter().find(|(_, (client, _))| has_more(client));
+        let (last_used, (_, place)) = next.or_else(|| self.order.first_key_value())?;
+        Some((*place, *last_used))
     }
 }
 
 pub struct PrefixCache {
     pool: PagePool,
-    stored: Vec<Stored>,
-    clock: u64,
+    stored: BTreeMap<Place, Vec<Stored>>,
+    uses: Uses,
+    /// What the opening kept last begins with, which is likely that of the next.
+    beginning: Arc<[Entry]>,
     /// With the cache off, only pictures are kept.
     conversations: bool,
 }
@@ -108,8 +193,9 @@ impl PrefixCache {
     pub fn new(pages: usize, conversations: bool) -> Self {
         PrefixCache {
             pool: PagePool::new(pages),
-            stored: Vec::new(),
-            clock: 0,
+            stored: BTreeMap::new(),
+            uses: Uses::default(),
+            beginning: Arc::default(),
             conversations,
         }
     }
@@ -119,35 +205,55 @@ impl PrefixCache {
         self.pool.used()
     }
 
-    /// The pages of what is kept.
+    /// The pages of what is kept; and that the count of uses is of just that.
     #[cfg(test)]
     pub fn held(&self) -> std::collections::HashSet<u32> {
-        let kept = self.stored.iter().flat_map(|stored| &stored.cached.pages);
-        kept.map(Page::number).collect()
+        let (mut order, mut clients) = (BTreeMap::new(), HashMap::<u128, (usize, usize)>::new());
+        for (place, stored) in &self.stored {
+            assert!(!stored.is_empty());
+            for it in stored {
+                order.insert(it.last_used, (it.client, *place));
+                let (sequences, pages) = clients.entry(it.client).or_default();
+                (*sequences, *pages) = (*sequences + 1, *pages + it.pages.len());
+            }
+        }
+        assert_eq!(self.uses.order, order);
+        assert_eq!(self.uses.clients, clients);
+        assert_eq!(
+            self.uses.pages,
+            clients.values().map(|it| it.1).sum::<usize>()
+        );
+        let kept = self.stored.values().flatten();
+        let pages = kept.flat_map(|stored| &stored.pages);
+        pages.map(Page::number).collect()
     }
 
     /// The longest known prefix of `entries`, the last of which is always left to compute, and what has to be copied for it.
     pub fn begin(&mut self, namespace: Namespace, entries: &[Entry]) -> (Cached, Option<Copy>) {
         let most = entries.len().saturating_sub(1);
-        let common = |stored: &Stored| {
-            let pairs = stored.cached.entries.iter().zip(&entries[..most]);
-            pairs.take_while(|(a, b)| a == b).count()
-        };
-        let best = (0..self.stored.len())
-            .filter(|i| self.stored[*i].serves(namespace))
-            .map(|i| (common(&self.stored[i]), i))
-            .max_by_key(|(common, i)| (*common, std::cmp::Reverse(*i)));
-        let Some((common, i)) = best.filter(|(common, _)| *common > 0) else {
+        let PrefixCache { stored, uses, .. } = self;
+        let mut best: Option<(usize, Place, usize)> = None;
+        for place in namespace.places() {
+            for (i, stored) in stored.get(&place).into_iter().flatten().enumerate() {
+                let common = stored.sequence.common(&entries[..most]);
+                if best.is_none_or(|(most, ..)| common > most) {
+                    best = Some((common, place, i));
+                }
+            }
+        }
+        let Some((common, place, i)) = best.filter(|(common, ..)| *common > 0) else {
             return Default::default();
         };
-        self.clock += 1;
-        self.stored[i].last_used = self.clock;
+        let Some(stored) = stored.get_mut(&place).and_then(|it| it.get_mut(i)) else {
+            return Default::default();
+        };
+        uses.touch(place, stored);
         let (whole, part) = (common / PAGE, common % PAGE);
-        let mut pages = self.stored[i].cached.pages[..whole].to_vec();
+        let mut pages = stored.pages[..whole].to_vec();
         let (mut reused, mut copy) = (whole * PAGE, None);
         if part > 0 {
             // Held while a page is found, which may drop the sequence it belongs to.
-            let from = self.stored[i].cached.pages[whole].clone();
+            let from = stored.pages[whole].clone();
             // With no page to be had, the part is computed again.
             if let Ok(to) = self.take() {
                 pages.push(to.clone());
@@ -171,17 +277,21 @@ impl PrefixCache {
         first: usize,
     ) -> Result<Option<Cached>, CacheFull> {
         let shared = &entries[..first * PAGE];
-        let begins_so = |stored: &&mut Stored| {
-            stored.serves(namespace) && stored.cached.entries.starts_with(shared)
-        };
         let mut pages = Vec::new();
         if first > 0 {
-            self.clock += 1;
-            let Some(stored) = self.stored.iter_mut().find(begins_so) else {
+            let begins_so = |stored: &Stored| stored.sequence.common(shared) == shared.len();
+            let PrefixCache { stored, uses, .. } = self;
+            let found = namespace.places().into_iter().find_map(|place| {
+                let i = stored.get(&place)?.iter().position(begins_so)?;
+                Some((place, i))
+            });
+            let Some((place, i)) = found else {
                 return Ok(None);
             };
-            stored.last_used = self.clock;
-            pages.extend_from_slice(&stored.cached.pages[..first]);
+            if let Some(stored) = stored.get_mut(&place).and_then(|it| it.get_mut(i)) {
+                uses.touch(place, stored);
+                pages.extend_from_slice(&stored.pages[..first]);
+            }
         }
         self.grow(&mut pages, entries.len())?;
         let entries = entries.to_vec();
@@ -207,87 +317,127 @@ impl PrefixCache {
         if !self.conversations {
             return;
         }
-        self.store(Stored {
+        let place = (namespace.picture, Some(namespace.session));
+        let beginning = self.beginning_of(namespace, &cached.entries);
+        let rest = cached.entries[beginning.len()..].to_vec();
+        let stored = Stored {
             client,
-            session: Some(namespace.session),
             opening: None,
             conversation: Some(conversation),
-            picture: namespace.picture,
-            cached,
+            sequence: Sequence { beginning, rest },
+            pages: cached.pages,
             last_used: 0,
-        });
+        };
+        self.store(place, stored, &cached.entries);
+    }
+
+    /// What an opening keeps of these entries, so that it need not be kept twice; nothing where there is none.
+    fn beginning_of(&self, namespace: Namespace, entries: &[Entry]) -> Arc<[Entry]> {
+        let there = namespace.places().map(|place| self.stored.get(&place));
+        let openings = there.into_iter().flatten().flatten();
+        let own = openings
+            .filter(|it| it.opening.is_some())
+            .find(|it| it.sequence.begins(entries));
+        own.map_or_else(Arc::default, |it| it.sequence.beginning.clone())
     }
 
     /// Keeps what conversations begin with up to the end of their picture. Where nothing stands before the picture it is for
     /// whoever may see that, else for the session alone whose text it is.
     pub fn keep_opening(&mut self, asker: Asker, opening: Opening, cached: Cached) {
-        self.store(Stored {
+        if *self.beginning != cached.entries[..] {
+            self.beginning = Arc::from(&cached.entries[..]);
+        }
+        let beginning = self.beginning.clone();
+        let stored = Stored {
             client: asker.client,
-            session: opening.behind.map(|_| asker.session),
             opening: Some(opening),
             conversation: None,
-            picture: Some(opening.picture),
-            cached,
+            sequence: Sequence {
+                beginning,
+                rest: Vec::new(),
+            },
+            pages: cached.pages,
             last_used: 0,
-        });
+        };
+        self.store(opening.place(asker.session), stored, &cached.entries);
     }
 
-    fn store(&mut self, new: Stored) {
-        self.clock += 1;
+    fn store(&mut self, place: Place, mut new: Stored, entries: &[Entry]) {
         // What the new sequence begins with needs no place of its own.
-        self.drop_where(|s| {
-            s.session == new.session
-                && s.picture == new.picture
-                && (s.opening.is_none() || s.opening == new.opening)
-                && new.cached.entries.starts_with(&s.cached.entries)
+        self.drop_at(place, |s| {
+            (s.opening.is_none() || s.opening == new.opening) && s.sequence.begins(entries)
         });
-        self.stored.push(Stored {
-            last_used: self.clock,
-            ..new
-        });
+        self.uses.add(place, &mut new);
+        self.stored.entry(place).or_default().push(new);
     }
 
     /// Whether an opening is there for a session.
     pub fn has_opening(&self, session: SessionId, opening: Opening) -> bool {
-        self.stored.iter().any(|s| s.is(session, opening))
+        let there = self.stored.get(&opening.place(session));
+        there.is_some_and(|there| there.iter().any(|it| it.opening == Some(opening)))
     }
 
     /// Whether any opening of a picture is there for a session.
     pub fn has_picture(&self, session: SessionId, picture: PictureKey) -> bool {
-        let openings = self.stored.iter().filter(|s| s.opening.is_some());
-        let mut own = openings.filter(|s| s.session.is_none_or(|own| own == session));
-        own.any(|s| s.picture == Some(picture))
+        let namespace = Namespace {
+            session,
+            picture: Some(picture),
+        };
+        let mut places = namespace.places().into_iter();
+        places.any(|place| {
+            let there = self.stored.get(&place);
+            there.is_some_and(|there| there.iter().any(|it| it.opening.is_some()))
+        })
     }
 
     /// The opening was needed: it is not the next to go.
     pub fn touch_opening(&mut self, session: SessionId, opening: Opening) {
-        self.clock += 1;
-        for stored in self.stored.iter_mut().filter(|s| s.is(session, opening)) {
-            stored.last_used = self.clock;
+        let place = opening.place(session);
+        let there = self.stored.get_mut(&place).into_iter().flatten();
+        for stored in there.filter(|it| it.opening == Some(opening)) {
+            self.uses.touch(place, stored);
         }
     }
 
     pub fn forget_picture(&mut self, picture: PictureKey) {
-        self.drop_where(|s| s.picture == Some(picture));
+        self.drop_where(|(of, _), _| *of == Some(picture));
     }
 
     /// What the session's own conversations about the picture left.
     pub fn forget_talk(&mut self, session: SessionId, picture: PictureKey) {
-        self.drop_where(|s| s.session == Some(session) && s.picture == Some(picture));
+        self.drop_at((Some(picture), Some(session)), |_| true);
     }
 
     pub fn forget_conversation(&mut self, conversation: ConversationId) {
-        self.drop_where(|s| s.conversation == Some(conversation));
+        self.drop_where(|_, stored| stored.conversation == Some(conversation));
     }
 
     pub fn forget_session(&mut self, session: SessionId) {
-        self.drop_where(|s| {
-            s.session == Some(session) || s.picture.is_some_and(|p| p.session == Some(session))
+        self.drop_where(|(picture, own), _| {
+            *own == Some(session) || picture.is_some_and(|it| it.session == Some(session))
         });
     }
 
-    fn drop_where(&mut self, gone: impl Fn(&Stored) -> bool) {
-        self.stored.retain(|stored| !gone(stored));
+    fn drop_at(&mut self, place: Place, gone: impl Fn(&Stored) -> bool) {
+        let Some(there) = self.stored.get_mut(&place) else {
+            return;
+        };
+        for stored in there.extract_if(.., |it| gone(it)) {
+            self.uses.remove(&stored);
+        }
+        if there.is_empty() {
+            self.stored.remove(&place);
+        }
+    }
+
+    fn drop_where(&mut self, gone: impl Fn(&Place, &Stored) -> bool) {
+        let uses = &mut self.uses;
+        self.stored.retain(|place, there| {
+            for stored in there.extract_if(.., |it| gone(place, it)) {
+                uses.remove(&stored);
+            }
+            !there.is_empty()
+        });
     }
 
     /// A free page; where none is, sequences go until one is.
@@ -296,23 +446,9 @@ impl PrefixCache {
             if let Some(page) = self.pool.take() {
                 return Ok(page);
             }
-            let next = self.next_to_go().ok_or(CacheFull)?;
-            self.stored.swap_remove(next);
+            let (place, last_used) = self.uses.next_to_go().ok_or(CacheFull)?;
+            self.drop_at(place, |stored| stored.last_used == last_used);
         }
-    }
-
-    /// The least recently used sequence of those whose clients keep more than an equal share, or else of all: what somebody
-    /// keeps for long costs nobody else what is theirs.
-    fn next_to_go(&self) -> Option<usize> {
-        let mut kept: HashMap<u128, usize> = HashMap::new();
-        for stored in &self.stored {
-            *kept.entry(stored.client).or_default() += stored.cached.pages.len();
-        }
-        let share = kept.values().sum::<usize>() / kept.len().max(1);
-        (0..self.stored.len()).min_by_key(|i| {
-            let stored = &self.stored[*i];
-            (kept[&stored.client] <= share, stored.last_used)
-        })
     }
 }
 
@@ -362,7 +498,7 @@ mod tests {
         assert_eq!(run(&mut cache, other, &first), 0);
         cache.forget_session(SessionId::new(1));
         assert_eq!(run(&mut cache, TALK, &first), 0);
-        cache.drop_where(|_| true);
+        cache.drop_where(|_, _| true);
         assert_eq!(cache.used_pages(), 0);
     }
 
@@ -442,7 +578,7 @@ mod tests {
         cache.grow(&mut more, PAGE + 1).unwrap();
         // No page is left for a copy of the part.
         assert_eq!(run(&mut cache, TALK, &talks[1]), 0);
-        cache.drop_where(|_| true);
+        cache.drop_where(|_, _| true);
         cache.grow(&mut more, 3 * PAGE).unwrap();
         assert!(cache.grow(&mut more, 4 * PAGE).is_err());
     }
@@ -462,7 +598,11 @@ mod tests {
             cache.keep(client, namespace, ConversationId::new(talk), cached);
         };
         let kept = |cache: &PrefixCache| {
-            let talks = cache.stored.iter().filter_map(|s| s.conversation);
+            let talks = cache
+                .stored
+                .values()
+                .flatten()
+                .filter_map(|s| s.conversation);
             let mut talks: Vec<_> = talks.collect();
             talks.sort();
             talks

@@ -51,13 +51,7 @@ impl Scheduler {
     /// Gives slots to those whose turn it is, and says what to compute of all. What it says has to be computed, or end with
     /// [`Scheduler::fail`] or [`Scheduler::renew`], before the next.
     pub fn turn(&mut self, now: Instant, rows: Rows) -> Turn {
-        let running = self.slots.iter().map(|running| &running.job);
-        if self
-            .waiting
-            .iter()
-            .chain(running)
-            .any(|job| job.deadline <= now)
-        {
+        if self.jobs().any(|job| job.deadline <= now) {
             self.finish_where(FinishReason::Timeout, |job| job.deadline <= now);
         }
         self.preempt();
@@ -78,15 +72,92 @@ impl Scheduler {
     }
 
     /// A question's answer goes on, or ends.
-    pub fn answered(&mut self, request: RequestId, said: TokenOutcome, now: Instant) {
+    pub fn answered(&mut self, request: RequestId, said: TokenOutcome) {
         let Some(slot) = self.slot(request) else {
             return;
         };
         let end = said.end;
-        self.slots[slot].job.go_on(said, now);
+        self.slots[slot].job.go_on(said);
         if let Some(reason) = end {
             self.finish(slot, reason);
         }
+    }
+
+    /// Whether the next turns only add a token to each answer, as long as none ends and nothing is heard: every slot decodes, and who
+    /// waits can't begin. Only such turns may be left out ([`Scheduler::advance`]).
+    pub fn is_steady(&self) -> bool {
+        let decodes = |running: &Running| {
+            let moves = running.copy.is_some() || running.returning.is_some();
+            running.is_decoding() && !moves && !can_wait(&running.job, &self.away)
+        };
+        let full = self.slots.len() == self.limits.slots;
+        // It waits for its picture, which is in line.
+        let waits = |job: &Job| {
+            let opening = missing(&self.cache, job);
+            opening.is_some_and(|opening| self.pictures.is_wanted(job.asker, opening))
+        };
+        self.slots.iter().all(decodes) && (full || self.waiting.iter().all(waits))
+    }
+
+    /// How many turns all slots have credit and pages for, of `most`.
+    pub fn turns_within_reach(&self, most: usize) -> usize {
+        let credit = |running: &Running| running.job.credit() as usize;
+        let most = self.slots.iter().map(credit).fold(most, usize::min);
+        let needed = |turns: usize| -> usize {
+            let of = |running: &Running| {
+                let entries = running.cached.entries.len() + turns;
+                entries
+                    .div_ceil(PAGE)
+                    .saturating_sub(running.cached.pages.len())
+            };
+            self.slots.iter().map(of).sum()
+        };
+        let free = self.limits.pages - self.cache.used_pages();
+        if needed(most) <= free {
+            return most;
+        }
+        let reach = self.pages_within_reach();
+        (0..=most)
+            .rev()
+            .find(|turns| needed(*turns) <= reach)
+            .unwrap_or(0)
+    }
+
+    /// What `turns` turns come to in each of which every slot's answer goes on by the token `id`, if nothing else happens
+    /// ([`Scheduler::is_steady`]) and there are pages for them ([`Scheduler::turns_within_reach`]).
+    pub fn advance(&mut self, turns: usize, id: u32, now: Instant) {
+        let Scheduler { slots, cache, .. } = self;
+        for running in slots {
+            let start = running.cached.entries.len();
+            for _ in 0..turns {
+                running.job.go_on(TokenOutcome {
+                    at: now,
+                    id: Some(id),
+                    has_text: true,
+                    end: None,
+                });
+            }
+            let entries = &running.job.entries()[start..start + turns];
+            running.cached.entries.extend_from_slice(entries);
+            let grown = cache.grow(&mut running.cached.pages, start + turns);
+            debug_assert!(grown.is_ok(), "there are pages for these turns");
+        }
+    }
+
+    /// Entries that slots have in the cache.
+    pub fn running_entries(&self) -> usize {
+        let entries = self.slots.iter().map(|it| it.cached.entries.len());
+        entries.sum()
+    }
+
+    /// The questions that have a slot, in their order.
+    pub fn running(&self) -> impl Iterator<Item = RequestId> {
+        self.slots.iter().map(|running| running.job.request)
+    }
+
+    /// When the first of all questions has to be over.
+    pub fn first_deadline(&self) -> Option<Instant> {
+        self.jobs().map(|job| job.deadline).min()
     }
 
     /// Somebody is in the middle of an answer.

@@ -81,7 +81,7 @@ impl Served {
                         }
                     }
                     Report::Health(now) => health.lock().push(now),
-                    Report::Measured { .. } => {}
+                    _ => {}
                 }
             }
         });
@@ -187,6 +187,8 @@ impl Client {
             key,
             pixels: picture(shade),
             system: String::new(),
+            secret: None,
+            traceparent: None,
         }));
     }
 

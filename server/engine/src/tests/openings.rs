@@ -25,6 +25,8 @@ impl Client {
             key,
             pixels: picture(shade),
             system: system.into(),
+            secret: None,
+            traceparent: None,
         }));
         key
     }

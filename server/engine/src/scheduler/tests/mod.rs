@@ -35,6 +35,8 @@ pub(super) struct Question {
     pub picture: Option<PictureKey>,
     /// Tokens that stand before it; none but for a system turn.
     pub behind: u32,
+    /// Tokens of its answer that were said elsewhere, before that was cut off.
+    pub said: usize,
     pub background: bool,
     pub credit: u32,
     pub seconds: u64,
@@ -47,6 +49,7 @@ pub(super) const fn question(session: u128, tokens: u32) -> Question {
         tokens,
         picture: None,
         behind: 0,
+        said: 0,
         background: false,
         credit: 1000,
         seconds: 600,
@@ -124,7 +127,7 @@ impl Desk {
             format: None,
             logprobs: None,
             background: question.background,
-            so_far: Vec::new(),
+            so_far: vec![7; question.said],
             credit: question.credit,
             waited_ms: 0.0,
             left_ms: 0.0,
@@ -142,7 +145,8 @@ impl Desk {
             None => Prompt::new(1),
         };
         prompt.extend((0..question.tokens).map(|id| 1000 * question.session as u32 + id));
-        self.scheduler.read(request, prompt, Vec::new(), None);
+        let so_far = vec![7; question.said];
+        self.scheduler.read(request, prompt, so_far, None);
     }
 
     pub fn show(&mut self, session: u128, number: u8) {
@@ -151,6 +155,8 @@ impl Desk {
             key: key(number),
             pixels: Pixels::new(1, vec![0; Pixels::bytes(1)]),
             system: String::new(),
+            secret: None,
+            traceparent: None,
         };
         self.scheduler.picture(picture, self.now);
     }
@@ -187,11 +193,12 @@ impl Desk {
 
     pub fn say(&mut self, request: RequestId, end: Option<FinishReason>) {
         let said = TokenOutcome {
+            at: self.now,
             id: Some(7),
             has_text: true,
             end,
         };
-        self.scheduler.answered(request, said, self.now);
+        self.scheduler.answered(request, said);
     }
 
     /// How questions have ended since the last time.
@@ -297,6 +304,30 @@ fn a_free_slot_is_given_on_in_the_same_turn() {
     assert_eq!(desk.ends(), [(first, "cancelled".to_owned())]);
     // Beside the second, which is in the middle of its answer.
     assert_eq!(desk.run()[1], (third, 5));
+}
+
+#[test]
+fn an_answer_that_was_cut_off_goes_before_what_has_not_begun() {
+    let mut desk = Desk::new(Limits {
+        slots: 1,
+        eager_encode: false,
+        ..limits()
+    });
+    for (session, picture) in [(1, 1), (2, 2), (3, 3)] {
+        desk.show(session, picture);
+    }
+    let of = |session: u128| Question {
+        session,
+        ..about(session as u8)
+    };
+    let [first, second] = [1, 2].map(|session| desk.ask(of(session)));
+    let interrupted = desk.ask(Question { said: 4, ..of(3) });
+    let looked: Vec<_> = std::iter::from_fn(|| desk.look()).collect();
+    assert_eq!(looked, [3, 1, 2].map(key));
+    for request in [interrupted, first, second] {
+        assert_eq!(desk.run()[0].0, request);
+        desk.scheduler.cancel(request);
+    }
 }
 
 #[test]
@@ -469,6 +500,8 @@ fn a_picture_is_looked_at_ahead_behind_its_first_questions_system_turn() {
         key: key(9),
         pixels: Pixels::new(1, vec![0; Pixels::bytes(1)]),
         system: "s".repeat(7),
+        secret: None,
+        traceparent: None,
     };
     desk.scheduler.picture(picture, desk.now);
     // Its text is being read.
@@ -785,4 +818,54 @@ fn positions_are_told_where_they_are_news() {
     assert_eq!(told(&mut desk), [(asked[2], Some(0)), (asked[3], Some(1))]);
     desk.run();
     assert_eq!(told(&mut desk), []);
+}
+
+/// A third waits, and the cache has to give up what it keeps.
+#[test]
+fn turns_that_only_add_a_token_come_to_the_same_at_once() {
+    const TURNS: usize = 150;
+    let begun = || {
+        let mut desk = Desk::new(Limits {
+            pages: 9,
+            ..limits()
+        });
+        let kept = desk.ask(question(9, 200));
+        desk.run();
+        desk.say(kept, Some(FinishReason::Stop));
+        for session in 1..=3 {
+            desk.ask(question(session, 40 * session as u32));
+        }
+        desk.run();
+        desk.run();
+        desk
+    };
+    let (mut turns, mut at_once) = (begun(), begun());
+    assert!(at_once.scheduler.is_steady());
+    assert_eq!(at_once.scheduler.turns_within_reach(TURNS), TURNS);
+    assert!(at_once.scheduler.turns_within_reach(9 * PAGE) < 9 * PAGE);
+    for _ in 0..TURNS {
+        turns.run();
+    }
+    at_once.scheduler.advance(TURNS, 7, at_once.now);
+    let state = |desk: &Desk| {
+        let it = &desk.scheduler;
+        let running: Vec<_> = it.running().collect();
+        let entries: Vec<_> = it.slots.iter().map(|r| r.job.entries().to_vec()).collect();
+        (
+            running,
+            it.running_entries(),
+            it.pages(),
+            it.questions(),
+            entries,
+        )
+    };
+    assert_eq!(state(&turns), state(&at_once));
+    let next = |desk: &mut Desk| {
+        let first = desk.scheduler.running().next().unwrap();
+        desk.run();
+        desk.say(first, Some(FinishReason::Stop));
+        let ended = desk.ends();
+        (ended, desk.run(), state(desk))
+    };
+    assert_eq!(next(&mut turns), next(&mut at_once));
 }

@@ -150,6 +150,7 @@ impl History {
                     tokens: asked.tokens,
                     picture: asked.picture.map(key),
                     behind: asked.behind,
+                    said: usize::from(asked.session % 4 == 0) * 2,
                     background: asked.picture.is_none() && asked.session % 3 == 0,
                     credit: asked.credit,
                     seconds: asked.seconds,
