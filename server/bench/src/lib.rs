@@ -8,3 +8,5 @@ pub mod device;
 pub mod load;
 mod progress;
 mod report;
+
+pub use report::plot::{Line, drawing};

@@ -258,7 +258,8 @@ pub fn run(
     if !target.device.is_cpu() || target.dtype != DType::F32 {
         ways.push((target, Quantize::None));
     }
-    ways.extend([(target, Quantize::Q8), (target, Quantize::Q4)]);
+    let smaller = target.ways().iter().filter(|way| **way != Quantize::None);
+    ways.extend(smaller.map(|way| (target, *way)));
     let mut variants = ways
         .into_iter()
         .map(|(target, quantize)| Variant::load(checkpoint, target, quantize))

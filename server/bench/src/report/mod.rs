@@ -5,7 +5,7 @@
 pub mod compare;
 mod html;
 mod markdown;
-mod plot;
+pub mod plot;
 pub mod stats;
 mod targets;
 

@@ -321,6 +321,16 @@ pub fn lines(
     svg(width, height, title, &out)
 }
 
+/// Lines as a file of its own, which brings its colours and letters.
+pub fn drawing(title: &str, units: (&str, &str), of: &[Line]) -> String {
+    const STYLE: &str = "<style>text{font:13px sans-serif;fill:#444}.tick{text-anchor:middle}.name{text-anchor:end}\
+        .grid{stroke:#ddd}.s1{--c:#2a6fb0}.s2{--c:#c4622d}.s3{--c:#3d8f5f}.line{fill:none;stroke:var(--c);stroke-width:2.5}\
+        circle{fill:var(--c)}text.end{fill:var(--c)}</style><rect width=\"100%\" height=\"100%\" fill=\"white\"/>";
+    let plot = lines(Width::Broad, title, units, of, false);
+    plot.replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1)
+        .replacen('>', &format!(">{STYLE}"), 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
