@@ -84,7 +84,7 @@ FLAGS=(--locked --release --no-default-features --features cuda)
 case ${1:-} in
     build)
         setup
-        cargo build "${FLAGS[@]}" --features formats,mcp -p glimpse --bin glimpse
+        cargo build "${FLAGS[@]}" --features cluster,formats,mcp -p glimpse --bin glimpse
         mkdir -p "$OUT"
         cp "${CARGO_TARGET_DIR:-target}/release/glimpse" "$OUT/glimpse"
         gzip -9 -kf "$OUT/glimpse"
@@ -109,7 +109,7 @@ case ${1:-} in
     lint)
         setup
         GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" -p glimpse-model -p glimpse-engine --lib --test gpu -- -D warnings
-        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" --features formats,mcp -p glimpse -p glimpse-bench --lib --bins -- -D warnings
+        GLIMPSE_CUBINS=none cargo clippy "${FLAGS[@]}" --features cluster,formats,mcp -p glimpse -p glimpse-bench --lib --bins -- -D warnings
         ;;
     kernels)
         setup

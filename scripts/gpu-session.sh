@@ -3,10 +3,10 @@
 # gpu-report), and its last lines to the terminal.
 #   scripts/gpu-session.sh [OUT] [PART …]     all parts if none is named
 #     tests       the kernels' tests
-#     stages      the model's stages beside PyTorch's, plain and in 4 bits
+#     stages      the model's stages beside PyTorch's, plain, in 8-bit floats and in 4 bits
 #     folder      the whole server with a folder of the published size, plain and in 4 bits
 #     ready       how soon a model can be asked that has just come, from a hub on this machine
-#     quality     what bf16, 8 and 4 bits do to the demo's answers (target/gpu/held-out: see below)
+#     quality     what bf16, 8 bits, 8-bit floats and 4 bits do to the demo's answers (target/gpu/held-out: see below)
 #     cards       four users on one card, and on all of them
 #     sanitizer   the kernels' tests under compute-sanitizer, and what it found by kind
 # Needs target/gpu (scripts/cuda.sh build; scripts/cuda.sh tests), and for some parts Python with PyTorch. The pictures and
@@ -162,6 +162,7 @@ fi
 if wanted stages; then
     run 180 peer python3 tests/reference/peer_torch.py
     run 180 stages "$bin/glimpse" bench --stages "${random[@]}" --device cuda --peer "$out/peer.txt"
+    run 180 stages-fp8 "$bin/glimpse" bench --stages "${random[@]}" --device cuda --quantize fp8 --peer "$out/peer.txt"
     run 180 stages-q4 "$bin/glimpse" bench --stages "${random[@]}" --device cuda --quantize q4 --peer "$out/peer.txt"
 fi
 # With the least memory for conversations, so that what is told is what the model itself takes.

@@ -10,6 +10,8 @@ if [ -f dist/index.html ] && [ -z "$(find "${sources[@]}" -newer dist/index.html
     exit 0
 fi
 say "Building the page into dist/"
+cargo build --locked --profile tool -p glimpse-page-bindgen ||
+    die "What makes the page's modules ready for browsers could not be built: the compiler's message above says why."
 # What is loaded at once, and what is loaded when it is needed: one by one, so that neither gets features of the other's.
 crates=(glimpse-page glimpse-page-extras)
 for crate in "${crates[@]}"; do
@@ -24,7 +26,7 @@ bind() {
     # shellcheck disable=SC2031  # what in_wasm sets is for in_wasm
     local compiled=${CARGO_TARGET_DIR:-target}/page/$WASM/page name=$1
     [ -e "$compiled/$name.wasm" ] || name=${name//-/_}
-    wasm-bindgen --target web --no-typescript --out-dir "$bound" --out-name "$1" "$compiled/$name.wasm" &&
+    "${CARGO_TARGET_DIR:-target}/tool/glimpse-page-bindgen" "$compiled/$name.wasm" "$bound" "$1" &&
         wasm-opt -Oz "$bound/$1_bg.wasm" -o "$bound/$1_bg.wasm"
 }
 pids=()

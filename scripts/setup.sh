@@ -33,15 +33,15 @@ setup_page-packages() {
 
 setup_page() {
     setup_page-packages
-    # The version must be the very one that the page is compiled with; unoptimised, it takes too long on the page.
-    local bindgen
-    bindgen=$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"wasm-bindgen\"" { gsub("\"", "", $3); print $3; exit }' Cargo.lock)
-    OPT_LEVEL=1 cargo_tool wasm-bindgen-cli "$bindgen" wasm-bindgen --no-default-features --bin wasm-bindgen
     setup_wasm_opt
 }
 
 setup_trunk() {
     setup_page
+    # Of the very version that the page is compiled with; unoptimised, it takes too long on the page.
+    local bindgen
+    bindgen=$(awk '$1 == "name" { name = $3 } $1 == "version" && name == "\"wasm-bindgen\"" { gsub("\"", "", $3); print $3; exit }' Cargo.lock)
+    OPT_LEVEL=1 cargo_tool wasm-bindgen-cli "$bindgen" wasm-bindgen --no-default-features --bin wasm-bindgen
     # Without what it downloads with: all that it runs is here.
     cargo_tool trunk $TRUNK trunk --no-default-features
 }
@@ -70,13 +70,14 @@ setup_test() {
         missing webkit2gtk-driver WebKitWebDriver
         missing xvfb Xvfb
         missing xdotool xdotool
+        missing iproute2 ip
         missing fontconfig fc-list
         has_font :lang=en || echo fonts-dejavu-core
         has_font :lang=zh || echo fonts-noto-cjk
         has_font :lang=und-zsye || echo fonts-noto-color-emoji
     )
     # shellcheck disable=SC2046
-    unpack_packages $(missing nginx nginx /usr/sbin/nginx; missing caddy caddy)
+    unpack_packages $(missing nginx nginx /usr/sbin/nginx; missing caddy caddy; missing nats-server nats-server /usr/sbin/nats-server)
     for component in rustfmt clippy; do
         cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
             die "The check needs $component: run 'rustup component add $component', then run the same command again."

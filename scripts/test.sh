@@ -81,7 +81,7 @@ lint() {
     check "Clippy: server, shared, tests" \
         cargo clippy --locked --release --workspace --exclude 'glimpse-page*' --all-targets -- -D warnings
     # Its own machine is a browser, but to clippy one is as good as another, and here the tests need it compiled too.
-    check "Clippy: page" cargo clippy --locked --profile quick -p glimpse-page -p glimpse-page-extras --all-targets -- -D warnings
+    check "Clippy: page" cargo clippy --locked --profile quick -p glimpse-page -p glimpse-page-bindgen -p glimpse-page-extras --all-targets -- -D warnings
 }
 
 # linted COMMAND…: a build, which fails on any warning at its end. `all` has clippy look at our crates as they are compiled, so
@@ -111,7 +111,9 @@ page() {
     scripts/setup.sh page && scripts/page.sh
     local status=$?
     page_is_there
-    [ $status = 0 ] && linted cargo test --locked --profile quick -p glimpse-page -p glimpse-page-extras
+    # What it says of the first is what it said as that was built.
+    [ $status = 0 ] && linted cargo build --locked --profile tool -p glimpse-page-bindgen &&
+        linted cargo test --locked --profile quick -p glimpse-page -p glimpse-page-extras
 }
 
 all() {

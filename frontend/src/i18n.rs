@@ -295,6 +295,9 @@ texts! {
     Scarce = "This browser has little room left for conversations: delete some, or new ones may not be kept.", "浏览器留给对话的空间快满了：请删掉一些，否则新的可能存不下。";
     Room = "{} of {} that this browser allows", "已用 {}，浏览器允许 {}";
     RoomUnknown = "Over plain http the browser may clear these when it runs short of room. Over https the page can ask it not to, can be installed, and opens while the server is away.", "在普通 http 下，浏览器空间不足时可能清掉这些内容。用 https 就能请它保留，还能安装本页面，服务器不在时也能打开。";
+    MayGo = "The browser may clear these when it runs short of room.", "浏览器空间不足时可能清掉这些内容。";
+    KeepForGood = "Ask it to keep them", "请它保留";
+    NotForGood = "The browser does not promise to keep them: export what matters.", "浏览器没有答应保留：重要的请导出。";
     TabElsewhere = "This conversation is open in another tab, too.", "这段对话在另一个标签页里也开着。";
     TabChanged = "Another tab has gone on with this conversation. What you ask here is not kept with it.", "另一个标签页继续了这段对话，在这里问的不会存进去。";
     TabGone = "Another tab has deleted this conversation. What you ask here is not kept.", "另一个标签页删除了这段对话，在这里问的不会保存。";
@@ -319,6 +322,32 @@ texts! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// But for those that only a client's own mistake brings, which people are told in the server's words.
+    #[test]
+    fn what_a_person_can_meet_has_a_sentence_in_both_languages() {
+        use wire::ErrorCode::*;
+        let mistakes = [
+            BadJson,
+            BadMessage,
+            UnknownType,
+            BadFrame,
+            HelloLate,
+            UploadNumberUsed,
+            UploadCancelled,
+            UnknownUpload,
+            EmptyText,
+            BadFormat,
+            DuplicateRequest,
+            ConversationHasImage,
+            // A field for the key stands there instead.
+            Unauthorized,
+        ];
+        for code in wire::ErrorCode::ALL {
+            let told = failure_in_chinese(code.as_str()).is_some();
+            assert_ne!(told, mistakes.contains(code), "{code}");
+        }
+    }
 
     #[test]
     fn both_languages_have_the_same_blanks() {

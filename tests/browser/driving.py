@@ -127,11 +127,19 @@ COUNT = """() => new Promise((done) => {
     };
 })"""
 TURNS = COUNT.replace("c.id", "JSON.parse(c.turns).length + JSON.parse(c.asking).length")
+# How many turns of each are over.
+OVER = COUNT.replace("c.id", "JSON.parse(c.turns).filter((turn) => turn.finish || turn.failure).length")
 
 
 def kept(page, turns):
     """Waits until the browser keeps a conversation with so many turns, answered or not."""
     until(page, lambda: turns in page.evaluate(TURNS))
+
+
+def kept_over(page, *turns):
+    """Waits until the browser keeps just these conversations, each with so many turns that are over: a question is kept before its
+    answer is, and what is not kept yet does not outlive a reload."""
+    until(page, lambda: sorted(page.evaluate(OVER)) == sorted(turns))
 
 
 def until(page, true, seconds=30):

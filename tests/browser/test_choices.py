@@ -1,6 +1,7 @@
 """What a person sets, and what keys do anywhere on the page."""
 
 from driving import COUNT, ask, card, ended, give, phase, until
+from fake import MODEL
 
 
 def background(page):
@@ -45,9 +46,14 @@ def test_what_holds_without_a_choice_stands_in_the_fields(faked):
     until(page, lambda: placeholders(page) == ["0.8", "0.75", "1024"])
     # It is shown, and not asked for.
     assert page.get_by_test_id("temperature").input_value() == ""
-    # A server that doesn't say, or whose model still comes.
+    # A server that doesn't say, or whose model still comes: until it is there.
     fake.welcome(state="loading")
     until(page, lambda: placeholders(page) == 3 * ["model's own"])
+    sampling = {"temperature": 0.5, "top_p": 0.25, "max_new_tokens": 512}
+    fake.send("status", state="ready", sampling=sampling, model={**MODEL, "demo": True})
+    until(page, lambda: placeholders(page) == ["0.5", "0.25", "512"])
+    page.keyboard.press("Escape")
+    page.get_by_test_id("demo").wait_for()
 
 
 def test_the_system_prompt_goes_with_the_picture_and_the_question_and_is_kept(faked, circles):
@@ -100,6 +106,36 @@ def test_keys_are_listed_and_what_is_typed_anywhere_goes_to_the_question(faked):
     page.get_by_test_id("search").wait_for()
 
 
+# A browser that is busy draws its next frame whenever it comes to it.
+HOLD = """() => {
+    window.held = [];
+    window.drawn = window.requestAnimationFrame;
+    window.requestAnimationFrame = (then) => window.held.push(then);
+}"""
+DRAW = """() => {
+    window.requestAnimationFrame = window.drawn;
+    for (const then of window.held.splice(0)) then(performance.now());
+}"""
+
+
+def test_what_is_closed_before_the_next_frame_is_not_missed_by_it(faked):
+    page, _ = faked()
+    page.get_by_test_id("settings").click()
+    page.get_by_test_id("clear-all").wait_for()
+    page.evaluate(HOLD)
+    page.get_by_test_id("clear-all").click()
+    page.get_by_test_id("clear-sure").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_test_id("clear-sure").wait_for(state="detached")
+    page.get_by_test_id("enlarge").click()
+    page.get_by_test_id("stage").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_test_id("stage").wait_for(state="detached")
+    assert page.evaluate("() => window.held.length") >= 2
+    page.evaluate(DRAW)
+    assert ended(page, ask(page, "How many?")) == "There are three circles."
+
+
 def test_the_latest_is_one_click_away(faked):
     def streams(fake, message):
         fake.queued(message)
@@ -120,6 +156,16 @@ def test_the_latest_is_one_click_away(faked):
     until(page, lambda: page.evaluate(
         "() => { const t = document.querySelector('.turns'); return t.scrollHeight - t.scrollTop - t.clientHeight < 4; }"))
     assert page.evaluate("() => document.activeElement !== document.body")
+    # Whoever reads in what came last is there already; from another turn it is one click again.
+    fake.done(fake.asks()[-1])
+    page.get_by_test_id("regenerate").wait_for()
+    page.evaluate("() => { document.querySelector('.turns').scrollTop = 40; }")
+    until(page, lambda: page.get_by_test_id("latest").count() == 0)
+    phase(page, ask(page, "More lines."), "streaming")
+    fake.done(fake.asks()[-1])
+    page.get_by_test_id("regenerate").nth(1).wait_for()
+    page.evaluate("() => { document.querySelector('.turns').scrollTop = 40; }")
+    page.get_by_test_id("latest").wait_for()
 
 
 def test_formulas_and_code_are_drawn_and_copied(faked):
@@ -147,7 +193,16 @@ def test_an_answer_stands_there_before_what_draws_it_is_loaded(faked):
     assert ended(page, turn) == "There are three circles."
     assert turn.locator("[data-testid=answer] p").count() == 0
     until(page, lambda: waiting)
+    # Its words never go, not even for the moment between two frames.
+    page.evaluate(
+        """() => {
+            const answer = document.querySelector('[data-testid=answer]');
+            window.words = new Set();
+            new MutationObserver(() => window.words.add(answer.textContent)).observe(answer, {childList: true, subtree: true});
+        }"""
+    )
     for route in waiting:
         route.continue_()
     turn.locator("[data-testid=answer] p").wait_for()
+    assert page.evaluate("() => [...window.words]") == ["There are three circles."]
     assert turn.get_by_test_id("answer").inner_text() == "There are three circles."

@@ -2,11 +2,12 @@
 
 import io
 import random
+import time
 
 from PIL import Image
 
 import closer
-from driving import PHONE, ask, card, ended, give, picture, until, violations
+from driving import PHONE, ask, card, ended, give, kept_over, picture, until, violations
 
 
 def marked(orientation=None):
@@ -135,9 +136,21 @@ def test_a_finger_draws_a_box_and_two_fingers_zoom(faked, browser):
     place = page.get_by_test_id("stage").bounding_box()
     x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
 
-    def fingers(kind, *points):
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": a, "y": b, "id": i} for i, (a, b) in enumerate(points)]})
+    def fingers(kind, *points, **when):
+        places = [{"x": a, "y": b, "id": i} for i, (a, b) in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places, **when})
 
+    # Two taps: closer, and back. One alone does nothing.
+    for closer in (True, False):
+        # One soon after the other, by what the events say of their time: how long they are on their way is the machine's.
+        began = time.time()
+        for at in (0, 0.1):
+            fingers("touchStart", (x, y), timestamp=began + at)
+            fingers("touchEnd", timestamp=began + at + 0.05)
+        until(page, lambda: zoomed(page) > whole if closer else zoomed(page) == whole)
+        fingers("touchStart", (x + 100, y))
+        fingers("touchEnd")
+        assert (zoomed(page) > whole) == closer
     fingers("touchStart", (x - 60, y - 40))
     fingers("touchMove", (x, y))
     fingers("touchMove", (x + 60, y + 40))
@@ -161,6 +174,7 @@ def test_a_part_is_still_one_after_a_reload(faked):
     page.get_by_test_id("look-closer").click()
     page.get_by_test_id("part").wait_for()
     ended(page, ask(page, "And this?"))
+    kept_over(page, 1, 1)
     page.reload()
     page.get_by_text("And this?").wait_for()
     page.get_by_test_id("whole").click()

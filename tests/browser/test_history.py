@@ -6,7 +6,7 @@ import zipfile
 
 from PIL import Image
 
-from driving import ask, card, ended, give, kept, phase, picture, until, violations
+from driving import ask, card, ended, give, kept, kept_over, phase, picture, until, violations
 
 
 def two(faked, **answers):
@@ -19,6 +19,8 @@ def two(faked, **answers):
     card(page, "ready").wait_for()
     ended(page, ask(page, "What colour?"))
     until(page, lambda: page.evaluate("() => location.hash").startswith("#/c/"))
+    # What is kept while the list is open draws it anew, and closes what is open in it.
+    kept_over(page, 1, 1)
     page.get_by_test_id("history").click()
     until(page, lambda: page.get_by_test_id("kept").count() == 2)
     return page, fake

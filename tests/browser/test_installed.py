@@ -18,12 +18,16 @@ KINDS = {"js": "text/javascript", "wasm": "application/wasm", "css": "text/css",
 OTHERS = ("ws", "v1/models", "mcp", "metrics")
 CACHES = "async () => (await caches.keys()).filter((name) => name.startsWith('glimpse-'))"
 
+KEPT = "async (name) => (await (await caches.open(name)).keys()).map((request) => new URL(request.url).pathname).sort()"
+
 
 class Site:
     """Serves a build of the page below a path, and can go away, or be another build."""
 
     def __init__(self, origin, path):
         self.path, self.files, self.away = path, {}, False
+        # Of these nothing comes, or no more than the half.
+        self.silent, self.halved, self.over = set(), set(), threading.Event()
         names = re.search(r"const FILES = \[(.*?)\]", self.read(origin, "sw.js").decode())[1]
         for name in ["sw.js", *re.findall(r'"([^"]+)"', names)]:
             self.files[name] = self.read(origin, "" if name == "index.html" else name)
@@ -36,7 +40,9 @@ class Site:
 
             def do_GET(self):
                 name = self.path.split("?")[0].removeprefix(site.path) or "index.html"
-                body = site.files.get(name)
+                body = site.files.get(name, b"none" if name in site.halved else None)
+                if name in site.silent:
+                    return site.over.wait()
                 status = 503 if site.away else 404 if body is None else 200
                 body = body if status == 200 else b"away"
                 self.send_response(status)
@@ -44,6 +50,9 @@ class Site:
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("Cache-Control", "no-cache")
                 self.end_headers()
+                if name in site.halved:
+                    self.wfile.write(body[: len(body) // 2])
+                    return site.over.wait()
                 self.wfile.write(body)
 
             do_POST = do_GET
@@ -76,7 +85,26 @@ class Site:
             files[name] = text.replace("<title>", f'<meta name="build" content="{build}"><title>').encode()
         self.files = files
 
+    def kept(self):
+        """What the browser should keep of the build that it is now."""
+        return sorted(self.path + name for name in self.files if name != "sw.js")
+
+    def hurry(self):
+        """The worker waits a tenth as long."""
+        text, times = re.subn(r"(_MS = [\d_]+)0;", r"\1;", self.files["sw.js"].decode())
+        assert times == 2
+        self.files["sw.js"] = text.encode()
+
+    def dawdle(self):
+        """The browser takes longer to say what it keeps than the worker waits for the server."""
+        text, times = re.subn(r"const kept = \(file\) =>", r"\g<0> new Promise((go) => setTimeout(go, 2 * PATIENCE_MS)).then(() =>",
+                              self.files["sw.js"].decode())
+        text, ends = re.subn(r"(cache\.match\(home \+ file\)\));", r"\1);", text)
+        assert times == ends == 1
+        self.files["sw.js"] = text.encode()
+
     def stop(self):
+        self.over.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -143,13 +171,19 @@ def test_a_new_build_asks_and_an_old_tab_keeps_its_files(site, visit):
     assert build_of(page) == "0123456789abcdef"
     assert page.get_by_test_id("question").input_value() == "A draft"
     until(page, lambda: page.reload() and page.evaluate(CACHES) == ["glimpse-0123456789abcdef"])
-    # And back to the build before.
-    other.close()
+    # All of the new one is kept, although pages were opened while it waited.
+    assert page.evaluate(KEPT, "glimpse-0123456789abcdef") == site.kept()
+    # And back to the build before, while a tab of the newer one is open, and keeps its files in turn.
+    new = next(name for name in site.files if re.fullmatch(r"glimpse-page-extras-\w+\.js", name))
     site.be(site.build)
     offered(page)
     page.get_by_test_id("new-build").get_by_role("button").click()
     page.wait_for_function("() => !document.querySelector('meta[name=build]') && document.querySelector('[data-testid=new]')")
+    assert build_of(other) == "0123456789abcdef" and new not in site.files
+    assert other.evaluate("async (new_) => (await fetch(new_)).status", new) == 200
+    other.close()
     until(page, lambda: page.reload() and page.evaluate(CACHES) == [f"glimpse-{site.build}"])
+    assert page.evaluate(KEPT, f"glimpse-{site.build}") == site.kept()
 
 
 def test_while_the_server_is_away_the_page_opens_says_so_and_keeps_drafts(site, visit):
@@ -165,6 +199,45 @@ def test_while_the_server_is_away_the_page_opens_says_so_and_keeps_drafts(site, 
     # Samples and all else that lies beside it.
     sample = page.get_by_test_id("sample").first.locator("img")
     sample.evaluate("image => image.decode()")
+
+
+def test_nothing_is_waited_for_without_end(site, visit):
+    site.hurry()
+    page = visit()
+    installed(page, site.build)
+    page.reload()
+    until(page, lambda: page.evaluate("() => !!navigator.serviceWorker.controller"))
+    ask = "(file) => fetch(file).then(async (answer) => [answer.status, (await answer.text()).length], () => 'failed').catch(() => 'broken')"
+    # What is kept comes from there: a small file, and the page itself.
+    site.silent, site.halved = {"icon.svg"}, {"index.html"}
+    assert page.evaluate(ask, "icon.svg") == [200, len(site.files["icon.svg"])]
+    page.reload()
+    page.get_by_test_id("new").wait_for()
+    # What is kept nowhere fails: at once, or in the midst of it. Nobody has seen such builds.
+    site.silent, site.halved = {"glimpse-page-0123456789abcdef.js", "icon.svg"}, {"glimpse-page-fedcba9876543210.js"}
+    page.evaluate("async (name) => (await caches.open(name)).delete('icon.svg')", f"glimpse-{site.build}")
+    asked = {name: page.evaluate(ask, name) for name in sorted(site.silent | site.halved)}
+    assert asked == {**dict.fromkeys(site.silent, "failed"), **dict.fromkeys(site.halved, "broken")}
+    # And then it is there.
+    site.silent, site.halved = set(), set()
+    assert page.evaluate(ask, "icon.svg") == [200, len(site.files["icon.svg"])]
+
+
+def test_what_is_kept_comes_from_a_browser_that_is_slow_to_say_it(site, visit):
+    site.hurry()
+    site.dawdle()
+    page = visit()
+    installed(page, site.build)
+    page.reload()
+    until(page, lambda: page.evaluate("() => !!navigator.serviceWorker.controller"))
+    site.silent = {"icon.svg"}
+    ask = "(file) => fetch(file).then(async (answer) => [answer.status, (await answer.text()).length])"
+    assert page.evaluate(ask, "icon.svg") == [200, len(site.files["icon.svg"])]
+    # A server that fails is told of only where nothing is kept.
+    site.silent, site.away = set(), True
+    assert page.evaluate(ask, "icon.svg") == [200, len(site.files["icon.svg"])]
+    page.evaluate("async (name) => (await caches.open(name)).delete('icon.svg')", f"glimpse-{site.build}")
+    assert page.evaluate(ask, "icon.svg") == [503, len("away")]
 
 
 def test_the_programs_ways_never_pass_it(site, visit):

@@ -1,5 +1,7 @@
 """What the browser keeps: settings and conversations."""
 
+import pytest
+
 from driving import COUNT, DESKTOP, ask, card, ended, give, kept, picture, until
 from fake import Fake
 
@@ -224,3 +226,28 @@ def test_a_browser_without_room_is_said_to_and_heals(faked, circles):
     ended(page, ask(page, "How many?"))
     page.get_by_test_id("store-notice").wait_for(state="detached")
     kept(page, 1)
+
+
+@pytest.mark.parametrize("name, unasked", [("Chrome/140.0", 1), ("Firefox/140.0", 0)])
+def test_nobody_is_prompted_unasked_whether_what_is_kept_may_stay(faked, circles, name, unasked):
+    """Firefox would ask the person; the others decide alone."""
+    page, _ = scripted(faked, f"""
+        window.asked = 0;
+        Object.defineProperty(Navigator.prototype, 'userAgent', {{get: () => 'Mozilla/5.0 {name}'}});
+        StorageManager.prototype.persist = async () => {{ window.asked++; return window.agrees ?? false; }};
+        StorageManager.prototype.persisted = async () => window.agrees ?? false;
+    """)
+    give(page, circles)
+    card(page, "ready").wait_for()
+    ended(page, ask(page, "How many?"))
+    kept(page, 1)
+    page.get_by_test_id("history").click()
+    button = page.get_by_test_id("keep-for-good")
+    button.wait_for()
+    assert page.evaluate("() => window.asked") == unasked
+    button.click()
+    page.get_by_text("does not promise to keep them").first.wait_for()
+    page.evaluate("() => { window.agrees = true; }")
+    button.click()
+    page.get_by_test_id("may-go").wait_for(state="detached")
+    assert page.evaluate("() => window.asked") == unasked + 2

@@ -4,6 +4,8 @@ import json
 import re
 import urllib.request
 
+import pytest
+
 from driving import PHONE, ask, bring, card, ended, give, picture
 
 
@@ -83,6 +85,8 @@ def test_words_are_added_and_nothing_else_is_drawn_again(open_page, circles):
     card(page, "ready").wait_for()
     first = ask(page, "How many circles are there?")
     ended(page, first)
+    # What draws answers is loaded with the first one and may come after its end; then it draws that once.
+    first.locator("[data-testid=answer] p").wait_for()
     # Nothing in the first turn, the picture or the composer may change while the second answer comes.
     page.evaluate(
         """() => {
@@ -181,6 +185,30 @@ def test_a_sample_shows_what_to_ask(open_page, server):
     turn.wait_for()
     assert ended(page, turn).startswith(samples[0]["answers"][0]["en"])
     assert suggestions.count() == 0
+
+
+@pytest.mark.parametrize("comes", [True, False], ids=["comes", "does not come"])
+def test_what_is_asked_before_a_sample_is_there_waits_for_it(faked, comes):
+    held, open = [], []
+    hold = lambda route: route.continue_() if open and comes else route.abort() if open else held.append(route)
+    page, fake = faked(with_picture=False, routes={"**/samples/*.jpg": hold}, tolerate=("WebSocket", "ERR_FAILED"))
+    page.locator("[data-testid=server-state][data-light=good]").wait_for()
+    page.get_by_test_id("sample").first.click()
+    page.get_by_test_id("question").fill("What is it?")
+    page.get_by_test_id("question").press("Enter")
+    page.get_by_test_id("asked-of-it").get_by_text("What is it?").wait_for()
+    assert page.get_by_test_id("question").input_value() == "" and page.get_by_test_id("notice").count() == 0
+    open.append(True)
+    for route in held:
+        hold(route)
+    if comes:
+        page.get_by_test_id("answer").get_by_text("There are three circles.").wait_for()
+        assert [asked["text"] for asked in fake.asks()] == ["What is it?"]
+        assert page.get_by_test_id("asked-of-it").count() == 0
+    else:
+        page.get_by_test_id("notice").get_by_text("Choose it again").wait_for()
+        assert page.get_by_test_id("question").input_value() == "What is it?"
+        assert page.get_by_test_id("turn").count() == 0
 
 
 def test_several_files_and_a_new_picture_in_a_conversation(open_page, circles):

@@ -1,16 +1,22 @@
 """The page behind real proxies: as docs/operations.md shows them, whose very blocks are run here, and as people have them."""
 
+import http.server
 import os
 import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from certificates import self_signed
 from driving import ask, bring, card, ended
+from ports import free_port
+from programs import program
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs/operations.md"
@@ -40,30 +46,10 @@ def put(text, **changes):
     return text
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def program(name):
-    """A proxy's program: on the PATH, among the project's own tools, or where Debian puts it."""
-    tools = os.environ.get("GLIMPSE_TOOLS", ROOT / ".tools")
-    path = os.pathsep.join([os.environ["PATH"], f"{tools}/bin", "/usr/sbin"])
-    return shutil.which(name, path=path) or pytest.fail(f"there is no {name} here: run `make test`, which fetches it")
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Certificate and key for the name, signed by nobody."""
-    folder = tmp_path_factory.mktemp("certificate")
-    pem, key = folder / "it.pem", folder / "it.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={NAME}",
-         "-keyout", key, "-out", pem],
-        check=True, capture_output=True,
-    )
-    return pem, key
+    return self_signed(tmp_path_factory.mktemp("certificate"), NAME)
 
 
 @pytest.fixture
@@ -264,6 +250,42 @@ def test_a_file_that_does_not_come_through(server, proxy, visit):
     }}""")
     said = told(visit(f"http://127.0.0.1:{port}/"))
     assert "404" in said and ".wasm" in said
+
+
+def test_a_module_that_is_refused_before_the_page_is_read(server, visit):
+    refused = threading.Event()
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        """Passes everything on but the modules; of the page the rest comes when its module is refused."""
+
+        def do_GET(self):
+            if self.path.endswith(".js"):
+                self.send_error(404)
+                return refused.set()
+            with urllib.request.urlopen(server.url + self.path) as answer:
+                kind, body = answer.headers["Content-Type"], answer.read()
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            head = body.find(b"<body") if self.path == "/" else 0
+            self.wfile.write(body[:head])
+            if self.path == "/":
+                assert refused.wait(60)
+                time.sleep(0.5)
+            self.wfile.write(body[head:])
+
+        def do_POST(self):
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        said = told(visit(f"http://127.0.0.1:{proxy.server_port}/"))
+        proxy.shutdown()
+    assert "404" in said and ".js" in said
 
 
 def test_a_browser_without_webassembly(server, visit):

@@ -51,6 +51,23 @@ def test_a_page_at_400_percent_is_scrolled_as_a_whole(faked):
     assert page.evaluate(own) == []
 
 
+def test_what_is_too_wide_scrolls_by_itself_and_breaks_in_no_word(faked):
+    word = "Donaudampfschifffahrtsgesellschaft"
+    text = f"| {word} | {word} |\n|---|---|\n| a | b |\n\n```\n{3 * word}\n```"
+    page, _ = faked(viewport={"width": 320, "height": 640}, ask=lambda f, m: (f.queued(m), f.answer(m, text)))
+    ended(page, ask(page, "A table?"))
+    page.get_by_test_id("answer").locator("table").wait_for()
+    lines = """() => [...document.querySelectorAll('[data-testid=answer] :is(th, pre code)')].map((e) => {
+        const range = document.createRange();
+        range.selectNodeContents(e);
+        return new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size;
+    })"""
+    assert page.evaluate(lines) == [1, 1, 1]
+    wide = "() => ['.table', 'pre'].map((which) => document.querySelector(`[data-testid=answer] ${which}`)).map((e) => e.scrollWidth > e.clientWidth)"
+    assert page.evaluate(wide) == [True, True]
+    assert sideways(page) <= 0
+
+
 def test_much_room_is_the_pictures(faked):
     page, _ = faked(viewport={"width": 2560, "height": 1440})
     picture = page.get_by_test_id("preview").bounding_box()

@@ -110,6 +110,24 @@ def test_the_original_goes_where_the_browser_cannot_decode_it(sent):
     assert sent(data, "image/heic") == data
 
 
+def reads(*formats):
+    return lambda fake, message: fake.welcome(formats=list(formats))
+
+
+def test_what_the_server_does_not_read_goes_as_what_the_browser_makes_of_it(sent):
+    image = Image.new("RGB", (640, 480), (250, 10, 10))
+    # Whatever the person wants: the original would be of no use.
+    original = {"scaling": "original"}
+    data = file(image, "WEBP", lossless=True)
+    assert sent(data, "image/webp", settings=original, hello=reads("jpeg", "webp")) == data
+    small = Image.open(io.BytesIO(sent(data, "image/webp", settings=original, hello=reads("jpeg", "png"))))
+    assert (small.format, small.size, small.convert("RGB").getpixel((320, 240))) == ("PNG", (640, 480), (250, 10, 10))
+    large = file(halves(2000, 1500), "WEBP")
+    copy = Image.open(io.BytesIO(sent(large, "image/webp", settings=original, hello=reads("jpeg", "png"))))
+    assert (copy.format, copy.size) == ("JPEG", (2000, 1500))
+    assert is_red(copy.getpixel((100, 100))) and is_blue(copy.getpixel((1900, 100)))
+
+
 def test_the_original_goes_where_the_user_wants_it(sent):
     data = file(halves(3000, 2000), quality=98)
     assert sent(data, settings={"scaling": "original"}) == data

@@ -97,9 +97,6 @@ def firefox(size, screen, touch):
     options.set_preference("intl.accept_languages", "en-US")
     # A content process each and no more: memory is what a small machine lacks.
     options.set_preference("dom.ipc.processCount", 1)
-    # Nobody is there to say whether the page may keep things for good.
-    options.set_preference("dom.storageManager.prompt.testing", True)
-    options.set_preference("dom.storageManager.prompt.testing.allow", True)
     if not screen:
         options.add_argument("-headless")
     if touch:

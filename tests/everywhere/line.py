@@ -1,4 +1,4 @@
-"""The line between a browser and the server: a test holds it, cuts it, and lets it go on one message at a time.
+"""The line between a browser and the server: a test holds it, cuts it, and lets it go on.
 
 Each has a port of its own, and so for a browser an origin with a storage of its own: tests share browsers and server, and nothing
 else.
@@ -8,6 +8,26 @@ import socket
 import threading
 
 
+class Frames:
+    """What a server says in a WebSocket, frame by frame: RFC 6455, 5.2. It masks nothing."""
+
+    def __init__(self):
+        self.came = b""
+
+    def whole(self, piece):
+        """Those that are whole now, of which the last bytes are in `piece`."""
+        self.came += piece
+        while len(self.came) >= 2:
+            length, head = self.came[1], 2
+            if length >= 126:
+                size = 2 if length == 126 else 8
+                length, head = int.from_bytes(self.came[2 : 2 + size], "big"), 2 + size
+            if len(self.came) < head + length:
+                return
+            frame, self.came = self.came[: head + length], self.came[head + length :]
+            yield frame
+
+
 class Line:
     def __init__(self, port, address="127.0.0.1"):
         self.port_behind = port
@@ -15,9 +35,8 @@ class Line:
         self.port = self.listening.getsockname()[1]
         self.url = f"http://{address}:{self.port}/"
         self.moved = threading.Condition()
-        # What comes from the server: all of it, or as many more pieces as a test lets pass.
-        self.allowed = None
-        self.waiting = 0
+        # Nothing that the server says in the socket passes from the message on that has this in it.
+        self.held = None
         self.open = set()
         self.away = False
         threading.Thread(target=self.accept, daemon=True).start()
@@ -42,14 +61,17 @@ class Line:
                 threading.Thread(target=self.carry, args=(one, other, held), daemon=True).start()
 
     def carry(self, one, other, held):
-        socket_opened = False
+        frames = None
         try:
-            # Smaller than an answer: so there is always a middle of it.
-            while piece := one.recv(256 if socket_opened else 65536):
-                if held and socket_opened:
-                    self.passes()
-                socket_opened |= held and piece.startswith(b"HTTP/1.1 101")
-                other.sendall(piece)
+            while piece := one.recv(65536):
+                if held and piece.startswith(b"HTTP/1.1 101"):
+                    head, end, piece = piece.partition(b"\r\n\r\n")
+                    other.sendall(head + end)
+                    frames = Frames()
+                for part in [piece] if frames is None else frames.whole(piece):
+                    if frames is not None:
+                        self.passes(part)
+                    other.sendall(part)
         except OSError:
             pass
         for end in (one, other):
@@ -61,30 +83,20 @@ class Line:
             self.open -= {one, other}
         one.close()
 
-    def passes(self):
-        """Waits until a piece of what the server says in the socket may pass."""
+    def passes(self, frame):
+        """Waits until something that the server says may pass."""
         with self.moved:
-            self.waiting += 1
-            self.moved.notify_all()
-            self.moved.wait_for(lambda: self.allowed is None or self.allowed > 0)
-            self.waiting -= 1
-            if self.allowed is not None:
-                self.allowed -= 1
+            self.moved.wait_for(lambda: self.held is None or self.held not in frame)
 
-    def hold(self):
-        """From now on nothing of what the server says gets through, and nobody is told."""
+    def hold(self, kind=None):
+        """From now on nothing of what the server says gets through, or nothing from its next message of this kind on, and nobody
+        is told."""
         with self.moved:
-            self.allowed = 0
-
-    def one(self):
-        """One piece more of what is held."""
-        with self.moved:
-            self.allowed += 1
-            self.moved.notify_all()
+            self.held = f'"type":"{kind}"'.encode() if kind else b""
 
     def release(self):
         with self.moved:
-            self.allowed = None
+            self.held = None
             self.moved.notify_all()
 
     def cut(self):

@@ -22,6 +22,11 @@ from pages import Page  # noqa: E402
 
 # But for what breathes as long as something is on its way.
 STILL = "return document.getAnimations().every((one) => one.playState !== 'running' || one.effect.getComputedTiming().endTime === Infinity)"
+# WebKitGTK gives what it painted last.
+PAINTED = """
+    const done = arguments[0], frames = (n) => n ? requestAnimationFrame(() => frames(n - 1)) : setTimeout(done, 300);
+    frames(3);
+"""
 ASK = {"en": "How many circles are there?", "zh": "图里有几个圆？"}
 
 
@@ -95,6 +100,7 @@ def main(url, out, names):
 
             def keep(state):
                 page.until(lambda: page.script(STILL))
+                driver.execute_async_script(PAINTED)
                 driver.save_screenshot(str(out / f"{name}-{size}-{lang}-{theme}-{state}.png"))
 
             Walk(page, lang, keep, file).goes()

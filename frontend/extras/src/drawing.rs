@@ -10,18 +10,17 @@ use super::{markdown::Document, patch::patch};
 pub struct Drawing {
     place: Element,
     document: Document,
-    /// How much of the text is drawn, in bytes.
-    length: usize,
+    /// How much of the text is drawn, in bytes; none as long as what stands there is somebody else's.
+    drawn: Option<usize>,
 }
 
-/// Draws an answer into `place`, and takes whatever stands there away.
+/// What draws an answer into `place`. What stands there stays until the first drawing.
 #[wasm_bindgen]
 pub fn drawing(place: Element) -> Drawing {
-    place.set_text_content(None);
     Drawing {
         place,
         document: Document::default(),
-        length: 0,
+        drawn: None,
     }
 }
 
@@ -30,12 +29,12 @@ impl Drawing {
     /// Draws the text as far as it has come; `whole` when the answer has ended by itself. Buttons that copy a piece of code
     /// are called `copy`.
     pub fn draw(&mut self, text: &str, whole: bool, copy: &str) {
-        if text.len() < self.length {
-            // It is answered anew.
+        // Else it is the same answer, longer.
+        if self.drawn.is_none_or(|drawn| text.len() < drawn) {
             self.document = Document::default();
             self.place.set_text_content(None);
         }
-        self.length = text.len();
+        self.drawn = Some(text.len());
         let change = self.document.update(text, whole);
         patch(&self.place, &change.old, &change.new, change.from as u32);
         change.keep();

@@ -66,6 +66,7 @@ impl Uploads {
         let mut transfer = Transfer::new(new.id, new.bytes, self.generation, now.ms);
         if let Some(picture) = self.picture.as_mut() {
             (picture.id, picture.preview) = (new.id, new.preview);
+            picture.kind = new.kind;
             transfer.finished = picture.image.is_some();
             picture.transfer = Some(transfer);
             picture.readable = picture.preview.is_some();

@@ -43,10 +43,11 @@ pub enum Effect {
     Hash(u64),
     /// Has the worker make a picture's reduced copy.
     Preview(u64),
-    /// Has the worker make a picture smaller, with this many pixels on its shorter side.
+    /// Has the worker make a picture smaller, with this many pixels on its shorter side; or as large as it is, in a format that
+    /// every server reads.
     Scale {
         picture: u64,
-        side: u32,
+        side: Option<u32>,
     },
     /// From now on the smaller copy of a picture is what is sent of it.
     SendSmaller(u64),

@@ -1,5 +1,5 @@
-//! A picture that comes in the place of another. The conversation stays until the new one is known to be readable, and for good
-//! if it is not.
+//! A picture that is still to come: it has to be fetched first, or it comes in the place of another, whose conversation stays until
+//! the new one is known to be readable, and for good if it is not.
 
 use super::{
     effect::{Effect, Effects},
@@ -12,6 +12,8 @@ use crate::i18n::{T, fill};
 /// What comes with a picture that is to come.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Coming {
+    /// It is not here yet, and will come by this number.
+    awaited: Option<u64>,
     /// What might be asked of it.
     pub suggestions: Vec<String>,
     /// What is asked of it as soon as it is there, and when that was sent.
@@ -19,6 +21,30 @@ pub struct Coming {
 }
 
 impl State {
+    /// A picture is on its way to the page: what is asked from now on waits for it.
+    pub(super) fn await_picture(&mut self, number: u64, now: &Now, out: &mut Effects) {
+        let before = self.give_way(now, out).unwrap_or_default();
+        self.coming.set(Some(Coming {
+            awaited: Some(number),
+            asks: before.asks,
+            ..Coming::default()
+        }));
+    }
+
+    /// Whether the picture of this number is still wanted.
+    pub(super) fn awaits(&self, number: u64) -> bool {
+        let coming = self.coming.as_ref();
+        coming.is_some_and(|coming| coming.awaited == Some(number))
+    }
+
+    /// The picture of this number does not come: what was asked of it is a draft again.
+    pub(super) fn await_no_more(&mut self, number: u64, why: T, now: &Now, out: &mut Effects) {
+        if self.awaits(number) {
+            self.decline(now, out);
+            self.say(why, true, out);
+        }
+    }
+
     /// A picture is brought by the event at `when`.
     pub(super) fn bring(
         &mut self,
@@ -28,16 +54,23 @@ impl State {
         now: &Now,
         out: &mut Effects,
     ) {
-        let before = self.give_way(now, out);
+        let asks = self.give_way(now, out).unwrap_or_default().asks;
         // Whatever was to be opened is not wanted any more.
         self.history.opens_none();
         if self.is_empty() {
             self.clear_page(out);
             self.suggestions.set(suggestions);
-            return self.show(picture, when, now, out);
+            self.show(picture, when, now, out);
+            for (text, when) in asks {
+                self.ask(&text, when, now, out);
+            }
+            return;
         }
-        let asks = before.map(|before| before.asks).unwrap_or_default();
-        self.coming.set(Some(Coming { suggestions, asks }));
+        self.coming.set(Some(Coming {
+            awaited: None,
+            suggestions,
+            asks,
+        }));
         let side = self.scaled_to(picture.bytes);
         let line = self.line();
         self.uploads.expect(picture, side, when, line, now, out);
@@ -45,10 +78,12 @@ impl State {
 
     /// The picture that was to come, if there is one, does not; what came with it.
     fn give_way(&mut self, now: &Now, out: &mut Effects) -> Option<Coming> {
-        self.uploads.incoming.as_ref()?;
-        let line = self.line();
-        if let Some(cancel) = self.uploads.decline(line, now, out) {
-            self.connection.send_or_owe(cancel, out);
+        self.coming.as_ref()?;
+        if self.uploads.incoming.is_some() {
+            let line = self.line();
+            if let Some(cancel) = self.uploads.decline(line, now, out) {
+                self.connection.send_or_owe(cancel, out);
+            }
         }
         self.coming.take()
     }

@@ -63,6 +63,10 @@ pub enum Person {
     },
     /// Stops every answer.
     Stops,
+    /// Chooses a picture that has still to be fetched or drawn; it comes by this number.
+    Awaits {
+        number: u64,
+    },
     /// Drops, pastes or chooses a picture, which begins a new conversation.
     Brings {
         picture: NewPicture,
@@ -70,10 +74,17 @@ pub enum Person {
         suggestions: Vec<String>,
         /// There were more files than this one.
         more: bool,
+        /// It is the one that was awaited by this number.
+        awaited: Option<u64>,
         when: f64,
     },
     /// Brings what can't be taken, for this reason.
     BringsNothing(T),
+    /// What was awaited by this number does not come, for this reason.
+    AwaitsInVain {
+        number: u64,
+        why: T,
+    },
     /// Wants to look closer at a region of the picture.
     LooksCloser {
         region: Region,
@@ -184,18 +195,13 @@ pub enum Worker {
 #[derive(Debug)]
 pub enum Store {
     Loaded {
-        kept: Kept,
+        kept: Box<Kept>,
         picture: NewPicture,
     },
     /// There is no such conversation.
-    Missing {
-        id: String,
-    },
+    Missing { id: String },
     /// Everything up to this event of the server is kept.
-    Kept {
-        id: String,
-        event: Heard,
-    },
+    Kept { id: String, event: Heard },
     /// It is not.
     NotKept {
         id: String,
@@ -203,10 +209,7 @@ pub enum Store {
         why: StoreProblem,
     },
     /// So much of the room that there is is used.
-    Used {
-        bytes: f64,
-        of: f64,
-    },
+    Used { bytes: f64, of: f64 },
     /// Conversations were marked, named or imported, or went.
     Changed,
 }
@@ -234,8 +237,6 @@ pub enum Browser {
     /// A screen reader should say this.
     Speaks(String),
     Copied(bool),
-    /// A picture to try could not be had.
-    NoSample,
     /// The network or the person is back.
     Awake,
     /// The network seems to be gone.

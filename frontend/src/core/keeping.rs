@@ -43,7 +43,7 @@ impl State {
         match store {
             Store::Loaded { kept, picture } if self.take_file(&kept.id, &picture, now, out) => {}
             Store::Loaded { kept, picture } => match self.history.loaded(&kept.id) {
-                Some(opening) => self.reopen(kept, picture, &opening, now, out),
+                Some(opening) => self.reopen(*kept, picture, &opening, now, out),
                 None => {
                     out.push(Effect::Release(picture.id));
                     if let Some(url) = picture.preview {

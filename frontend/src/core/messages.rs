@@ -45,6 +45,7 @@ impl State {
         self.server.state = welcome.state;
         self.model.set(Some(welcome.model));
         self.limits.set(welcome.limits);
+        self.uploads.formats = welcome.formats;
         self.sampling.set(welcome.sampling.unwrap_or_default());
         self.prepare_system();
         let line = self.line();
@@ -88,6 +89,13 @@ impl State {
                     progress: status.progress,
                     download: status.download,
                 });
+                // The page may have been opened while the model was on its way.
+                if status.model.is_some() {
+                    self.model.set(status.model);
+                }
+                if let Some(sampling) = status.sampling {
+                    self.sampling.set(sampling);
+                }
                 self.flush(now, out);
             }
             ServerMessage::UploadAccepted(m) => {

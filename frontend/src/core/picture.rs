@@ -57,6 +57,8 @@ pub struct NewPicture {
     /// A number of its own on this page, by which its bytes are found.
     pub id: u64,
     pub name: String,
+    /// Its type, as the browser has it.
+    pub kind: String,
     pub bytes: u64,
     /// The address of its reduced copy, where there is one already.
     pub preview: Option<String>,
@@ -68,6 +70,7 @@ pub struct NewPicture {
 pub struct Picture {
     pub id: u64,
     pub name: String,
+    pub kind: String,
     /// Bytes of the file that was picked.
     pub bytes: u64,
     /// Bytes of what is sent: fewer than the file's where the page scales it.
@@ -98,6 +101,8 @@ pub struct Picture {
     /// The system turn that it was announced with, in any session.
     pub system: Option<String>,
     pub(super) hashing: bool,
+    /// A copy of it is sent, or was to be, in a format that the server reads.
+    pub(super) copied: bool,
     pub times: PictureTimes,
     /// Its way to the server.
     pub(super) transfer: Option<Transfer>,
@@ -108,6 +113,7 @@ impl Picture {
         Picture {
             id: new.id,
             name: new.name,
+            kind: new.kind,
             bytes: new.bytes,
             sending: new.bytes,
             sent: 0,
@@ -124,6 +130,7 @@ impl Picture {
             sha256: None,
             system: None,
             hashing: false,
+            copied: false,
             transfer: None,
             times: PictureTimes {
                 dropped: when,

@@ -28,6 +28,20 @@ pub fn side(wanted: Scaling, seen: Option<u32>, bytes: u64, uplink: Option<f64>)
     scaled.then_some(side)
 }
 
+/// Whether a server that reads these formats reads a file of this type; where either is unknown, it may.
+pub fn is_read(formats: &[String], kind: &str) -> bool {
+    let Some(format) = kind.strip_prefix("image/") else {
+        return true;
+    };
+    let name = match format.strip_prefix("x-").unwrap_or(format) {
+        "jpg" | "pjpeg" => "jpeg",
+        "heif" | "heic-sequence" | "heif-sequence" => "heic",
+        "ms-bmp" => "bmp",
+        other => other,
+    };
+    formats.is_empty() || formats.iter().any(|format| format == name)
+}
+
 /// As [`side`], of a picture that is on its way and of which so many bytes are left, by the rate that it has had so far.
 pub fn midway(wanted: Scaling, seen: Option<u32>, left: u64, rate: f64) -> Option<u32> {
     (wanted == Scaling::Auto)
@@ -47,6 +61,23 @@ mod tests {
         assert_eq!(by_itself(3_000_000, Some(1e5)), None);
         assert_eq!(by_itself(3_000_000, None), None);
         assert_eq!(by_itself(300_000, Some(1e3)), None);
+    }
+
+    #[test]
+    fn what_the_server_does_not_read_is_known_by_its_type() {
+        let formats = ["jpeg", "heic", "bmp"].map(str::to_owned);
+        for kind in [
+            "image/jpeg",
+            "image/jpg",
+            "image/heif",
+            "image/x-ms-bmp",
+            "",
+            "application/pdf",
+        ] {
+            assert!(is_read(&formats, kind), "{kind}");
+        }
+        assert!(!is_read(&formats, "image/jxl") && !is_read(&formats, "image/avif"));
+        assert!(is_read(&[], "image/jxl"));
     }
 
     #[test]

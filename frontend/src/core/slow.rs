@@ -21,6 +21,7 @@ impl State {
         let seen = self.model.as_ref().map(|model| model.image_size);
         let side = |left, rate| scaling::midway(wanted, seen, left, rate);
         if let Some((picture, side)) = self.uploads.judged(number, now.ms, side) {
+            let side = Some(side);
             out.push(Effect::Scale { picture, side });
         }
     }

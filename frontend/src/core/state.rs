@@ -283,12 +283,19 @@ impl State {
                 self.stop(out);
                 self.keep();
             }
+            Person::Awaits { number } => self.await_picture(number, now, out),
+            Person::AwaitsInVain { number, why } => self.await_no_more(number, why, now, out),
             Person::Brings {
                 picture,
                 suggestions,
                 more,
+                awaited,
                 when,
             } => {
+                if awaited.is_some_and(|number| !self.awaits(number)) {
+                    out.push(Effect::Release(picture.id));
+                    return;
+                }
                 self.bring(picture, suggestions, when, now, out);
                 if more {
                     self.say(T::OnePicture, false, out);
@@ -450,7 +457,6 @@ impl State {
             Browser::Speaks(text) => self.notices.say_aloud(&text),
             Browser::Copied(true) => self.say(T::Copied, false, out),
             Browser::Copied(false) => self.say(T::NotCopied, true, out),
-            Browser::NoSample => self.say(T::Unreadable, true, out),
             Browser::Awake | Browser::Offline => self.connection.probe(now, out),
             Browser::Restored => {
                 out.push(Effect::HandOver(None));

@@ -8,6 +8,7 @@ use super::{
     effect::{Effect, Effects},
     input::Now,
     picture::{Picture, PicturePhase},
+    scaling,
     transfer::{Line, Transfer},
     watched::Watched,
 };
@@ -26,6 +27,8 @@ pub struct Uploads {
     pub(super) known: Vec<(u64, String)>,
     /// The system turn that the first question about a picture will have.
     pub system: Option<String>,
+    /// What the server reads, where it said so.
+    pub formats: Vec<String>,
     /// Bytes per millisecond of the last real upload.
     pub uplink: Option<f64>,
     /// What the browser holds back, with what was sent since it said so.
@@ -92,6 +95,7 @@ impl Uploads {
         let (id, bytes, previewed) = (picture.id, picture.bytes, picture.preview.is_some());
         let known = self.known.iter().any(|(size, _)| *size == bytes);
         if let Some(side) = side {
+            let side = Some(side);
             out.push(Effect::Scale { picture: id, side });
         } else if known && line.online {
             // Likely the same picture again: its hash decides whether it is sent.
@@ -114,8 +118,15 @@ impl Uploads {
         }
     }
 
+    /// Whether the picture that is to be sent is of a format that the server does not read. The browser may.
+    fn unread(&self) -> bool {
+        let picture = self.incoming.as_ref().or(self.picture.as_ref());
+        picture.is_some_and(|p| !p.copied && !p.unseen && !scaling::is_read(&self.formats, &p.kind))
+    }
+
     /// Tells the server of the picture, under a new number, and starts sending.
     fn announce(&mut self, sha256: Option<String>, line: Line, now: &Now, out: &mut Effects) {
+        let unread = self.unread();
         let (number, generation) = (self.number + 1, self.generation + 1);
         let Some(picture) = self.active() else { return };
         let Some(current) = picture.transfer.as_mut() else {
@@ -123,6 +134,11 @@ impl Uploads {
         };
         if !line.online || current.scaling {
             return;
+        }
+        if unread {
+            (current.scaling, picture.copied) = (true, true);
+            let (picture, side) = (picture.id, None);
+            return out.push(Effect::Scale { picture, side });
         }
         current.announced(number, generation, sha256, now.ms);
         let id = picture.id;
@@ -299,6 +315,7 @@ impl Uploads {
             return;
         };
         current.scaling = false;
+        picture.copied |= bytes.is_some();
         current.length = bytes.unwrap_or(current.length);
         let (began, length) = (current.measured.0, current.length);
         picture.times.scaled = (length != picture.bytes).then_some((began, now.ms));

@@ -54,6 +54,8 @@ struct Outside {
     inputs: RefCell<VecDeque<Input>>,
     /// Someone is at work on them.
     busy: Cell<bool>,
+    /// Counts the pictures that had to be fetched or drawn before they were here.
+    awaited: Cell<u64>,
 }
 
 impl App {
@@ -139,18 +141,30 @@ impl App {
     fn bring(self, came: Came, when: f64, taken: impl FnOnce() + 'static) {
         match came {
             Came::Picture { blob, name, more } if files::is_drawing(&blob, &name) => {
+                let number = self.awaits();
                 spawn_local(async move {
-                    match self.extras.rasterised(&blob).await {
-                        Ok(pixels) => {
-                            self.bring_blob(pixels, name + ".png", Vec::new(), more, when);
-                            taken();
-                        }
-                        Err(_) => self.person(Person::BringsNothing(T::NotAPicture)),
-                    }
+                    let Ok(blob) = self.extras.rasterised(&blob).await else {
+                        let why = T::NotAPicture;
+                        return self.person(Person::AwaitsInVain { number, why });
+                    };
+                    self.person(Person::Brings {
+                        picture: self.picture_of(blob, name + ".png"),
+                        suggestions: Vec::new(),
+                        more,
+                        awaited: Some(number),
+                        when,
+                    });
+                    taken();
                 });
             }
             Came::Picture { blob, name, more } => {
-                self.bring_blob(blob, name, Vec::new(), more, when);
+                self.person(Person::Brings {
+                    picture: self.picture_of(blob, name),
+                    suggestions: Vec::new(),
+                    more,
+                    awaited: None,
+                    when,
+                });
                 taken();
             }
             Came::Sample(file) => self.bring_sample(file, when, taken),
@@ -160,31 +174,43 @@ impl App {
 
     /// Takes a picture to try, by its file, chosen by an event at `when`; calls back when it is there.
     pub fn bring_sample(self, file: String, when: f64, taken: impl FnOnce() + 'static) {
+        let number = self.awaits();
         spawn_local(async move {
             let found = async {
                 let sample = samples::named(&file).await?;
                 Ok::<_, wasm_bindgen::JsValue>((samples::picture(&sample).await?, sample))
             };
             let Ok((blob, sample)) = found.await else {
-                return self.tell(Browser::NoSample);
+                let why = T::Unreadable;
+                return self.person(Person::AwaitsInVain { number, why });
             };
             let lang = self.lang().get_untracked();
             let questions = sample.questions.iter().map(|words| words.of(lang));
-            self.bring_blob(blob, file, questions.collect(), false, when);
+            self.person(Person::Brings {
+                picture: self.picture_of(blob, file),
+                suggestions: questions.collect(),
+                more: false,
+                awaited: Some(number),
+                when,
+            });
             taken();
         });
     }
 
-    fn bring_blob(self, blob: Blob, name: String, suggestions: Vec<String>, more: bool, when: f64) {
-        let picture = self
-            .outside
-            .with_value(|outside| outside.files.take(blob, name, None));
-        self.person(Person::Brings {
-            picture,
-            suggestions,
-            more,
-            when,
+    /// A picture is wanted that is not here yet: the number that it comes by.
+    fn awaits(self) -> u64 {
+        let number = self.outside.with_value(|outside| {
+            outside.awaited.set(outside.awaited.get() + 1);
+            outside.awaited.get()
         });
+        self.person(Person::Awaits { number });
+        number
+    }
+
+    /// Takes a picture's bytes, by this name.
+    fn picture_of(self, blob: Blob, name: String) -> NewPicture {
+        self.outside
+            .with_value(|outside| outside.files.take(blob, name, None))
     }
 
     /// An address to draw a picture from as it was given.
@@ -318,7 +344,10 @@ impl App {
             Effect::Remove(id) => self.change(outside, Change::Remove(id)),
             Effect::Load(id) => spawn_local(async move { self.load(id).await }),
             Effect::Persist => spawn_local(async move {
-                room::persist().await;
+                // Nobody is asked out of the blue: the list of conversations has a button for that.
+                if !room::prompts() {
+                    room::persist().await;
+                }
                 if let Some((bytes, of)) = room::used().await {
                     self.take(Input::Store(core::Store::Used { bytes, of }));
                 }
@@ -359,6 +388,7 @@ impl App {
                     .with_value(|outside| outside.files.take(blob, name, preview));
                 let crop = kept.crop.clone();
                 let picture = NewPicture { crop, ..picture };
+                let kept = Box::new(kept);
                 core::Store::Loaded { kept, picture }
             }
             Err(_) => core::Store::Missing { id },

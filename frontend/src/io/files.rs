@@ -39,6 +39,7 @@ impl Files {
         let new = NewPicture {
             id,
             name,
+            kind: blob.type_(),
             bytes: blob.size() as u64,
             preview: preview.as_ref().and_then(address),
             crop: None,

@@ -14,9 +14,20 @@ async fn ask(what: &str) -> Option<JsValue> {
     JsFuture::from(answer).await.ok()
 }
 
-/// Asks for what is kept to stay when the browser runs short of room.
-pub async fn persist() {
-    ask("persist").await;
+/// Asks for what is kept to stay when the browser runs short of room; whether it will.
+pub async fn persist() -> bool {
+    ask("persist").await.is_some_and(|stays| stays.is_truthy())
+}
+
+/// Whether what is kept stays when the browser runs short of room, where it tells.
+pub async fn persistent() -> Option<bool> {
+    Some(ask("persisted").await?.is_truthy())
+}
+
+/// Whether the browser would have the person decide about that, in a prompt of its own: Firefox does, and others decide alone.
+pub fn prompts() -> bool {
+    let name = window().navigator().user_agent();
+    name.is_ok_and(|name| name.contains("Firefox/"))
 }
 
 /// How many bytes are used, and how many there may be.

@@ -78,7 +78,8 @@ pub fn Answer(
                 app.tell(Browser::Speaks(told));
             }
             drop(drawn);
-            grown.run(());
+            // Where the answer is gone by now, so may be who wants to know.
+            grown.try_run(());
         });
     });
     view! { <div class="answer" dir="auto" data-testid="answer" node_ref=place on:click=move |event| copy_code(app, &event)></div> }

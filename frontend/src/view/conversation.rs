@@ -1,7 +1,8 @@
 //! Questions and answers.
 
 use leptos::{html::Div, prelude::*};
-use web_sys::MouseEvent;
+use wasm_bindgen::JsCast;
+use web_sys::{Element, MouseEvent};
 
 use super::{
     composer::go_on,
@@ -22,6 +23,9 @@ pub fn Conversation() -> impl IntoView {
     let app = App::here();
     let scroller = NodeRef::<Div>::new();
     let at_end = RwSignal::new(true);
+    // The last turn is further down than what is seen.
+    let below = RwSignal::new(false);
+    let running = Memo::new(move |_| app.running());
     let follow = Callback::new(move |()| {
         if let Some(element) = scroller.get_untracked().filter(|_| at_end.get_untracked()) {
             element.set_scroll_top(element.scroll_height());
@@ -31,13 +35,25 @@ pub fn Conversation() -> impl IntoView {
     Effect::new(move |_| {
         app.path().track();
         at_end.set(true);
-        request_animation_frame(move || follow.run(()));
+        // By then all of this may be gone.
+        request_animation_frame(move || {
+            follow.try_run(());
+        });
     });
     let scrolled = move |_| {
         if let Some(e) = scroller.get_untracked() {
             let now = e.scroll_height() - e.scroll_top() - e.client_height() < AT_END;
             if now != at_end.get_untracked() {
                 at_end.set(now);
+            }
+            let turns = e.query_selector_all(":scope > .turn").ok();
+            let last = turns.and_then(|turns| turns.get(turns.length().checked_sub(1)?));
+            let top = |e: &Element| e.get_bounding_client_rect().top();
+            let last = last.and_then(|last| last.dyn_into().ok());
+            let beyond = e.get_bounding_client_rect().bottom() - f64::from(AT_END);
+            let now = last.is_some_and(|last| top(&last) > beyond);
+            if now != below.get_untracked() {
+                below.set(now);
             }
         }
     };
@@ -48,7 +64,8 @@ pub fn Conversation() -> impl IntoView {
             </For>
             <Suggestions />
         </div>
-        <Show when=move || !at_end.get()>
+        // Whoever reads in the last answer, or how long it took, is there already.
+        <Show when=move || !at_end.get() && (running.get() || below.get())>
             <button
                 class="quiet latest"
                 data-testid="latest"

@@ -95,7 +95,8 @@ pub fn History(
             prop:value=words
             on:input=move |event| words.set(event_target_value(&event))
         />
-        {move || nothing().then(|| hint(T::NothingKept))}
+        // What can still be had back stands there.
+        {move || (nothing() && lists().is_empty()).then(|| hint(T::NothingKept))}
         {move || (!nothing() && all.with(Option::is_some) && lists().is_empty()).then(|| hint(T::NothingFound))}
         <ul class="kept">{lines}</ul>
         <label class="import">
@@ -138,7 +139,28 @@ fn Room() -> impl IntoView {
         None if room::can_ask() => String::new(),
         None => app.filled(T::RoomUnknown, &[]),
     };
-    view! { <p class="hint room" data-testid="room">{words}</p> }
+    let stays = RwSignal::new(None::<bool>);
+    spawn_local(async move {
+        let _ = stays.try_set(room::persistent().await);
+    });
+    let keep = move |_| {
+        spawn_local(async move {
+            let kept = room::persist().await;
+            let _ = stays.try_set(Some(kept));
+            if !kept {
+                app.person(Person::BringsNothing(T::NotForGood));
+            }
+        });
+    };
+    view! {
+        <p class="hint room" data-testid="room">{words}</p>
+        {move || (stays.get() == Some(false)).then(|| view! {
+            <p class="hint room" data-testid="may-go">
+                {app.t(T::MayGo)} " "
+                <button class="quiet" data-testid="keep-for-good" on:click=keep>{app.t(T::KeepForGood)}</button>
+            </p>
+        })}
+    }
 }
 
 /// By which the deletion of this one can be taken back.

@@ -110,6 +110,7 @@ fn Empty(input: NodeRef<Input>) -> impl IntoView {
             <p class="drop-here">{app.t(T::Drop)}</p>
             <p class="or">{app.t(T::OrPaste)}</p>
             <p class="buttons"><Buttons input first=true /></p>
+            <Asked />
         </div>
         <Samples />
     }

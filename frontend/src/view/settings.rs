@@ -181,7 +181,8 @@ fn ClearAll(close: Callback<()>) -> impl IntoView {
         asking.set(ask);
         request_animation_frame(move || {
             let button = if ask { no } else { asked };
-            if let Some(button) = button.get_untracked() {
+            // By then the settings may be closed.
+            if let Some(button) = button.try_get_untracked().flatten() {
                 let _ = button.focus();
             }
         });

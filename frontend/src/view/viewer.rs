@@ -24,6 +24,11 @@ const ASIDE: f64 = 80.0;
 const WHEEL: f64 = 0.0015;
 const TOUCHPAD: f64 = 0.01;
 
+/// A finger that moves no further taps, and taps twice by coming back so soon and so near.
+const TAP: f64 = 10.0;
+const TWICE_MS: f64 = 350.0;
+const TWICE: f64 = 40.0;
+
 type Point = (f64, f64);
 
 /// What the fingers on the picture, or the mouse, are at.
@@ -33,6 +38,24 @@ struct Hold {
     pointers: Vec<(i32, Point)>,
     /// Where the box begins that is being drawn.
     corner: Option<Point>,
+    /// It is a finger that came down last, not a mouse.
+    finger: bool,
+    /// Where it came down, as long as it may be a tap.
+    tap: Option<Point>,
+    /// When and where the last tap was.
+    tapped: Option<(f64, Point)>,
+}
+
+impl Hold {
+    /// A finger goes up at this moment; where it was the second of two taps.
+    fn tapped_twice(&mut self, when: f64) -> Option<Point> {
+        let at = self.tap.take()?;
+        let first = self.tapped.replace((when, at));
+        let (before, near) = first?;
+        let twice = when - before < TWICE_MS && distance(at, near) < TWICE;
+        twice.then(|| self.tapped = None)?;
+        Some(at)
+    }
 }
 
 fn middle(a: Point, b: Point) -> Point {
@@ -66,21 +89,21 @@ pub fn Viewer() -> impl IntoView {
     let name = picture.with_untracked(|p| p.as_ref().map(|p| p.name.clone()));
 
     let window_size = move || {
-        let place = place.get_untracked()?;
+        let place = place.try_get_untracked().flatten()?;
         Some((
             f64::from(place.client_width()),
             f64::from(place.client_height()),
         ))
     };
     let measure = move || {
+        // It is done in the next frame, by which this may be closed.
+        let Some(window) = window_size() else { return };
         let size = picture.with_untracked(|p| p.as_ref()?.size);
         let loaded = image
             .get_untracked()
             .map(|image| (image.natural_width(), image.natural_height()));
         let of = size.or(loaded.filter(|(width, _)| *width > 0));
-        let (Some((width, height)), Some(window)) = (of, window_size()) else {
-            return;
-        };
+        let Some((width, height)) = of else { return };
         let of = (f64::from(width), f64::from(height));
         boxed.set(None);
         zoom.update(|zoom| {
@@ -135,6 +158,8 @@ pub fn Viewer() -> impl IntoView {
             // Where the whole picture is seen there is nothing to be moved: a box is drawn.
             let draws = hold.pointers.len() == 1 && (fit || event.shift_key());
             hold.corner = draws.then_some(point);
+            hold.finger = event.pointer_type() == "touch";
+            hold.tap = (hold.finger && hold.pointers.len() == 1).then_some(point);
         });
         boxed.set(None);
     };
@@ -146,6 +171,7 @@ pub fn Viewer() -> impl IntoView {
             return;
         };
         let before = std::mem::replace(&mut held.pointers[moved].1, point);
+        held.tap = held.tap.filter(|tap| distance(*tap, point) < TAP);
         match (held.corner, &held.pointers[..]) {
             (Some(corner), [_]) => boxed.set(Some((corner, point))),
             (None, [_]) => change(&|zoom| zoom.moved(point.0 - before.0, point.1 - before.1)),
@@ -164,6 +190,12 @@ pub fn Viewer() -> impl IntoView {
             hold.pointers.retain(|(id, _)| *id != event.pointer_id());
             hold.corner = None;
         });
+        // No browser makes a double click of two taps for sure.
+        if let Some(Some(point)) =
+            hold.try_update_value(|hold| hold.tapped_twice(event.time_stamp()))
+        {
+            change(&|zoom| zoom.toggled(point));
+        }
         // A click leaves no box.
         let seen = region(zoom, boxed).is_some_and(|region| region.is_seen());
         if !seen {
@@ -251,6 +283,9 @@ pub fn Viewer() -> impl IntoView {
             on:pointercancel=up
             on:wheel=wheel
             on:dblclick=move |event| {
+                if hold.with_value(|hold| hold.finger) {
+                    return;
+                }
                 let point = at(event.client_x(), event.client_y());
                 change(&|zoom| zoom.toggled(point));
             }

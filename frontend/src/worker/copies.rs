@@ -84,6 +84,17 @@ pub async fn cropped(blob: &Blob, region: [f64; 4]) -> Result<(Blob, String), Js
     Ok((part, FileReaderSync::new()?.read_as_data_url(&map)?))
 }
 
+/// All of the picture in a format that every server reads: without loss where it is small, else as a JPEG over white.
+pub async fn readable(blob: &Blob) -> Result<Blob, JsValue> {
+    let bitmap = decoded(blob).await?;
+    let (width, height) = (bitmap.width(), bitmap.height());
+    let lossless = f64::from(width) * f64::from(height) <= LOSSLESS;
+    let canvas = draw(&bitmap, width, height, (!lossless).then_some("white"))?;
+    bitmap.close();
+    let format = if lossless { "image/png" } else { "image/jpeg" };
+    canvas.encode(format, 0.95).await
+}
+
 /// The picture with its shorter side at `side`, as a JPEG over white, upright and in the canvas' colours. `None` where
 /// nothing would be won, or where the browser scrambles what is read from a canvas.
 pub async fn smaller(blob: &Blob, side: u32) -> Result<Option<Blob>, JsValue> {

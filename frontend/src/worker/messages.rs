@@ -19,8 +19,8 @@ pub enum Command {
     Preview(u64, Blob),
     /// The whole picture's SHA-256.
     Hash(u64, Blob),
-    /// The picture with its shorter side at this many pixels.
-    Scale(u64, Blob, u32),
+    /// The picture with its shorter side at this many pixels; or as large as it is, in a format that every server reads.
+    Scale(u64, Blob, Option<u32>),
     /// A region of the picture, upright: x, y, width and height in pixels.
     Crop(u64, Blob, [f64; 4]),
 }
@@ -45,7 +45,8 @@ impl Command {
             Command::Preview(id, blob) => Array::of3(&"preview".into(), &blob, &(id as f64).into()),
             Command::Hash(id, blob) => Array::of3(&"hash".into(), &blob, &(id as f64).into()),
             Command::Scale(id, blob, side) => {
-                Array::of4(&"scale".into(), &blob, &(id as f64).into(), &side.into())
+                let side = side.map_or(JsValue::NULL, JsValue::from);
+                Array::of4(&"scale".into(), &blob, &(id as f64).into(), &side)
             }
             Command::Crop(id, blob, region) => {
                 let array = Array::of3(&"crop".into(), &blob, &(id as f64).into());
@@ -72,7 +73,7 @@ impl Command {
             },
             "preview" => Command::Preview(number(2)? as u64, blob),
             "hash" => Command::Hash(number(2)? as u64, blob),
-            "scale" => Command::Scale(number(2)? as u64, blob, number(3)? as u32),
+            "scale" => Command::Scale(number(2)? as u64, blob, number(3).map(|side| side as u32)),
             "crop" => {
                 let region = [number(3)?, number(4)?, number(5)?, number(6)?];
                 Command::Crop(number(2)? as u64, blob, region)

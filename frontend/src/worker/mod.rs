@@ -46,7 +46,10 @@ pub fn run() {
                 }
             }),
             Command::Scale(id, blob, side) => spawn_local(async move {
-                let scaled = copies::smaller(&blob, side).await.unwrap_or(None);
+                let scaled = match side {
+                    Some(side) => copies::smaller(&blob, side).await.unwrap_or(None),
+                    None => copies::readable(&blob).await.ok(),
+                };
                 Reply::Scaled(id, scaled).post();
             }),
             Command::Crop(id, blob, region) => spawn_local(async move {

@@ -1,6 +1,7 @@
 //! The whole core against a server that forgets, breaks off and says things late: what a person sees, by what happens.
 
 mod choices;
+mod coming;
 mod cuts;
 mod losses;
 mod properties;

@@ -11,6 +11,7 @@ use crate::core::{
     kept::Kept,
     settings::{Scaling, Settings},
 };
+use crate::i18n::T;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -25,6 +26,10 @@ enum Step {
     Undoes,
     /// A picture of so many bytes.
     Brings(u64),
+    /// One that has still to be fetched, and comes with so many bytes, or does not.
+    Awaits,
+    Arrives(u64),
+    Fails,
     Leaves,
     OpensKept(usize),
     Reloads,
@@ -58,7 +63,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..4usize, 0..3usize).prop_map(|(at, version)| Step::Shows(at, version)),
         1 => Just(Step::Stops),
         2 => Just(Step::Undoes),
-        2 => bytes.prop_map(Step::Brings),
+        2 => bytes.clone().prop_map(Step::Brings),
+        2 => Just(Step::Awaits),
+        2 => bytes.prop_map(Step::Arrives),
+        1 => Just(Step::Fails),
         1 => Just(Step::Leaves),
         1 => (0..3usize).prop_map(Step::OpensKept),
         1 => Just(Step::Reloads),
@@ -84,6 +92,8 @@ struct Expected {
     picture: bool,
     /// What is asked of a picture that comes.
     coming: Option<Vec<String>>,
+    /// Counts what had to be fetched.
+    awaited: u64,
     /// The questions of the conversation that was left last.
     aside: Vec<String>,
     /// What stood there before a question was asked again, by what can be taken back.
@@ -223,12 +233,27 @@ impl Expected {
                 world.person(Person::Undoes(None));
             }
             Step::Brings(bytes) => {
-                if self.picture {
-                    let asks = self.coming.take().unwrap_or_default();
-                    self.coming = Some(asks);
-                }
-                self.picture = true;
+                self.brings();
                 world.bring(bytes);
+            }
+            Step::Awaits => {
+                self.coming.get_or_insert_default();
+                self.awaited += 1;
+                let number = self.awaited;
+                world.person(Person::Awaits { number });
+            }
+            Step::Arrives(bytes) => {
+                if world.page.awaits(self.awaited) {
+                    self.brings();
+                }
+                world.brings(bytes, Some(self.awaited));
+            }
+            Step::Fails => {
+                let (number, why) = (self.awaited, T::Unreadable);
+                if world.page.awaits(number) {
+                    self.declines();
+                }
+                world.person(Person::AwaitsInVain { number, why });
             }
             Step::Leaves => {
                 self.leaves();
@@ -271,9 +296,20 @@ impl Expected {
         assert_eq!(world.page.picture().is_some(), self.picture);
     }
 
+    /// A picture is brought: the first on the page, or one that is to come.
+    fn brings(&mut self) {
+        let asks = self.coming.take().unwrap_or_default();
+        if self.picture {
+            self.coming = Some(asks);
+        } else {
+            self.questions = asks;
+        }
+        self.picture = true;
+    }
+
     /// The picture that was to come may be there.
     fn receives(&mut self, world: &World) {
-        if world.page.uploads.incoming.is_none()
+        if world.page.coming.is_none()
             && let Some(asks) = self.coming.take()
         {
             self.aside = std::mem::replace(&mut self.questions, asks);
@@ -321,6 +357,7 @@ proptest! {
         }
         world.settles();
         expected.receives(&world);
+        expected.take(&mut world, Step::Fails);
         world.is_whole();
         assert_eq!(world.questions(), expected.questions);
         assert_eq!(*world.page.draft, expected.draft);

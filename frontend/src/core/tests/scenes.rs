@@ -107,11 +107,10 @@ fn a_loading_server_is_asked_again_by_itself_and_not_before_it_said() {
 fn nothing_is_sent_to_a_server_that_takes_no_questions() {
     let mut world = World::pictured();
     let status = |state| {
-        ServerMessage::Status(wire::Status {
+        ServerMessage::Status(Box::new(wire::Status {
             state,
-            progress: None,
-            download: None,
-        })
+            ..wire::Status::default()
+        }))
     };
     world.says(status(wire::State::Draining));
     world.ask("First?");
@@ -119,6 +118,35 @@ fn nothing_is_sent_to_a_server_that_takes_no_questions() {
     assert_eq!(world.phases(), ["unsent"]);
     world.says(status(wire::State::Ready));
     assert_eq!(world.asks().len(), 1);
+}
+
+#[test]
+fn what_the_checkpoint_does_by_itself_is_known_once_it_is_loaded() {
+    let mut world = World::new();
+    let sampling = wire::Sampling {
+        temperature: Some(0.7),
+        ..wire::Sampling::default()
+    };
+    let model = wire::Model {
+        demo: true,
+        ..wire::Model::default()
+    };
+    let ready = wire::Status {
+        state: wire::State::Ready,
+        model: Some(model),
+        sampling: Some(sampling.clone()),
+        ..wire::Status::default()
+    };
+    // An older server says nothing of it, and so nothing changes.
+    for (status, known) in [
+        (wire::Status::default(), false),
+        (ready, true),
+        (wire::Status::default(), true),
+    ] {
+        world.says(ServerMessage::Status(Box::new(status)));
+        assert_eq!(*world.page.sampling == sampling, known);
+        assert_eq!(world.page.model.as_ref().is_some_and(|m| m.demo), known);
+    }
 }
 
 #[test]
@@ -238,7 +266,7 @@ fn a_conversation_of_the_store_that_comes_too_late_does_not_take_the_page() {
     world.bring(2_000);
     world.ask("Mine?");
     world.apply(Input::Store(Store::Loaded {
-        kept: kept.0,
+        kept: Box::new(kept.0),
         picture: NewPicture::default(),
     }));
     assert_eq!(world.questions(), ["Mine?"]);
@@ -259,7 +287,7 @@ fn a_conversation_is_opened_even_if_an_answer_of_another_ends_before_the_store_h
     world.settles();
     assert_eq!(world.questions(), ["Second?"]);
     world.apply(Input::Store(Store::Loaded {
-        kept,
+        kept: Box::new(kept),
         picture: NewPicture::default(),
     }));
     assert_eq!(world.questions(), ["First?"]);
@@ -322,11 +350,10 @@ fn nothing_is_heard_of_an_older_connection_nor_before_the_resumed_session_greets
             envelope: Box::new(ServerEnvelope {
                 at: 0.0,
                 event: None,
-                message: ServerMessage::Status(wire::Status {
+                message: ServerMessage::Status(Box::new(wire::Status {
                     state: wire::State::Failed,
-                    progress: None,
-                    download: None,
-                }),
+                    ..wire::Status::default()
+                })),
             }),
             when: 0.0,
         })

@@ -57,6 +57,8 @@ pub struct Server {
     /// The session of the connection.
     connected: Option<String>,
     count: u64,
+    /// What it says that it reads.
+    pub formats: Vec<String>,
     /// Until then it takes no question.
     pub loading: f64,
     /// It has refused a question by that.
@@ -210,7 +212,7 @@ impl Server {
                 text_chars: 8192,
                 ..Limits::default()
             },
-            formats: Vec::new(),
+            formats: self.formats.clone(),
             sampling: Some(Sampling {
                 temperature: Some(0.8),
                 top_p: Some(0.8),

@@ -48,6 +48,8 @@ pub struct World {
     /// How large the worker's smaller copies are; none if it makes none.
     pub smaller: Option<u64>,
     pictures: u64,
+    /// The type of the pictures that come.
+    pub kind: String,
     inputs: f64,
     /// The store takes its time to tell that something is kept, and this is what it would have told.
     pub slow: bool,
@@ -96,6 +98,7 @@ impl World {
             handover: None,
             smaller: None,
             pictures: 0,
+            kind: String::new(),
             inputs: 0.0,
             slow: false,
             unheard: Vec::new(),
@@ -253,6 +256,7 @@ impl World {
                 let there = self.store.get(&id).cloned();
                 if let Some((kept, bytes)) = there.filter(|_| !self.marked.contains_key(&id)) {
                     let picture = self.picture(bytes);
+                    let kept = Box::new(kept);
                     self.apply(Input::Store(Store::Loaded { kept, picture }));
                 }
             }
@@ -303,6 +307,7 @@ impl World {
         NewPicture {
             id: self.pictures,
             name: format!("{bytes}.png"),
+            kind: self.kind.clone(),
             bytes,
             ..NewPicture::default()
         }
@@ -313,12 +318,18 @@ impl World {
     }
 
     pub fn bring(&mut self, bytes: u64) {
+        self.brings(bytes, None);
+    }
+
+    /// A picture of so many bytes is there; it may be one that was awaited by a number.
+    pub fn brings(&mut self, bytes: u64, awaited: Option<u64>) {
         let picture = self.picture(bytes);
         let when = self.ms;
         self.person(Person::Brings {
             picture,
             suggestions: Vec::new(),
             more: false,
+            awaited,
             when,
         });
     }
