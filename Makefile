@@ -51,6 +51,14 @@ audit: ## look the dependencies up in the advisory database (needs github.com)
 bench: server ## measure the server under load
 	$(GLIMPSE) bench $(ARGS)
 
+bench-fleet: server ## kill a fleet's workers N times over sixteen clients (N=200), stop and cut off others 50 times each, and say what it cost
+	@scripts/setup.sh test
+	@GLIMPSE_BIN=$(abspath $(GLIMPSE)) GLIMPSE_KILLS=$(or $(N),200) GLIMPSE_ROUNDS=50 .venv/bin/python -m pytest tests/socket/test_fleet.py tests/socket/test_fleet_sessions.py tests/socket/test_fleet_trouble.py -k 'kills or lost_at_random or heard_twice' -s -o timeout=7200
+
+bench-fleet-cost: server ## measure what a fleet costs beside one process: WHAT=cost, workers or moved, ARGS="-- FLAGS" for serve and worker
+	@scripts/setup.sh test
+	@GLIMPSE_BIN=$(abspath $(GLIMPSE)) .venv/bin/python tests/bench/fleet.py $(or $(WHAT),cost) $(ARGS)
+
 fuzz: ## fuzz what strangers can send: eight targets, twenty minutes each
 	@scripts/fuzz.sh
 
@@ -71,4 +79,4 @@ clean: ## remove what was built, but not the tools
 	cargo clean
 	rm -rf dist
 
-.PHONY: help serve test test-long test-clients test-luck lint test-gpu lint-cuda audit bench figures fuzz page server dist clean
+.PHONY: help serve test test-long test-clients test-luck lint test-gpu lint-cuda audit bench bench-fleet bench-fleet-cost figures fuzz page server dist clean

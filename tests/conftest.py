@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,9 +82,7 @@ def servers(binary, tmp_path_factory):
     def start(*flags: str, port: int | None = None, **environment: str) -> Server:
         folder = tmp_path_factory.mktemp("serve")
         if port is None:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
         log = folder / "log.txt"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GLIMPSE_")}
         with log.open("w") as out:

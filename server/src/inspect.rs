@@ -11,7 +11,7 @@ use model::Quantize;
 use model::checkpoint::{DEMO, folder, sampling, tokenizer};
 use model::glm4v::{Config, Part, inventory};
 use model::kernels::{Arena, PAGE};
-use model::weights::{Folder, Weights, format_of, holds_weights, row_bytes};
+use model::weights::{Folder, TensorSpec, Weights, format_of, holds_weights, row_bytes, why_plain};
 
 #[derive(Serialize)]
 struct Report {
@@ -25,6 +25,8 @@ struct Report {
     /// Stored types and bytes; absent where the folder holds no weights.
     stored: Option<Stored>,
     memory: Vec<Memory>,
+    /// What stays plain whatever `--quantize` says.
+    plain: Vec<Plain>,
     problems: Vec<String>,
     /// Neither weights nor a tokenizer, so the problems are only what is not there.
     #[serde(skip)]
@@ -52,11 +54,21 @@ struct Memory {
     quantize: String,
     /// On a card (bf16 where not quantized) and on the CPU (f32 where not quantized).
     cuda_weight_bytes: u64,
-    cpu_weight_bytes: u64,
+    /// Absent where the CPU doesn't know the choice.
+    cpu_weight_bytes: Option<u64>,
     /// The cache of one conversation to the model's end.
     cuda_conversation_bytes: u64,
     cpu_conversation_bytes: u64,
     formats: Vec<Format>,
+}
+
+/// Tensors that no choice of `--quantize` makes smaller.
+#[derive(Serialize)]
+struct Plain {
+    why: &'static str,
+    parameters: usize,
+    /// Their names, with `*` for a layer's number.
+    tensors: Vec<String>,
 }
 
 /// Which format a part's weights take.
@@ -162,7 +174,7 @@ fn report(folder: &Folder) -> Result<Report, String> {
     };
     // What is stored in blocks stays in them.
     let choices = match config.stored_quantize() {
-        Quantize::None => vec![Quantize::None, Quantize::Q8, Quantize::Q4],
+        Quantize::None => vec![Quantize::None, Quantize::Q8, Quantize::Fp8, Quantize::Q4],
         stored => vec![stored],
     };
     let memory = choices
@@ -201,7 +213,7 @@ fn report(folder: &Folder) -> Result<Report, String> {
             Memory {
                 quantize: quantize.to_string(),
                 cuda_weight_bytes: cuda,
-                cpu_weight_bytes: cpu,
+                cpu_weight_bytes: (quantize != Quantize::Fp8).then_some(cpu),
                 cuda_conversation_bytes: conversation(DType::BF16),
                 cpu_conversation_bytes: conversation(DType::F32),
                 formats,
@@ -218,9 +230,40 @@ fn report(folder: &Folder) -> Result<Report, String> {
         vocabulary: config.padded_vocab_size,
         stored,
         memory,
+        plain: plain(specs),
         problems,
         only_config,
     })
+}
+
+/// What stays plain, by reason.
+fn plain(specs: &[TensorSpec]) -> Vec<Plain> {
+    let mut all: Vec<Plain> = Vec::new();
+    for spec in specs {
+        let Some(why) = why_plain(spec) else {
+            continue;
+        };
+        let parts = spec.name.split('.');
+        let starred = parts.map(|part| match part.parse::<usize>() {
+            Ok(_) => "*",
+            Err(_) => part,
+        });
+        let name = starred.collect::<Vec<_>>().join(".");
+        let at = all.iter().position(|plain| plain.why == why);
+        let at = at.unwrap_or_else(|| {
+            all.push(Plain {
+                why,
+                parameters: 0,
+                tensors: Vec::new(),
+            });
+            all.len() - 1
+        });
+        all[at].parameters += spec.elements();
+        if !all[at].tensors.contains(&name) {
+            all[at].tensors.push(name);
+        }
+    }
+    all
 }
 
 /// As many are printed: a config.json of other sizes makes every tensor wrong.
@@ -257,8 +300,9 @@ fn print(report: &Report) {
             m.quantize,
             gib(m.cuda_weight_bytes),
             gib(m.cuda_conversation_bytes),
-            gib(m.cpu_weight_bytes),
-            gib(m.cpu_conversation_bytes)
+            m.cpu_weight_bytes.map_or("–".into(), gib),
+            m.cpu_weight_bytes
+                .map_or("–".into(), |_| gib(m.cpu_conversation_bytes))
         );
         for f in m.formats.iter().filter(|f| f.format != "plain") {
             println!(
@@ -268,6 +312,14 @@ fn print(report: &Report) {
                 f.format
             );
         }
+    }
+    for plain in &report.plain {
+        println!(
+            "  always plain    {} parameters, as {}: {}",
+            grouped(plain.parameters),
+            plain.why,
+            plain.tensors.join(", ")
+        );
     }
     match report.problems.len() {
         0 => println!("  complete: it can be served"),
@@ -306,6 +358,29 @@ fn gib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_plain_is_told_with_its_reason() {
+        let spec = |name: &str, shape: &[usize], in_blocks| TensorSpec {
+            name: name.into(),
+            shape: shape.to_vec(),
+            in_blocks,
+        };
+        let told = plain(&[
+            spec("layers.0.norm.weight", &[8], false),
+            spec("layers.0.dense.weight", &[8, 64], true),
+            spec("layers.1.norm.weight", &[8], false),
+            spec("layers.1.odd.weight", &[2, 33], true),
+        ]);
+        let [norms, odd] = &told[..] else {
+            panic!("{} reasons", told.len())
+        };
+        assert_eq!(
+            (norms.parameters, &norms.tensors[..]),
+            (16, &["layers.*.norm.weight".to_string()][..])
+        );
+        assert!(odd.why.contains("32") && odd.parameters == 66);
+    }
 
     #[test]
     fn numbers_read_well() {

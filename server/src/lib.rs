@@ -5,6 +5,8 @@
 pub mod bench;
 pub mod check;
 pub mod config;
+#[cfg(feature = "cluster")]
+pub mod fleet;
 pub mod generate;
 pub mod inspect;
 pub mod loading;
@@ -15,4 +17,6 @@ pub mod pull;
 pub mod quantize;
 pub mod serve;
 pub mod solo;
+#[cfg(feature = "cluster")]
+mod spans;
 pub mod telemetry;

@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use gateway::doors::Ended;
 use glimpse::config::{self, Command};
+#[cfg(feature = "cluster")]
+use glimpse::fleet;
 #[cfg(feature = "mcp")]
 use glimpse::mcp;
+use glimpse::telemetry::Export;
 use glimpse::{bench, check, generate, inspect, pull, quantize, serve, telemetry};
 use model::device::settle_threads;
 
@@ -16,15 +19,22 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Decoder) {
         return decode();
     }
-    let (usual, collector) = match &cli.command {
+    let (usual, export) = match &cli.command {
         Command::Serve(args) => (
             "info,actix_server=warn",
-            telemetry::collector(args.otlp_endpoint.as_deref()),
+            Export::of(&args.doors.export, "glimpse"),
         ),
+        #[cfg(feature = "cluster")]
+        Command::Gateway(args) => (
+            "info,actix_server=warn",
+            Export::of(&args.doors.export, "glimpse-gateway"),
+        ),
+        #[cfg(feature = "cluster")]
+        Command::Worker(args) => ("info", Export::of(&args.export, "glimpse-worker")),
         // What it says is its answer.
         _ => ("warn", None),
     };
-    let ended = telemetry::start(&cli.log, usual, collector).and_then(|telemetry| {
+    let ended = telemetry::start(&cli.log, usual, export).and_then(|telemetry| {
         let code = run(cli.command);
         telemetry.finish();
         code
@@ -50,6 +60,14 @@ fn decode() -> ExitCode {
 /// How `serve` exits when the device is lost: EX_TEMPFAIL of sysexits.h, "try again".
 const DEVICE_LOST: u8 = 75;
 
+fn device_lost() -> ExitCode {
+    tell(
+        "glimpse: the device is lost, and only a new process can get it back: start again (a supervisor does on status 75; \
+         see docs/operations.md)",
+    );
+    ExitCode::from(DEVICE_LOST)
+}
+
 /// A line on stderr; one that can't be written (a full disk) is no reason to panic.
 fn tell(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -61,14 +79,31 @@ fn run(command: Command) -> Result<ExitCode, String> {
             settle_threads(args.model.threads.map(usize::from));
             match serve::run(&args).map_err(|problem| problem.to_string())? {
                 Ended::Asked => {}
-                Ended::Lost => {
-                    tell(
-                        "glimpse: the device is lost, and only a new process can get it back: start again (a supervisor \
-                         does on status 75; see docs/operations.md)",
-                    );
-                    return Ok(ExitCode::from(DEVICE_LOST));
-                }
+                Ended::Lost => return Ok(device_lost()),
             }
+        }
+        #[cfg(feature = "cluster")]
+        Command::Gateway(args) => {
+            fleet::gateway(&args).map_err(|problem| problem.to_string())?;
+        }
+        #[cfg(feature = "cluster")]
+        Command::Worker(args) => {
+            use cluster::worker::Ended;
+            settle_threads(args.model.threads.map(usize::from));
+            match fleet::worker(&args).map_err(|problem| problem.to_string())? {
+                Ended::Asked | Ended::Drained => {}
+                Ended::Lost => return Ok(device_lost()),
+            }
+        }
+        #[cfg(feature = "cluster")]
+        Command::Drain(args) => fleet::drain(&args).map_err(|problem| problem.to_string())?,
+        #[cfg(feature = "cluster")]
+        Command::Fleet(args) => {
+            end_with_reader();
+            print!(
+                "{}",
+                fleet::members(&args).map_err(|problem| problem.to_string())?
+            );
         }
         #[cfg(feature = "mcp")]
         Command::Mcp(args) => {

@@ -24,8 +24,13 @@ pub fn run(settings: &McpArgs) -> io::Result<()> {
     let root = root(&settings.sources).map_err(invalid)?;
     let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
     let status = engine.status();
-    let options = session_options(&settings.engine, &settings.limits, MAX_SESSIONS);
-    let shared = Shared::new(Arc::new(engine), status, reports, limits, options)?;
+    let options = session_options(
+        &settings.pictures,
+        settings.engine.warmup.is_on(),
+        &settings.limits,
+        MAX_SESSIONS,
+    );
+    let shared = Shared::new(Arc::new(engine), None, status, reports, limits, options)?;
     let mcp = Mcp::alone(Arc::new(Hub::new(shared)), hosts, root);
     let guests = Guests::new(Vec::new(), GuestLimits::default(), 1, false);
     actix_web::rt::System::new().block_on(mcp::serve_stdio(mcp, guests))

@@ -21,7 +21,7 @@ use model::Quantize;
 use model::checkpoint::folder;
 use model::glm4v::{Config, QuantizationConfig, inventory};
 use model::save_tensors;
-use model::weights::{Folder, INDEX, Source, TensorSpec, Weights, format_of, row_bytes};
+use model::weights::{Folder, Format, INDEX, Source, TensorSpec, Weights, format_of, row_bytes};
 
 /// Files of the folder that are taken over as they are, where there are any.
 const TEXTS: [&str; 3] = [
@@ -37,6 +37,13 @@ const TEXTS: [&str; 3] = [
 pub fn run(args: &QuantizeArgs) -> Result<(), String> {
     if args.quantize == Quantize::None {
         return Err("--quantize none would only copy the folder: choose q8 or q4".into());
+    }
+    if args.quantize == Quantize::Fp8 {
+        return Err(
+            "no folder is stored in fp8, which a card makes while it loads: serve the folder as it is with --quantize fp8, or \
+             choose q8 or q4"
+                .into(),
+        );
     }
     let from = folder(&pull::folder(&args.model)?);
     let text = from.file("config.json").map_err(|e| e.to_string())?;
@@ -170,7 +177,7 @@ impl<'a> Written<'a> {
         };
         Written {
             source,
-            format,
+            format: format.and_then(Format::ggml),
             dtype,
             shape,
             failure,

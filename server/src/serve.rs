@@ -5,11 +5,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::config::{
-    AccessArgs, ApiArgs, DecodeArgs, EngineArgs, LimitArgs, ModelArgs, ServeArgs, SourceArgs,
+    AccessArgs, ApiArgs, DecodeArgs, DoorArgs, EngineArgs, LimitArgs, ModelArgs, PictureArgs,
+    ServeArgs, SourceArgs,
 };
 use crate::pull::Begun;
 use crate::{loading, page};
-use api::{Compute, Report, Status, Tokens};
+use api::{Compute, Log, Report, Status, Tokens};
 use engine::Engine;
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
 #[cfg(feature = "mcp")]
@@ -29,7 +30,25 @@ use tokio::sync::watch;
 pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
     let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
     let (status, engine) = (engine.status(), Arc::new(engine));
-    with_engine(settings, engine.clone(), engine, status, reports)
+    let computing = Computing {
+        engine: engine.clone(),
+        log: None,
+        tokens: engine,
+        status,
+        reports,
+    };
+    let warm_up = settings.engine.warmup.is_on();
+    with_engine(&settings.doors, &settings.pictures, warm_up, computing)
+}
+
+/// Whoever computes, and what that tells.
+pub struct Computing {
+    pub engine: Arc<dyn Compute>,
+    /// Who keeps sessions outside of this process, if anybody does.
+    pub log: Option<Arc<dyn Log>>,
+    pub tokens: Arc<dyn Tokens>,
+    pub status: watch::Receiver<Status>,
+    pub reports: mpsc::Receiver<Report>,
 }
 
 /// Starts what computes, and gives what it will report.
@@ -70,13 +89,13 @@ pub fn start_engine(
 
 /// How pictures are decoded. More decoders than cores would only wait for each other; but two at least, so that one client
 /// never has them all.
-fn decode_settings(engine: &EngineArgs, limits: &LimitArgs) -> decode::Settings {
+fn decode_settings(pictures: &PictureArgs, warm_up: bool, limits: &LimitArgs) -> decode::Settings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let DecodeArgs {
         decoder,
         image_process,
         decoders,
-    } = &engine.decode;
+    } = &pictures.decode;
     decode::Settings {
         image: image::Options {
             decoder: decoder.image_decoder.into(),
@@ -90,7 +109,7 @@ fn decode_settings(engine: &EngineArgs, limits: &LimitArgs) -> decode::Settings 
         memory: limits.decode_memory.0,
         time: Duration::try_from_secs_f64(limits.decode_seconds)
             .unwrap_or(Duration::from_secs(1 << 25)),
-        warm_up: engine.warmup.is_on(),
+        warm_up,
     }
 }
 
@@ -116,10 +135,15 @@ fn engine_settings(settings: &EngineArgs, quantize: Quantize) -> engine::Setting
 }
 
 /// How sessions behave, of which there may be so many.
-pub fn session_options(engine: &EngineArgs, limits: &LimitArgs, max_sessions: usize) -> Options {
+pub fn session_options(
+    pictures: &PictureArgs,
+    warm_up: bool,
+    limits: &LimitArgs,
+    max_sessions: usize,
+) -> Options {
     Options {
-        share_pictures: engine.share_pictures.is_on(),
-        decode: decode_settings(engine, limits),
+        share_pictures: pictures.share_pictures.is_on(),
+        decode: decode_settings(pictures, warm_up, limits),
         upload_memory: limits.upload_memory.0,
         picture_memory: limits.picture_memory.0,
         session_memory: limits.session_memory.0,
@@ -128,17 +152,23 @@ pub fn session_options(engine: &EngineArgs, limits: &LimitArgs, max_sessions: us
     }
 }
 
-/// Serves ([`run`]) with an engine that was started elsewhere.
+/// Serves ([`run`]) with whoever computes; `warm_up`: the decoders before their first picture.
 ///
 /// # Errors
 /// Those of [`run`].
 pub fn with_engine(
-    settings: &ServeArgs,
-    engine: Arc<dyn Compute>,
-    tokens: Arc<dyn Tokens>,
-    status: watch::Receiver<Status>,
-    reports: mpsc::Receiver<Report>,
+    settings: &DoorArgs,
+    pictures: &PictureArgs,
+    warm_up: bool,
+    computing: Computing,
 ) -> io::Result<Ended> {
+    let Computing {
+        engine,
+        log,
+        tokens,
+        status,
+        reports,
+    } = computing;
     let limits = settings.limits.wire().map_err(invalid)?;
     let patience = Duration::try_from_secs_f64(limits.stall_seconds).unwrap_or_default();
     let access = access(&settings.access).map_err(invalid)?;
@@ -153,9 +183,9 @@ pub fn with_engine(
     let max_sessions = usize::try_from(settings.access.max_connections)
         .unwrap_or(usize::MAX)
         .saturating_mul(2);
-    let options = session_options(&settings.engine, &settings.limits, max_sessions);
+    let options = session_options(pictures, warm_up, &settings.limits, max_sessions);
     let hub = Arc::new(Hub::new(Shared::new(
-        engine, status, reports, limits, options,
+        engine, log, status, reports, limits, options,
     )?));
     let options = doors::Options {
         listen: settings.listen,
@@ -284,7 +314,7 @@ fn open_files(most: usize) -> usize {
 }
 
 /// Says what whoever runs the server should know about who may in.
-fn warn(settings: &ServeArgs, guests: &Guests) {
+fn warn(settings: &DoorArgs, guests: &Guests) {
     let access = &settings.access;
     let local = settings.listen.ip().is_loopback();
     if !local && !guests.needs_key() {

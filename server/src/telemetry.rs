@@ -21,7 +21,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::config::{LogArgs, LogFormat};
+use crate::config::{ExportArgs, LogArgs, LogFormat};
 use gateway::telemetry::SPANS;
 
 /// How long the collector may take for one request, and for the last spans at the end.
@@ -40,8 +40,23 @@ impl Telemetry {
     }
 }
 
+/// Where spans go, and in whose name.
+pub struct Export {
+    collector: String,
+    service: &'static str,
+}
+
+impl Export {
+    /// What the settings ask for, if anything. `service` is what this process is called there, unless OpenTelemetry's own
+    /// variables call it something else.
+    pub fn of(settings: &ExportArgs, service: &'static str) -> Option<Self> {
+        let collector = collector(settings.otlp_endpoint.as_deref())?;
+        Some(Export { collector, service })
+    }
+}
+
 /// The collector's address for spans: what the command line says, else what OpenTelemetry's own variables say.
-pub fn collector(asked: Option<&str>) -> Option<String> {
+fn collector(asked: Option<&str>) -> Option<String> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let is = |name, value: &str| variable(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
     if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
@@ -61,15 +76,11 @@ pub fn collector(asked: Option<&str>) -> Option<String> {
         })
 }
 
-/// Starts the log, at level `usual` unless asked otherwise, and the export to `collector`.
+/// Starts the log, at level `usual` unless asked otherwise, and the export.
 ///
 /// # Errors
 /// A filter that can't be read, or an address that is none.
-pub fn start(
-    settings: &LogArgs,
-    usual: &str,
-    collector: Option<String>,
-) -> Result<Telemetry, String> {
+pub fn start(settings: &LogArgs, usual: &str, export: Option<Export>) -> Result<Telemetry, String> {
     let filter = settings.log.as_deref().unwrap_or(usual);
     let filter =
         EnvFilter::try_new(filter).map_err(|problem| format!("--log {filter:?}: {problem}"))?;
@@ -77,12 +88,17 @@ pub fn start(
     let quiet = "rmcp=warn".parse();
     let filter =
         filter.add_directive(quiet.map_err(|problem: ParseError| format!("rmcp=warn: {problem}"))?);
-    let Some(address) = collector else {
+    let Some(export) = export else {
         let registry = tracing_subscriber::registry().with(filter);
         registry.with(log(settings.log_format)).init();
         return Ok(Telemetry(None));
     };
-    let provider = provider(address)?;
+    let provider = provider(export)?;
+    // For spans that are written when they are over.
+    opentelemetry::global::set_tracer_provider(provider.clone());
+    let targets = Targets::new().with_target(SPANS, LevelFilter::DEBUG);
+    #[cfg(feature = "cluster")]
+    let targets = targets.with_target(crate::spans::SPANS, LevelFilter::DEBUG);
     // Nothing else is exported: not the log, and nothing of texts and pictures.
     let spans = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("glimpse"))
@@ -90,7 +106,7 @@ pub fn start(
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(Targets::new().with_target(SPANS, LevelFilter::DEBUG));
+        .with_filter(targets);
     tracing_subscriber::registry()
         .with(log(settings.log_format).with_filter(filter))
         .with(spans)
@@ -116,7 +132,8 @@ where
 }
 
 /// Sends spans in batches, from a thread of its own.
-fn provider(address: String) -> Result<SdkTracerProvider, String> {
+fn provider(export: Export) -> Result<SdkTracerProvider, String> {
+    let address = export.collector;
     let client = Collector {
         agent: ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -137,7 +154,7 @@ fn provider(address: String) -> Result<SdkTracerProvider, String> {
     let mut resource = Resource::builder();
     let named = |name: &str, part: &str| env::var(name).is_ok_and(|value| value.contains(part));
     if !named("OTEL_SERVICE_NAME", "") && !named("OTEL_RESOURCE_ATTRIBUTES", "service.name=") {
-        resource = resource.with_service_name("glimpse");
+        resource = resource.with_service_name(export.service);
     }
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     Ok(SdkTracerProvider::builder()

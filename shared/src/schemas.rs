@@ -74,8 +74,19 @@ fn server_examples() -> Vec<Value> {
             }
         }),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.4}),
+        json!({
+            "type": "status", "at": 12.5, "state": "warming",
+            "model": {
+                "name": "glm-4v-9b", "demo": false, "image_size": 1120, "max_positions": 8192, "device": "cuda:0",
+                "dtype": "bf16", "quantization": "none"
+            },
+            "sampling": {
+                "temperature": 0.8, "top_p": 0.8, "top_k": 50, "repetition_penalty": 1.0, "max_new_tokens": 1024
+            }
+        }),
         json!({"type": "status", "at": 12.5, "state": "loading", "progress": 0.1,
             "download": {"bytes": 9_663_676_416_u64, "total": 27_812_643_840_u64, "bytes_per_second": 31_457_280.0}}),
+        json!({"type": "status", "at": 12.5, "state": "ready", "moving": ["r1"]}),
         json!({"type": "upload_accepted", "at": 20.1, "upload": 1, "received": 0}),
         json!({"type": "upload_progress", "at": 31.0, "upload": 1, "received": 262144}),
         json!({

@@ -69,7 +69,7 @@ impl ServerEnvelope {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
     Welcome(Box<Welcome>),
-    Status(Status),
+    Status(Box<Status>),
     UploadAccepted(UploadAccepted),
     UploadProgress(UploadProgress),
     UploadReceived(UploadReceived),
@@ -174,7 +174,7 @@ pub struct Limits {
 }
 
 /// Whenever the server's state changes; until then it is what the `welcome` told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     pub state: State,
@@ -184,6 +184,16 @@ pub struct Status {
     /// While the model comes from its hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download: Option<Download>,
+    /// Requests whose answers go on elsewhere, since the machine that wrote them is lost: each until its next message. Only
+    /// where many machines serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moving: Vec<String>,
+    /// Once it is loaded: a `welcome` that came before may not have known it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Model>,
+    /// So is this: what holds for a question that leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
 }
 
 /// The bytes may come, from `received` on.

@@ -1,5 +1,6 @@
 """Decoder processes seen from outside, and pictures that keep them busy."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -14,8 +15,12 @@ ImageFile.MAXBLOCK = 64 * MIB
 
 def children(pid: int) -> list[int]:
     """The server's decoder processes."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return sorted(int(child) for task in tasks for child in task.read_text().split())
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        # A thread may end while one looks at them.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, task.read_text().split())
+    return sorted(found)
 
 
 def peak_of(pid: int) -> int:

@@ -108,6 +108,14 @@ for file in sys.argv[3:]:
     def incomplete(self) -> list[Path]:
         return sorted([*self.cache.rglob("*.incomplete"), *self.scope.rglob("*.incomplete")])
 
+    def halves(self, *names: str) -> bool:
+        """Whether of each of these shards just the half has come, which is where the stand-in lets an answer stand still."""
+        for name in names:
+            coming = self.cache / "models--zai-org--glm-4v-9b/blobs" / f"{checkpoint().etag(name)}.incomplete"
+            if not coming.exists() or coming.stat().st_size != len(checkpoint().files[name]) // 2:
+                return False
+        return True
+
 
 def tree(folder: Path) -> dict[str, tuple]:
     """All that lies in a folder: what it is, what it may, what is in it or where it leads."""

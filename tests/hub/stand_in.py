@@ -89,6 +89,9 @@ class StandIn:
         self.cuts: list[int] = []
         # Answers with a file's bytes that are wrong in one place.
         self.spoilt = 0
+        # Files whose first answer is: however many are fetched side by side, none gets two.
+        self.spoilt_once = 0
+        self.began: set[bytes] = set()
         # Answers with a shard's bytes that stand still in the middle until this is set.
         self.stall: threading.Event | None = None
         self.stalls = 0
@@ -207,6 +210,10 @@ class Handler(BaseHTTPRequestHandler):
             cut = world.cuts.pop(0) if world.cuts and self.command == "GET" else None
             spoil = world.spoilt > 0 and self.command == "GET"
             world.spoilt -= spoil
+            if world.spoilt_once > 0 and self.command == "GET" and data not in world.began:
+                world.began.add(data)
+                world.spoilt_once -= 1
+                spoil = True
             meant = world.stalls_of is None or data in world.versions(world.stalls_of)
             stall = world.stall if world.stalls > 0 and self.command == "GET" and len(data) > SHARD and meant else None
             world.stalls -= stall is not None
@@ -232,7 +239,8 @@ class Handler(BaseHTTPRequestHandler):
         if stall:
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
-            stall.wait(60)
+            # For what hangs alone: a test sets it.
+            stall.wait(600)
             self.close_connection = True
             return
         self.wfile.write(body)

@@ -12,6 +12,7 @@ import websockets.sync.client
 
 from caches import NAME, ROOT, SHARDS, checkpoint
 from stand_in import Model, changed
+from watching import wait_for
 
 ASK = ("--prompt", "1", "--greedy", "--max-new-tokens", "2", "--device", "cpu", "--json")
 
@@ -118,6 +119,18 @@ def wait_until(address, true):
     return now
 
 
+def wait_for_half_of_the_last(machine, address):
+    """Until all has come but half of the last shard, which stands still; what the server says then."""
+    rest = len(checkpoint().files[SHARDS[-1]]) - len(checkpoint().files[SHARDS[-1]]) // 2
+
+    def stands_still(now):
+        told = now["download"]
+        # The others are whole, too: one that has all its bytes is still checked, and put in its place.
+        return told and told["total"] - told["bytes"] == rest and len(machine.incomplete()) == 1
+
+    return wait_until(address, stands_still)
+
+
 def answer(address):
     asked = {"model": NAME, "messages": [{"role": "user", "content": "1"}], "temperature": 0, "max_tokens": 2}
     request = urllib.request.Request(f"{address}/v1/chat/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"})
@@ -132,8 +145,7 @@ def test_the_page_is_up_and_shards_are_loaded_while_others_come(machine, other_m
     with serving(machine, HF_HUB_DOWNLOAD_TIMEOUT="600") as (_, address, said):
         with urllib.request.urlopen(address, timeout=60) as page:
             assert b"<html" in page.read()
-        half = size[SHARDS[-1]] // 2
-        came = wait_until(address, lambda now: now["download"] and now["download"]["total"] - now["download"]["bytes"] == size[SHARDS[-1]] - half)
+        came = wait_for_half_of_the_last(machine, address)
         assert came["state"] == "loading" and came["model"] == NAME and came["error"] is None
         assert came["download"]["bytes_per_second"] >= 0 and "error" not in came["download"]
         # What the first two hold is on the device, and nothing that only the last one holds.
@@ -150,7 +162,8 @@ def test_the_page_is_up_and_shards_are_loaded_while_others_come(machine, other_m
                 status = json.loads(socket.recv())
             assert "download" not in status
         answered = answer(address)
-        assert any("is whole" in line for line in said)
+        # By a thread of the test's own, which has its turn when it has it.
+        wait_for(lambda: any("is whole" in line for line in said))
     generated = other_machine.glimpse("generate", "--model", NAME, "--prompt", "1", "--greedy", "--max-new-tokens", "2", "--device", "cpu")
     assert answered == generated.out.strip()
 
@@ -158,15 +171,14 @@ def test_the_page_is_up_and_shards_are_loaded_while_others_come(machine, other_m
 def test_a_download_that_fails_is_told_everywhere_and_gone_on_with(machine, world):
     world.stall, world.stalls, world.stalls_of = threading.Event(), 1, SHARDS[-1]
     with serving(machine, HF_HUB_DOWNLOAD_TIMEOUT="600") as (_, address, said):
-        wait_until(address, lambda now: now["download"] and len(machine.incomplete()) == 1)
+        wait_for_half_of_the_last(machine, address)
         # From now on the hub has nothing for anybody.
         world.refusals["/resolve/"] = [(404, {"X-Error-Code": "EntryNotFound"})] * 1000
         world.stall.set()
         failed = wait_until(address, lambda now: now["state"] == "failed")
         assert failed["download"]["error"] == "not_found"
         assert "[not_found]" in failed["error"] and "the next start goes on" in failed["error"]
-        while not any("[not_found]" in line for line in said):
-            time.sleep(0.02)
+        wait_for(lambda: any("[not_found]" in line for line in said))
         with urllib.request.urlopen(address, timeout=60) as page:
             assert b"<html" in page.read()
     world.refusals.clear()
@@ -182,7 +194,7 @@ def test_a_download_that_fails_is_told_everywhere_and_gone_on_with(machine, worl
 def test_a_server_that_is_told_to_end_while_its_model_comes_ends_well(machine, world):
     world.stall, world.stalls, world.stalls_of = threading.Event(), 1, SHARDS[-1]
     with serving(machine, HF_HUB_DOWNLOAD_TIMEOUT="600") as (server, address, said):
-        wait_until(address, lambda now: now["download"] and len(machine.incomplete()) == 1)
+        wait_for_half_of_the_last(machine, address)
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) == 0, "".join(said)
     assert len(machine.incomplete()) == 1

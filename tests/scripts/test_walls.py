@@ -25,9 +25,10 @@ BELOW = {
     "hub": [],
     "policy": ["api"],
     "engine": ["api", "model", "policy"],
+    "simulation": ["api", "engine", "model", "policy"],
     "gateway": ["api", "color", "image", "metadata", "policy", "wire"],
     "client": ["api", "wire"],
-    "cluster": ["api"],
+    "cluster": ["api", "policy"],
     "bench": ["api", "client", "color", "gateway", "image", "metadata", "model", "policy", "wire"],
 }
 

@@ -7,9 +7,12 @@ import random
 import socket
 import struct
 import time
+from collections import deque
 
 import pytest
+from fleets import Fleet
 from PIL import Image, ImageDraw
+from watching import TALKATIVE
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as open_socket
 
@@ -23,11 +26,14 @@ class Client:
         self.url, self.options = url, options
         # Every event ever seen, by number: a piece that came twice would show.
         self.events: dict[int, dict] = {}
+        # What came and is still to be read.
+        self.unread: deque[dict] = deque()
         self.session, self.welcome, self.ws = None, None, None
         self.connect(hello, wait)
 
     def connect(self, hello: dict | None = None, wait: bool = True) -> None:
         options = {"max_size": None, "compression": None, "close_timeout": 5} | self.options
+        self.unread.clear()
         # Closed by `close`, `cut` or the server, not by a `with`.
         self.ws = open_socket(self.url, **options).__enter__()
         if hello is not None:
@@ -72,7 +78,7 @@ class Client:
 
     def recv(self, timeout: float = 30) -> dict:
         """The next message. Events come once, in order, without gaps."""
-        message = json.loads(self.ws.recv(timeout=timeout))
+        message = self.unread.popleft() if self.unread else json.loads(self.ws.recv(timeout=timeout))
         number = message.get("event")
         if number is not None:
             assert number == self.last_event + 1, f"event {number} after {self.last_event}"
@@ -86,6 +92,15 @@ class Client:
             message = self.recv(max(0.01, end - time.monotonic()))
             if message["type"] == kind and match(message):
                 return message
+
+    def ahead(self, kind: str, match=lambda message: True, timeout: float = 60) -> dict:
+        """The next message of a kind, which is no event; what came before it is still to be read."""
+        end = time.monotonic() + timeout
+        while True:
+            message = json.loads(self.ws.recv(timeout=max(0.01, end - time.monotonic())))
+            if message["type"] == kind and match(message):
+                return message
+            self.unread.append(message)
 
     def error(self, code: str, timeout: float = 30) -> dict:
         """The next error, which must have this code."""
@@ -283,3 +298,18 @@ def raw(server):
     yield open_raw
     for each in sockets:
         each.sock.close()
+
+
+@pytest.fixture
+def fleet(binary, tmp_path):
+    fleet = Fleet(binary, tmp_path)
+    yield fleet
+    fleet.end()
+
+
+@pytest.fixture(scope="module")
+def alone(serve):
+    """One process with everything in it, whose answers are what a fleet's must be."""
+    server = serve(*TALKATIVE, "--threads", "1")
+    server.wait_ready()
+    return server

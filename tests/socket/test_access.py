@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from certificates import self_signed
 from websockets.asyncio.client import connect as connect_tls
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
@@ -134,8 +135,8 @@ def test_without_a_key_nothing_is_said(keyed, first):
 
 
 def test_no_hello_in_time(keyed):
+    before = time.monotonic()
     with open_socket(keyed.ws) as socket:
-        before = time.monotonic()
         assert refusal(socket) == ("unauthorized", 4401)
         assert time.monotonic() - before > 8
 
@@ -349,21 +350,11 @@ def test_sighup_without_anything_to_read_anew(serve, connect):
     assert get(server.url + "/healthz")[0] == 200
 
 
-def make_certificate(folder, name):
-    certificate, key = folder / f"{name}-cert.pem", folder / f"{name}-key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
-
-
 def test_certificates_are_read_anew(serve, tmp_path):
     import shutil
     import ssl
 
-    first, second = make_certificate(tmp_path, "first"), make_certificate(tmp_path, "second")
+    first, second = (self_signed(tmp_path, name, "IP:127.0.0.1") for name in ("first", "second"))
     used = tmp_path / "cert.pem", tmp_path / "key.pem"
 
     def put(pair):
@@ -414,7 +405,7 @@ def test_tls(serve, tmp_path):
     import socket as plain
     import ssl
 
-    certificate, key = make_certificate(tmp_path, "localhost")
+    certificate, key = self_signed(tmp_path, "localhost", "IP:127.0.0.1")
     server = serve("--tls-cert", str(certificate), "--tls-key", str(key))
     context = ssl.create_default_context(cafile=str(certificate))
     end = time.monotonic() + 60

@@ -236,8 +236,10 @@ def test_decoders_end_with_their_server(decoding, connect, photo):
     server.process.wait()
 
     def is_there(pid: int) -> bool:
-        command = Path(f"/proc/{pid}/cmdline")
-        return command.exists() and b"decoder" in command.read_bytes()
+        try:
+            return b"decoder" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
     wait_for(lambda: not any(map(is_there, decoders)))
 

@@ -168,14 +168,15 @@ def say_the_rest(client, upload: int, file: bytes, request: str, question: dict)
     """Of a file and a question about it: what was not confirmed is said again after a resume, and nothing else."""
     if not any(m["type"] == "upload_received" and m["upload"] == upload for m in client.events.values()):
         send_until(client, upload, file, len(file))
-    if not client.of(request):
+    if not client.of(request) and not any(m.get("request") == request for m in client.unread):
         client.ask(request, upload=upload, **question)
 
 
 def send_until(client, upload: int, file: bytes, end: int) -> None:
-    """Sends what the server has not got of a file, up to its byte `end`, where a frame may not be whole."""
+    """Sends what the server has not got of a file, up to its byte `end`, where a frame may not be whole. The answer may have been
+    written while nobody was connected: of what came of it no more is read here."""
     client.send(type="upload", upload=upload, bytes=len(file))
-    at = client.until("upload_accepted", lambda m: m["upload"] == upload)["received"]
+    at = client.ahead("upload_accepted", lambda m: m["upload"] == upload)["received"]
     for at in range(at, end, PIECE):
         piece = file[at : at + PIECE]
         if at + len(piece) > end:

@@ -27,6 +27,12 @@ pub struct Picture {
     /// it. Empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub system: String,
+    /// What the pixels are sealed with where they are kept outside of processes, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<[u8; 32]>,
+    /// The span that looking at it is a part of, where there is a trace: `traceparent` of W3C Trace Context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// A picture of a conversation.

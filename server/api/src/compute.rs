@@ -23,7 +23,7 @@ impl Loaded {
 }
 
 /// How the engine stands.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
     pub state: State,
     /// While loading.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AnswerTimings, ConversationId, EncodeTimings, Failure, FinishReason, Health, Measured,
+    AnswerTimings, ConversationId, EncodeTimings, Failure, FinishReason, Fleet, Health, Measured,
     PictureKey, RequestId, SessionId, TokenLogprob, Usage,
 };
 
@@ -63,6 +63,12 @@ pub enum Event {
         attempt: u32,
         failure: Failure,
     },
+    /// Whoever computed the answer is lost; somebody else goes on with it, behind so many tokens.
+    Moved {
+        request: RequestId,
+        attempt: u32,
+        so_far: u64,
+    },
     Freed(Freed),
 }
 
@@ -91,4 +97,18 @@ pub enum Report {
         worker: u32,
         measured: Measured,
     },
+    /// What was to be kept of a session is ([`Log::keep`](crate::Log::keep)).
+    Kept {
+        session: SessionId,
+    },
+    /// What was kept of a session is lost: all of it is to be kept anew.
+    Unkept {
+        session: SessionId,
+    },
+    /// Another process has the session by now.
+    Taken {
+        session: SessionId,
+    },
+    /// How the fleet stands, each second: for whoever watches.
+    Fleet(Box<Fleet>),
 }

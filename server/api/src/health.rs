@@ -22,4 +22,7 @@ pub struct Health {
     pub turn: u64,
     /// The mean time of one token for everybody that runs, lately; 0 before the first.
     pub token_ms: f64,
+    /// The longest turn so far: one that takes many times as long will not end.
+    #[serde(default)]
+    pub longest_turn_ms: f64,
 }

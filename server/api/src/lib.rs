@@ -15,11 +15,15 @@ pub mod encoding;
 #[cfg(feature = "compute")]
 pub mod event;
 pub mod failure;
+#[cfg(feature = "compute")]
+pub mod fleet;
 pub mod format;
 #[cfg(feature = "compute")]
 pub mod health;
 #[cfg(feature = "compute")]
 pub mod id;
+#[cfg(feature = "compute")]
+pub mod log;
 #[cfg(feature = "compute")]
 pub mod measured;
 #[cfg(feature = "compute")]
@@ -40,13 +44,17 @@ pub use compute::{Compute, Loaded, Status};
 #[cfg(feature = "compute")]
 pub use event::{Event, Freed, Report};
 pub use failure::{ErrorCode, Failure};
+#[cfg(feature = "compute")]
+pub use fleet::{Fleet, FleetWorker, WorkerStanding};
 pub use format::AnswerFormat;
 #[cfg(feature = "compute")]
 pub use health::Health;
 #[cfg(feature = "compute")]
 pub use id::{ConversationId, RequestId, SessionId};
 #[cfg(feature = "compute")]
-pub use measured::{Gauges, Measured, Pass};
+pub use log::{Answer, KnownPicture, Log, LogName, Record, RecordKind, random_secret};
+#[cfg(feature = "compute")]
+pub use measured::{Counted, Gauges, Measured, Pass, Passes};
 #[cfg(feature = "compute")]
 pub use pixels::Pixels;
 #[cfg(feature = "compute")]

@@ -98,7 +98,7 @@ pub struct SamplingParams {
 }
 
 /// The checkpoint's own settings: generation_config.json, and which ids its tokens have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Defaults {
     params: SamplingParams,
     /// Ids below may have a bias.

@@ -28,6 +28,11 @@ pub struct Player {
 }
 
 impl Player {
+    /// Where others beside the engine tell what they have to.
+    pub fn reports(&self) -> SyncSender<Report> {
+        self.reports.clone()
+    }
+
     /// Speaks as the engine; returns when it was heard, and all is done that it leads to.
     pub fn tell(&self, session: SessionId, event: Event) {
         self.reports

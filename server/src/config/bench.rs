@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use model::device::Choice;
 
+use super::simulation::SimulationArgs;
 use super::{ModelArgs, limits};
 
 #[derive(Debug, Args)]
@@ -21,6 +22,7 @@ use super::{ModelArgs, limits};
   glimpse bench --url ws://127.0.0.1:8080/ws --before none      a server that runs already
   glimpse bench --out new --compare old/report.json
   glimpse bench --stages --random-weights 1 --config config.json --dtype bf16    the model alone
+  glimpse bench --fleet --workers 1000 --gateways 50 --sessions 1000000 --duration 600    a fleet in virtual time
   glimpse bench --agreement held-out/questions.jsonl    what 8 and 4 bits do to the answers
   glimpse bench --model ./glm-4v-9b -- --cache-bytes 8GiB       what follows -- goes to glimpse serve")]
 pub struct BenchArgs {
@@ -89,6 +91,8 @@ pub struct BenchArgs {
     /// Say what got slower since then; the exit status is 1 if something did.
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
+    #[command(flatten)]
+    pub simulation: SimulationArgs,
     #[command(flatten)]
     pub model: ModelArgs,
     /// More settings for the servers that are started.
@@ -292,10 +296,11 @@ mod tests {
 
     #[test]
     fn everything_off_is_each_off() {
-        let off = serve(Before::All.flags().into_iter().map(Into::into).collect()).engine;
+        let off = serve(Before::All.flags().into_iter().map(Into::into).collect());
+        let (off, pictures) = (off.engine, off.pictures);
         assert!(!off.eager_encode.is_on() && !off.prefix_cache.is_on() && !off.warmup.is_on());
         assert_eq!(
-            off.decode.decoder.image_decoder,
+            pictures.decode.decoder.image_decoder,
             super::super::ImageDecoder::Portable
         );
         assert_eq!(off.max_batch, 1);

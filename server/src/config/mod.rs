@@ -2,7 +2,10 @@
 //! anything starts.
 
 mod bench;
+#[cfg(feature = "cluster")]
+mod fleet;
 mod limits;
+mod simulation;
 mod values;
 
 use std::net::SocketAddr;
@@ -21,6 +24,8 @@ use hub::Model;
 use values::one_of;
 
 pub use self::bench::BenchArgs;
+#[cfg(feature = "cluster")]
+pub use fleet::{DrainArgs, FleetArgs, GatewayArgs, NatsArgs, WorkerArgs};
 pub use limits::LimitArgs;
 pub use values::{Bytes, EarlierPictures, ImageDecoder, Switch};
 
@@ -71,6 +76,18 @@ fn with_variables(command: clap::Command) -> clap::Command {
 pub enum Command {
     /// Serve the page, the socket and the model.
     Serve(Box<ServeArgs>),
+    /// Serve the page and the socket for a fleet of workers, which `glimpse worker` starts.
+    #[cfg(feature = "cluster")]
+    Gateway(Box<GatewayArgs>),
+    /// Serve the model to the gateways of a fleet.
+    #[cfg(feature = "cluster")]
+    Worker(Box<WorkerArgs>),
+    /// Have a worker of a fleet finish what it has, and end.
+    #[cfg(feature = "cluster")]
+    Drain(DrainArgs),
+    /// Say which workers and gateways a fleet has, and how much they have to do.
+    #[cfg(feature = "cluster")]
+    Fleet(FleetArgs),
     /// Be the eyes of the agent that starts this: tools over standard input and output, by the Model Context Protocol.
     #[cfg(feature = "mcp")]
     Mcp(Box<McpArgs>),
@@ -137,8 +154,9 @@ pub struct ModelArgs {
     /// weights in it: on a GPU the model's numbers would outgrow it.
     #[arg(long, value_parser = one_of::<Dtype, _>(Dtype::NAMES), default_value_t = Dtype::Auto)]
     pub dtype: Dtype,
-    /// How exactly the weights are kept: none is as the device computes, q8 and q4 take 8 and 4 bits. auto is the most exact
-    /// that the memory holds with two conversations; a folder that holds blocks keeps them.
+    /// How exactly the weights are kept: none is as the device computes, q8 and q4 take 8 and 4 bits, fp8 is 8-bit floats, for
+    /// cards of compute capability 8.9 and later. auto is the most exact that the memory holds with two conversations; a folder
+    /// that holds blocks keeps them.
     #[arg(long, value_parser = one_of::<QuantizeChoice, _>(QuantizeChoice::NAMES), default_value_t = QuantizeChoice::Auto)]
     pub quantize: QuantizeChoice,
     /// Threads that compute [default: one per core]
@@ -212,6 +230,18 @@ pub struct DecodeArgs {
     pub decoders: Option<u16>,
 }
 
+/// What becomes of pictures before anybody looks at them.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Speed")]
+pub struct PictureArgs {
+    #[command(flatten)]
+    pub decode: DecodeArgs,
+    /// Look only once at a picture that several sessions send. Whoever sends one can then tell by the time whether
+    /// somebody else did before.
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    pub share_pictures: Switch,
+}
+
 /// What makes it fast, each with a switch that turns it off, for measuring.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Speed")]
@@ -225,8 +255,6 @@ pub struct EngineArgs {
     /// Run everything once before the first client.
     #[arg(long, value_enum, default_value_t = Switch::On)]
     pub warmup: Switch,
-    #[command(flatten)]
-    pub decode: DecodeArgs,
     /// How many answers are written at once, at most 16. Where the cache has no room for all of them, the newest make room for
     /// the oldest, and go on where they were.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -234,22 +262,23 @@ pub struct EngineArgs {
     /// The most memory for what is kept of pictures and conversations, such as 2GiB [default: by the device]
     #[arg(long, value_name = "BYTES")]
     pub cache_bytes: Option<Bytes>,
-    /// Look only once at a picture that several sessions send. Whoever sends one can then tell by the time whether
-    /// somebody else did before.
-    #[arg(long, value_enum, default_value_t = Switch::Off)]
-    pub share_pictures: Switch,
     /// The most questions that wait for the model; more are told `busy`.
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub queue: u32,
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  glimpse serve                                        the demo checkpoint, for this machine only
-  glimpse serve --model zai-org/glm-4v-9b              the published model, fetched once
-  glimpse serve --model ./glm-4v-9b --device cuda:0
-  glimpse serve --listen 0.0.0.0:8080 --allow-host pictures.example.org --api-key-file keys.txt")]
-pub struct ServeArgs {
+/// Where spans go.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// The OpenTelemetry collector that spans go to (OTLP over HTTP), such as http://127.0.0.1:4318; the standard OTEL_
+    /// variables are heard as well [default: none]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+}
+
+/// What serves clients, whoever computes.
+#[derive(Clone, Debug, Args)]
+pub struct DoorArgs {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -259,10 +288,8 @@ pub struct ServeArgs {
     /// How long running answers may go on after SIGTERM or Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0, value_parser = limits::seconds)]
     pub drain_seconds: f64,
-    /// The OpenTelemetry collector that spans go to (OTLP over HTTP), such as http://127.0.0.1:4318; the standard OTEL_
-    /// variables are heard as well [default: none]
-    #[arg(long, value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
+    #[command(flatten)]
+    pub export: ExportArgs,
     #[command(flatten)]
     pub api: ApiArgs,
     #[command(flatten)]
@@ -271,8 +298,21 @@ pub struct ServeArgs {
     pub access: AccessArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glimpse serve                                        the demo checkpoint, for this machine only
+  glimpse serve --model zai-org/glm-4v-9b              the published model, fetched once
+  glimpse serve --model ./glm-4v-9b --device cuda:0
+  glimpse serve --listen 0.0.0.0:8080 --allow-host pictures.example.org --api-key-file keys.txt")]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub doors: DoorArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -290,6 +330,8 @@ pub struct McpArgs {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -530,8 +572,8 @@ mod tests {
         let Command::Serve(serve) = cli.command else {
             panic!("serve was asked for")
         };
-        assert_eq!(serve.listen.to_string(), "127.0.0.1:8080");
-        assert!(serve.engine.eager_encode.is_on() && !serve.engine.share_pictures.is_on());
+        assert_eq!(serve.doors.listen.to_string(), "127.0.0.1:8080");
+        assert!(serve.engine.eager_encode.is_on() && !serve.pictures.share_pictures.is_on());
         assert_eq!(serve.engine.max_batch, 2);
         assert!(Cli::try_parse_from(["glimpse", "serve", "--max-batch", "16"]).is_ok());
     }

@@ -84,6 +84,8 @@ impl<'a> Client<'a> {
             key: client.picture.key,
             pixels: picture.pixels,
             system: String::new(),
+            traceparent: None,
+            secret: None,
         }));
         client
     }

@@ -149,7 +149,7 @@ fn inspect_knows_a_quantized_folder_and_what_it_takes() {
         let report: Value = serde_json::from_slice(&report.stdout).unwrap();
         assert_eq!(report["problems"], json!([]));
         let kinds = report["memory"].as_array().unwrap();
-        assert_eq!(kinds.len(), if quantize == Quantize::None { 3 } else { 1 });
+        assert_eq!(kinds.len(), if quantize == Quantize::None { 4 } else { 1 });
 
         // It says what is really used, of the original too.
         let checkpoint = Checkpoint::open(&folder(&place)).unwrap();
@@ -158,10 +158,12 @@ fn inspect_knows_a_quantized_folder_and_what_it_takes() {
             dtype: DType::F32,
         };
         for kind in kinds {
-            let asked = [Quantize::None, Quantize::Q8, Quantize::Q4]
-                .into_iter()
-                .find(|q| kind["quantize"] == q.to_string());
-            let asked = QuantizeChoice::Given(asked.unwrap());
+            let asked: QuantizeChoice = kind["quantize"].as_str().unwrap().parse().unwrap();
+            if asked == QuantizeChoice::Given(Quantize::Fp8) {
+                assert_eq!(kind["cpu_weight_bytes"], Value::Null);
+                assert!(checkpoint.quantize(asked, &target).is_err());
+                continue;
+            }
             let quantize = checkpoint.quantize(asked, &target).unwrap();
             let model = checkpoint.load(&target, quantize, &mut |_, _| {}).unwrap();
             assert_eq!(kind["cpu_weight_bytes"], model.weight_bytes(), "{kind}");
@@ -192,11 +194,28 @@ fn a_kind_that_is_not_there_cannot_be_had() {
     );
     fails(&out.write(&data(MODEL), "q4"), &["is not empty", "--out"]);
     fails(&Out::new("none").write(&data(MODEL), "none"), &["q8 or q4"]);
+    fails(
+        &Out::new("fp8").write(&data(MODEL), "fp8"),
+        &["fp8", "q8 or q4"],
+    );
     let nowhere = Out::new("nowhere");
     fails(
         &Out::new("of-nothing").write(&nowhere.0, "q4"),
         &["does not exist", "--model"],
     );
+}
+
+#[test]
+fn the_processor_refuses_8_bit_floats() {
+    let place = data(MODEL);
+    let model = ["--model", place.to_str().unwrap(), "--device", "cpu"];
+    for command in [vec!["generate", "--prompt", "a"], vec!["check"]] {
+        let arguments = [&command[..], &model, &["--quantize", "fp8"]].concat();
+        fails(
+            &glimpse(&arguments),
+            &["--quantize fp8", "8.9", "--quantize q8"],
+        );
+    }
 }
 
 #[test]

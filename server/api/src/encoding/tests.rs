@@ -69,7 +69,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         left_ms: 600_000.0,
         traceparent: None,
     };
-    let traced = Ask {
+    let ask_traced = Ask {
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         ..ask.clone()
     };
@@ -91,17 +91,24 @@ fn commands() -> Vec<(&'static str, Command)> {
         key: key(),
         pixels: Pixels::new(2, pixels),
         system: String::new(),
+        secret: None,
+        traceparent: None,
     };
     let behind_system = Picture {
         system: "Answer in JSON.".into(),
         ..picture.clone()
     };
+    let traced_picture = Picture {
+        traceparent: ask_traced.traceparent.clone(),
+        ..picture.clone()
+    };
     vec![
         ("picture", Command::Picture(picture)),
         ("picture_behind_system", Command::Picture(behind_system)),
+        ("picture_traced", Command::Picture(traced_picture)),
         ("ask", Command::Ask(Box::new(ask))),
         ("ask_formatted", Command::Ask(Box::new(formatted))),
-        ("ask_traced", Command::Ask(Box::new(traced))),
+        ("ask_traced", Command::Ask(Box::new(ask_traced))),
         (
             "credit",
             Command::Credit {
@@ -238,6 +245,14 @@ fn reports() -> Vec<(&'static str, Report)> {
                 failure,
             },
         ),
+        (
+            "moved",
+            Event::Moved {
+                request,
+                attempt,
+                so_far: 12,
+            },
+        ),
         ("freed_picture", Event::Freed(Freed::Picture(key()))),
         (
             "freed_conversation",
@@ -255,6 +270,7 @@ fn reports() -> Vec<(&'static str, Report)> {
         used_pages: 60,
         turn: 1 << 40,
         token_ms: 4.86,
+        longest_turn_ms: 0.0,
     };
     let events = events.map(|(name, event)| (name, Report::Session { session, event }));
     let mut reports = Vec::from(events);
@@ -276,6 +292,30 @@ fn reports() -> Vec<(&'static str, Report)> {
         slots: 2,
         decode: true,
     };
+    let passes = Passes {
+        count: 9,
+        ms: 40.5,
+        slots: 17,
+    };
+    let counted = Counted {
+        decode: passes,
+        prompt: Passes::default(),
+    };
+    let fleet = Fleet {
+        workers: vec![FleetWorker {
+            name: "gpu-3-1f2e".into(),
+            standing: WorkerStanding::Draining,
+            sessions: 7,
+            devices: vec![Health::default()],
+            gauges: vec![(0, gauges)],
+            passes: vec![(0, counted)],
+        }],
+        waiting: 2,
+        running: 3,
+        longest_wait_ms: 1500.0,
+        pictures: Some((1 << 20, 4 << 30)),
+    };
+    reports.push(("fleet", Report::Fleet(Box::new(fleet))));
     reports.push(("gauges", measured(Measured::Gauges(gauges))));
     reports.push(("pass", measured(Measured::Pass(pass))));
     reports
@@ -325,6 +365,8 @@ fn a_square_of_pixels_is_one_run_of_bytes() {
         key: key(),
         pixels: Pixels::new(100, vec![200; 30_000]),
         system: String::new(),
+        secret: None,
+        traceparent: None,
     };
     let bytes = encode(&Command::Picture(picture)).unwrap();
     assert!(bytes.len() < 30_300, "{}", bytes.len());

@@ -56,7 +56,7 @@ fn hub_with(
         message_memory: 1 << 30,
         max_sessions: 1,
     };
-    let shared = Shared::new(engine, status, reports, limits(), options);
+    let shared = Shared::new(engine, None, status, reports, limits(), options);
     web::Data::new(Hub::new(shared.unwrap()))
 }
 

@@ -335,7 +335,7 @@ impl Exchange {
     async fn more(&mut self) -> Result<(), Failure> {
         match self.connection.next() {
             Outgoing::Text(text) => return self.read(&text),
-            Outgoing::Empty => {}
+            Outgoing::Empty | Outgoing::Withheld => {}
             Outgoing::TooSlow | Outgoing::TakenOver | Outgoing::Evicted | Outgoing::Ended => {
                 self.lost = true;
                 return Err(evicted());

@@ -26,7 +26,7 @@ fn rig() -> Rig {
     let (engine, reports, player) = stand_in();
     let (status, watch) = status::channel(stand_in::ready());
     let options = stand_in::options();
-    let shared = Shared::new(engine, watch, reports, stand_in::limits(), options).unwrap();
+    let shared = Shared::new(engine, None, watch, reports, stand_in::limits(), options).unwrap();
     Rig {
         exchanges: Exchanges::new(Arc::new(Hub::new(shared))),
         guests: Guests::new(Vec::new(), GuestLimits::default(), 10, false),

@@ -26,6 +26,8 @@ pub enum Outgoing {
     Text(ByteString),
     /// Nothing to send.
     Empty,
+    /// Nothing to send yet: what comes next has to be kept first.
+    Withheld,
     /// The client does not read and too much is waiting.
     TooSlow,
     /// Another connection has the session.
@@ -49,7 +51,7 @@ impl Connection {
 
     /// The API key that the session was opened with.
     pub fn owner(&self) -> Option<KeyId> {
-        self.session.owner
+        self.session.identity.owner
     }
 
     /// Waits until [`Connection::next`] has something new to say.
@@ -63,6 +65,9 @@ impl Connection {
         if inner.evicted {
             return Outgoing::Evicted;
         }
+        if inner.taken {
+            return Outgoing::TakenOver;
+        }
         if inner.ended {
             return Outgoing::Ended;
         }
@@ -73,9 +78,14 @@ impl Connection {
             return Outgoing::TooSlow;
         }
         let text = inner.state.pop();
+        let withheld = inner.state.context.outbox.is_withheld();
         drop(inner);
         self.session.run_effects();
-        text.map_or(Outgoing::Empty, Outgoing::Text)
+        match text {
+            Some(text) => Outgoing::Text(text),
+            None if withheld => Outgoing::Withheld,
+            None => Outgoing::Empty,
+        }
     }
 
     /// Whether so much waits to be sent that nothing more should be read.
@@ -93,9 +103,17 @@ impl Connection {
         self.session.with_as(Some(self.generation), change)
     }
 
+    /// Requests whose answers are on their way to another worker.
+    pub fn moving(&self) -> Vec<String> {
+        self.session.inner.lock().state.moving()
+    }
+
     /// Queues a message for this connection.
     pub fn send(&self, message: ServerMessage) {
-        self.with(|state| state.context.outbox.push(message));
+        self.session.with_inner(Some(self.generation), |inner| {
+            inner.pass();
+            inner.state.context.outbox.push(message);
+        });
     }
 
     /// A text frame that is not the first `hello`. `allowed`: whether one more question may be asked from here now.
@@ -108,39 +126,51 @@ impl Connection {
         let shared = &self.session.shared;
         // What others have to give way for is given before anything more is taken.
         shared.reclaim_memory(0);
-        self.with(|state| match message {
-            Err(refusal) => state.refused(*refusal),
-            Ok(ClientMessage::Hello(_)) => state.refused(
-                Failure::new(
-                    ErrorCode::HelloLate,
-                    "A hello can only be the first message: connect again to resume.",
-                )
-                .into(),
-            ),
-            Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
-            Ok(ClientMessage::Ask(ask)) => {
-                state.ask(*ask, allowed().and_then(|()| shared.terms()), now);
-            }
-            Ok(ClientMessage::Cancel(cancel)) => {
-                if let Some(request) = cancel.request {
-                    state.cancel_ask(&request, now);
-                } else if let Some(upload) = cancel.upload {
-                    state.cancel_upload(upload);
+        self.session.with_inner(Some(self.generation), |inner| {
+            if let Some(journal) = &mut inner.journal {
+                match &message {
+                    Ok(ClientMessage::Forget(_)) => journal.erase(),
+                    // At once: no message may tell that these were heard, and whoever computes begins meanwhile.
+                    Ok(ClientMessage::Ask(_) | ClientMessage::Cancel(_)) => journal.touch(),
+                    Ok(ClientMessage::Ack(_) | ClientMessage::Ping(_)) => journal.pass(),
+                    _ => {}
                 }
             }
-            Ok(ClientMessage::Forget(forget)) => {
-                if let Some(image) = forget.image {
-                    state.forget_image(&image);
-                } else if let Some(conversation) = forget.conversation {
-                    state.forget_conversation(&conversation, now);
+            let state = &mut inner.state;
+            match message {
+                Err(refusal) => state.refused(*refusal),
+                Ok(ClientMessage::Hello(_)) => state.refused(
+                    Failure::new(
+                        ErrorCode::HelloLate,
+                        "A hello can only be the first message: connect again to resume.",
+                    )
+                    .into(),
+                ),
+                Ok(ClientMessage::Upload(upload)) => state.announce(&upload, now),
+                Ok(ClientMessage::Ask(ask)) => {
+                    state.ask(*ask, allowed().and_then(|()| shared.terms()), now);
                 }
-            }
-            Ok(ClientMessage::Ack(ack)) => state.ack(ack.event),
-            Ok(ClientMessage::Ping(ping)) => {
-                state
-                    .context
-                    .outbox
-                    .push(ServerMessage::Pong(wire::Pong { t: ping.t }));
+                Ok(ClientMessage::Cancel(cancel)) => {
+                    if let Some(request) = cancel.request {
+                        state.cancel_ask(&request, now);
+                    } else if let Some(upload) = cancel.upload {
+                        state.cancel_upload(upload);
+                    }
+                }
+                Ok(ClientMessage::Forget(forget)) => {
+                    if let Some(image) = forget.image {
+                        state.forget_image(&image);
+                    } else if let Some(conversation) = forget.conversation {
+                        state.forget_conversation(&conversation, now);
+                    }
+                }
+                Ok(ClientMessage::Ack(ack)) => state.ack(ack.event),
+                Ok(ClientMessage::Ping(ping)) => {
+                    state
+                        .context
+                        .outbox
+                        .push(ServerMessage::Pong(wire::Pong { t: ping.t }));
+                }
             }
         });
     }
@@ -148,7 +178,10 @@ impl Connection {
     /// A binary frame.
     pub fn binary(&self, bytes: &[u8]) {
         self.session.shared.reclaim_memory(bytes.len() as u64);
-        self.with(|state| state.piece(bytes, Instant::now()));
+        self.session.with_inner(Some(self.generation), |inner| {
+            inner.pass();
+            inner.state.piece(bytes, Instant::now());
+        });
     }
 
     /// A file that came otherwise than in pieces, under a number that was not used before.
@@ -165,6 +198,7 @@ impl Connection {
     /// The connection is gone; the session waits for a resume.
     pub fn detach(&self) {
         self.session.with_inner(Some(self.generation), |inner| {
+            inner.pass();
             inner.connection = None;
             inner.alone_since = Instant::now();
             inner.state.context.outbox.detach();

@@ -10,7 +10,7 @@ use wire::{Forgotten, Limits, ServerMessage};
 
 use super::outbox::Outbox;
 use super::pictures::{Budget, File};
-use api::{Asker, Command, Freed, SessionId};
+use api::{Asker, Command, Freed, KnownPicture, Record, SessionId};
 
 /// Something to be done outside of the session's lock, in order.
 pub enum Effect {
@@ -24,6 +24,12 @@ pub enum Effect {
     CancelDecode { image: String },
     /// Ask the engine for something.
     Command(Command),
+    /// Keep something of the session outside of this process.
+    Keep(Record),
+    /// Whoever computes was given this picture by another process.
+    Known(KnownPicture),
+    /// Another process has the session: nothing of it is decoded or told here any more.
+    Release,
     /// The session is over: nothing of it is decoded any more, and the engine frees all that it has.
     End,
 }
@@ -111,6 +117,32 @@ impl Context {
         if let Some(first) = self.leaving.iter().position(|(what, _)| *what == freed) {
             let (_, forgotten) = self.leaving.remove(first);
             self.send(ServerMessage::Forgotten(forgotten));
+        }
+    }
+
+    /// How many ids were given out, and what is to be freed.
+    pub fn kept(&self) -> (u64, Vec<(Freed, Forgotten)>) {
+        (self.ids, self.leaving.clone())
+    }
+
+    /// What was kept.
+    pub fn restore(&mut self, ids: u64, leaving: Vec<(Freed, Forgotten)>) {
+        self.ids = ids;
+        self.leaving = leaving;
+    }
+
+    /// Has whoever computes free once more what another process asked it to.
+    pub fn free_again(&mut self) {
+        let session = self.session();
+        for (freed, _) in self.leaving.clone() {
+            match freed {
+                Freed::Picture(picture) => self.command(Command::Forget { session, picture }),
+                Freed::Conversation(conversation) => self.command(Command::ForgetConversation {
+                    session,
+                    conversation,
+                }),
+                Freed::Session => {}
+            }
         }
     }
 

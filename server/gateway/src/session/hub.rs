@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use glimpse_image::Format;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use wire::{PROTOCOL, Reason, ServerMessage, State, Welcome};
+use wire::{PROTOCOL, Reason, ServerMessage, Welcome};
 
 use super::context::seconds;
+use super::kept::KeptSession;
 use super::outbox::ReplayError;
 use super::{Connection, Session, Shared};
 use crate::intake::{Client, KeyId};
-use api::SessionId;
+use api::{LogName, SessionId};
 
 /// Ids of expired sessions remembered, to tell `expired` from `unknown`.
 const MAX_EXPIRED: usize = 4096;
@@ -25,6 +26,8 @@ pub struct Hub {
     pub(super) sessions: Mutex<HashMap<String, Arc<Session>>>,
     /// Hashes of the ids: whoever reads this memory can't resume anything anyway, but no id outlives its session.
     expired: Mutex<VecDeque<[u8; 32]>>,
+    /// Who looks whether another process has a session: one at a time for each of these.
+    turns: [tokio::sync::Mutex<()>; 64],
 }
 
 /// The answer to a resume: the session, or why not.
@@ -36,6 +39,7 @@ impl Hub {
             shared: Arc::new(shared),
             sessions: Mutex::default(),
             expired: Mutex::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
 
@@ -55,14 +59,12 @@ impl Hub {
         let mut prefix = [0; 4];
         getrandom::fill(&mut prefix)?;
         let id = wire::to_hex(&random);
-        let tag = wire::to_hex(&digest(&id)[..4]);
         let session = Session::new(
             id.clone(),
-            tag,
-            wire::to_hex(&prefix),
             owner,
             client,
             namespace,
+            wire::to_hex(&prefix),
             self.shared.clone(),
         );
         let connection = session.connect(|id| self.welcome(id, None, None));
@@ -91,11 +93,11 @@ impl Hub {
         }
         let mut counts: HashMap<u128, usize> = HashMap::new();
         for session in kept() {
-            *counts.entry(session.asker.client).or_default() += 1;
+            *counts.entry(session.asker().client).or_default() += 1;
         }
         let alone = kept().filter_map(|session| Some((session.alone_since()?, session)));
         let first = alone.max_by_key(|(since, session)| {
-            let count = counts.get(&session.asker.client).copied();
+            let count = counts.get(&session.asker().client).copied();
             (count, Reverse(*since))
         });
         first.map(|(_, session)| session.clone())
@@ -105,17 +107,79 @@ impl Hub {
     pub fn end_without_key(&self, has: impl Fn(KeyId) -> bool) {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
         for session in sessions {
-            if session.owner.is_some_and(|owner| !has(owner)) {
+            if session.identity.owner.is_some_and(|owner| !has(owner)) {
                 self.expire(&session, Duration::ZERO, Instant::now());
             }
         }
     }
 
-    /// Connects to an earlier session, taking it over from a connection that may still be there.
+    /// Connects to an earlier session, wherever it was: one that another process has, or had, is taken from it.
+    ///
+    /// # Errors
+    /// Why that is not possible; `None` while it can't be found out.
+    pub async fn come_back(
+        &self,
+        resume: &wire::Resume,
+        owner: Option<KeyId>,
+    ) -> Result<Connection, Option<Reason>> {
+        let Some(log) = &self.shared.log else {
+            return self.resume(resume, owner).map_err(Some);
+        };
+        let name = digest(&resume.session);
+        // One after the other: who comes second finds the session here.
+        let _turn = self.turns[usize::from(name[0]) % self.turns.len()]
+            .lock()
+            .await;
+        let here = self.sessions.lock().get(&resume.session).cloned();
+        if let Some(session) = here {
+            let stays = !session.is_taken() && (!session.is_kept() || log.has(name).await);
+            if stays {
+                return self.resume(resume, owner).map_err(Some);
+            }
+            session.give_up();
+            self.sessions.lock().remove(&session.id);
+        }
+        match log.take(name).await {
+            // Ended, or never there.
+            Ok(None) => self.resume(resume, owner).map_err(Some),
+            Ok(Some(records)) => match KeptSession::read(&records) {
+                Ok(kept) => {
+                    let session = self.restore(resume.session.clone(), kept);
+                    let connection = self.resume(resume, owner).map_err(Some)?;
+                    let status = self.shared.told_status();
+                    session.with(|state| state.tell_moving(status));
+                    Ok(connection)
+                }
+                Err(problem) => {
+                    tracing::error!(%problem, "a session that was kept can't be read");
+                    Err(Some(Reason::Unknown))
+                }
+            },
+            Err(failure) => {
+                tracing::warn!(
+                    detail = failure.detail,
+                    "it can't be found out whether a session was kept"
+                );
+                Err(None)
+            }
+        }
+    }
+
+    /// Makes a session that another process had one of this process.
+    fn restore(&self, id: String, kept: KeptSession) -> Arc<Session> {
+        let session = Session::restored(id.clone(), kept, self.shared.clone());
+        session.keep();
+        self.sessions.lock().insert(id, session.clone());
+        tracing::info!(session = session.tag, "a session is taken over");
+        session.go_on();
+        session
+    }
+
+    /// Connects to an earlier session of this process, taking it over from a connection that may still be there.
     pub fn resume(&self, resume: &wire::Resume, owner: Option<KeyId>) -> Resumed {
         let found = self.sessions.lock().get(&resume.session).cloned();
         // A session opened with another key is none of this client's business.
-        let Some(session) = found.filter(|session| session.owner == owner) else {
+        let Some(session) = found.filter(|session| session.identity.owner == owner) else {
             let expired = self.expired.lock().contains(&digest(&resume.session));
             return Err(if expired {
                 Reason::Expired
@@ -145,7 +209,7 @@ impl Hub {
         reason: Option<Reason>,
     ) -> ServerMessage {
         let status = self.shared.status();
-        let most = self.shared.limits.max_new_tokens;
+        let sampling = self.shared.own_sampling(&status);
         ServerMessage::Welcome(Box::new(Welcome {
             session: id.to_owned(),
             protocol: PROTOCOL.into(),
@@ -158,10 +222,7 @@ impl Hub {
                 .iter()
                 .map(|format| format.as_str().to_owned())
                 .collect(),
-            sampling: match status.state {
-                State::Warming | State::Ready => Some(status.sampling.told(most)),
-                State::Loading | State::Draining | State::Failed => None,
-            },
+            sampling,
         }))
     }
 
@@ -178,6 +239,9 @@ impl Hub {
             return false;
         }
         self.sessions.lock().remove(&session.id);
+        if session.is_taken() {
+            return true;
+        }
         let mut expired = self.expired.lock();
         expired.push_back(digest(&session.id));
         if expired.len() > MAX_EXPIRED {
@@ -233,12 +297,13 @@ impl Hub {
     /// Ends all questions that are still open, each with the end that its client waits for.
     pub fn cancel_all(&self) {
         let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        for session in sessions {
+        // Another process goes on with those that are kept.
+        for session in sessions.iter().filter(|it| !it.is_kept()) {
             session.with(|state| state.cancel_all(Instant::now()));
         }
     }
 }
 
-fn digest(id: &str) -> [u8; 32] {
+pub(super) fn digest(id: &str) -> LogName {
     Sha256::digest(id).into()
 }

@@ -69,17 +69,41 @@ impl Session {
         inner.counted = 0;
         inner.memory.set(0);
         // Behind what the engine is being told of the session just now.
-        inner.state.context.effects.push_back(Effect::End);
+        let end = match inner.taken {
+            true => Effect::Release,
+            false => Effect::End,
+        };
+        inner.state.context.effects.push_back(end);
         drop(inner);
-        self.shared.registry.leave(self.asker.session);
+        self.shared.registry.leave(self.asker().session);
         self.away.store(true, Ordering::Relaxed);
         self.run_effects();
     }
 
-    /// Has the decoders and the engine free all that they have of the session: [`Effect::End`].
-    pub(super) fn free_all(&self) {
-        let session = self.asker.session;
+    /// Another process has the session: whoever is connected here hears that it was taken over, and nothing is freed that
+    /// the other one has.
+    pub(super) fn give_up(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        inner.taken = !inner.ended;
+        self.finish(inner);
+    }
+
+    /// Has the decoders free what they have of the session, and nothing more told of it: [`Effect::Release`].
+    pub(super) fn release(&self) {
+        let session = self.asker().session;
         self.shared.decoders.end_session(session);
-        self.shared.engine.command(Command::EndSession { session });
+        if let Some(log) = &self.shared.log {
+            log.release(session, self.name);
+        }
+    }
+
+    /// Has the decoders and the engine free all that they have of the session, and nothing kept of it: [`Effect::End`].
+    pub(super) fn free_all(&self) {
+        let session = self.asker().session;
+        self.shared.decoders.end_session(session);
+        match self.shared.log.as_ref().filter(|_| self.is_kept()) {
+            Some(log) => log.end(session, self.name),
+            None => self.shared.engine.command(Command::EndSession { session }),
+        }
     }
 }

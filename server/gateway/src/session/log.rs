@@ -57,6 +57,15 @@ impl Session {
                     None => tracing::warn!(session, ?request, %code, "a question failed"),
                 }
             }
+            Event::Moved {
+                request,
+                attempt,
+                so_far,
+            } => {
+                if let Some(request) = name(*request, *attempt) {
+                    tracing::info!(session, ?request, so_far, "an answer moves");
+                }
+            }
             Event::PictureFailed { failure, .. } => {
                 let (code, detail) = (failure.code, failure.detail.as_deref().unwrap_or_default());
                 tracing::warn!(session, %code, detail, "a picture could not be looked at");

@@ -7,6 +7,8 @@ mod connection;
 mod context;
 mod conversations;
 mod hub;
+mod journal;
+mod kept;
 mod lifetime;
 mod log;
 mod outbox;
@@ -28,8 +30,10 @@ use tokio::sync::Notify;
 use wire::ServerMessage;
 
 use crate::intake::{Client, KeyId, Reservation};
-use api::{Asker, Presence, SessionId};
+use api::{Asker, Event, Freed, LogName, Presence, SessionId};
 use context::{Effect, Setup};
+use journal::Journal;
+use kept::{Identity, KeptSession};
 use outbox::ReplayError;
 use state::State;
 
@@ -45,9 +49,10 @@ pub struct Session {
     id: String,
     /// In logs, where the id must not be.
     tag: String,
-    asker: Asker,
-    /// The API key it was opened with; resuming takes the same.
-    owner: Option<KeyId>,
+    /// What it is called where it is kept.
+    name: LogName,
+    /// Resuming takes the same API key.
+    identity: Identity,
     shared: Arc<Shared>,
     inner: Mutex<Inner>,
     /// Nobody is connected: for whoever looks for memory, without the lock.
@@ -66,6 +71,8 @@ struct MemoryOwner {
 
 struct Inner {
     state: State,
+    /// What of it is kept outside of this process; nothing, where nobody could go on with it.
+    journal: Option<Journal>,
     /// What of the server's memory for sessions this one takes, …
     memory: Reservation<MemoryOwner>,
     /// … as it was counted last.
@@ -78,6 +85,8 @@ struct Inner {
     /// Someone is at work on the effects.
     running_effects: bool,
     ended: bool,
+    /// It ended here since another process has it.
+    taken: bool,
     /// It ended since its client took more than its share of the server's memory.
     evicted: bool,
 }
@@ -92,10 +101,30 @@ impl Drop for EffectsGuard<'_> {
 }
 
 impl Inner {
+    /// The change at work need not be kept.
+    fn pass(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.pass();
+        }
+    }
+
+    /// Has what is news kept outside of this process, unless that still has something on its way there.
+    fn record(&mut self, identity: &Identity) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        journal.note(self.state.context.outbox.last());
+        let state = &self.state;
+        if let Some(record) = journal.next(|| kept::write(identity, state)) {
+            self.state.context.effects.push_back(Effect::Keep(record));
+        }
+    }
+
     /// Counts what the session takes of the server's memory, where that is news.
     fn count(&mut self) {
         const STEP: u64 = 1024;
-        let bytes = (self.state.memory() as u64).next_multiple_of(STEP);
+        let journal = self.journal.as_ref().map_or(0, Journal::bytes);
+        let bytes = ((self.state.memory() + journal) as u64).next_multiple_of(STEP);
         if bytes != self.counted {
             self.counted = bytes;
             self.memory.set(bytes);
@@ -104,48 +133,78 @@ impl Inner {
 }
 
 impl Session {
+    /// A new session of a client's.
     fn new(
         id: String,
-        tag: String,
-        prefix: String,
         owner: Option<KeyId>,
         client: Client,
         namespace: Option<SessionId>,
+        prefix: String,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         let asker = Asker {
             client: client.number(),
             session: SessionId::random(),
         };
+        let share_pictures = shared.options.share_pictures;
+        let identity = Identity {
+            asker,
+            owner,
+            scope: (!share_pictures).then_some(namespace.unwrap_or(asker.session)),
+            prefix,
+        };
+        let name = hub::digest(&id);
+        let mut state = State::new(setup(&name, &identity, namespace.is_some(), &shared));
+        // A request takes its session along when it ends.
+        let is_kept = shared.log.is_some() && namespace.is_none();
+        let journal = is_kept.then(|| {
+            state.context.outbox.release(0);
+            Journal::new(0, false)
+        });
+        Self::enter(id, name, identity, state, journal, shared)
+    }
+
+    /// A session that another process had.
+    fn restored(id: String, kept: KeptSession, shared: Arc<Shared>) -> Arc<Self> {
+        let identity = kept.identity.clone();
+        let name = hub::digest(&id);
+        let mut state = kept.restore(setup(&name, &identity, false, &shared));
+        let last = state.context.outbox.last();
+        state.context.outbox.release(last);
+        let mut journal = Journal::new(last, true);
+        journal.touch();
+        Self::enter(id, name, identity, state, Some(journal), shared)
+    }
+
+    fn enter(
+        id: String,
+        name: LogName,
+        identity: Identity,
+        state: State,
+        journal: Option<Journal>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let asker = identity.asker;
         let registry = shared.registry.clone();
         let away = Arc::new(AtomicBool::new(true));
         let keeper = MemoryOwner {
             session: asker.session,
             away: away.clone(),
         };
-        let share_pictures = shared.options.share_pictures;
-        let setup = Setup {
-            tag: tag.as_str().into(),
-            asker,
-            stateless: namespace.is_some(),
-            scope: (!share_pictures).then_some(namespace.unwrap_or(asker.session)),
-            prefix,
-            limits: shared.limits.clone(),
-            budget: shared.budget.clone(),
-            uses: shared.uses.clone(),
-        };
         let session = Arc::new(Session {
+            tag: tag(&name),
             id,
-            tag,
-            asker,
-            owner,
+            name,
+            identity,
             inner: Mutex::new(Inner {
-                state: State::new(setup),
+                state,
+                journal,
                 connection: None,
                 generation: 0,
                 alone_since: Instant::now(),
                 running_effects: false,
                 ended: false,
+                taken: false,
                 evicted: false,
                 memory: shared.memory.place(asker.client, keeper),
                 counted: 0,
@@ -155,6 +214,11 @@ impl Session {
             established: AtomicBool::new(false),
         });
         registry.enter(asker.session, &session);
+        if session.inner.lock().journal.is_some()
+            && let Some(log) = &session.shared.log
+        {
+            log.enter(asker.session, name);
+        }
         session
     }
 
@@ -191,8 +255,10 @@ impl Session {
             if inner.ended || generation.is_some_and(|generation| generation != inner.generation) {
                 return None;
             }
+            inner.state.context.outbox.tick();
             let result = change(&mut inner);
             inner.state.update_waiting_gauge();
+            inner.record(&self.identity);
             inner.count();
             self.after(&inner);
             result
@@ -241,6 +307,17 @@ impl Session {
             } => self.shared.decode(self, image, file, region),
             Effect::CancelDecode { image } => self.shared.cancel_decode(self, image),
             Effect::Command(command) => engine.command(command),
+            Effect::Keep(record) => {
+                if let Some(log) = &self.shared.log {
+                    log.keep(self.asker().session, self.name, record);
+                }
+            }
+            Effect::Known(picture) => {
+                if let Some(log) = &self.shared.log {
+                    log.known(picture);
+                }
+            }
+            Effect::Release => self.release(),
             Effect::End => self.free_all(),
         }
     }
@@ -248,6 +325,7 @@ impl Session {
     /// Makes this the session's connection; one that was there hears that it is taken over.
     fn connect(self: &Arc<Self>, welcome: impl FnOnce(&str) -> ServerMessage) -> Connection {
         let mut inner = self.inner.lock();
+        inner.state.context.outbox.tick();
         let connection = self.attach(&mut inner, welcome);
         self.after(&inner);
         connection
@@ -260,6 +338,7 @@ impl Session {
         welcome: impl FnOnce(&str) -> ServerMessage,
     ) -> Result<Connection, Option<ReplayError>> {
         let resumed = self.with_inner(None, |inner| {
+            inner.pass();
             inner
                 .state
                 .context
@@ -297,7 +376,63 @@ impl Session {
 
     /// The client whose session it is, and the session's id in the engine.
     fn asker(&self) -> Asker {
-        self.asker
+        self.identity.asker
+    }
+
+    /// Whether something of it is kept outside of this process, where another may have taken it.
+    fn is_kept(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.journal.as_ref().is_some_and(|it| it.begun)
+    }
+
+    /// Another process has it.
+    fn is_taken(&self) -> bool {
+        self.inner.lock().taken
+    }
+
+    /// What whoever computes tells; it stays where the session is over.
+    fn event(self: &Arc<Self>, event: &mut Option<Event>) {
+        self.with_inner(None, |inner| {
+            let Some(event) = event.take() else {
+                return;
+            };
+            let at = inner.state.context.outbox.tick();
+            if let Some(journal) = &mut inner.journal {
+                journal.hear(at, &event);
+                if matches!(
+                    event,
+                    Event::Freed(Freed::Picture(_) | Freed::Conversation(_))
+                ) {
+                    journal.erase();
+                }
+            }
+            inner.state.event(event);
+        });
+    }
+
+    /// What was to be kept of it is: its client may be told so far.
+    fn kept(self: &Arc<Self>) {
+        self.with_inner(None, |inner| {
+            inner.pass();
+            let kept = inner.journal.as_mut().and_then(Journal::kept);
+            if let Some(event) = kept {
+                inner.state.context.outbox.release(event);
+            }
+        });
+    }
+
+    /// What was kept of it is lost.
+    fn unkept(self: &Arc<Self>) {
+        self.with_inner(None, |inner| {
+            if let Some(journal) = &mut inner.journal {
+                journal.lost();
+            }
+        });
+    }
+
+    /// Goes on with a session that another process had.
+    fn go_on(self: &Arc<Self>) {
+        self.with(State::go_on);
     }
 
     fn is_over(&self) -> bool {
@@ -337,13 +472,18 @@ impl Session {
 
     fn tick(self: &Arc<Self>, now: Instant) {
         self.with_inner(None, |inner| {
+            inner.pass();
             inner.state.tick(inner.connection.is_some(), now);
+            if let Some(journal) = &mut inner.journal {
+                journal.tick(now);
+            }
         });
     }
 
     /// Extends the deadlines by a time for which the process stood still and nobody could be heard.
     fn extend_deadlines(self: &Arc<Self>, time: Duration, now: Instant) {
         self.with_inner(None, |inner| {
+            inner.pass();
             inner.alone_since = (inner.alone_since + time).min(now);
             inner.state.extend_deadlines(time, now);
         });
@@ -356,5 +496,23 @@ impl Session {
             let connected = inner.connection.is_some();
             inner.state.evict_upload(upload, connected);
         });
+    }
+}
+
+/// What a session is called in logs.
+fn tag(name: &LogName) -> String {
+    wire::to_hex(&name[..4])
+}
+
+fn setup(name: &LogName, identity: &Identity, stateless: bool, shared: &Shared) -> Setup {
+    Setup {
+        tag: tag(name).into(),
+        asker: identity.asker,
+        stateless,
+        scope: identity.scope,
+        prefix: identity.prefix.clone(),
+        limits: shared.limits.clone(),
+        budget: shared.budget.clone(),
+        uses: shared.uses.clone(),
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
 use wire::{ServerEnvelope, ServerMessage};
 
 /// What an item costs beside its text, allocations included.
@@ -28,6 +29,12 @@ impl Item {
 /// One session's outgoing messages, in order.
 pub struct Outbox {
     start: Instant,
+    /// Milliseconds from the session's start to [`Outbox::start`].
+    before: f64,
+    /// What messages have as their time: that of the change that they tell of.
+    now: f64,
+    /// The newest event that may be sent; all, where nothing is kept elsewhere.
+    released: Option<u64>,
     outbox_bytes: usize,
     replay_bytes: usize,
     /// The newest event's number.
@@ -39,6 +46,24 @@ pub struct Outbox {
     unsent: VecDeque<Item>,
     unsent_bytes: usize,
     overflowed: bool,
+}
+
+/// What is kept of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KeptOutbox {
+    /// The time of the newest message.
+    now: f64,
+    last: u64,
+    lost: u64,
+    /// Those that are not acknowledged, in order, as they are sent.
+    events: Vec<(u64, String)>,
+}
+
+#[cfg(test)]
+impl KeptOutbox {
+    pub fn events(self) -> Vec<(u64, String)> {
+        self.events
+    }
 }
 
 /// Why a resume is not possible.
@@ -54,6 +79,9 @@ impl Outbox {
     pub fn new(start: Instant, outbox_bytes: u64, replay_bytes: u64) -> Self {
         Outbox {
             start,
+            before: 0.0,
+            now: 0.0,
+            released: None,
             outbox_bytes: usize::try_from(outbox_bytes).unwrap_or(usize::MAX),
             replay_bytes: usize::try_from(replay_bytes).unwrap_or(usize::MAX),
             last: 0,
@@ -64,6 +92,60 @@ impl Outbox {
             unsent_bytes: 0,
             overflowed: false,
         }
+    }
+
+    /// What is kept of it: all that may have to be sent again.
+    pub fn kept(&self) -> KeptOutbox {
+        let all = self.sent.iter().chain(&self.unsent);
+        let events = all.filter_map(|item| Some((item.event?, item.text.to_string())));
+        KeptOutbox {
+            now: self.now,
+            last: self.last,
+            lost: self.lost,
+            events: events.collect(),
+        }
+    }
+
+    /// What was kept so many milliseconds ago. Nothing of it is sent before a client resumes it.
+    pub fn restore(&mut self, kept: KeptOutbox, ago: f64) {
+        self.before = kept.now + ago;
+        self.now = kept.now;
+        (self.last, self.lost) = (kept.last, kept.lost);
+        let events = kept.events.into_iter().map(|(event, text)| Item {
+            event: Some(event),
+            text: text.into(),
+        });
+        self.sent = events.collect();
+        self.sent_bytes = self.sent.iter().map(Item::cost).sum();
+    }
+
+    /// Takes all events to be sent, as far as they go, until a client resumes the session.
+    pub fn await_resume(&mut self) {
+        self.detach();
+        self.sent.append(&mut self.unsent);
+        self.sent_bytes += std::mem::take(&mut self.unsent_bytes);
+    }
+
+    /// A change begins: the time that its messages have, in milliseconds since the session's start. It never falls.
+    pub fn tick(&mut self) -> f64 {
+        let now = (self.before + self.start.elapsed().as_secs_f64() * 1e3) * 1e3;
+        self.set_time(now.round() / 1e3);
+        self.now
+    }
+
+    /// A change is told of that happened at this time.
+    pub fn set_time(&mut self, now: f64) {
+        self.now = self.now.max(now);
+    }
+
+    /// The newest event.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Events after this one may not be sent yet.
+    pub fn release(&mut self, event: u64) {
+        self.released = Some(event);
     }
 
     /// Queues a message, numbering it if it is an event.
@@ -85,7 +167,7 @@ impl Outbox {
 
     fn item(&mut self, message: ServerMessage) -> Option<Item> {
         let event = message.is_event().then_some(self.last + 1);
-        let at = (self.start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        let at = self.now;
         match serde_json::to_string(&ServerEnvelope { at, event, message }) {
             Ok(mut text) => {
                 // It may be kept for long, and was written into what room there was.
@@ -105,6 +187,9 @@ impl Outbox {
 
     /// The next message for the connection; an event stays until it is acknowledged.
     pub fn pop(&mut self) -> Option<ByteString> {
+        if self.is_withheld() {
+            return None;
+        }
         let item = self.unsent.pop_front()?;
         self.unsent_bytes -= item.cost();
         if self.unsent.is_empty() {
@@ -218,6 +303,14 @@ impl Outbox {
 
     pub fn is_empty(&self) -> bool {
         self.unsent.is_empty()
+    }
+
+    /// Whether what comes next may not be sent yet.
+    pub fn is_withheld(&self) -> bool {
+        let Some(next) = self.unsent.front() else {
+            return false;
+        };
+        self.released.is_some() && next.event > self.released
     }
 }
 

@@ -14,6 +14,22 @@ pub fn dispatch(reports: &Receiver<Report>, registry: &Registry) {
             Report::Session { session, event } => tell(registry, session, event),
             Report::Health(health) => METRICS.health(health),
             Report::Measured { worker, measured } => METRICS.measured(worker, measured),
+            Report::Kept { session } => {
+                if let Some(session) = registry.get(session) {
+                    session.kept();
+                }
+            }
+            Report::Unkept { session } => {
+                if let Some(session) = registry.get(session) {
+                    session.unkept();
+                }
+            }
+            Report::Taken { session } => {
+                if let Some(session) = registry.get(session) {
+                    session.give_up();
+                }
+            }
+            Report::Fleet(fleet) => METRICS.fleet(*fleet),
         }));
         if handed.is_err() {
             tracing::error!("what the engine told led to a panic: it is passed over");
@@ -22,10 +38,18 @@ pub fn dispatch(reports: &Receiver<Report>, registry: &Registry) {
 }
 
 fn tell(registry: &Registry, session: SessionId, event: Event) {
+    if matches!(event, Event::Moved { .. }) {
+        METRICS.answers_moved.inc();
+    }
     let mut event = Some(event);
     if let Some(session) = registry.get(session) {
         event.as_ref().inspect(|event| session.log(event));
-        session.with(|state| event.take().map(|event| state.event(event)));
+        let is_move = matches!(event, Some(Event::Moved { .. }));
+        session.event(&mut event);
+        if is_move {
+            let status = session.shared.told_status();
+            session.with(|state| state.tell_moving(status));
+        }
     }
     // The session is over, so nobody is told: what it took is counted all the same.
     match event {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use wire::{ErrorCode, Limits, State as ServerState};
+use wire::{ErrorCode, Limits, Sampling, State as ServerState};
 
 use super::pictures::{Budget, File, Sender};
 use super::registry::Registry;
@@ -19,7 +19,7 @@ use super::{MemoryOwner, Session};
 use crate::intake::decode::{self, Decoders, Job, JobId};
 use crate::intake::{self, EvictionCandidate, Messages, PictureMemory, Retained, retry};
 use crate::telemetry::metrics::{METRICS, RECEIVED};
-use api::{Asker, Compute, Defaults, Failure, Report, Status};
+use api::{Asker, Compute, Defaults, Failure, Loaded, Log, Report, Status};
 use glimpse_image as image;
 
 /// How long one waits for another who asks clients to give way.
@@ -58,6 +58,8 @@ pub enum Phase {
 /// What all sessions share.
 pub struct Shared {
     pub engine: Arc<dyn Compute>,
+    /// Who keeps sessions, so that another process can go on with them, if anybody does.
+    pub log: Option<Arc<dyn Log>>,
     /// How the engine stands.
     pub engine_status: watch::Receiver<Status>,
     pub limits: Arc<Limits>,
@@ -86,6 +88,7 @@ impl Shared {
     /// If a thread or the processes for decoding can't be had.
     pub fn new(
         engine: Arc<dyn Compute>,
+        log: Option<Arc<dyn Log>>,
         engine_status: watch::Receiver<Status>,
         reports: Receiver<Report>,
         limits: Limits,
@@ -109,6 +112,7 @@ impl Shared {
         Ok(Shared {
             decoders,
             engine,
+            log,
             engine_status,
             limits: Arc::new(limits),
             budget: Budget::new(options.upload_memory),
@@ -170,6 +174,29 @@ impl Shared {
             (status.loaded, status.download) = (None, None);
         }
         status
+    }
+
+    /// The status as all sessions are told it.
+    pub fn told_status(&self) -> wire::Status {
+        let status = self.status();
+        let sampling = self.own_sampling(&status);
+        wire::Status {
+            state: status.state,
+            progress: status.loaded.map(Loaded::progress),
+            download: status.download,
+            model: sampling.is_some().then_some(status.model),
+            sampling,
+            moving: Vec::new(),
+        }
+    }
+
+    /// The checkpoint's own sampling settings, once it is loaded.
+    pub fn own_sampling(&self, status: &Status) -> Option<Sampling> {
+        let most = self.limits.max_new_tokens;
+        match status.state {
+            ServerState::Warming | ServerState::Ready => Some(status.sampling.told(most)),
+            ServerState::Loading | ServerState::Draining | ServerState::Failed => None,
+        }
     }
 
     /// The engine's own.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use glimpse_image::Picture as Decoded;
-use wire::{ErrorCode, FinishReason, Upload};
+use wire::{ErrorCode, FinishReason, ServerMessage, Upload};
 
 use super::context::{Context, Effect, Setup};
 use super::conversations::{Ask, Conversations};
+use super::kept::KeptState;
 use super::pictures::{CompleteFile, Pictures, Waits};
 use crate::intake::Retained;
 use crate::telemetry::metrics::{METRICS, RECEIVED, Waiting};
@@ -35,6 +36,53 @@ impl State {
             presence: Presence::Here,
             waiting: Waiting::default(),
         }
+    }
+
+    /// What is kept of it outside of this process.
+    pub fn kept(&self, now: Instant) -> KeptState {
+        let (ids, leaving) = self.context.kept();
+        KeptState {
+            outbox: self.context.outbox.kept(),
+            pictures: self.pictures.kept(),
+            conversations: self.conversations.kept(now),
+            ids,
+            leaving,
+        }
+    }
+
+    /// What was kept so many milliseconds ago, by a process that had the session before.
+    pub fn restore(setup: Setup, kept: KeptState, ago: f64, now: Instant) -> Self {
+        let mut context = Context::new(setup);
+        context.outbox.restore(kept.outbox, ago);
+        context.restore(kept.ids, kept.leaving);
+        let mut pictures = Pictures::restore(kept.pictures, &context.setup, now);
+        let mut conversations = Conversations::restore(kept.conversations, ago, &context, now);
+        // In their order, since those of other sessions here were counted by this process.
+        let mut uses: Vec<&mut u64> = pictures.uses().chain(conversations.uses()).collect();
+        uses.sort();
+        for used in uses {
+            *used = context.clock();
+        }
+        State {
+            context,
+            pictures,
+            conversations,
+            presence: Presence::Here,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Goes on where the process that had the session before was lost: whoever computes hears again of all that is open.
+    pub fn go_on(&mut self) {
+        for known in self.pictures.known(&self.context.setup) {
+            self.context.effects.push_back(Effect::Known(known));
+        }
+        self.context.free_again();
+        self.conversations
+            .give_again(&mut self.pictures, &mut self.context);
+        self.with_pictures(|pictures, context, _| pictures.fail_undecoded(context));
+        self.conversations
+            .advance_all(&mut self.pictures, &mut self.context);
     }
 
     /// Changes the pictures, then lets the questions go on that waited for that. The change may ask which pictures questions
@@ -200,6 +248,20 @@ impl State {
     /// The question of which an event tells, unless that speaks of an earlier time that the engine had it.
     pub fn asked(&self, request: RequestId, attempt: u32) -> Option<&Ask> {
         self.conversations.asked(request, attempt)
+    }
+
+    /// Requests whose answers are on their way to another worker.
+    pub fn moving(&self) -> Vec<String> {
+        self.conversations.moving()
+    }
+
+    /// Tells the client of those, and how the server stands besides.
+    pub fn tell_moving(&mut self, status: wire::Status) {
+        let moving = self.moving();
+        if !moving.is_empty() {
+            let status = wire::Status { moving, ..status };
+            self.context.send(ServerMessage::Status(Box::new(status)));
+        }
     }
 
     /// What the engine tells.

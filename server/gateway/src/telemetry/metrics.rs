@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use api::{Gauges, Health, Measured, Pass};
+use api::{Fleet, Gauges, Health, Measured, Pass};
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Opts, Registry, TextEncoder,
 };
 use wire::{AnswerTimings, EncodeTimings, FinishReason, ImageTimings, State, Usage};
 
@@ -63,6 +63,10 @@ pub struct Metrics {
     uploads: IntCounterVec,
     /// Questions that wait in sessions.
     waiting: AtomicI64,
+    /// Answers that went on elsewhere.
+    pub answers_moved: IntCounter,
+    /// The fleet as it stands, where this is a gateway of one.
+    fleet: Mutex<Option<Fleet>>,
     /// Each worker by its number, as it told last.
     workers: Mutex<BTreeMap<u32, (Health, Gauges)>>,
 }
@@ -77,6 +81,25 @@ impl Snapshot {
 
     pub fn gauge(&self, name: &str, help: &str, value: f64) {
         registered(&self.0, Gauge::new(name, help)).set(value);
+    }
+
+    /// One for each of several labels' values: counters, or else gauges.
+    pub fn table<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        rows: impl IntoIterator<Item = ([String; N], f64)>,
+    ) {
+        let options = Opts::new(name, help);
+        let rows = rows.into_iter();
+        if name.ends_with("_total") {
+            let all = registered(&self.0, CounterVec::new(options, &labels));
+            rows.for_each(|(row, number)| all.with_label_values(&row).inc_by(number.max(0.0)));
+        } else {
+            let all = registered(&self.0, GaugeVec::new(options, &labels));
+            rows.for_each(|(row, number)| all.with_label_values(&row).set(number));
+        }
     }
 
     /// One for each value of a label.
@@ -181,7 +204,12 @@ impl Metrics {
             pictures_cached: pictures.with_label_values(&["true"]),
             requests,
             uploads,
+            answers_moved: counter(
+                "glimpse_answers_moved_total",
+                "Answers that went on with another worker.",
+            ),
             waiting: AtomicI64::new(0),
+            fleet: Mutex::new(None),
             workers: Mutex::new(BTreeMap::new()),
             registry,
         }
@@ -205,6 +233,11 @@ impl Metrics {
         kind.observe(pass.ms / 1e3);
     }
 
+    /// How the fleet stands from now on.
+    pub fn fleet(&self, fleet: Fleet) {
+        *self.fleet.lock() = Some(fleet);
+    }
+
     /// How a worker stands from now on. Of one that has failed nothing is left.
     pub fn health(&self, health: Health) {
         let mut workers = self.workers.lock();
@@ -221,7 +254,15 @@ impl Metrics {
             waiting: u64::try_from(self.waiting.load(Relaxed)).unwrap_or(0),
             ..Gauges::default()
         };
-        for (_, gauges) in self.workers.lock().values() {
+        let fleet = self.fleet.lock();
+        if let Some(fleet) = &*fleet {
+            sum.waiting += fleet.waiting;
+            sum.running += fleet.running;
+        }
+        let in_fleet = fleet.iter().flat_map(fleet::memory);
+        let here = self.workers.lock();
+        let here = here.values().map(|(_, gauges)| *gauges);
+        for gauges in here.chain(in_fleet) {
             sum.waiting += gauges.waiting;
             sum.running += gauges.running;
             sum.cache_used += gauges.cache_used;
@@ -282,7 +323,13 @@ impl Metrics {
     pub fn text(&self, snapshot: Snapshot) -> String {
         self.look_up(&snapshot);
         let mut families = snapshot.0.gather();
-        families.extend(self.registry.gather());
+        let is_fleet = self.fleet.lock().is_some();
+        let own = self.registry.gather();
+        // What computes is elsewhere, and tells its passes otherwise.
+        families.extend(
+            own.into_iter()
+                .filter(|it| !is_fleet || !fleet::ELSEWHERE.contains(&it.name())),
+        );
         let text = TextEncoder::new().encode_to_string(&families);
         text.unwrap_or_else(|error| {
             tracing::error!(%error, "the metrics could not be written");
@@ -324,47 +371,48 @@ impl Metrics {
             let name = "glimpse_device_memory_size_bytes";
             snapshot.gauge(name, "Memory of the GPU.", size);
         }
-        self.look_up_workers(snapshot);
+        match &*self.fleet.lock() {
+            Some(fleet) => fleet::look_up(fleet, snapshot),
+            None => self.look_up_workers(snapshot),
+        }
     }
 
     fn look_up_workers(&self, snapshot: &Snapshot) {
-        let workers: Vec<(String, Health)> = {
-            let workers = self.workers.lock();
-            let each = workers
-                .iter()
-                .map(|(n, (health, _))| (n.to_string(), health));
-            each.map(|(n, health)| (n, health.clone())).collect()
-        };
-        let name = "glimpse_worker_turns_total";
-        let help = "Turns of a worker's loop: one that has questions and makes none hangs.";
-        let turns = IntCounterVec::new(Opts::new(name, help), &["worker"]);
-        let turns = registered(&snapshot.0, turns);
-        for (worker, health) in &workers {
-            turns.with_label_values(&[worker]).inc_by(health.turn);
+        let workers = self.workers.lock();
+        for (name, help, value) in OF_DEVICES {
+            let each = workers.iter();
+            let rows = each.map(|(n, (health, _))| ([n.to_string()], value(health)));
+            snapshot.table(name, help, ["worker"], rows);
         }
-        let each = |name: &str, help: &str, value: fn(&Health) -> f64| {
-            let values = workers
-                .iter()
-                .map(|(n, health)| (n.as_str(), value(health)));
-            snapshot.gauges(name, help, "worker", values);
-        };
-        each(
-            "glimpse_worker_pages",
-            "Pages of a worker's KV cache.",
-            |health| health.pages as f64,
-        );
-        each(
-            "glimpse_worker_used_pages",
-            "Pages in use, by answers or what is kept for later ones.",
-            |health| health.used_pages as f64,
-        );
-        each(
-            "glimpse_worker_token_seconds",
-            "Mean time of one token for every answer that runs, lately; 0 before the first.",
-            |health| health.token_ms / 1e3,
-        );
     }
 }
+
+/// Something that a device tells of itself: the metric's name, its help, and its value.
+type OfDevice = (&'static str, &'static str, fn(&Health) -> f64);
+
+/// What each tells, be it this machine's or a fleet's.
+const OF_DEVICES: [OfDevice; 4] = [
+    (
+        "glimpse_worker_turns_total",
+        "Turns of a worker's loop: one that has questions and makes none hangs.",
+        |it| it.turn as f64,
+    ),
+    (
+        "glimpse_worker_pages",
+        "Pages of a worker's KV cache.",
+        |it| it.pages as f64,
+    ),
+    (
+        "glimpse_worker_used_pages",
+        "Pages in use, by answers or what is kept for later ones.",
+        |it| it.used_pages as f64,
+    ),
+    (
+        "glimpse_worker_token_seconds",
+        "Mean time of one token for every answer that runs, lately; 0 before the first.",
+        |it| it.token_ms / 1e3,
+    ),
+];
 
 fn observe(stage: &Histogram, ms: f64) {
     stage.observe(ms / 1e3);
@@ -389,6 +437,8 @@ impl Drop for Waiting {
         self.set(0);
     }
 }
+
+mod fleet;
 
 #[cfg(test)]
 pub mod check;

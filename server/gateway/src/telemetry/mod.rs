@@ -5,6 +5,12 @@
 //! id would resume it); of texts and pictures nothing. Stages repeat whose they are: a line of JSON has the fields of its
 //! own span only.
 
+use std::collections::HashMap;
+
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
 pub mod metrics;
 mod picture;
 mod question;
@@ -17,6 +23,21 @@ pub use question::Question;
 pub const SPANS: &str = "glimpse_gateway::session::spans";
 
 /// A count as OpenTelemetry takes it, which knows no unsigned numbers and would write them as text.
-fn number(n: u64) -> i64 {
+pub fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+const TRACEPARENT: &str = "traceparent";
+
+/// What a span is a part of, from what W3C Trace Context writes: nothing where that is none.
+pub fn part_of(traceparent: &str) -> Context {
+    let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
+}
+
+/// A span as W3C Trace Context writes it, where there is a trace.
+pub fn traceparent(span: &Context) -> Option<String> {
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(span, &mut carrier);
+    carrier.remove(TRACEPARENT)
 }

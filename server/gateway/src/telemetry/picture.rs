@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tracing::field::Empty;
 use tracing::{Span, debug_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use wire::{EncodeTimings, ErrorCode, ImageTimings};
 
 use super::metrics::METRICS;
-use super::{SPANS, number};
+use super::{SPANS, number, traceparent};
 
 /// A picture on its way to the model, from its announcement on. Dropped, its span ends.
 pub struct Picture {
@@ -50,8 +51,8 @@ impl Picture {
         image.clone_into(&mut self.image);
     }
 
-    /// The picture is decoded, and waits to be encoded.
-    pub fn decoded(&mut self, timings: &ImageTimings) {
+    /// The picture is decoded, and waits to be encoded. What comes back is that span, as W3C Trace Context writes it.
+    pub fn decoded(&mut self, timings: &ImageTimings) -> Option<String> {
         METRICS.decoded(timings);
         self.stage = debug_span!(
             target: SPANS,
@@ -62,6 +63,7 @@ impl Picture {
             vision_ms = Empty,
             prefill_ms = Empty,
         );
+        traceparent(&self.stage.context())
     }
 
     /// The model has encoded the picture, or (`cached`) had before.

@@ -1,20 +1,14 @@
 //! A question's span, `request`, with `queue`, `prefill` and `decode` inside, and what is counted of it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use opentelemetry::Context;
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::field::Empty;
 use tracing::{Span, debug_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use wire::{AnswerTimings, ErrorCode, FinishReason, Usage};
 
 use super::metrics::METRICS;
-use super::{SPANS, number};
-
-const TRACEPARENT: &str = "traceparent";
+use super::{SPANS, number, part_of, traceparent};
 
 /// A question, from the moment it is taken to its end. Dropped before that, it counts as cancelled, unless the engine has it:
 /// how it ends there is still told, and counted then.
@@ -58,17 +52,12 @@ impl Question {
             error = Empty,
             otel.status_code = Empty,
         );
-        let parent = parent.map(|parent| {
-            let carrier = HashMap::from([(TRACEPARENT.to_owned(), parent.to_owned())]);
-            TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
-        });
+        let parent = parent.map(part_of);
         // Where no collector is, no span is written anywhere, and the client's own goes on to who computes.
         let context = match parent {
             Some(parent) if whole.set_parent(parent.clone()).is_err() => parent,
             _ => whole.context(),
         };
-        let mut carrier = HashMap::new();
-        TraceContextPropagator::new().inject_context(&context, &mut carrier);
         let question = Question {
             stage: debug_span!(target: SPANS, parent: &whole, "queue", session = tag, ?request),
             whole,
@@ -76,7 +65,7 @@ impl Question {
             request,
             session,
         };
-        (question, carrier.remove(TRACEPARENT))
+        (question, traceparent(&context))
     }
 
     /// The engine has it from now on.

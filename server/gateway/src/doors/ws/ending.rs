@@ -58,6 +58,11 @@ pub fn draining() -> End {
     End::Close(close::DRAINING, "the server is shutting down")
 }
 
+/// Whether the session can be resumed is not known now.
+pub fn again() -> End {
+    End::Close(close::DRAINING, "connect again in a moment")
+}
+
 fn evicted() -> Failure {
     let message = "The server has no memory left, and this client takes the most of it: connect again in a moment, and keep less on its way at once.";
     Failure::new(ErrorCode::Busy, message).retry_after(retry::EVICTED)

@@ -16,15 +16,15 @@ use wire::{ClientMessage, ErrorCode, Reason, ServerMessage, close};
 
 use super::codec;
 use super::ending::{
-    CLOSE_PATIENCE, End, bad_frame, broken, draining, last_words, leave, locked_out, refused,
-    taken_over, too_big, too_slow, without_key,
+    CLOSE_PATIENCE, End, again, bad_frame, broken, draining, last_words, leave, locked_out,
+    refused, taken_over, too_big, too_slow, without_key,
 };
 use super::frames::FrameError;
 use super::guard::{CloseCause, ConnectionGuard};
 use crate::access::{Guest, Login};
 use crate::intake::{KeyId, retry};
 use crate::session::{Connection, Hub, Outgoing, Phase, StatusWatch, seconds};
-use api::{Failure, Loaded};
+use api::Failure;
 
 /// The longest `hello` before a key was seen.
 pub const HELLO_BYTES: u64 = 4096;
@@ -114,12 +114,16 @@ impl Socket {
             full_since: None,
             closing: None,
         };
+        let mut over = None;
         if let Some(hello) = hello {
             socket.first = false;
-            socket.hello(hello);
+            over = socket.hello(hello).await;
             socket.hub.keep(&socket.connection);
         }
-        let end = socket.run(status, &mut keys).await;
+        let end = match over {
+            Some(end) => end,
+            None => socket.run(status, &mut keys).await,
+        };
         tracing::debug!(
             session = socket.connection.tag(),
             ?end,
@@ -163,7 +167,7 @@ impl Socket {
                     Outgoing::Empty if self.closing.is_some() && self.pong.is_none() => {
                         return draining();
                     }
-                    Outgoing::Empty => {}
+                    Outgoing::Empty | Outgoing::Withheld => {}
                     Outgoing::Evicted => return End::Evict,
                     Outgoing::TooSlow => return too_slow(),
                     Outgoing::TakenOver => return taken_over(),
@@ -206,14 +210,14 @@ impl Socket {
                 Step::Room(false) => Some(End::Lost),
                 Step::Read(message) => {
                     let is_long = matches!(&message, Some(Ok(AggregatedMessage::Text(text))) if text.len() > LONG);
-                    let end = self.read(message);
+                    let end = self.read(message).await;
                     if is_long {
                         // Others on this thread have their turn before the next.
                         yield_now().await;
                     }
                     end
                 }
-                Step::Close(CloseCause::FrameError(breach)) => Some(self.judged(breach)),
+                Step::Close(CloseCause::FrameError(breach)) => Some(self.judged(breach).await),
                 Step::Close(CloseCause::Evicted) => Some(End::Evict),
                 Step::Again => None,
                 Step::Status => self.status(),
@@ -244,7 +248,10 @@ impl Socket {
         sent.is_err().then_some(End::Lost)
     }
 
-    fn read(&mut self, message: Option<Result<AggregatedMessage, ProtocolError>>) -> Option<End> {
+    async fn read(
+        &mut self,
+        message: Option<Result<AggregatedMessage, ProtocolError>>,
+    ) -> Option<End> {
         let message = match message {
             Some(Ok(message)) => message,
             Some(Err(problem)) => return Some(broken(&problem)),
@@ -256,7 +263,11 @@ impl Socket {
                 let message = codec::decode(&text);
                 let first = std::mem::replace(&mut self.first, false);
                 match message {
-                    Ok(ClientMessage::Hello(hello)) if first => self.hello(hello),
+                    Ok(ClientMessage::Hello(hello)) if first => {
+                        if let Some(end) = self.hello(hello).await {
+                            return Some(end);
+                        }
+                    }
                     message => self.connection.text(message, || self.guest.ask()),
                 }
                 if first {
@@ -280,9 +291,9 @@ impl Socket {
     }
 
     /// Reads what came before the frame that broke the rules; then it is over.
-    fn judged(&mut self, breach: FrameError) -> End {
+    async fn judged(&mut self, breach: FrameError) -> End {
         while let Some(message) = self.stream.recv().now_or_never() {
-            if let Some(end) = self.read(message) {
+            if let Some(end) = self.read(message).await {
                 return end;
             }
         }
@@ -293,21 +304,23 @@ impl Socket {
     }
 
     /// The first message: goes on with an earlier session if that is asked for and possible.
-    fn hello(&mut self, hello: wire::Hello) {
+    async fn hello(&mut self, hello: wire::Hello) -> Option<End> {
         let Some(resume) = hello.resume else {
             let id = self.connection.id();
             self.connection.send(self.hub.welcome(id, None, None));
-            return;
+            return None;
         };
-        match self.hub.resume(&resume, self.connection.owner()) {
+        match self.hub.come_back(&resume, self.connection.owner()).await {
             Ok(connection) => {
                 // The session made for this connection was not needed. What it still had to say goes with it.
                 self.hub.close(&self.connection);
                 self.connection = connection;
                 tracing::debug!(session = self.connection.tag(), "a session was resumed");
             }
-            Err(reason) => self.not_resumed(reason),
+            Err(Some(reason)) => self.not_resumed(reason),
+            Err(None) => return Some(again()),
         }
+        None
     }
 
     fn not_resumed(&mut self, reason: Reason) {
@@ -323,12 +336,12 @@ impl Socket {
             self.closing.get_or_insert(Instant::now() + LAST_WORDS);
             return None;
         }
-        let status = self.hub.shared.status();
-        self.connection.send(ServerMessage::Status(wire::Status {
-            state: status.state,
-            progress: status.loaded.map(Loaded::progress),
-            download: status.download,
-        }));
+        let status = wire::Status {
+            moving: self.connection.moving(),
+            ..self.hub.shared.told_status()
+        };
+        let told = ServerMessage::Status(Box::new(status));
+        self.connection.send(told);
         None
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use wire::Token;
 
 use super::conversation::History;
@@ -42,6 +43,8 @@ pub struct Ask {
     pub pictured: bool,
     /// The engine is at it.
     pub started: bool,
+    /// Whoever was at it is lost, and nothing has come from the next one yet.
+    pub moving: bool,
     /// The position that the client was told.
     pub told: Option<Option<u64>>,
     /// Counts how often the engine was given it: events of an earlier time are not its own.
@@ -115,7 +118,7 @@ impl Ask {
 }
 
 /// How far a question is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AskStage {
     /// The question waits for its picture or for its turn.
     Waiting,

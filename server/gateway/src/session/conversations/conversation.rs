@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 
+use serde::{Deserialize, Serialize};
+
 use crate::session::pictures::PictureName;
 use api::{ConversationId, RequestId, Turn};
 
@@ -11,6 +13,7 @@ const TURN_BYTES: usize = 128;
 const CONVERSATION_BYTES: usize = 512;
 
 /// A conversation about at most one picture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Conversation {
     /// The conversation's id in the engine.
     pub id: ConversationId,
@@ -47,7 +50,8 @@ impl Conversation {
 }
 
 /// Turns, and what they take in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Turn>", into = "Vec<Turn>")]
 pub struct History {
     turns: Vec<Turn>,
     bytes: usize,
@@ -71,6 +75,12 @@ impl From<Vec<Turn>> for History {
             bytes: turns.iter().map(turn_bytes).sum(),
             turns,
         }
+    }
+}
+
+impl From<History> for Vec<Turn> {
+    fn from(history: History) -> Self {
+        history.turns
     }
 }
 

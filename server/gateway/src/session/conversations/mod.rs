@@ -3,6 +3,7 @@
 mod ask;
 mod conversation;
 mod ending;
+mod kept;
 mod requests;
 mod take;
 
@@ -20,6 +21,7 @@ use conversation::Conversation;
 use requests::{Requests, Seen};
 
 pub use ask::Ask;
+pub use kept::KeptConversations;
 
 /// What the histories of one session may take together, and what unanswered questions may with those that they bring, in
 /// longest messages.
@@ -307,6 +309,14 @@ impl Conversations {
         ask.filter(|ask| ask.attempt == attempt)
     }
 
+    /// Requests whose answers are on their way to another worker.
+    pub fn moving(&self) -> Vec<String> {
+        let moving = self.asks.values().filter(|ask| ask.moving);
+        let mut moving: Vec<String> = moving.map(|ask| ask.request.clone()).collect();
+        moving.sort();
+        moving
+    }
+
     fn asked_mut(&mut self, request: RequestId, attempt: u32) -> Option<&mut Ask> {
         let ask = self.asks.get_mut(&request);
         ask.filter(|ask| ask.attempt == attempt)
@@ -321,7 +331,9 @@ impl Conversations {
                 attempt,
                 position,
             } => {
-                if let Some(ask) = self.asked(request, attempt) {
+                // One that goes on elsewhere was in line before.
+                let waits = |ask: &&Ask| !ask.started;
+                if let Some(ask) = self.asked(request, attempt).filter(waits) {
                     let id = ask.conversation.clone();
                     self.queued(request, position, context);
                     self.send_positions(&id, pictures, context);
@@ -329,11 +341,21 @@ impl Conversations {
             }
             Event::Started { request, attempt } => {
                 if let Some(ask) = self.asked_mut(request, attempt) {
-                    ask.started = true;
+                    ask.moving = false;
+                    if std::mem::replace(&mut ask.started, true) {
+                        return;
+                    }
                     ask.telemetry.started();
                     let (request, id) = (ask.request.clone(), ask.conversation.clone());
                     context.send(ServerMessage::Started(Started { request }));
                     self.send_positions(&id, pictures, context);
+                }
+            }
+            Event::Moved {
+                request, attempt, ..
+            } => {
+                if let Some(ask) = self.asked_mut(request, attempt) {
+                    ask.moving = true;
                 }
             }
             Event::Tokens {
@@ -345,6 +367,7 @@ impl Conversations {
                 logprobs,
             } => {
                 if let Some(ask) = self.asked_mut(request, attempt) {
+                    ask.moving = false;
                     ask.telemetry.token();
                     if ask.apply_tokens(first, &ids, logprobs) && !text.is_empty() {
                         ask.answer.push_str(&text);

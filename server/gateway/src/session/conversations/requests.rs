@@ -1,16 +1,15 @@
 //! Which request ids were used.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasher;
+
+use sha2::{Digest, Sha256};
 
 /// Request ids remembered, so that one used again is noticed.
 const MAX_REQUESTS: usize = 16_384;
 
-/// The request ids that were used, each with what was asked, as hashes.
+/// The request ids that were used, each with what was asked, as hashes: the same in every process.
 #[derive(Default)]
 pub struct Requests {
-    hasher: RandomState,
     seen: HashMap<u64, u64>,
     order: VecDeque<u64>,
 }
@@ -31,15 +30,13 @@ impl Requests {
     }
 
     pub fn contains(&self, request: &str) -> bool {
-        self.seen.contains_key(&self.hasher.hash_one(request))
+        self.seen.contains_key(&hash(request))
     }
 
     pub fn enter(&mut self, ask: &wire::Ask) -> Seen {
-        let id = self.hasher.hash_one(&ask.request);
+        let id = hash(&ask.request);
         // The types hold nothing that JSON can't: an empty string never stands for two different questions in practice.
-        let content = self
-            .hasher
-            .hash_one(serde_json::to_string(ask).unwrap_or_default());
+        let content = hash(&serde_json::to_string(ask).unwrap_or_default());
         match self.seen.get(&id) {
             Some(before) if *before == content => Seen::Same,
             Some(_) => Seen::Different,
@@ -58,10 +55,32 @@ impl Requests {
 
     /// The request was refused, to be tried again later: its id may be used for that.
     pub fn release(&mut self, request: &str) {
-        let id = self.hasher.hash_one(request);
+        let id = hash(request);
         self.seen.remove(&id);
         self.order.retain(|seen| *seen != id);
     }
+}
+
+impl Requests {
+    /// What is kept of them, in order of use.
+    pub fn kept(&self) -> Vec<(u64, u64)> {
+        let seen = |id: &u64| Some((*id, *self.seen.get(id)?));
+        self.order.iter().filter_map(seen).collect()
+    }
+
+    pub fn restore(kept: Vec<(u64, u64)>) -> Self {
+        Requests {
+            order: kept.iter().map(|(id, _)| *id).collect(),
+            seen: kept.into_iter().collect(),
+        }
+    }
+}
+
+/// Whoever found two texts of one hash would confuse no session but their own.
+fn hash(text: &str) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&Sha256::digest(text)[..8]);
+    u64::from_be_bytes(first)
 }
 
 #[cfg(test)]

@@ -148,6 +148,7 @@ impl Conversations {
                 stage: AskStage::Waiting,
                 pictured: false,
                 started: false,
+                moving: false,
                 told: None,
                 attempt: 0,
                 credit: WINDOW,

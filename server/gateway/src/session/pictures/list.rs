@@ -15,6 +15,8 @@ pub struct Picture {
     pub key: PictureKey,
     /// The system turn of the first question about it, as its last upload had it.
     pub system: String,
+    /// What its pixels are sealed with where they are kept outside of this process.
+    pub secret: [u8; 32],
     /// The upload that brought it.
     pub upload: u32,
     /// The file's size; the file itself is dropped once it is decoded.
@@ -43,8 +45,9 @@ pub struct Ready {
     /// The side of the square of pixels that the model sees.
     pub side: u32,
     pub encoded: Option<(u64, EncodeTimings)>,
-    /// What the picture takes of the server's memory for pictures, kept as long as this lives.
-    pub _hold: Retained,
+    /// What the picture takes of the server's memory for pictures, kept as long as this lives; nothing where another process
+    /// had it decoded.
+    pub _hold: Option<Retained>,
 }
 
 impl Picture {
@@ -67,6 +70,18 @@ impl Picture {
 pub struct PictureList(Vec<Picture>);
 
 impl PictureList {
+    pub fn restore(pictures: impl Iterator<Item = Picture>) -> Self {
+        PictureList(pictures.collect())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Picture> {
+        self.0.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Picture> {
+        self.0.iter_mut()
+    }
+
     pub fn add(&mut self, picture: Picture) {
         self.0.push(picture);
         let past = self.0.iter().filter(|picture| !picture.is_live()).count();

@@ -46,20 +46,21 @@ impl Pictures {
                     },
                     cached: false,
                 };
-                if let Some(telemetry) = &mut picture.telemetry {
-                    telemetry.decoded(&info.timings);
-                }
+                let telemetry = picture.telemetry.as_mut();
+                let traceparent = telemetry.and_then(|it| it.decoded(&info.timings));
                 picture.stage = Stage::Ready(Box::new(Ready {
                     info: info.clone(),
                     side: decoded.pixels.size(),
                     encoded: None,
-                    _hold: hold,
+                    _hold: Some(hold),
                 }));
                 let command = Command::Picture(api::Picture {
                     asker: context.setup.asker,
                     key: picture.key,
                     pixels: decoded.pixels,
                     system: picture.system.clone(),
+                    secret: Some(picture.secret),
+                    traceparent,
                 });
                 context.send(ServerMessage::ImageReady(info));
                 context.command(command);
@@ -177,7 +178,7 @@ impl Pictures {
 }
 
 /// Nothing of the picture is left.
-fn forgotten(image: &str) -> Forgotten {
+pub(super) fn forgotten(image: &str) -> Forgotten {
     Forgotten {
         image: Some(image.to_owned()),
         conversation: None,

@@ -1,6 +1,7 @@
 //! The session's pictures: from the announcement of an upload to the picture the model has seen, and its end.
 
 mod file;
+mod kept;
 mod list;
 mod look;
 mod receive;
@@ -9,6 +10,7 @@ mod uploads;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use wire::{ErrorCode, Upload};
 
 use super::context::{Context, Setup};
@@ -17,9 +19,10 @@ use list::{Picture, PictureList, Stage};
 use uploads::Uploads;
 
 pub use file::{Budget, CompleteFile, File, Sender};
+pub use kept::KeptPictures;
 
 /// What a picture is known as.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PictureName {
     /// The number of the picture's upload, from the moment that was announced.
     Upload(u32),
@@ -30,6 +33,7 @@ pub enum PictureName {
 pub type Waits<'a> = &'a dyn Fn() -> Vec<PictureName>;
 
 /// What came of an upload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Outcome {
     Image(String),
     Failed(ErrorCode),

@@ -218,6 +218,7 @@ impl Pictures {
                 sha256: arrived.sha256,
             },
             system: arrived.system,
+            secret: api::random_secret(),
             upload: arrived.upload,
             bytes,
             upload_ms: arrived.upload_ms,

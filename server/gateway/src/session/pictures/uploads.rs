@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use glimpse_image::Region;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wire::{ErrorCode, Limits, Upload};
 
@@ -85,6 +86,15 @@ pub enum Piece {
     Stranger,
 }
 
+/// What is kept of uploads: what was announced, never what came.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct KeptUploads {
+    /// Every number announced so far, and what was announced.
+    used: Vec<(u32, u64, Option<[u8; 32]>)>,
+    /// Those that are not whole, and the system turn that each brings.
+    open: Vec<(u32, String)>,
+}
+
 /// One session's uploads.
 pub struct Uploads {
     /// The session's, in logs.
@@ -109,6 +119,51 @@ impl Uploads {
             open: HashMap::new(),
             used: HashMap::new(),
             strangers: HashSet::new(),
+        }
+    }
+
+    /// What is kept of them.
+    pub fn kept(&self) -> KeptUploads {
+        let open = self.open.iter();
+        KeptUploads {
+            used: self.used.iter().map(|(at, it)| (*at, it.0, it.1)).collect(),
+            open: open.map(|(at, it)| (*at, it.system.clone())).collect(),
+        }
+    }
+
+    /// What was kept. Those that were not whole begin again.
+    pub fn restore(&mut self, kept: KeptUploads, now: Instant) {
+        let used = kept.used.into_iter();
+        self.used = used
+            .map(|(at, bytes, sha256)| (at, (bytes, sha256)))
+            .collect();
+        for (number, system) in kept.open {
+            if let Some(&(bytes, sha256)) = self.used.get(&number) {
+                let transfer = self.transfer(number, bytes, sha256, system, now);
+                self.open.insert(number, transfer);
+            }
+        }
+    }
+
+    fn transfer(
+        &self,
+        number: u32,
+        bytes: u64,
+        sha256: Option<[u8; 32]>,
+        system: String,
+        now: Instant,
+    ) -> Transfer {
+        Transfer {
+            bytes,
+            sha256,
+            system,
+            file: self.file(number),
+            hash: Sha256::new(),
+            started: now,
+            heard: now,
+            told: 0,
+            told_at: now,
+            telemetry: telemetry::Picture::announced(self.tag.clone(), number),
         }
     }
 
@@ -163,18 +218,7 @@ impl Uploads {
                 ),
             );
         }
-        let transfer = Transfer {
-            bytes: upload.bytes,
-            sha256,
-            system,
-            file: self.file(number),
-            hash: Sha256::new(),
-            started: now,
-            heard: now,
-            told: 0,
-            told_at: now,
-            telemetry: telemetry::Picture::announced(self.tag.clone(), number),
-        };
+        let transfer = self.transfer(number, upload.bytes, sha256, system, now);
         if upload.bytes == 0 {
             return match finish(number, transfer, now) {
                 Ok(arrived) => Announced::Arrived(arrived),

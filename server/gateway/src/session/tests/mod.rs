@@ -3,6 +3,7 @@
 mod asking;
 mod connections;
 mod events;
+mod kept;
 mod pictures;
 mod shares;
 mod turns;
@@ -71,9 +72,13 @@ fn rig_on(
         ..stand_in::options()
     };
     changed(&mut options);
-    let hub = Arc::new(Hub::new(
-        Shared::new(engine, watch, reports, limits, options).unwrap(),
-    ));
+    let shared = Shared::new(engine, None, watch, reports, limits, options);
+    rig_from(shared.unwrap(), player, status)
+}
+
+/// With one session, which has heard its welcome.
+fn rig_from(shared: Shared, player: Player, status: watch::Sender<Status>) -> Rig {
+    let hub = Arc::new(Hub::new(shared));
     let connection = hub.open(None, local(), None).unwrap();
     hub.keep(&connection);
     let rig = Rig {

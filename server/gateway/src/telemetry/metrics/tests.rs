@@ -1,5 +1,6 @@
 use super::check::{conventions, parse};
 use super::*;
+use api::{Counted, FleetWorker, WorkerStanding};
 
 #[test]
 fn prometheus_can_read_it_and_finds_nothing_to_complain_about() {
@@ -75,6 +76,48 @@ fn a_worker_stands_as_it_told_last() {
     assert_eq!(values("glimpse_worker_pages"), both(100.0, 100.0));
     assert_eq!(values("glimpse_worker_used_pages"), both(30.0, 30.0));
     assert_eq!(values("glimpse_worker_token_seconds"), both(0.02, 0.0));
+}
+
+#[test]
+fn a_fleet_is_told_by_its_workers_names_and_a_lost_one_not() {
+    let metrics = Metrics::new();
+    let worker = |name: &str, standing| FleetWorker {
+        name: name.into(),
+        standing,
+        sessions: 4,
+        devices: vec![Health::default()],
+        gauges: vec![(
+            0,
+            Gauges {
+                waiting: 9,
+                cache_size: 100,
+                ..Gauges::default()
+            },
+        )],
+        passes: vec![(0, Counted::default())],
+    };
+    metrics.fleet(Fleet {
+        workers: vec![
+            worker("one", WorkerStanding::Ready),
+            worker("two", WorkerStanding::Lost),
+        ],
+        waiting: 2,
+        running: 1,
+        longest_wait_ms: 1500.0,
+        pictures: None,
+    });
+    let families = parse(&metrics.text(Snapshot::new())).unwrap();
+    conventions(&families).unwrap();
+    let first = |name: &str| families[name].samples[0].2;
+    // Its own, not all of the workers'.
+    assert_eq!(first("glimpse_requests_waiting"), 2.0);
+    assert_eq!(first("glimpse_cache_size_bytes"), 100.0);
+    assert_eq!(first("glimpse_queue_wait_seconds"), 1.5);
+    assert_eq!(families["glimpse_fleet_workers"].samples.len(), 5);
+    assert_eq!(families["glimpse_worker_sessions"].samples.len(), 1);
+    assert_eq!(families["glimpse_worker_passes_total"].samples.len(), 2);
+    assert!(!families.contains_key("glimpse_decode_step_seconds"));
+    assert!(!families.contains_key("glimpse_picture_store_used_bytes"));
 }
 
 #[test]
