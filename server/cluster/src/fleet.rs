@@ -401,7 +401,7 @@ impl Running {
                         self.state.event(&part.from, session, event, now);
                     }
                     ToGateway::Report(report) => drop(self.reports.send(report)),
-                    ToGateway::Lost => self.state.lost(&part.from, now),
+                    ToGateway::Lost => self.state.left(&part.from, now),
                 }
             }
         }

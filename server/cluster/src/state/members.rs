@@ -32,8 +32,10 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Here,
-    /// It is silent, or stands still: what was at home there moves.
+    /// It is silent, or stands still: what was at home there moves. It may come back.
     Lost,
+    /// It has said that nothing more comes. A heartbeat that was on its way brings nothing back.
+    Left,
     /// It has another model, or speaks another version: it is given nothing.
     Refused,
 }
@@ -235,13 +237,21 @@ impl Members {
         self.linked.is_some()
     }
 
-    /// It has said itself that it is lost, or so others found.
-    pub fn lose(&mut self, instance: &str, why: &str) -> Option<Change> {
+    /// It has said that nothing more comes of it.
+    pub fn left(&mut self, instance: &str) -> Option<Change> {
+        self.leave(instance, Standing::Left, "it says so itself")
+    }
+
+    fn leave(&mut self, instance: &str, as_what: Standing, why: &str) -> Option<Change> {
         let member = self.all.get_mut(instance)?;
-        if member.standing != Standing::Here {
+        let was = member.standing;
+        if was == Standing::Refused {
             return None;
         }
-        member.standing = Standing::Lost;
+        member.standing = as_what;
+        if was != Standing::Here {
+            return None;
+        }
         tracing::warn!(worker = %member.registration.name, "a worker is lost: {why}");
         Some(Change::Lost(instance.to_owned()))
     }
@@ -262,7 +272,7 @@ impl Members {
         let faults: Vec<_> = faults.collect();
         let lost = faults
             .iter()
-            .filter_map(|(instance, why)| self.lose(instance, why));
+            .filter_map(|(instance, why)| self.leave(instance, Standing::Lost, why));
         lost.collect()
     }
 

@@ -163,9 +163,9 @@ impl Fleet {
         self.changed(change, now);
     }
 
-    /// A worker says that it is lost.
-    pub fn lost(&mut self, worker: &str, now: Duration) {
-        let change = self.members.lose(worker, "it says so itself");
+    /// A worker says that nothing more comes of it.
+    pub fn left(&mut self, worker: &str, now: Duration) {
+        let change = self.members.left(worker);
         self.changed(change, now);
     }
 

@@ -32,7 +32,7 @@ impl Fleet {
 fn worker(member: &Member) -> FleetWorker {
     let standing = match member.standing {
         Standing::Refused => WorkerStanding::Refused,
-        Standing::Lost => WorkerStanding::Lost,
+        Standing::Lost | Standing::Left => WorkerStanding::Lost,
         // One that was killed before this gateway came is in the registry still.
         Standing::Here if !member.is_heard() => WorkerStanding::Lost,
         Standing::Here if member.registration.draining => WorkerStanding::Draining,

@@ -278,6 +278,22 @@ fn an_answer_goes_on_elsewhere_behind_its_last_word() {
 }
 
 #[test]
+fn who_has_left_is_not_brought_back_by_a_heartbeat() {
+    let mut world = World::new(&["a", "b"]);
+    world.ask(session(1), 1, false);
+    assert_eq!(world.asks()[0].0, "a");
+    world.fleet.left("a", world.now);
+    assert_eq!(world.asks()[0].0, "b");
+    // One was on its way, by another connection.
+    world.beat("a", 1);
+    world.pass(BEAT * 2, &["a", "b"]);
+    world.ask(session(2), 2, false);
+    assert_eq!(world.asks()[0].0, "b");
+    world.fleet.unregistered("A", world.now);
+    assert!(world.asks().is_empty());
+}
+
+#[test]
 fn nobody_is_lost_while_nats_itself_is_silent() {
     let mut world = World::new(&["a", "b"]);
     world.ask(session(1), 1, false);
@@ -505,7 +521,7 @@ fn with_nobody_left_what_has_begun_waits_and_what_comes_is_refused() {
     let (_, ask) = world.asks().remove(0);
     world.tokens("a", of, &ask, 0, &[1]);
     world.effects();
-    world.fleet.lost("a", world.now);
+    world.fleet.left("a", world.now);
     assert_eq!(world.state(), State::Loading);
     world.ask(session(2), 2, false);
     assert_eq!(world.told().len(), 2);
@@ -521,7 +537,7 @@ fn with_nobody_left_what_has_begun_waits_and_what_comes_is_refused() {
     world.done = effects;
     assert_eq!(world.asks()[0].1.so_far, [1]);
     // And for ever it does not wait.
-    world.fleet.lost("c", world.now);
+    world.fleet.left("c", world.now);
     world.effects();
     world.pass(Duration::from_secs(61), &[]);
     assert!(matches!(&world.told()[..], [Event::Failed { request: it, .. }] if *it == request(1)));
@@ -542,7 +558,7 @@ fn homes_until_it_ends(begun: bool) -> u32 {
             };
             world.fleet.event(&home, session(1), started, world.now);
         }
-        world.fleet.lost(&home, world.now);
+        world.fleet.left(&home, world.now);
     }
     assert!(world.fleet.sessions[&session(1)].asks.is_empty());
     homes
@@ -569,7 +585,7 @@ fn who_has_moved_waits_where_all_are_full() {
     world.ask(of, 1, false);
     let (_, ask) = world.asks().remove(0);
     world.tokens("a", of, &ask, 0, &[1]);
-    world.fleet.lost("a", world.now);
+    world.fleet.left("a", world.now);
     let (home, again) = world.asks().remove(0);
     world.fleet.event(&home, of, full(&again), world.now);
     assert!(world.told().is_empty());
@@ -647,7 +663,7 @@ fn what_was_cancelled_or_is_to_be_freed_does_not_move() {
         world.now,
     );
     world.effects();
-    world.fleet.lost("a", world.now);
+    world.fleet.left("a", world.now);
     let told = world.told();
     assert!(
         told.contains(&Event::Freed(Freed::Picture(key(of)))),
