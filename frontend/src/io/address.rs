@@ -1,9 +1,9 @@
 //! The page's address, which names the conversation that is open: `#/c/…`. So the browser's Back and Forward move between
 //! conversations, and each has an address of its own.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc};
 
-use leptos::prelude::{set_timeout, window};
+use leptos::prelude::{queue_microtask, window};
 use wasm_bindgen::JsValue;
 
 use super::dom::Listener;
@@ -25,7 +25,8 @@ struct Wanted {
 }
 
 impl Address {
-    /// Names this conversation, or none; what changes twice at once is one step.
+    /// Names this conversation, or none; what changes twice at once is one step. It is named before anything else can happen:
+    /// a reload goes by it.
     pub fn show(&self, id: Option<String>) {
         let mut wanted = self.wanted.borrow_mut();
         wanted.id = id;
@@ -33,7 +34,7 @@ impl Address {
             return;
         }
         let wanted = self.wanted.clone();
-        set_timeout(move || wanted.borrow_mut().write(), Duration::ZERO);
+        queue_microtask(move || wanted.borrow_mut().write());
     }
 
     /// Hears, as long as the page lives, what the address names after each Back, Forward or edit.
