@@ -16,6 +16,13 @@ WATCH = """
     watch('layout-shift', (e) => window.shifts.push({value: e.value, at: e.startTime}));
 """
 FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# What an element's text takes, in square pixels.
+TEXT_SIZE = """element => {
+    const text = document.createRange();
+    text.selectNodeContents(element);
+    const { width, height } = text.getBoundingClientRect();
+    return width * height;
+}"""
 # 400 kbit a second, 400 ms there and back; a quarter of the processor.
 BYTES_A_SECOND, THERE_AND_BACK, SLOWER = 50_000, 0.4, 4
 # By when the largest paint is to be there, in seconds.
@@ -79,6 +86,7 @@ def test_the_largest_paint_is_the_first_one_and_nothing_moves(browser, server, v
     assert 2 * THERE_AND_BACK + sent / BYTES_A_SECOND + SLOWER * held.processor() <= IN_TIME, held.processor()
     # Where the line is so slow that the page says so, that is smaller.
     hint = page.locator(".boot-hint")
+    assert hint.evaluate(TEXT_SIZE) < page.evaluate("() => window.paints[0].size")
     hint.evaluate("hint => Promise.all(hint.getAnimations().map((one) => one.finished))")
     assert hint.evaluate("hint => getComputedStyle(hint).opacity") == "1"
     page.evaluate(FRAMES)
