@@ -256,6 +256,11 @@ struct Fp8 {
     static __device__ __forceinline__ float *scale_at(const Weight &w, int row) {
         return reinterpret_cast<float *>(w.scales) + row;
     }
+    // A single one.
+    static __device__ __forceinline__ float value(const Weight &w, int row, int column) {
+        uint32_t byte = static_cast<const unsigned char *>(at(w, row, column / SIZE))[column % SIZE];
+        return __uint_as_float((byte & 0x80u) << 24 | (byte & 0x7fu) << 20) * Widened<bf16>::WORTH * *scale_at(w, row);
+    }
     using Scales = float;
     template <class T> static __device__ __forceinline__ float scales(const Weight &w, int row, int) { return *scale_at(w, row); }
     template <class T>

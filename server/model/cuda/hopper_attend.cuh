@@ -183,10 +183,11 @@ __device__ __forceinline__ void attend_part(ManyReader &reader, const ManyRows &
 }
 
 // The inputs of what follows from the shares, a head a warp.
-template <class T, int D, bool WIDE>
+template <class T, int D, bool WIDE, bool FP8>
 __device__ __forceinline__ void join_many(const ManyRows &rows, int count, int kv_heads, int heads, const float *shares,
                                           T *out) {
     constexpr int EACH = D / 32, SHARE = MANY_SHARE<D>;
+    static_assert(EACH == 4, "two pairs of columns a lane");
     const int lane = many_lane(), shared_by = heads / kv_heads;
     for (int i = blockIdx.x + gridDim.x * many_warp(); i < count * heads; i += gridDim.x * MANY_WARPS) {
         int row = i / heads, head = i % heads, segment = row * kv_heads + head / shared_by;
@@ -207,9 +208,12 @@ __device__ __forceinline__ void join_many(const ManyRows &rows, int count, int k
                 value[e] += v.x * weight, value[e + 1] += v.y * weight;
             }
         }
+        constexpr int APART = FP8 ? 2 : 1; // the columns of a pair
 #pragma unroll
-        for (int e = 0; e < EACH; e += 2)
-            *reinterpret_cast<uint32_t *>(out + input_at(WIDE, row, head * D + lane * EACH + e)) =
-                pack_pair<T>(value[e] / total, value[e + 1] / total);
+        for (int p = 0; p < 2; p++) {
+            int first = p * (2 / APART);
+            *reinterpret_cast<uint32_t *>(out + input_at<WIDE, FP8>(row, head * D + lane * EACH + first)) =
+                pack_pair<T>(value[first] / total, value[first + APART] / total);
+        }
     }
 }

@@ -5,6 +5,7 @@
 // Each block has the same outputs of every product that adds to the residual stream, so that it keeps those in its shared
 // memory. What other blocks want of them is times the next norm's weights; a row's scale, one over the root of its mean
 // square, is multiplied with the sums.
+#include "formats.cuh"
 #include "hopper_attend.cuh"
 
 struct ManyLayer {
@@ -28,15 +29,17 @@ struct Many {
     void *attention, *mlp;
     float *shares, *logits;
     uint32_t *arrived; // 0 at the start
+    const float *const *scales; // of 8-bit floats, or null: the embedding's, then the weights' in the order of their use
     ManyShape shapes[5]; // qkv, dense, gate and up, down, output
     int rows, heads;
     float eps;
 };
-LAYOUT(Many, 256, 8);
+LAYOUT(Many, 264, 8);
 FIELD(Many, maps, 0); FIELD(Many, layers, 8); FIELD(Many, embedding, 16); FIELD(Many, first_norm, 24); FIELD(Many, plan, 32);
 FIELD(Many, cache, 88); FIELD(Many, ids, 112); FIELD(Many, normed, 120); FIELD(Many, squares, 128); FIELD(Many, qkv, 136);
 FIELD(Many, attention, 144); FIELD(Many, mlp, 152); FIELD(Many, shares, 160); FIELD(Many, logits, 168);
-FIELD(Many, arrived, 176); FIELD(Many, shapes, 184); FIELD(Many, rows, 244); FIELD(Many, heads, 248); FIELD(Many, eps, 252);
+FIELD(Many, arrived, 176); FIELD(Many, scales, 184); FIELD(Many, shapes, 192); FIELD(Many, rows, 252);
+FIELD(Many, heads, 256); FIELD(Many, eps, 260);
 
 // What a block keeps in its shared memory, beside what depends on the model's sizes.
 template <class T, int D> struct ManyMemory {
@@ -72,15 +75,18 @@ struct ManyMeeting {
 __device__ __forceinline__ int row_at(int e) { return e / 16 + (e % 4 / 2) * 8; }
 __device__ __forceinline__ int column_at(int e) { return row_of(e / 4 % 4 * 2 + e % 2); }
 
-// WIDE: whether there are more than eight rows.
-template <class T, int D, bool WIDE> struct ManyStep {
+// WIDE: whether there are more than eight rows. FP8: whether weights are 8-bit floats, or as plain as everything else.
+template <class T, int D, bool WIDE, bool FP8> struct ManyStep {
+    using Units = ManyUnits<FP8>;
     using Memory = ManyMemory<T, D>;
     const Many &s;
     Memory &memory;
     float *x;      // [tile][place] the block's part of the residual stream
     float2 *turns; // [tile of qkv][row][pair of the tile] cosine and sine
     float *beside; // [tile][column] a product's bias, or the norm's weights of what it is added to
+    float *factors; // [tile][column] what a product's sums are multiplied with, where weights have scales
     uint32_t *pages; // of the part's chunks
+    const float *const *scales; // of the next product
     ManyReader reader;
     ManyMeeting meeting;
     uint4 a[2][WARP_UNITS][4]; // inputs: of each slot of a pass some units, of each four mmas
@@ -90,7 +96,11 @@ template <class T, int D, bool WIDE> struct ManyStep {
         x = reinterpret_cast<float *>(&memory + 1);
         turns = reinterpret_cast<float2 *>(x + (s.shapes[1].tiles() * MANY_TILE * MANY_ROWS));
         beside = reinterpret_cast<float *>(turns + s.shapes[0].tiles() * MANY_ROWS * (MANY_TILE / 2));
-        pages = reinterpret_cast<uint32_t *>(beside + max(s.shapes[0].tiles(), s.shapes[1].tiles()) * MANY_TILE);
+        factors = beside + max(s.shapes[0].tiles(), s.shapes[1].tiles()) * MANY_TILE;
+        int scaled = 0;
+        if constexpr (FP8) for (const ManyShape &shape : s.shapes) scaled = max(scaled, shape.tiles());
+        pages = reinterpret_cast<uint32_t *>(factors + scaled * MANY_TILE);
+        scales = s.scales + 1;
     }
 
     // What is the same in all layers; by all threads.
@@ -157,10 +167,10 @@ template <class T, int D, bool WIDE> struct ManyStep {
         for (cache.layer = 0; cache.layer < cache.layers; cache.layer++)
 #pragma unroll 1
             for (int number = 0; number < 4; number++) {
-                writer.weights(*maps++, s.shapes[number], number == 3);
+                writer.weights<FP8>(*maps++, s.shapes[number], number == 3);
                 if (number == 0) writer.cache<D>(s.maps[0], cache, memory.part, pages);
             }
-        writer.weights(*maps, s.shapes[4], false);
+        writer.weights<FP8>(*maps, s.shapes[4], false);
     }
 
     __device__ __forceinline__ void begin() {
@@ -173,14 +183,20 @@ template <class T, int D, bool WIDE> struct ManyStep {
         // The tokens' rows of the table.
         const ManyShape &hidden = s.shapes[1];
         auto *table = static_cast<const T *>(s.embedding);
+        Weight embedding{};
+        if constexpr (FP8)
+            embedding = {static_cast<unsigned char *>(const_cast<void *>(s.embedding)),
+                         reinterpret_cast<f16 *>(const_cast<float *>(s.scales[0])), 0, hidden.outputs};
         float squares = 0;
         for (int i = threadIdx.x; i < (hidden.tiles() + 1) / 2 * MANY_THREADS; i += MANY_THREADS) {
             int tile = i / MANY_THREADS * 2 + i % 2, e = i % MANY_THREADS / 2;
             if (tile >= hidden.tiles()) continue;
             int row = row_at(e), output = hidden.output(tile) + column_at(e);
             float value = 0;
-            if (row < s.rows && output < hidden.outputs)
-                value = to_float(table[static_cast<size_t>(s.ids[row]) * hidden.outputs + output]);
+            if (row < s.rows && output < hidden.outputs) {
+                if constexpr (FP8) value = to_float(from_float<T>(Fp8::value(embedding, s.ids[row], output)));
+                else value = to_float(table[static_cast<size_t>(s.ids[row]) * hidden.outputs + output]);
+            }
             x[tile * 128 + e] = value;
             float norm = output < hidden.outputs ? to_float(static_cast<const T *>(s.first_norm)[output]) : 0;
             put_normed(row, output, value, norm);
@@ -191,7 +207,7 @@ template <class T, int D, bool WIDE> struct ManyStep {
 
     __device__ __forceinline__ void put_normed(int row, int output, float value, float norm) {
         if (row < s.rows && output < s.shapes[1].outputs)
-            static_cast<T *>(s.normed)[input_at(WIDE, row, output)] = from_float<T>(value * norm);
+            static_cast<T *>(s.normed)[input_at<WIDE, FP8>(row, output)] = from_float<T>(value * norm);
     }
     // A warp has two rows' places, and of four lanes on end two have the same row.
     __device__ __forceinline__ void put_squares(float squares) {
@@ -212,11 +228,11 @@ template <class T, int D, bool WIDE> struct ManyStep {
         }
     }
 
-    // The inputs of a slot of a pass; behind their end zeros.
+    // The inputs of half a pass; behind their end zeros.
     __device__ __forceinline__ void load_inputs(const T *input, int units, int pass, int i) {
 #pragma unroll
         for (int u = 0; u < WARP_UNITS; u++) {
-            int unit = pass * PASS_UNITS + i * SLOT_UNITS + many_warp() * WARP_UNITS + u;
+            int unit = pass * PASS_UNITS + i * HALF_UNITS + many_warp() * WARP_UNITS + u;
             const T *from = input + static_cast<size_t>(unit * 128 + many_lane()) * (WIDE ? 8 : 4);
 #pragma unroll
             for (int m = 0; m < 4; m++) {
@@ -231,28 +247,46 @@ template <class T, int D, bool WIDE> struct ManyStep {
         }
     }
 
-    // A warp's sums of the next tile of a pass that has so many units; after each slot `then` is called with its number.
+    // What is found with a unit of a slot and its inputs.
+    __device__ __forceinline__ static void sum_unit(unsigned char *slot, int unit, const uint4 (&in)[4], float (&sums)[2][4]) {
+        const int g = many_lane() / 4, q = many_lane() % 4;
+        if constexpr (FP8) {
+            uint4 w = *reinterpret_cast<const uint4 *>(swizzled(slot, unit * Units::LINES + q, row_of(g)));
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                uint32_t wide[2];
+                widen<T>(word(w, m), wide);
+                multiply_add<T>(sums[m % 2], {in[m].x, in[m].y, in[m].z, in[m].w}, wide[0], wide[1]);
+            }
+        } else {
+#pragma unroll
+            for (int c = 0; c < 2; c++) {
+                uint4 w = *reinterpret_cast<const uint4 *>(swizzled(slot + unit * Units::BYTES, row_of(g), 4 * c + q));
+                auto &low = in[c * 2], &high = in[c * 2 + 1];
+                multiply_add<T>(sums[c], {low.x, low.y, low.z, low.w}, w.x, w.y);
+                multiply_add<T>(sums[c], {high.x, high.y, high.z, high.w}, w.z, w.w);
+            }
+        }
+    }
+
+    // A warp's sums of the next tile of a pass that has so many units; after each half `then` is called with its number.
     template <class F> __device__ __forceinline__ void sum_tile(int units, float4 &to, float4 before, const F &then) {
-        const int lane = many_lane(), warp = many_warp(), g = lane / 4, q = lane % 4;
         float sums[2][4] = {};
+        const int mine = many_warp() * WARP_UNITS;
+        auto sum_half = [&](unsigned char *slot, int i) {
+            if (i * HALF_UNITS + mine >= units) return;
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            if (i * SLOT_UNITS < units)
-                reader.take([&](unsigned char *slot) {
-                    if (i * SLOT_UNITS + warp * WARP_UNITS >= units) return;
+            for (int u = 0; u < WARP_UNITS; u++) sum_unit(slot, i * HALF_UNITS % Units::OF_SLOT + mine + u, a[i][u], sums);
+        };
+        if constexpr (Units::OF_SLOT == PASS_UNITS) {
+            reader.take([&](unsigned char *slot) { sum_half(slot, 0), sum_half(slot, 1); });
+            then(0), then(1);
+        } else {
 #pragma unroll
-                    for (int u = 0; u < WARP_UNITS; u++) {
-                        unsigned char *unit = slot + (warp * WARP_UNITS + u) * UNIT_BYTES;
-#pragma unroll
-                        for (int c = 0; c < 2; c++) {
-                            uint4 w = *reinterpret_cast<const uint4 *>(swizzled(unit, row_of(g), 4 * c + q));
-                            auto &low = a[i][u][c * 2], &high = a[i][u][c * 2 + 1];
-                            multiply_add<T>(sums[c], {low.x, low.y, low.z, low.w}, w.x, w.y);
-                            multiply_add<T>(sums[c], {high.x, high.y, high.z, high.w}, w.z, w.w);
-                        }
-                    }
-                });
-            then(i);
+            for (int i = 0; i < 2; i++) {
+                if (i * HALF_UNITS < units) reader.take([&](unsigned char *slot) { sum_half(slot, i); });
+                then(i);
+            }
         }
         to = {before.x + (sums[0][0] + sums[1][0]), before.y + (sums[0][1] + sums[1][1]),
               before.z + (sums[0][2] + sums[1][2]), before.w + (sums[0][3] + sums[1][3])};
@@ -266,6 +300,13 @@ template <class T, int D, bool WIDE> struct ManyStep {
         constexpr int TOGETHER = ManyShape::together(LONG);
         const int lane = many_lane(), warp = many_warp(), tiles = shape.tiles(), units = shape.units();
         meeting.arrive();
+        if constexpr (FP8) {
+            const float *of = *scales++;
+            for (int i = threadIdx.x; i < tiles * MANY_TILE; i += MANY_THREADS) {
+                int tile = i / MANY_TILE, column = i % MANY_TILE;
+                factors[i] = shape.output(tile) + column < shape.outputs ? of[shape.row(tile) + column] * Widened<T>::WORTH : 0;
+            }
+        }
         if (number == 0 || !normed) // what depends on nothing, before the others are waited for
             for (int i = threadIdx.x; i < tiles * MANY_TILE; i += MANY_THREADS) {
                 int output = shape.output(i / MANY_TILE) + i % MANY_TILE;
@@ -307,6 +348,8 @@ template <class T, int D, bool WIDE> struct ManyStep {
                     for (int w = 0; w < MANY_WARPS; w++) sum += found[w * 128];
                 }
                 int row = row_at(e);
+                // First, since the sums are small without it.
+                if (FP8 && tile < count) sum *= factors[(base + tile) * MANY_TILE + column_at(e)];
                 if (normed) sum *= memory.scales[row];
                 float partner = __shfl_xor_sync(0xffffffffu, sum, 1);
                 int output = shape.output(base + tile) + column_at(e);
@@ -368,11 +411,11 @@ template <class T, int D, bool WIDE> struct ManyStep {
                                   memory.attention, memory.found[0][0]);
             meeting.arrive();
             meeting.wait();
-            join_many<T, D, WIDE>(memory.rows, s.rows, kv_heads, heads, s.shares, static_cast<T *>(s.attention));
+            join_many<T, D, WIDE, FP8>(memory.rows, s.rows, kv_heads, heads, s.shares, static_cast<T *>(s.attention));
             add<false>(1, s.attention, of.mlp_norm);
             multiply<false>(2, s.normed, true, nullptr, [&](int, int, int row, int output, bool mine, float sum,
                                                             float partner) {
-                if (mine) static_cast<T *>(s.mlp)[input_at(WIDE, row, output)] = from_float<T>(silu(sum) * partner);
+                if (mine) static_cast<T *>(s.mlp)[input_at<WIDE, FP8>(row, output)] = from_float<T>(silu(sum) * partner);
             });
             add<true>(3, s.mlp, of.next_norm);
         }
@@ -382,10 +425,12 @@ template <class T, int D, bool WIDE> struct ManyStep {
     }
 };
 
-#define SIZED(T, name, D, WIDE)                                                                                        \
+#define SIZED(T, name, D, WIDE, FP8)                                                                                   \
     extern "C" __global__ void __launch_bounds__(MANY_THREADS + WARP_GROUP, 1) name(const __grid_constant__ Many s) {  \
         SHARED_MEMORY(memory);                                                                                         \
-        ManyStep<T, D, WIDE>(s, *reinterpret_cast<ManyMemory<T, D> *>(memory)).run();                                  \
+        ManyStep<T, D, WIDE, FP8>(s, *reinterpret_cast<ManyMemory<T, D> *>(memory)).run();                             \
     }
-SIZED(bf16, step_hopper_8_128_bf16, 128, false)
-SIZED(bf16, step_hopper_16_128_bf16, 128, true)
+SIZED(bf16, step_hopper_8_128_bf16, 128, false, false)
+SIZED(bf16, step_hopper_16_128_bf16, 128, true, false)
+SIZED(bf16, step_hopper_8_128_bf16_fp8, 128, false, true)
+SIZED(bf16, step_hopper_16_128_bf16_fp8, 128, true, true)

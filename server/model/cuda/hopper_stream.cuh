@@ -2,9 +2,9 @@
 // of which depend on nothing that is computed. A warp of each block asks for it in the order of its use, as bulk copies into
 // a ring of slots; so while the blocks meet, or attend, the rings fill, and reading never stops.
 //
-// A block has every grid's worth of a weight's tiles, eight rows each. A tile comes in slots of 32 units, 64 columns each, of
-// which each warp has four; so a warp has the same columns of every tile, and keeps the inputs for them in registers. Two
-// slots make a pass; longer rows take several, over a few tiles at a time.
+// A block has every grid's worth of a weight's tiles, eight rows each. A tile comes in passes of 64 units, 64 columns each, of
+// which each warp has eight; so a warp has the same columns of every tile, and keeps the inputs for them in registers. A pass
+// is two slots, of 8-bit floats one; longer rows take several, over a few tiles at a time.
 #pragma once
 #include "hopper.cuh"
 #include "plan.cuh"
@@ -13,10 +13,10 @@
 constexpr int MANY_WARPS = 8, MANY_THREADS = 32 * MANY_WARPS;
 // Rows of inputs at most: those of an mma.
 constexpr int MANY_ROWS = 16;
-// Rows of a tile, columns of a unit, units of a bulk copy, of a slot, and of a pass.
-constexpr int MANY_TILE = 8, MANY_UNIT = 64, BOX_UNITS = 4, SLOT_UNITS = 32, PASS_UNITS = 64;
-constexpr int WARP_UNITS = SLOT_UNITS / MANY_WARPS;
-constexpr int UNIT_BYTES = MANY_TILE * MANY_UNIT * 2, MANY_SLOT = SLOT_UNITS * UNIT_BYTES;
+// Rows of a tile, columns of a unit, units of a pass; and of half of one, all and a warp's.
+constexpr int MANY_TILE = 8, MANY_UNIT = 64, PASS_UNITS = 64, HALF_UNITS = PASS_UNITS / 2, WARP_UNITS = HALF_UNITS / MANY_WARPS;
+// Bytes of a slot, and of a bulk copy of weights: lines of 128 bytes.
+constexpr int MANY_SLOT = 32768, BOX_LINES = 32, BOX_BYTES = BOX_LINES * 128;
 // Slots of the ring.
 constexpr int MANY_DEPTH = 5;
 // Tiles whose sums a block has room for.
@@ -59,6 +59,13 @@ __device__ __forceinline__ int many_warp() { return threadIdx.x / 32; }
 // Where all warps but the one that asks meet.
 __device__ __forceinline__ void meet_many() { meet(1, MANY_THREADS); }
 
+// How weights come. Plain ones, in 16 bits, from their rows: a unit is eight lines, one of each row, and a box a row's part of
+// four units for all eight. 8-bit floats as their tiles lie in memory: a unit is four lines, each of 16 columns of all rows.
+template <bool FP8> struct ManyUnits {
+    static constexpr int BYTES = MANY_TILE * MANY_UNIT * (FP8 ? 1 : 2);
+    static constexpr int OF_SLOT = MANY_SLOT / BYTES, OF_BOX = BOX_BYTES / BYTES, LINES = BYTES / 128;
+};
+
 struct ManyRing {
     unsigned char slots[MANY_DEPTH][MANY_SLOT];
     Barrier full[MANY_DEPTH], free[MANY_DEPTH];
@@ -72,12 +79,15 @@ __device__ __forceinline__ unsigned char *swizzled(unsigned char *columns, int r
 // banks.
 __device__ __forceinline__ int row_of(int column) { return column / 2 + column % 2 * 4; }
 
-// Inputs of products lie as the mma wants them, so that a warp reads 512 bytes on end: of 32 columns first those that are 0 to 3
-// of eight, then the others; of these a lane has four columns of rows g and g + 8, or where there are no more than eight rows
-// of row g. Where an element is.
-__device__ __forceinline__ size_t input_at(bool wide, int row, int column) {
-    size_t lane = (column / 32 * 2 + column % 8 / 4) * 32 + row % 8 * 4 + column % 32 / 8;
-    return wide ? lane * 8 + column % 4 / 2 * 4 + row / 8 * 2 + column % 2 : lane * 4 + column % 4;
+// Inputs of products lie as the mma wants them, so that a warp reads 512 bytes on end, and a lane four columns of rows g and
+// g + 8, or where there are no more than eight rows of row g. Which four they are follows from the 16 bytes of a weight that a
+// lane has: eight columns of plain ones, so that of 32 columns those come first that are 0 to 3 of eight; of 8-bit floats 16,
+// of which those of a word come together, 0 and 2 before 1 and 3, as `widen` makes them. Where an element is.
+template <bool WIDE, bool FP8> __device__ __forceinline__ size_t input_at(int row, int column) {
+    int four = FP8 ? column / 64 * 4 + column % 16 / 4 : column / 32 * 2 + column % 8 / 4;
+    int pair = FP8 ? column % 2 : column % 4 / 2, of_pair = FP8 ? column % 4 / 2 : column % 2;
+    size_t lane = four * 32 + row % 8 * 4 + (FP8 ? column % 64 / 16 : column % 32 / 8);
+    return WIDE ? lane * 8 + pair * 4 + row / 8 * 2 + of_pair : lane * 4 + pair * 2 + of_pair;
 }
 
 // What is put into the ring; by one thread.
@@ -95,8 +105,9 @@ struct ManyWriter {
         if (++slot == MANY_DEPTH) slot = 0, parity ^= 1;
     }
 
-    // `map` has boxes of four units of a tile.
-    __device__ __forceinline__ void weights(const TensorMap &map, const ManyShape &shape, bool is_long) {
+    // `map` has boxes as `ManyUnits` says.
+    template <bool FP8> __device__ __forceinline__ void weights(const TensorMap &map, const ManyShape &shape, bool is_long) {
+        using Units = ManyUnits<FP8>;
         const int tiles = shape.tiles(), units = shape.units(), together = shape.together(is_long);
 #pragma unroll 1
         for (int base = 0; base < tiles; base += together)
@@ -106,12 +117,15 @@ struct ManyWriter {
                 for (int tile = base; tile < min(base + together, tiles); tile++) {
                     const int row = shape.row(tile);
 #pragma unroll 1
-                    for (int unit = pass; unit < min(pass + PASS_UNITS, units); unit += SLOT_UNITS) {
-                        const int boxes = (min(SLOT_UNITS, units - unit) + BOX_UNITS - 1) / BOX_UNITS;
-                        put(boxes * BOX_UNITS * UNIT_BYTES, [&](unsigned char *to, Barrier *full) {
+                    for (int unit = pass; unit < min(pass + PASS_UNITS, units); unit += Units::OF_SLOT) {
+                        const int boxes = (min(Units::OF_SLOT, units - unit) + Units::OF_BOX - 1) / Units::OF_BOX;
+                        put(boxes * BOX_BYTES, [&](unsigned char *to, Barrier *full) {
 #pragma unroll 1
-                            for (int i = 0; i < boxes; i++)
-                                copy_box(map, to + i * BOX_UNITS * UNIT_BYTES, full, 0, row, unit + i * BOX_UNITS);
+                            for (int i = 0; i < boxes; i++) {
+                                // Behind a tile's last unit there may be another tile's, which nobody reads.
+                                int first = unit + i * Units::OF_BOX, line = (row / MANY_TILE * units + first) * Units::LINES;
+                                copy_box(map, to + i * BOX_BYTES, full, 0, FP8 ? line : row, FP8 ? 0 : first);
+                            }
                         });
                     }
                 }

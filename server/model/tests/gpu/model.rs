@@ -392,7 +392,13 @@ fn tables_of_any_kind_are_searched() {
 fn many_in_a_step_get_what_each_gets_alone_on_the_cpu() {
     let Some(device) = card() else { return };
     let (_kept, folder) = random("many", MANY);
-    let cpu = load(&folder, DType::F32, Quantize::None, &Device::Cpu);
+    for quantize in [Quantize::None, Quantize::Fp8] {
+        let cpu = load(&folder, DType::F32, quantize, &Device::Cpu);
+        many_in_a_step(&cpu, &load(&folder, DType::BF16, quantize, &device));
+    }
+}
+
+fn many_in_a_step(cpu: &Model, model: &Model) {
     let starts = [
         1, 1000, 15, 16, 17, 31, 63, 64, 65, 127, 128, 300, 47, 48, 500, 2,
     ];
@@ -421,9 +427,8 @@ fn many_in_a_step_get_what_each_gets_alone_on_the_cpu() {
         }
         arena
     };
-    let cpu_arena = begin(&cpu);
-    let model = load(&folder, DType::BF16, Quantize::None, &device);
-    let arena = begin(&model);
+    let cpu_arena = begin(cpu);
+    let arena = begin(model);
     let mut at = starts;
     for (step, rows) in [3, 4, 7, 8, 9, 12, 15, 16, 16, 5].into_iter().enumerate() {
         // Another order every time.

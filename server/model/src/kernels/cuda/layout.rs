@@ -165,6 +165,7 @@ pub struct ManyAddresses {
     pub shares: Address,
     pub logits: Address,
     pub arrived: Address,
+    pub scales: Address,
     pub shapes: [ManyShape; 5],
     pub rows: i32,
     pub heads: i32,
@@ -204,9 +205,10 @@ layouts! {
     }
     ManyShape = ManyShape: 12, 4 { k: 0, outputs: 4, halves: 8 }
     ManyLayer = ManyLayer: 24, 8 { qkv_bias: 0, mlp_norm: 8, next_norm: 16 }
-    Many = ManyAddresses: 256, 8 {
+    Many = ManyAddresses: 264, 8 {
         maps: 0, layers: 8, embedding: 16, first_norm: 24, plan: 32, cache: 88, ids: 112, normed: 120, squares: 128, qkv: 136,
-        attention: 144, mlp: 152, shares: 160, logits: 168, arrived: 176, shapes: 184, rows: 244, heads: 248, eps: 252
+        attention: 144, mlp: 152, shares: 160, logits: 168, arrived: 176, scales: 184, shapes: 192, rows: 252, heads: 256,
+        eps: 260
     }
 }
 
@@ -252,11 +254,11 @@ pub mod many_rows {
     pub const WARPS: usize = 8;
     /// Rows of inputs at most.
     pub const ROWS: usize = 16;
-    /// Rows of a tile, columns of a unit, units of a bulk copy, and of a pass.
+    /// Rows of a tile, columns of a unit, units of a pass, and lines of 128 bytes of a bulk copy.
     pub const TILE: usize = 8;
     pub const UNIT: usize = 64;
-    pub const BOX_UNITS: usize = 4;
     pub const PASS_UNITS: usize = 64;
+    pub const BOX_LINES: usize = 32;
     /// Keys that a warp attends to at once, and query heads.
     pub const CHUNK: usize = 16;
     pub const HEADS: usize = 16;
@@ -410,7 +412,7 @@ mod tests {
             ("hopper_stream.cuh", "MANY_ROWS", many_rows::ROWS),
             ("hopper_stream.cuh", "MANY_TILE", many_rows::TILE),
             ("hopper_stream.cuh", "MANY_UNIT", many_rows::UNIT),
-            ("hopper_stream.cuh", "BOX_UNITS", many_rows::BOX_UNITS),
+            ("hopper_stream.cuh", "BOX_LINES", many_rows::BOX_LINES),
             ("hopper_stream.cuh", "PASS_UNITS", many_rows::PASS_UNITS),
             ("hopper_stream.cuh", "CHUNK", many_rows::CHUNK),
             ("hopper_stream.cuh", "MANY_SEGMENTS", many_rows::SEGMENTS),

@@ -7,12 +7,12 @@ use candle_core::{DType, Result, Tensor, bail};
 use half::bf16;
 
 use super::exchange::Exchange;
-use super::factors::{Factor, OF_A_LAYER, factors};
+use super::factors::{Factor, Kind, OF_A_LAYER, factors};
 use super::model::{Dims, StepModel};
 use crate::kernels::cache::{Arena, PAGE};
 use crate::kernels::cuda::card::{Gpu, Launch, PANEL, at, panels_map, params, tensor_map};
 use crate::kernels::cuda::layout::many_rows::{
-    BOX_UNITS, CHUNK, HEADS, PASS_UNITS, ROWS, SEGMENTS, SHARED, TILE, UNIT, WARPS,
+    BOX_LINES, CHUNK, HEADS, PASS_UNITS, ROWS, SEGMENTS, SHARED, TILE, UNIT, WARPS,
 };
 use crate::kernels::cuda::layout::{
     Address, CacheAddress, ManyAddresses, ManyLayer, ManyShape, WARP_GROUP,
@@ -23,17 +23,41 @@ use crate::scores::{Scores, Wanted};
 /// The head size that there are kernels for.
 const HEAD_SIZE: usize = 128;
 
-/// The kernel for so many rows.
-fn kernel(rows: usize) -> &'static str {
-    match rows {
-        0..=8 => "step_hopper_8_128_bf16",
-        _ => "step_hopper_16_128_bf16",
+/// What all weights are, the embedding among them.
+#[derive(Clone, Copy, PartialEq)]
+enum Weights {
+    Plain,
+    Fp8,
+}
+
+impl Weights {
+    /// `None` where they are of several formats, or of one that there is no kernel for.
+    fn of(model: &StepModel<'_>, factors: &[Factor<'_>]) -> Option<Self> {
+        let is_plain = factors.iter().all(Factor::plain);
+        let are_blocks = !factors.iter().any(Factor::plain);
+        let embedding = model.embedding.format();
+        match Kind::of(factors)? {
+            Kind::Plain if is_plain && embedding == 0 => Some(Weights::Plain),
+            Kind::Fp8 if are_blocks && embedding == model.output.format() => Some(Weights::Fp8),
+            _ => None,
+        }
+    }
+
+    /// The kernel for so many rows.
+    fn kernel(self, rows: usize) -> &'static str {
+        match (self, rows) {
+            (Weights::Plain, 0..=8) => "step_hopper_8_128_bf16",
+            (Weights::Plain, _) => "step_hopper_16_128_bf16",
+            (Weights::Fp8, 0..=8) => "step_hopper_8_128_bf16_fp8",
+            (Weights::Fp8, _) => "step_hopper_16_128_bf16_fp8",
+        }
     }
 }
 
 /// A decode step of up to [`ManyStep::MOST_ROWS`] rows.
 pub struct ManyStep {
     exchange: Exchange,
+    weights: Weights,
     launch: Launch,
     addresses: ManyAddresses,
     /// Pages of the arena, as the map of it says.
@@ -57,15 +81,17 @@ impl ManyStep {
             return Ok(None);
         };
         let factors = factors(model);
+        let Some(weights) = Weights::of(model, &factors) else {
+            return Ok(None);
+        };
         let launch = Launch {
             cooperative: true,
             ..Launch::new((gpu.processors, 1, 1), 32 * WARPS + WARP_GROUP)
         }
-        .shared(shared_bytes(&dims, model.most_entries));
-        let plain = model.embedding.format() == 0 && factors.iter().all(Factor::plain);
-        let fits = [kernel(1), kernel(ROWS)].iter().all(|k| gpu.on_hopper(k))
+        .shared(shared_bytes(weights, &dims, model.most_entries));
+        let kernels = [1, ROWS].map(|rows| weights.kernel(rows));
+        let fits = kernels.iter().all(|kernel| gpu.on_hopper(kernel))
             && [dtype, arena.data.dtype()] == [DType::BF16; 2]
-            && plain
             && has_kernel(&dims)
             && launch.shared <= gpu.shared_memory;
         if !fits {
@@ -76,6 +102,7 @@ impl ManyStep {
         let addresses = addresses(model, arena, &dims, &exchange, &memory)?;
         Ok(Some(ManyStep {
             exchange,
+            weights,
             launch,
             addresses,
             pages: arena.pages(),
@@ -109,12 +136,13 @@ impl ManyStep {
         {
             bail!("a step of up to {ROWS} tokens got {rows}")
         }
-        let (launch, mut addresses) = (self.launch, self.addresses);
+        let (kernel, launch) = (self.weights.kernel(rows), self.launch);
+        let mut addresses = self.addresses;
         addresses.rows = rows as i32;
         self.exchange.run(ids, spans, positions, wanted, |gpu| {
             // SAFETY: all addresses are of memory that the step or, by its contract, the model and the arena own, as large
             // as the shapes say.
-            unsafe { gpu.launch(kernel(rows), launch, params![addresses]) }
+            unsafe { gpu.launch(kernel, launch, params![addresses]) }
         })
     }
 }
@@ -140,18 +168,26 @@ fn tiles(outputs: usize, dims: &Dims) -> usize {
 }
 
 /// Shared memory of a block: its part of the residual stream, the positions' cosines and sines for its part of qkv, what stands
-/// beside a product's outputs, and where its keys are. See `ManyStep` of hopper_step.cu.
-fn shared_bytes(dims: &Dims, most_entries: usize) -> usize {
+/// beside a product's outputs, what these are scaled with, and where its keys are. See `ManyStep` of hopper_step.cu.
+fn shared_bytes(weights: Weights, dims: &Dims, most_entries: usize) -> usize {
     let (qkv, hidden) = (tiles(dims.qkv(), dims), tiles(dims.hidden, dims));
     let turns = qkv * ROWS * TILE / 2 * 8;
     let chunks = most_entries / CHUNK + 1;
-    SHARED + hidden * ROWS * TILE * 4 + turns + qkv.max(hidden) * TILE * 4 + chunks * 4
+    let most = [2 * tiles(dims.ffn, dims), tiles(dims.vocabulary, dims)];
+    let scaled = match weights {
+        Weights::Plain => 0,
+        Weights::Fp8 => most.into_iter().fold(qkv.max(hidden), usize::max),
+    };
+    let floats = hidden * ROWS * TILE + (qkv.max(hidden) + scaled) * TILE + chunks;
+    SHARED + turns + 4 * floats
 }
 
 /// The card's memory of a step.
 struct Memory {
     maps: CudaSlice<u64>,
     layers: CudaSlice<u64>,
+    /// Where the scales of weights that have some are: the embedding's, and those of the others in the order of their use.
+    scales: CudaSlice<u64>,
     /// Inputs of products, of as many rows as there can be.
     normed: CudaSlice<bf16>,
     attention: CudaSlice<bf16>,
@@ -180,11 +216,17 @@ impl Memory {
         // SAFETY: `ManyLayer` is three addresses.
         let words: &[u64] = unsafe { layers.align_to().1 };
         let layers = stream.clone_htod(words).w()?;
+        let weights = [&model.embedding]
+            .into_iter()
+            .chain(factors.iter().map(|it| it.weight));
+        let scales: Result<Vec<u64>> = weights.map(|it| Ok(it.address()?.scales)).collect();
+        let scales = stream.clone_htod(&scales?).w()?;
         // SAFETY: everything is written by the kernel before it is read.
         unsafe {
             Ok(Memory {
                 maps,
                 layers,
+                scales,
                 normed: stream.alloc(ROWS * dims.hidden).w()?,
                 attention: stream.alloc(ROWS * dims.attention()).w()?,
                 mlp: stream.alloc(ROWS * dims.ffn).w()?,
@@ -198,7 +240,8 @@ impl Memory {
     }
 }
 
-/// The map of the cache, whose boxes are panels of a chunk of keys, then those of the weights in the order of their use.
+/// The map of the cache, whose boxes are panels of a chunk of keys, then those of the weights in the order of their use, whose
+/// boxes are as `ManyUnits` of hopper_stream.cuh has them.
 fn maps(factors: &[Factor<'_>], arena: &Arena) -> Result<Vec<CUtensorMap>> {
     let (data, dtype, _) = at(&arena.data)?;
     let (dims, pages) = (arena.dims, arena.pages());
@@ -207,8 +250,20 @@ fn maps(factors: &[Factor<'_>], arena: &Arena) -> Result<Vec<CUtensorMap>> {
     let mut maps = vec![cache];
     for factor in factors {
         let weight = factor.weight.address()?;
-        let sizes = [weight.k as usize / PANEL, weight.rows as usize];
-        maps.push(panels_map(weight.data, dtype, sizes, [BOX_UNITS, TILE])?);
+        let (rows, k) = (weight.rows as usize, weight.k as usize);
+        maps.push(match factor.plain() {
+            true => panels_map(
+                weight.data,
+                dtype,
+                [k / PANEL, rows],
+                [BOX_LINES / TILE, TILE],
+            )?,
+            // Lines of 128 bytes as they follow each other: 16 columns of a tile's rows.
+            false => {
+                let lines = rows.div_ceil(TILE) * k / 16;
+                tensor_map(weight.data, dtype, [1, lines, PANEL], [1, BOX_LINES])?
+            }
+        });
     }
     Ok(maps)
 }
@@ -265,6 +320,7 @@ fn addresses(
         shares: memory.shares.device_ptr(stream).0,
         logits,
         arrived: word(exchange.inputs.arrived),
+        scales: memory.scales.device_ptr(stream).0,
         shapes: [
             shape(dims.hidden, dims.qkv(), 1),
             shape(dims.attention(), dims.hidden, 1),
