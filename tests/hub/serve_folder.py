@@ -7,6 +7,7 @@ Speaks as much of the real protocol as fetching takes, as fast as loopback carri
 is computed first. Needs nothing but Python."""
 
 import hashlib
+import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -33,9 +34,16 @@ class Hub(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self):
+        if self.path.startswith("/api/models/"):
+            listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]}
+            body = json.dumps(listing).encode()
+            self.say(200, len(body), {"Content-Type": "application/json"})
+            self.wfile.write(body)
+            return
         file = self.files.get(unquote(urlsplit(self.path).path.rsplit("/", 1)[-1]))
         if file is None or "/resolve/" not in self.path:
-            return self.say(404, 0, {"X-Error-Code": "EntryNotFound"})
+            self.say(404, 0, {"X-Error-Code": "EntryNotFound"})
+            return
         path, etag = file
         size = path.stat().st_size
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
