@@ -400,7 +400,12 @@ impl PrefixCache {
     }
 
     pub fn forget_picture(&mut self, picture: PictureKey) {
-        self.drop_where(|(of, _), _| *of == Some(picture));
+        let first = (Some(picture), None);
+        let of_it = self.stored.range(first..).map(|(place, _)| *place);
+        let places: Vec<Place> = of_it.take_while(|(of, _)| *of == first.0).collect();
+        for place in places {
+            self.drop_at(place, |_| true);
+        }
     }
 
     /// What the session's own conversations about the picture left.
