@@ -10,7 +10,7 @@ use crate::worker::{Done, Message, Report, Worker};
 /// How long a thread looks for the next window before it sleeps: most come sooner than a sleeper wakes.
 const LOOKS: u32 = 5_000;
 /// What the calling thread has of an equal share of the workers, since the fleet's own part is computed on it too.
-const HERE: f64 = 0.8;
+const HERE: f64 = 0.94;
 
 /// Messages for workers, each with its time.
 pub type Mail = Vec<(u32, u64, Message)>;
