@@ -92,6 +92,10 @@ impl<T> FairQueue<T> {
     /// Takes out every item that is `gone`.
     pub fn take_where(&mut self, gone: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
+        // Mostly none is, and then nothing is moved.
+        if !self.iter().any(&gone) {
+            return taken;
+        }
         for (_, sessions) in &mut self.clients {
             for (_, items) in sessions.iter_mut() {
                 for item in std::mem::take(items) {

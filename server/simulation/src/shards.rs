@@ -1,11 +1,16 @@
 //! Workers on several threads: each thread makes its own, and runs them up to the end of a window.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::card::{Card, StageTimes};
 use crate::worker::{Done, Message, Report, Worker};
+
+/// How long a thread looks for the next window before it sleeps: most come sooner than a sleeper wakes.
+const LOOKS: u32 = 5_000;
+/// What the calling thread has of an equal share of the workers, since the fleet's own part is computed on it too.
+const HERE: f64 = 0.94;
 
 /// Messages for workers, each with its time.
 pub type Mail = Vec<(u32, u64, Message)>;
@@ -81,14 +86,27 @@ impl Made {
     }
 }
 
+/// What comes next; `None` if nothing does any more.
+fn receive<T>(from: &Receiver<T>) -> Option<T> {
+    for _ in 0..LOOKS {
+        match from.try_recv() {
+            Ok(next) => return Some(next),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+        }
+    }
+    from.recv().ok()
+}
+
 /// All workers: some on the calling thread, the others on threads of their own.
 pub struct Shards<'scope> {
     here: Shard,
     threads: Vec<Thread<'scope>>,
-    workers: u32,
 }
 
 struct Thread<'scope> {
+    /// The first of its workers.
+    first: u32,
     windows: Sender<(u64, Mail)>,
     done: Receiver<Window>,
     thread: ScopedJoinHandle<'scope, Vec<Done>>,
@@ -102,20 +120,24 @@ impl<'scope> Shards<'scope> {
         threads: u32,
     ) -> Self {
         let threads = threads.clamp(1, workers.max(1));
-        let end = |shard: u32| workers * shard / threads;
+        // The calling thread has other things to do too.
+        let here = (workers as f64 * HERE / f64::from(threads)) as u32;
+        let here = if threads == 1 { workers } else { here };
+        let end = |shard: u32| here + (workers - here) * shard / (threads - 1).max(1);
         let spawn = |shard: u32| {
             let (windows, inbox) = channel::<(u64, Mail)>();
             let (outbox, done) = channel();
-            let (made, first, end) = (made.clone(), end(shard), end(shard + 1));
+            let (made, first, end) = (made.clone(), end(shard - 1), end(shard));
             let thread = scope.spawn(move || {
                 let mut shard = made.shard(first, end);
-                for (end, mail) in inbox {
+                while let Some((end, mail)) = receive(&inbox) {
                     // Nobody who waits for it is gone before the windows end.
                     let _ = outbox.send(shard.run(end, mail));
                 }
                 shard.done()
             });
             Thread {
+                first,
                 windows,
                 done,
                 thread,
@@ -123,30 +145,29 @@ impl<'scope> Shards<'scope> {
         };
         let threads: Vec<Thread> = (1..threads).map(spawn).collect();
         Shards {
-            here: made.shard(0, workers / (threads.len() as u32 + 1)),
+            here: made.shard(0, here),
             threads,
-            workers,
         }
     }
 
-    /// Runs all workers up to `end`; what they tell, each in its order, and when the next has something to do.
-    pub fn run(&mut self, end: u64, mail: Mail) -> (Vec<Report>, u64) {
-        let shards = self.threads.len() as u32 + 1;
-        let mut parts: Vec<Mail> = (0..shards).map(|_| Vec::new()).collect();
+    /// Runs all workers up to `end`, and `beside` meanwhile; what they tell, each in its order, and when the next has something to
+    /// do.
+    pub fn run(&mut self, end: u64, mail: Mail, beside: impl FnOnce()) -> (Vec<Report>, u64) {
+        let mut own = Mail::new();
+        let mut parts: Vec<Mail> = self.threads.iter().map(|_| Mail::new()).collect();
         for one in mail {
-            // The last whose first worker is not behind it.
-            let of = |shard: &u32| self.workers * shard / shards <= one.0;
-            let shard = (0..shards).rev().find(of).unwrap_or(0);
-            parts[shard as usize].push(one);
+            match self.threads.iter().rposition(|it| it.first <= one.0) {
+                Some(thread) => parts[thread].push(one),
+                None => own.push(one),
+            }
         }
-        let mut parts = parts.into_iter();
-        let own = parts.next().unwrap_or_default();
         for (thread, part) in self.threads.iter().zip(parts) {
             let _ = thread.windows.send((end, part));
         }
+        beside();
         let mut all = self.here.run(end, own);
         for thread in &self.threads {
-            if let Ok(window) = thread.done.recv() {
+            if let Some(window) = receive(&thread.done) {
                 all.reports.extend(window.reports);
                 all.next = all.next.min(window.next);
             }

@@ -199,6 +199,12 @@ impl Job {
         }
     }
 
+    /// Whether this position in the queue would be news, if it waits for no picture.
+    pub(super) fn may_be_news(&self, position: u64) -> bool {
+        let is_better = |told: Option<u64>| told.is_none_or(|old| position < old);
+        !self.has_started() && self.told.is_none_or(is_better)
+    }
+
     /// Whether the position in the queue is news: `None` while it waits for its picture.
     pub(super) fn is_news(&mut self, position: Option<u64>) -> bool {
         let news = match (self.told, position) {

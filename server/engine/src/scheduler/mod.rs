@@ -562,7 +562,13 @@ impl Scheduler {
             events,
             ..
         } = self;
+        if waiting.is_empty() {
+            return;
+        }
         for (ahead, job) in waiting.in_order().into_iter().enumerate() {
+            if !job.may_be_news(ahead as u64) {
+                continue;
+            }
             let position = has_picture(cache, job).then_some(ahead as u64);
             if job.is_news(position) {
                 events.push(SchedulerEvent::Queued(job.request, position));

@@ -121,6 +121,14 @@ impl Sequence {
         }
     }
 
+    /// Whether these entries, which begin with `beginning`, begin with it. Where that is its own, only the rest is looked at.
+    fn begins_behind(&self, beginning: &Arc<[Entry]>, entries: &[Entry]) -> bool {
+        match Arc::ptr_eq(&self.beginning, beginning) {
+            true => entries[beginning.len()..].starts_with(&self.rest),
+            false => self.begins(entries),
+        }
+    }
+
     /// Whether these entries begin with it.
     fn begins(&self, entries: &[Entry]) -> bool {
         self.common(entries) == self.beginning.len() + self.rest.len()
@@ -261,7 +269,10 @@ impl PrefixCache {
                 copy = Some(Copy { from, to });
             }
         }
-        let entries = entries[..reused].to_vec();
+        // The others follow soon.
+        let mut own = Vec::with_capacity(entries.len() + PAGE);
+        own.extend_from_slice(&entries[..reused]);
+        let entries = own;
         (Cached { entries, pages }, copy)
     }
 
@@ -365,7 +376,8 @@ impl PrefixCache {
     fn store(&mut self, place: Place, mut new: Stored, entries: &[Entry]) {
         // What the new sequence begins with needs no place of its own.
         self.drop_at(place, |s| {
-            (s.opening.is_none() || s.opening == new.opening) && s.sequence.begins(entries)
+            (s.opening.is_none() || s.opening == new.opening)
+                && s.sequence.begins_behind(&new.sequence.beginning, entries)
         });
         self.uses.add(place, &mut new);
         self.stored.entry(place).or_default().push(new);
@@ -400,7 +412,12 @@ impl PrefixCache {
     }
 
     pub fn forget_picture(&mut self, picture: PictureKey) {
-        self.drop_where(|(of, _), _| *of == Some(picture));
+        let first = (Some(picture), None);
+        let of_it = self.stored.range(first..).map(|(place, _)| *place);
+        let places: Vec<Place> = of_it.take_while(|(of, _)| *of == first.0).collect();
+        for place in places {
+            self.drop_at(place, |_| true);
+        }
     }
 
     /// What the session's own conversations about the picture left.

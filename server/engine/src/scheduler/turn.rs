@@ -177,11 +177,11 @@ impl Scheduler {
     /// Answers that nobody reads leave their slot: at once if the reader is too slow, for others if it is away.
     fn preempt(&mut self) {
         let here = |job: &Job| !can_wait(job, &self.away);
-        let wanted = self
-            .waiting
-            .iter()
-            .any(|job| self.is_ready(job) && here(job));
-        let give_way = wanted && self.slots.len() == self.limits.slots;
+        let wanted = || {
+            let mut waiting = self.waiting.iter();
+            waiting.any(|job| here(job) && self.is_ready(job))
+        };
+        let give_way = self.slots.len() == self.limits.slots && wanted();
         let leaves = |job: &Job| job.is_paused() || (give_way && !here(job));
         let leave: Vec<usize> = (0..self.slots.len())
             .filter(|slot| leaves(&self.slots[*slot].job))
@@ -212,6 +212,9 @@ impl Scheduler {
     /// The next that may have a slot. While a suspect waits it is next, and alone.
     fn next_job(&mut self) -> Option<Job> {
         if self.picture_lacks || self.slots.iter().any(|running| running.job.suspect) {
+            return None;
+        }
+        if self.waiting.is_empty() {
             return None;
         }
         let ready: HashSet<RequestId> = self
@@ -302,19 +305,25 @@ impl Scheduler {
             pictures,
             ..
         } = self;
+        let has_room = self.slots.len() < self.limits.slots;
+        let mut some_lost = false;
+        for job in waiting.iter() {
+            match missing(cache, job) {
+                Some(opening) if !pictures.has(opening.picture) => some_lost = true,
+                Some(opening) if has_room => {
+                    pictures.enqueue(job.asker, opening, || job.prompt_before_picture());
+                }
+                _ => {}
+            }
+        }
+        if !some_lost {
+            return;
+        }
         let lost =
             |job: &Job| missing(cache, job).is_some_and(|opening| !pictures.has(opening.picture));
         for job in waiting.take_where(lost) {
             self.events
                 .push(SchedulerEvent::Ended(Box::new(job), End::Failed(gone())));
-        }
-        if self.slots.len() == self.limits.slots {
-            return;
-        }
-        for job in waiting.iter() {
-            if let Some(opening) = missing(cache, job) {
-                pictures.enqueue(job.asker, opening, || job.prompt_before_picture());
-            }
         }
     }
 

@@ -103,9 +103,10 @@ pub fn watched(
         let mut begin = 0;
         while begin < end {
             let until = (begin + fleet.way).min(end);
-            fleet.until(until);
             let mail = std::mem::take(&mut fleet.mail);
-            let (reports, next) = shards.run(until, mail);
+            // What it sends now arrives behind this window.
+            let (reports, next) = shards.run(until, mail, || fleet.until(until));
+            let next = fleet.mail.iter().map(|one| one.1).fold(next, u64::min);
             for report in reports {
                 watch(&report);
                 fleet.report(report);

@@ -470,7 +470,7 @@ impl Worker {
 
     /// A slice of looking at a picture.
     fn look(&mut self, beside: Beside) {
-        self.let_go();
+        self.stop_unwanted();
         let Some(mut encoding) = self.encoding.take() else {
             return self.begin();
         };
@@ -513,15 +513,21 @@ impl Worker {
             Err(full) => {
                 let failure = Failure::new(ErrorCode::OutOfMemory, full.to_string());
                 self.scheduler.encode_failed(job.key, &failure);
+                self.let_go();
             }
         }
     }
 
-    /// What was forgotten is looked at no longer.
+    /// Pictures were dropped: they are looked at no longer, and their vectors go.
     fn let_go(&mut self) {
+        self.stop_unwanted();
+        self.vectors.retain(&self.scheduler);
+    }
+
+    /// What the scheduler has no more in hand is looked at no longer.
+    fn stop_unwanted(&mut self) {
         let now_at = self.scheduler.encoding();
         self.encoding.take_if(|it| Some(it.key) != now_at);
-        self.vectors.retain(&self.scheduler);
     }
 
     fn publish(&mut self) {
