@@ -48,7 +48,11 @@ impl Prompt {
 
     /// Adds tokens.
     pub fn extend(&mut self, ids: impl IntoIterator<Item = u32>) {
-        ids.into_iter().for_each(|id| self.push(id));
+        let ids = ids.into_iter();
+        let more = ids.size_hint().0;
+        self.entries.reserve(more);
+        self.positions.reserve(more * self.axes);
+        ids.for_each(|id| self.push(id));
     }
 
     /// Adds a picture's rows, each at what is added to the position that a token would have; the next token stands `step`
