@@ -234,8 +234,9 @@ def test_nobody_is_prompted_unasked_whether_what_is_kept_may_stay(faked, circles
     page, _ = scripted(faked, f"""
         window.asked = 0;
         Object.defineProperty(Navigator.prototype, 'userAgent', {{get: () => 'Mozilla/5.0 {name}'}});
-        StorageManager.prototype.persist = async () => {{ window.asked++; return window.agrees ?? false; }};
-        StorageManager.prototype.persisted = async () => window.agrees ?? false;
+        // Kept it is once somebody has asked and it was agreed.
+        StorageManager.prototype.persist = async () => {{ window.asked++; return window.stays = window.agrees ?? false; }};
+        StorageManager.prototype.persisted = async () => window.stays ?? false;
     """)
     give(page, circles)
     card(page, "ready").wait_for()

@@ -38,7 +38,8 @@ class Hub(BaseHTTPRequestHandler):
             listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]}
             body = json.dumps(listing).encode()
             self.say(200, len(body), {"Content-Type": "application/json"})
-            self.wfile.write(body)
+            if self.command == "GET":
+                self.wfile.write(body)
             return
         file = self.files.get(unquote(urlsplit(self.path).path.rsplit("/", 1)[-1]))
         if file is None or "/resolve/" not in self.path:

@@ -50,7 +50,10 @@ pub fn History(
         lines.retain(|(id, deleted)| found(id) && (!deleted || undo_of(&undos, id).is_some()));
         lines
     };
-    let nothing = move || all.with(|a| a.as_ref().is_some_and(|a| a.iter().all(|(_, gone)| *gone)));
+    // A memo, so that what stands below the list stays as it is, with its focus, while the list changes.
+    let nothing = Memo::new(move |_| {
+        all.with(|a| a.as_ref().is_some_and(|a| a.iter().all(|(_, gone)| *gone)))
+    });
     let hint = move |text| view! { <p class="hint">{app.t(text)}</p> };
     let line = move |(id, deleted): (String, bool), day: &mut String| {
         let one = kept.with_value(|list| list.iter().find(|one| one.kept.id == id).cloned())?;
@@ -96,14 +99,14 @@ pub fn History(
             on:input=move |event| words.set(event_target_value(&event))
         />
         // What can still be had back stands there.
-        {move || (nothing() && lists().is_empty()).then(|| hint(T::NothingKept))}
-        {move || (!nothing() && all.with(Option::is_some) && lists().is_empty()).then(|| hint(T::NothingFound))}
+        {move || (nothing.get() && lists().is_empty()).then(|| hint(T::NothingKept))}
+        {move || (!nothing.get() && all.with(Option::is_some) && lists().is_empty()).then(|| hint(T::NothingFound))}
         <ul class="kept">{lines}</ul>
         <label class="import">
             <input type="file" class="offscreen" accept=".json,application/json" data-testid="import" on:change=chosen />
             {app.t(T::Import)}
         </label>
-        {move || (!nothing()).then(|| view! { <Room /> })}
+        {move || (!nothing.get()).then(|| view! { <Room /> })}
     }
 }
 

@@ -29,7 +29,7 @@ struct Many {
     void *attention, *mlp;
     float *shares, *logits;
     uint32_t *arrived; // 0 at the start
-    const float *const *scales; // of 8-bit floats, or null: the embedding's, then the weights' in the order of their use
+    const float *const *scales; // of 8-bit floats: the embedding's, then the weights' in the order of their use
     ManyShape shapes[5]; // qkv, dense, gate and up, down, output
     int rows, heads;
     float eps;

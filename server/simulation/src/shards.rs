@@ -7,8 +7,10 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crate::card::{Card, StageTimes};
 use crate::worker::{Done, Message, Report, Worker};
 
-/// How long a thread looks for the next window before it sleeps: most come sooner than a sleeper wakes.
+/// How often a thread looks for the next window before it sleeps: most come sooner than a sleeper wakes. After some looks
+/// whoever else waits for this core goes first.
 const LOOKS: u32 = 5_000;
+const HASTY_LOOKS: u32 = 500;
 /// What the calling thread has of an equal share of the workers, since the fleet's own part is computed on it too.
 const HERE: f64 = 0.94;
 
@@ -88,11 +90,12 @@ impl Made {
 
 /// What comes next; `None` if nothing does any more.
 fn receive<T>(from: &Receiver<T>) -> Option<T> {
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS {
         match from.try_recv() {
             Ok(next) => return Some(next),
             Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            Err(TryRecvError::Empty) if look < HASTY_LOOKS => std::hint::spin_loop(),
+            Err(TryRecvError::Empty) => std::thread::yield_now(),
         }
     }
     from.recv().ok()
@@ -121,9 +124,13 @@ impl<'scope> Shards<'scope> {
     ) -> Self {
         let threads = threads.clamp(1, workers.max(1));
         // The calling thread has other things to do too.
-        let here = (workers as f64 * HERE / f64::from(threads)) as u32;
-        let here = if threads == 1 { workers } else { here };
-        let end = |shard: u32| here + (workers - here) * shard / (threads - 1).max(1);
+        let others = threads - 1;
+        let here = match others {
+            0 => workers,
+            _ => (f64::from(workers) * HERE / f64::from(threads)).round() as u32,
+        };
+        let here = here.clamp(workers.min(1), workers - others.min(workers));
+        let end = |shard: u32| here + (workers - here) * shard / others.max(1);
         let spawn = |shard: u32| {
             let (windows, inbox) = channel::<(u64, Mail)>();
             let (outbox, done) = channel();

@@ -120,12 +120,12 @@ impl Members {
         self.all.iter()
     }
 
-    /// The model that is served: the one that those have who are not refused.
+    /// The model that is served: the one that those have who are not refused, and have not left.
     fn served(&self) -> Option<&Registration> {
         let mut kept = self
             .all
             .values()
-            .filter(|it| it.standing != Standing::Refused);
+            .filter(|it| matches!(it.standing, Standing::Here | Standing::Lost));
         kept.next().map(|member| &member.registration)
     }
 
