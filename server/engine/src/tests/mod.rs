@@ -645,22 +645,35 @@ fn cancelling_ends_waiting_and_running_questions() {
         ..Settings::default()
     });
     let client = Client::new(&engine);
-    let running = client.ask(None, &[], "run", 480);
-    let waiting = client.ask(None, &[], "wait", 480);
-    while !matches!(client.next(), Event::Tokens { .. }) {}
-    client.cancel(waiting);
-    client.cancel(running);
-    let mut ended = 0;
-    while ended < 2 {
-        match client.next() {
-            Event::Done { finish_reason, .. } => {
-                assert_eq!(finish_reason, FinishReason::Cancelled);
-                ended += 1;
+    let are_cancelled = || {
+        let running = client.ask(None, &[], "run", 480);
+        let waiting = client.ask(None, &[], "wait", 480);
+        while !matches!(client.next(), Event::Tokens { .. }) {}
+        client.cancel(waiting);
+        client.cancel(running);
+        let (mut ends, mut started) = (Vec::new(), false);
+        while ends.len() < 2 {
+            match client.next() {
+                Event::Done {
+                    request,
+                    finish_reason,
+                    ..
+                } => ends.push((request, finish_reason)),
+                Event::Started { request, .. } => started |= request == waiting,
+                _ => {}
             }
-            Event::Started { request, .. } => assert_ne!(request, waiting),
-            _ => {}
         }
-    }
+        // This thread may get a core so late that the answer was whole by then.
+        let in_time = !ends.contains(&(running, FinishReason::Length));
+        if in_time {
+            let all = ends
+                .iter()
+                .all(|(_, reason)| *reason == FinishReason::Cancelled);
+            assert!(all && !started, "{ends:?}");
+        }
+        in_time
+    };
+    assert!((0..100).any(|_| are_cancelled()));
     let gone = Client::new(&engine);
     gone.ask(None, &[], "run", 480);
     gone.end();
