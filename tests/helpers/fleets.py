@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -228,3 +230,15 @@ def either_end(client) -> dict:
         message = client.recv(PATIENCE)
         if message["type"] in ("image_encoded", "error"):
             return message
+
+
+@contextmanager
+def asking(ask, clients: int, over: threading.Event):
+    """So many clients run `ask(number)` meanwhile, each until it sees that it is `over`."""
+    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    yield
+    over.set()
+    for thread in threads:
+        thread.join(PATIENCE)

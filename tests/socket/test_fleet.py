@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from fleets import LONG, at_work, begin, expected, finished
+from fleets import LONG, asking, at_work, begin, expected, finished
 from watching import PATIENCE, TALKATIVE, wait_for
 from websockets.exceptions import ConnectionClosed
 
@@ -146,21 +146,16 @@ def test_kills_at_random_moments_lose_no_word(fleet, alone, connect, scene):
             if not over.is_set():
                 wrong.append((number, problem))
 
-    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(clients)]
-    for thread in threads:
-        thread.start()
     luck = random.Random(5)
-    for _ in range(kills):
-        # With one of them back and one at least that lives.
-        time.sleep(luck.uniform(0.2, 2.0))
-        name = luck.choice(names)
-        workers[name].kill()
-        workers[name] = fleet.worker(name, *flags)
-        if wrong:
-            break
-    over.set()
-    for thread in threads:
-        thread.join(PATIENCE)
+    with asking(ask, clients, over):
+        for _ in range(kills):
+            # With one of them back and one at least that lives.
+            time.sleep(luck.uniform(0.2, 2.0))
+            name = luck.choice(names)
+            workers[name].kill()
+            workers[name] = fleet.worker(name, *flags)
+            if wrong:
+                break
     assert not wrong, f"{wrong[0]}\n{fleet.logs()[-6000:]}"
     assert answers[0] >= clients
     if pauses:

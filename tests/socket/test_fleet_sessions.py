@@ -9,7 +9,7 @@ import threading
 import pytest
 from PIL import Image
 
-from fleets import LONG, begin, expected, finished
+from fleets import LONG, asking, begin, expected, finished
 from watching import PATIENCE, TALKATIVE, metrics, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
@@ -179,27 +179,22 @@ def test_gateways_lost_at_random_moments_lose_no_word(fleet, alone, connect, sce
         except Exception as problem:  # noqa: BLE001 - whatever it is, the test tells it
             wrong.append((number, problem))
 
-    threads = [threading.Thread(target=ask, args=(number,), daemon=True) for number in range(clients)]
-    for thread in threads:
-        thread.start()
     luck = random.Random(5)
-    for kill in range(kills):
-        before = answers[0]
-        wait_for(lambda: answers[0] > before or wrong)
-        threading.Event().wait(luck.uniform(0.0, 1.0))
-        at = luck.randrange(3)
-        if kill % 2:
-            gateways[at].signal(signal.SIGSTOP)
-            threading.Event().wait(luck.uniform(1.0, 5.0))
-            gateways[at].signal(signal.SIGCONT)
-        else:
-            gateways[at].kill()
-            gateways[at] = fleet.gateway()
-        if wrong:
-            break
-    over.set()
-    for thread in threads:
-        thread.join(PATIENCE)
+    with asking(ask, clients, over):
+        for kill in range(kills):
+            before = answers[0]
+            wait_for(lambda: answers[0] > before or wrong)
+            threading.Event().wait(luck.uniform(0.0, 1.0))
+            at = luck.randrange(3)
+            if kill % 2:
+                gateways[at].signal(signal.SIGSTOP)
+                threading.Event().wait(luck.uniform(1.0, 5.0))
+                gateways[at].signal(signal.SIGCONT)
+            else:
+                gateways[at].kill()
+                gateways[at] = fleet.gateway()
+            if wrong:
+                break
     assert not wrong, f"{wrong[0]}\n{fleet.logs()[-6000:]}"
     print(f"\n{kills} gateways lost with {clients} clients: {answers[0]} answers, {resumed[0]} resumed, 0 words lost, 0 twice")
 

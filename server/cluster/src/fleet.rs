@@ -439,22 +439,7 @@ impl Running {
                     object,
                     pixels,
                 } => drop(self.way(worker).pixels.send((object, pixels))),
-                Effect::Store {
-                    session,
-                    key,
-                    object,
-                    pixels,
-                    secret,
-                } => {
-                    let _ = self.copies.send(Copying::Put {
-                        session,
-                        key,
-                        object,
-                        pixels,
-                        secret,
-                    });
-                }
-                Effect::Unstore { object } => drop(self.copies.send(Copying::Delete { object })),
+                Effect::Copy(copying) => drop(self.copies.send(copying)),
                 Effect::Report(report) => drop(self.reports.send(report)),
                 Effect::Gone { worker } => drop(self.ways.remove(&worker)),
                 Effect::Unregister { name } => {

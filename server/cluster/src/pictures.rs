@@ -22,6 +22,7 @@ pub const OFFSET: &str = "Glimpse-Offset";
 pub type Stored = (SessionId, PictureKey, Result<(), Failure>);
 
 /// Something to be done with the store.
+#[derive(Debug, PartialEq)]
 pub enum Copying {
     Put {
         session: SessionId,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::{Command, Event, RequestId, SessionId};
 
 use super::session::Open;
-use super::{BEGUN, Fleet, LOSSES, REFUSALS, RETRY, deadly, nobody, send, tell};
+use super::{BEGUN, Fleet, LOSSES, REFUSALS, RETRY, deadly, send, tell};
 
 impl Fleet {
     pub(super) fn at_home(&self, worker: &str) -> Vec<SessionId> {
@@ -160,28 +160,6 @@ impl Fleet {
 
     /// Ends what has waited longer than it may, where nobody else does.
     pub(super) fn expire(&mut self, id: SessionId, now: Duration) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let late = |open: &&Open| !open.sent && open.left_ms(now) <= 0.0;
-        let late: Vec<RequestId> = session
-            .asks
-            .values()
-            .filter(late)
-            .map(|it| it.ask.request)
-            .collect();
-        for request in late {
-            if let Some(open) = session.asks.remove(&request) {
-                let (attempt, failure) = (open.ask.attempt, nobody());
-                self.effects.push(tell(
-                    id,
-                    Event::Failed {
-                        request,
-                        attempt,
-                        failure,
-                    },
-                ));
-            }
-        }
+        self.refuse(id, |open| !open.sent && open.left_ms(now) <= 0.0);
     }
 }

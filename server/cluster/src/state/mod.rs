@@ -20,6 +20,7 @@ use policy::placement::{self, Candidate};
 
 use crate::message::{Beat, Given, Registration, ToWorker};
 use crate::nats::hex;
+use crate::pictures::Copying;
 use members::Member;
 pub use members::{Change, Members, Standing};
 use session::{Kept, Open, Session};
@@ -49,18 +50,8 @@ pub enum Effect {
         object: String,
         pixels: Pixels,
     },
-    /// Pixels go into the store; [`Fleet::stored`] is to be told.
-    Store {
-        session: SessionId,
-        key: PictureKey,
-        object: String,
-        pixels: Pixels,
-        /// What they are sealed with there.
-        secret: [u8; 32],
-    },
-    Unstore {
-        object: String,
-    },
+    /// Pixels go into the store or out of it; of those that go in [`Fleet::stored`] is to be told.
+    Copy(Copying),
     Report(Report),
     /// Nothing is sent to a worker any more.
     Gone {
@@ -286,9 +277,7 @@ impl Fleet {
                     .get_mut(&id)
                     .and_then(|it| it.forget(&picture))
                 {
-                    self.effects.push(Effect::Unstore {
-                        object: kept.object,
-                    });
+                    self.effects.push(unstore(kept.object));
                 }
                 self.free(id, Freed::Picture(picture), command);
             }
@@ -329,9 +318,7 @@ impl Fleet {
             .into_iter()
             .flat_map(|it| it.pictures.into_values())
         {
-            self.effects.push(Effect::Unstore {
-                object: kept.object,
-            });
+            self.effects.push(unstore(kept.object));
         }
         self.effects.push(tell(id, Event::Freed(Freed::Session)));
     }
@@ -344,13 +331,13 @@ impl Fleet {
         session.given.remove(&key);
         let pixels = picture.pixels.clone();
         let kept = Kept::new(picture, object.clone(), self.order);
-        let store = Effect::Store {
+        let store = Effect::Copy(Copying::Put {
             session: id,
             key,
             object,
             pixels,
             secret: kept.secret,
-        };
+        });
         session.pictures.insert(key, kept);
         self.settle(id, now);
         // Behind the way to its worker, which somebody waits for.
@@ -559,11 +546,15 @@ impl Fleet {
 
     /// Nobody computes: whoever asks now hears so at once, and only what has begun waits.
     fn refuse_new(&mut self, id: SessionId) {
+        self.refuse(id, |open| !open.waits);
+    }
+
+    /// Tells those of a session's questions that are `hopeless` that nobody computes.
+    fn refuse(&mut self, id: SessionId, hopeless: impl Fn(&Open) -> bool) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let new = session.asks.extract_if(|_, open| !open.waits);
-        for (request, open) in new {
+        for (request, open) in session.asks.extract_if(|_, open| hopeless(open)) {
             let (attempt, failure) = (open.ask.attempt, nobody());
             self.effects.push(tell(
                 id,
@@ -586,6 +577,10 @@ fn send(worker: &str, command: Command) -> Effect {
 
 fn tell(session: SessionId, event: Event) -> Effect {
     Effect::Report(Report::Session { session, event })
+}
+
+fn unstore(object: String) -> Effect {
+    Effect::Copy(Copying::Delete { object })
 }
 
 fn nobody() -> Failure {

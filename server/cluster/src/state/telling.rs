@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::{Command, ErrorCode, Event, Failure, Freed, PictureKey, RequestId, SessionId};
 
-use super::{Effect, Fleet, send, session, tell};
+use super::{Fleet, send, session, tell, unstore};
 
 impl Fleet {
     /// Pixels are in the store, or why they are not.
@@ -69,9 +69,7 @@ impl Fleet {
             }
             Event::PictureFailed { key, .. } => {
                 if let Some(kept) = session.forget(&key) {
-                    self.effects.push(Effect::Unstore {
-                        object: kept.object,
-                    });
+                    self.effects.push(unstore(kept.object));
                 }
                 self.effects.push(tell(id, event));
                 self.leave_drained(id);

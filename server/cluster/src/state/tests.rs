@@ -351,7 +351,9 @@ fn a_picture_moves_with_its_conversation_from_the_store() {
     let straight = effects
         .iter()
         .any(|it| matches!(it, Effect::Pixels { worker, .. } if worker == "a"));
-    let stored = effects.iter().any(|it| matches!(it, Effect::Store { .. }));
+    let stored = effects
+        .iter()
+        .any(|it| matches!(it, Effect::Copy(Copying::Put { .. })));
     assert!(straight && stored, "{effects:?}");
     let encoded = Event::Encoded {
         key: key(of),
@@ -406,7 +408,7 @@ fn a_session_that_was_taken_goes_on_at_its_home_or_at_another() {
     let effects = world.effects();
     assert_eq!(taken(&effects), [("b".into(), of, 7)]);
     let object = effects.iter().find_map(|it| match it {
-        Effect::Store { object, .. } => Some(object.clone()),
+        Effect::Copy(Copying::Put { object, .. }) => Some(object.clone()),
         _ => None,
     });
     assert!(

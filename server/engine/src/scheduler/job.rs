@@ -199,25 +199,25 @@ impl Job {
         }
     }
 
-    /// Whether this position in the queue would be news, if it waits for no picture.
-    pub(super) fn may_be_news(&self, position: u64) -> bool {
-        let is_better = |told: Option<u64>| told.is_none_or(|old| position < old);
-        !self.has_started() && self.told.is_none_or(is_better)
-    }
-
-    /// Whether the position in the queue is news: `None` while it waits for its picture.
-    pub(super) fn is_news(&mut self, position: Option<u64>) -> bool {
-        let news = match (self.told, position) {
+    /// Whether the position in the queue would be news: `None` while it waits for its picture, which is news only where any
+    /// position is.
+    pub(super) fn would_be_news(&self, position: Option<u64>) -> bool {
+        let is_better = match (self.told, position) {
             (None, _) => true,
             (Some(None), Some(_)) => true,
             (Some(Some(old)), Some(new)) => new < old,
             (Some(_), None) => false,
         };
-        if news && !self.has_started() {
+        is_better && !self.has_started()
+    }
+
+    /// Whether the position in the queue is news, which it is once.
+    pub(super) fn is_news(&mut self, position: Option<u64>) -> bool {
+        let news = self.would_be_news(position);
+        if news {
             self.told = Some(position);
-            return true;
         }
-        false
+        news
     }
 }
 

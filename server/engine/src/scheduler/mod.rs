@@ -566,10 +566,11 @@ impl Scheduler {
             return;
         }
         for (ahead, job) in waiting.in_order().into_iter().enumerate() {
-            if !job.may_be_news(ahead as u64) {
+            let ahead = ahead as u64;
+            if !job.would_be_news(Some(ahead)) {
                 continue;
             }
-            let position = has_picture(cache, job).then_some(ahead as u64);
+            let position = has_picture(cache, job).then_some(ahead);
             if job.is_news(position) {
                 events.push(SchedulerEvent::Queued(job.request, position));
             }

@@ -272,8 +272,13 @@ impl PrefixCache {
         // The others follow soon.
         let mut own = Vec::with_capacity(entries.len() + PAGE);
         own.extend_from_slice(&entries[..reused]);
-        let entries = own;
-        (Cached { entries, pages }, copy)
+        (
+            Cached {
+                entries: own,
+                pages,
+            },
+            copy,
+        )
     }
 
     /// Pages for a sequence that comes back from the host's memory: the `first` ones are those of a kept sequence, the others are

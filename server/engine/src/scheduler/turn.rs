@@ -211,10 +211,8 @@ impl Scheduler {
 
     /// The next that may have a slot. While a suspect waits it is next, and alone.
     fn next_job(&mut self) -> Option<Job> {
-        if self.picture_lacks || self.slots.iter().any(|running| running.job.suspect) {
-            return None;
-        }
-        if self.waiting.is_empty() {
+        let is_alone = || self.slots.iter().any(|running| running.job.suspect);
+        if self.waiting.is_empty() || self.picture_lacks || is_alone() {
             return None;
         }
         let ready: HashSet<RequestId> = self
