@@ -2,7 +2,7 @@
 
     fleet.py cost [--rounds 20] [-- FLAGS]       one process and a fleet of one worker, asked by turns: words, first words, pictures
     fleet.py workers [--seconds 20] [-- FLAGS]   tokens a second of one worker and of two
-    fleet.py moved [--answers 200] [-- FLAGS]    how many answers differ from those that nobody had to hand over
+    fleet.py moved [--answers 200] [--first 0] [-- FLAGS]   how many answers differ from those that nobody had to hand over
 
 FLAGS go to `glimpse serve` and to `glimpse worker`; `{n}` in them is the worker's number, from 0: `--device cuda:{n}`. Without any,
 random weights of the demo's shape compute on one thread each. GLIMPSE_BIN is the binary.
@@ -77,7 +77,8 @@ def cost(fleet: Fleet, flags: list[str], rounds: int) -> None:
         part.folder.mkdir()
         part.serve_nats() if replicas == 1 else part.serve_cluster()
         part.pictures = "256MiB"
-        part.worker("one", *flags_of(0, flags))
+        # Three models are more than one card holds: the third is on the next, where flags name one.
+        part.worker("one", *flags_of(replicas // 3, flags))
         ways[f"fleet, {replicas} replica{'s' * (replicas > 1)}"] = part.gateway()
     askers = {way: client.Client(process.ws) for way, process in ways.items()}
     first, gaps, pictures = ({way: [] for way in ways} for _ in range(3))
@@ -138,7 +139,7 @@ def workers(fleet: Fleet, flags: list[str], seconds: float, users: int) -> None:
     print(f"one worker with {users} users {means[1]:.0f} tokens/s, two with {2 * users} {means[2]:.0f}: {means[2] / means[1]:.2f} ×")
 
 
-def moved(fleet: Fleet, flags: list[str], answers: int) -> None:
+def moved(fleet: Fleet, flags: list[str], questions: range) -> None:
     """Each answer is handed over in its middle by a worker that is asked to end, as a lost one's would be."""
     tokens = 200
     fleet.serve_nats()
@@ -148,7 +149,7 @@ def moved(fleet: Fleet, flags: list[str], answers: int) -> None:
     gateway = fleet.gateway()
     asker, other = client.Client(gateway.ws), client.Client(single.ws)
     differ = unmoved = 0
-    for number in range(answers):
+    for number in questions:
         request, question = f"r{number}", f"What is number {number} about?"
         other.ask(request, question, sampling={"max_new_tokens": tokens})
         other.done(request)
@@ -168,6 +169,7 @@ def moved(fleet: Fleet, flags: list[str], answers: int) -> None:
         differ += asker.answer(request) != other.answer(request)
         running[busy].wait()
         running[busy] = fleet.worker(busy, *flags_of(0, flags))
+    answers = len(questions)
     print(f"{answers} answers of {tokens} tokens, {answers - unmoved} of them handed over in their middle: {differ} differ from those of one process")
 
 
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--users", type=int, default=2, help="users for each worker")
     parser.add_argument("--answers", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="the first question's number, for several runs side by side")
     args = parser.parse_args(own)
     with measuring() as fleet:
         match args.what:
@@ -192,7 +195,7 @@ def main() -> None:
             case "workers":
                 workers(fleet, flags, args.seconds, args.users)
             case "moved":
-                moved(fleet, flags, args.answers)
+                moved(fleet, flags, range(args.first, args.first + args.answers))
 
 
 if __name__ == "__main__":
