@@ -26,6 +26,8 @@ pub struct Member {
     found: Duration,
     /// Each device's turns, and since when their number stands, in milliseconds by the worker's clock.
     turns: HashMap<u32, (u64, f64)>,
+    /// This gateway's questions that it has answered since it was heard.
+    answered: u64,
     pub standing: Standing,
 }
 
@@ -51,9 +53,16 @@ impl Member {
         self.heard.is_some()
     }
 
-    /// Questions accepted and not yet answered, as it said last.
-    pub fn open(&self) -> u64 {
-        self.beat.devices.iter().map(|device| device.open).sum()
+    /// Whether it has been heard since `came`.
+    pub fn has_told_of(&self, came: Duration) -> bool {
+        self.heard.is_some_and(|heard| came <= heard)
+    }
+
+    /// Questions of other gateways that it has accepted and not yet answered, as it said last. `told_of` are those of this
+    /// gateway's questions that are still open there and that it had when it said so.
+    pub fn others(&self, told_of: u64) -> u64 {
+        let open: u64 = self.beat.devices.iter().map(|device| device.open).sum();
+        open.saturating_sub(told_of + self.answered)
     }
 
     /// Why it is lost, if it is: `own` questions are this gateway's.
@@ -179,6 +188,7 @@ impl Members {
             heard: None,
             found: now,
             turns: HashMap::new(),
+            answered: 0,
             standing,
         };
         self.all.insert(instance, member);
@@ -210,6 +220,7 @@ impl Members {
             }
         }
         member.beat = beat;
+        member.answered = 0;
         let back = member.standing == Standing::Lost && member.fault(own, linked, now).is_none();
         let worker = &member.registration.name;
         match (back, first && member.standing == Standing::Here) {
@@ -219,6 +230,13 @@ impl Members {
         }
         member.standing = Standing::Here;
         Some(Change::Came(member.registration.instance.clone()))
+    }
+
+    /// A worker has answered a question of this gateway's.
+    pub fn answered(&mut self, instance: &str) {
+        if let Some(member) = self.all.get_mut(instance) {
+            member.answered += 1;
+        }
     }
 
     /// Whether this gateway's own link answers.

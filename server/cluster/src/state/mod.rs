@@ -433,12 +433,18 @@ impl Fleet {
 
     /// Where a session may be at home, but with those that have refused it.
     fn place(&self, refused: &[String]) -> Option<String> {
-        let mut counts: HashMap<&str, Candidate> = HashMap::new();
+        // With those of the open questions that the worker has told of.
+        let mut counts: HashMap<&str, (Candidate, u64)> = HashMap::new();
         for session in self.sessions.values() {
             if let Some(home) = &session.home {
-                let count = counts.entry(home).or_default();
+                let (count, told_of) = counts.entry(home).or_default();
                 count.sessions += 1;
                 count.open += session.asks.len() as u64;
+                let asks = session.asks.values();
+                *told_of += match self.members.get(home) {
+                    Some(member) => asks.filter(|it| member.has_told_of(it.came)).count() as u64,
+                    None => 0,
+                };
             }
         }
         let open: Vec<_> = self
@@ -447,10 +453,10 @@ impl Fleet {
             .filter(|(instance, it)| it.is_open() && !refused.contains(instance))
             .collect();
         let candidates = open.iter().map(|(instance, member)| {
-            let own = counts.get(instance.as_str()).copied().unwrap_or_default();
+            let (own, told_of) = counts.get(instance.as_str()).copied().unwrap_or_default();
+            // What it said last is of all gateways, and a little old: what is this one's own is known better.
             Candidate {
-                // What it said last is of all gateways, and a little old.
-                open: own.open.max(member.open()),
+                open: own.open + member.others(told_of),
                 sessions: own.sessions.max(member.beat.sessions),
             }
         });

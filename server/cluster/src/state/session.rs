@@ -119,7 +119,7 @@ pub struct Open {
     /// With the attempt that the session knows, the ids so far, and the credit that is left.
     pub ask: Ask,
     /// When it came.
-    came: Duration,
+    pub came: Duration,
     pub order: u64,
     /// How often it was given to somebody else.
     pub moves: u32,

@@ -145,6 +145,9 @@ impl Fleet {
         self.effects.push(tell(id, session::renamed(event, outer)));
         if over {
             session.asks.remove(&request);
+            if let Some(home) = &session.home {
+                self.members.answered(home);
+            }
             self.leave_drained(id);
         }
     }

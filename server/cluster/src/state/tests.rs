@@ -710,6 +710,28 @@ fn sessions_spread_over_workers_and_over_gateways() {
 }
 
 #[test]
+fn a_worker_is_as_busy_as_it_is_now_not_as_it_said_before_its_answers() {
+    let mut world = World::new(&["a", "b"]);
+    for number in 1..=2 {
+        world.ask(session(number), number, false);
+    }
+    let asks = world.asks();
+    assert_eq!([&*asks[0].0, &*asks[1].0], ["a", "b"]);
+    // Both tell of what they have, and of two of another gateway's at the second; then they answer.
+    world.beat("a", 1);
+    world.beat("b", 3);
+    for (number, (home, ask)) in (1..).zip(asks) {
+        world.done(&home, session(number), &ask);
+    }
+    // Who comes next finds the first idle and then one question busy, and the second busy with the two.
+    for number in 3..=5 {
+        world.ask(session(number), number, false);
+    }
+    let homes: Vec<String> = world.asks().into_iter().map(|(home, _)| home).collect();
+    assert_eq!(homes, ["a", "a", "b"]);
+}
+
+#[test]
 fn one_that_can_tell_nothing_gets_nothing_new_and_says_why() {
     let mut world = World::new(&["a"]);
     let beat = |trouble: Option<&str>| Beat {
