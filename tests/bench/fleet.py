@@ -16,6 +16,7 @@ import statistics
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 from PIL import Image
@@ -139,43 +140,73 @@ def workers(fleet: Fleet, flags: list[str], seconds: float, users: int) -> None:
     print(f"one worker with {users} users {means[1]:.0f} tokens/s, two with {2 * users} {means[2]:.0f}: {means[2] / means[1]:.2f} ×")
 
 
+def view(number: int) -> bytes:
+    """One of the sample pictures, each time cut otherwise."""
+    samples = sorted((ROOT / "public/samples").glob("*.jpg"))
+    whole = Image.open(samples[number % len(samples)])
+    draw = random.Random(number)
+    left, top, right, bottom = (draw.uniform(0, 0.1) for _ in range(4))
+    width, height = whole.size
+    cut = whole.crop((int(left * width), int(top * height), int(width - right * width), int(height - bottom * height)))
+    file = io.BytesIO()
+    cut.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
 def moved(fleet: Fleet, flags: list[str], questions: range) -> None:
-    """Each answer is handed over in its middle by a worker that is asked to end, as a lost one's would be."""
+    """Each answer is handed over after its first words by a worker that is asked to end, as a lost one's would be."""
     tokens = 200
     fleet.serve_nats()
     single = alone(fleet, flags)
     names = ["one", "two"]
     running = {name: fleet.worker(name, *flags_of(0, flags)) for name in names}
     gateway = fleet.gateway()
-    asker, other = client.Client(gateway.ws), client.Client(single.ws)
-    differ = unmoved = 0
+    other, over, handed, differ = client.Client(single.ws), 0, 0, 0
     for number in questions:
-        request, question = f"r{number}", f"What is number {number} about?"
-        other.ask(request, question, sampling={"max_new_tokens": tokens})
-        other.done(request)
-        asker.ask(request, question, sampling={"max_new_tokens": tokens})
-        while len([m for m in asker.of(request) if m["type"] == "token"]) < 20:
+        picture, asked = view(number), {"sampling": {"max_new_tokens": tokens}}
+        other.ask("r", "Describe the picture.", image=other.image(1, picture), **asked)
+        other.done("r")
+        asker = client.Client(gateway.ws)
+        before = {name: _processor_time(each) for name, each in running.items()}
+        image = asker.image(1, picture)
+        asker.until("image_encoded", lambda m, image=image: m["image"] == image)
+        home = max(names, key=lambda name: _processor_time(running[name]) - before[name])
+        moves = _moves(gateway)
+        asker.ask("r", "Describe the picture.", image=image, **asked)
+        while len([m for m in asker.of("r") if m["type"] == "token"]) < 3:
             asker.recv(PATIENCE)
-        before = {name: _ticks(each) for name, each in running.items()}
-        asker.recv(PATIENCE)
-        time.sleep(0.03)
-        busy = max(names, key=lambda name: _ticks(running[name]) - before[name])
-        running[busy].signal(signal.SIGTERM)
-        moves = 0
-        while not any(m["type"] in ("done", "error") for m in asker.of(request)):
-            moves += request in asker.recv(PATIENCE).get("moving", [])
-        assert asker.of(request)[-1]["type"] == "done", asker.of(request)[-1]
-        unmoved += moves == 0
-        differ += asker.answer(request) != other.answer(request)
-        running[busy].wait()
-        running[busy] = fleet.worker(busy, *flags_of(0, flags))
-    answers = len(questions)
-    print(f"{answers} answers of {tokens} tokens, {answers - unmoved} of them handed over in their middle: {differ} differ from those of one process")
+        running[home].signal(signal.SIGTERM)
+        asker.done("r")
+        was_handed = _moves(gateway) > moves
+        handed += was_handed
+        differ += was_handed and asker.answer("r") != other.answer("r")
+        over += not was_handed and asker.answer("r") != other.answer("r")
+        for each in (asker, other):
+            each.close()
+        other = client.Client(single.ws)
+        running[home].wait()
+        running[home] = fleet.worker(home, *flags_of(0, flags))
+    print(
+        f"{len(questions)} answers about a picture, {handed} of them handed over after their first words: {differ} of these differ "
+        f"from those of one process, and {over} of the others"
+    )
 
 
-def _ticks(process: Process) -> int:
-    stat = Path(f"/proc/{process.process.pid}/schedstat").read_text()
-    return int(stat.split()[0])
+def _processor_time(process: Process) -> int:
+    """Nanoseconds, of all of its threads that live."""
+    spent = 0
+    for file in Path(f"/proc/{process.process.pid}/task").glob("*/schedstat"):
+        try:
+            spent += int(file.read_text().split()[0])
+        except OSError:
+            pass
+    return spent
+
+
+def _moves(gateway: Process) -> float:
+    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("glimpse_answers_moved_total"))
 
 
 def main() -> None:
