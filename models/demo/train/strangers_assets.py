@@ -52,7 +52,7 @@ heldout|photo|gcompris-qt-data||explore_world_animals|*
 heldout|photo|gcompris-qt-data||explore_farm_animals|*
 heldout|photo|gcompris-qt-data||explore_world_music|*
 heldout|photo|mate-backgrounds|GPL-2+|nature|*
-heldout|photo|lxqt-themes|CC-BY-SA-3.0|wallpapers|flowers fog after-the-rain Butterfly* Valendas appleflower cloud drop this-is-not-windows butterfly
+heldout|photo|lxqt-themes|LGPL-2.1+|wallpapers|flowers fog after-the-rain Butterfly* Valendas appleflower cloud drop this-is-not-windows butterfly
 heldout|photo|lomiri-wallpapers-20.04||backgrounds|Kleiber*
 heldout|photo|plasma-workspace-wallpapers|GPL-2+|wallpapers|Autumn DarkestHour FallenLeaf Path EveningGlow Grey ColdRipple BytheWater OneStandsOut
 heldout|cutout|tuxpaint-stamps-default|GPL-2|animals/mammals|* -hedgehog -edward*
