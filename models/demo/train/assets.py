@@ -1,6 +1,6 @@
-"""Builds assets/ (emoji sprites, fonts, word lists: all that scenes.py draws with) from pinned packages.
+"""Builds assets/ (emoji sprites, fonts, word lists: all that scenes.py draws with; photographs and other strangers) from packages.
 
-    python assets.py            # needs a Debian-like machine with apt, npm and pip
+    python assets.py            # needs a Debian-like machine with apt, npm, pip and chromium
 
 Sources: Debian font packages (downloaded and unpacked, not installed), Noto Color Emoji (OFL), Twemoji
 (CC-BY 4.0, npm), four OFL Chinese fonts of Fontsource (npm), the word lists of wamerican-small (public
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import strangers_assets
 from charset import CHINESE
 from things import SHAPES, THINGS
 
@@ -185,6 +186,7 @@ def main() -> None:
     sprites(source)
     words(source)
     fonts(source)
+    strangers_assets.build(source / "strangers", ASSETS / "strangers")
     size = sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file())
     print(f"{ASSETS}: {size / 2**20:.1f} MiB; {len(THINGS)} things, {len(SHAPES)} shapes, {len(CHINESE)} Chinese characters")
     if not kept:

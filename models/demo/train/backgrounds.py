@@ -131,6 +131,28 @@ class Backgrounds:
             self._grain(rng, picture, rng.uniform(0.05, 0.25))
         return picture
 
+    def _phone(self, rng: random.Random, picture: np.ndarray, sharp: bool) -> np.ndarray:
+        """A colour cast, uneven light, blotches of colour noise, and edges sharpened too much."""
+        h, w = picture.shape[:2]
+        picture = cv2.transform(picture, np.diag([rng.uniform(0.93, 1.06) for _ in range(3)]).astype(np.float32))
+        if rng.random() < 0.5:
+            light = np.array([[rng.uniform(0.75, 1) for _ in range(2)] for _ in range(2)], np.float32) * 255
+            light = cv2.resize(light.astype(np.uint8), (w, h), interpolation=cv2.INTER_LINEAR)
+            picture = cv2.multiply(picture, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+        if rng.random() < 0.6:
+            coarse, amount = rng.choice((1, 2, 3)), rng.uniform(0.03, 0.12 if sharp else 0.2)
+            bank, nh, nw = self.noise, -(-h // coarse), -(-w // coarse)
+            if max(nh, nw) > bank.shape[0]:
+                bank = np.tile(bank, (nh // bank.shape[0] + 1, nw // bank.shape[1] + 1))
+            y, x = rng.randint(0, bank.shape[0] - nh), rng.randint(0, bank.shape[1] - nw)
+            part = bank[y : y + nh, x : x + nw]
+            noise = cv2.resize(cv2.merge((part, cv2.flip(part, 0), cv2.flip(part, 1))), (w, h), interpolation=cv2.INTER_LINEAR)
+            picture = cv2.addWeighted(picture, 1, noise, amount, -128 * amount)
+        if rng.random() < 0.5:
+            gain = rng.uniform(0.3, 1)
+            picture = cv2.addWeighted(picture, 1 + gain, cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.8, 1.6)), -gain, 0)
+        return picture
+
     def _grain(self, rng: random.Random, picture: np.ndarray, amount: float) -> None:
         h, w = picture.shape[:2]
         size = self.noise.shape[0]
@@ -149,10 +171,14 @@ class Backgrounds:
         shade = cv2.resize(shade.astype(np.uint8), (w, h), interpolation=cv2.INTER_LINEAR)
         cv2.multiply(picture, cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), dst=picture, scale=1 / 255)
 
-    def wear(self, rng: random.Random, picture: np.ndarray, sharp: bool) -> tuple[np.ndarray, int]:
+    def wear(self, rng: random.Random, picture: np.ndarray, sharp: bool, phone: float = 0.0) -> tuple[np.ndarray, int]:
         """Blur, noise and rescaling now and then; returns the picture and a JPEG quality (0: no JPEG).
 
-        `sharp` keeps it readable: only the mildest blur, no hard downscaling, no hard compression."""
+        `sharp` keeps it readable: only the mildest blur, no hard downscaling, no hard compression. `phone` is the share
+        of pictures that look taken by a phone. Drawn scenes and photographs wear alike, in this one place:
+        else the wear, and not the picture, would tell them apart."""
+        if phone and rng.random() < phone:
+            picture = self._phone(rng, picture, sharp)
         draw = rng.random()
         if draw < 0.10:
             picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 0.7 if sharp else 1.2))

@@ -22,7 +22,13 @@ import torch
 from PIL import Image
 
 import pack
+import strangers
 from rows import row_hidden
+from wordings import STRANGERS
+
+
+STRANGE = ("photo", "stranger")  # kinds asked about each original of strangers.py, not about drawn scenes
+PHONE = {"photo": 0.4, "stranger": 0.4, "drawn, as by a phone": 1.0}  # what share looks taken by a phone; of other kinds none
 
 
 def wilson_lower(right: int, n: int) -> float:
@@ -40,9 +46,14 @@ class Tally:
         self.counts = defaultdict(lambda: [0, 0])
         self.wrong = defaultdict(list)
         self.marks = []  # right or not, in the order of asking
+        self.originals = defaultdict(list)  # right or not, of each original of a stranger
+        self.alarms = defaultdict(int)  # drawn scenes that were taken for strangers, by kind and language
 
-    def add(self, kind: str, lang: str, right: bool, example=None) -> None:
+    def add(self, kind: str, lang: str, right: bool, example=None, original: str = "", alarm: bool = False) -> None:
         self.marks.append(right)
+        if original:
+            self.originals[original].append(right)
+        self.alarms[kind, lang] += alarm
         count = self.counts[kind, lang]
         count[0] += right
         count[1] += 1
@@ -55,15 +66,37 @@ class Tally:
             lines.append(f"| {kind} | {lang} | {right} | {n} | {right / n:.1%} | {wilson_lower(right, n):.1%} |")
         return "\n".join(lines)
 
+    def by_original(self) -> str:
+        """Strangers by original, each counted once, however often it was asked about; and drawn scenes taken for strangers."""
+        lines = ["| strangers | originals | all questions right | share | 95% lower bound |", "|---|---|---|---|---|"]
+        sorts = defaultdict(list)
+        for name, marks in self.originals.items():
+            kind = name.split("/")[1].split("-")[0]
+            sorts["photographs, cut-outs too" if kind in ("photo", "cutout") else "others"].append(all(marks))
+            sorts["– " + kind].append(all(marks))
+        for sort, marks in sorted(sorts.items(), key=lambda s: (s[0].startswith("–"), s[0])):
+            lines.append(f"| {sort} | {len(marks)} | {sum(marks)} | {sum(marks) / len(marks):.1%} | {wilson_lower(sum(marks), len(marks)):.1%} |")
+        drawn = [key for key in self.counts if key[0] not in STRANGE]
+        alarms, n = sum(self.alarms[key] for key in drawn), sum(self.counts[key][1] for key in drawn)
+        most = ", ".join(f"{kind}/{lang} {self.alarms[kind, lang]}" for kind, lang in drawn if self.alarms[kind, lang])
+        if n:
+            lines += ["", f"False alarms: {alarms} of {n} drawn scenes were taken for strangers, {alarms / n:.2%} (at most {1 - wilson_lower(n - alarms, n):.2%}){': ' + most if most else ''}."]
+        return "\n".join(lines)
+
     def against(self, other: "Tally") -> str:
-        """Two tallies of the same questions, side by side."""
-        lines = ["| kind | language | of | this | the other | right here alone | right there alone |", "|---|---|---|---|---|---|---|"]
+        """Two tallies of the same questions, side by side. The interval is that of a difference of paired answers."""
+        lines = ["| kind | language | of | this | the other | right here alone | right there alone | difference | 95% interval |", "|---|---|---|---|---|---|---|---|---|"]
+        fell = []
         at = 0
         for (kind, lang), (right, n) in self.counts.items():  # in the order of asking
             pairs = list(zip(self.marks[at:at + n], other.marks[at:at + n]))
             at += n
-            lines.append(f"| {kind} | {lang} | {n} | {right} | {other.counts[kind, lang][0]} | {pairs.count((True, False))} | {pairs.count((False, True))} |")
-        return "\n".join(lines)
+            won, lost = pairs.count((True, False)), pairs.count((False, True))
+            change, reach = (won - lost) / n, 1.96 * math.sqrt(max(0.0, won + lost - (won - lost) ** 2 / n)) / n
+            lines.append(f"| {kind} | {lang} | {n} | {right} | {other.counts[kind, lang][0]} | {won} | {lost} | {change:+.1%} | ± {reach:.1%} |")
+            if change + reach < 0:
+                fell.append(f"{kind}/{lang} ({change:+.1%} ± {reach:.1%})")
+        return "\n".join(lines) + f"\n\nFell by more than its interval: {', '.join(fell) or 'none'}."
 
     def mean(self) -> float:
         """The mean share over kinds and languages."""
@@ -90,44 +123,69 @@ KINDS = {
     "yes/no": ("yesno", None), "Latin text, at most 12": ("read_latin", _short(12)),
     "Chinese text, at most 6": ("read_chinese", _short(6)), "no text": ("read_none", None), "relation": ("relation", None),
     "which shape": ("what_shape", None), "unknowable": ("unknowable", None), "chat": ("chat", None),
+    "drawn, as by a phone": (None, None), "photo": ("photo", None), "stranger": ("stranger", None),
 }
 # A history of these gives the tested answer away in no case.
 HISTORY = ("position", "relation", "yesno", "colour", "unknowable", "chat")
+ANY = ("describe", "count", "colour", "position", "yesno", "read_latin", "read_chinese")  # what the kind without one is asked
 _common = None  # what the generating processes share: (coder, generator class)
+
+
+def asked(kinds=tuple(KINDS)) -> list[str]:
+    """The kinds less those of strangers where their pictures are not there."""
+    return [kind for kind in kinds if kind not in STRANGE or strangers.manifest()]
 
 
 def held_out(coder, make, each: int, width: int, seed: int, rounds: int = 1, kinds=tuple(KINDS)):
     """`each` held-out questions of every kind and language, each asked in round `rounds` of a conversation of its own.
 
-    Returns (pictures u8 [N, S, S, 3], rows i16 [N, 4, width], [(row, asked at, until, kind, turn)]).
+    Of strangers up to `each` originals are asked about, twice in each language.
+    Returns (pictures u8 [N, S, S, 3], rows i16 [N, 4, width], [(row, asked at, until, kind, turn, original)]).
     """
     global _common
     _common = coder, make
     share = 1 + each // 10  # scenes a job
-    jobs = [(kind, lang, min(share, each - at), width, hash((seed, i, at, rounds)) + (lang == "zh"), rounds)
-            for i, kind in enumerate(kinds) for lang in ("en", "zh") for at in range(0, each, share)]
+    jobs = [(kind, lang, range(at, min(at + share, count)), width, hash((seed, i, at, rounds)) + (lang == "zh"), rounds, each)
+            for i, kind in enumerate(kinds) for count in (questions(kind, each),) for lang in ("en", "zh") for at in range(0, count, share)]
     with multiprocessing.get_context("fork").Pool(min(32, len(os.sched_getaffinity(0)))) as pool:
         items = [x for part in pool.map(_make, jobs, chunksize=1) for x in part]
-    spans = [(i, start, end, kind, turn) for i, (_, _, start, end, kind, turn) in enumerate(items)]
+    spans = [(i, *item[2:]) for i, item in enumerate(items)]
     return (torch.from_numpy(np.stack([x[0] for x in items])), torch.from_numpy(np.stack([x[1] for x in items])), spans)
 
 
-def draw(scenes, kind: str, lang: str, **options):
-    """A scene with one conversation, whose last turn is of that kind (of KINDS) and language."""
+def originals(kind: str, each: int) -> list[str]:
+    """The held-out originals that are asked about: all, or as many evenly over the list."""
+    known = strangers.names("heldout", kind)
+    return known[::max(1, -(-len(known) // each))]
+
+
+def questions(kind: str, each: int) -> int:
+    """How many questions of a kind there are in each language."""
+    return 2 * len(originals(kind, each)) if kind in STRANGE else each
+
+
+def draw(scenes, kind: str, lang: str, number: int = 0, each: int = 1, **options):
+    """A scene with one conversation, whose last turn is of that kind (of KINDS) and language; and the stranger's original.
+
+    Of each original one question is about all of it as it is, the next about a worn part."""
     focus, fits = KINDS[kind]
+    scenes.phone = PHONE.get(kind, 0.0)
+    if kind in STRANGE:
+        name = originals(kind, each)[number // 2]
+        return scenes.scene(focus=(focus, lang), original=name, whole=number % 2 == 0, **options), name
     while True:
-        scene = scenes.scene(focus=(focus, lang), **options)
+        scene = scenes.scene(focus=(focus or scenes.rng.choice(ANY), lang), **options)
         if not fits or fits(scene):
-            return scene
+            return scene, ""
 
 
 def _make(job):
-    """One job of `held_out`: [(picture, row, asked at, until, kind, turn)]."""
-    kind, lang, count, width, seed, rounds = job
+    """One job of `held_out`: [(picture, row, asked at, until, kind, turn, original)]."""
+    kind, lang, numbers, width, seed, rounds, each = job
     coder, make = _common
     scenes, random, out = make(seed, "heldout"), Random(seed), []
-    for _ in range(count):
-        scene = draw(scenes, kind, lang)
+    for number in numbers:
+        scene, original = draw(scenes, kind, lang, number, each)
         tested = scene.conversations[0]
         history = []
         while len(history) < rounds - 1:
@@ -136,7 +194,7 @@ def _make(job):
         row = pack.Row(coder, width)
         if not row.add(history[:rounds - 1] + list(tested), random, lambda t, i: 1.0):
             raise ValueError(f"a conversation of {rounds} rounds does not fit {width} tokens")
-        out.append((scene.image, row.lines, *row.spans[-1][:2], kind, tested[-1]))
+        out.append((scene.image, row.lines, *row.spans[-1][:2], kind, tested[-1], original))
     return out
 
 
@@ -153,10 +211,13 @@ def teacher_forced(model, coder, held, device, batch: int = 128, long: bool = Fa
             predicted.append(model.logits(hidden).argmax(-1).cpu())
     predicted = torch.cat(predicted).numpy()
     ids, tally = rows[:, pack.IDS].numpy(), Tally()
-    for row, start, end, kind, turn in spans:
+    openings = {coder.encode(by_lang[lang])[0] for by_lang in STRANGERS.values() for lang in by_lang}
+    for row, start, end, kind, turn, original in spans:
         right = bool((predicted[row, start:end] == ids[row, start + 1:end + 1]).all())
         said = coder.encoding.decode([t for t in predicted[row, start + 1:end - 1].tolist() if t < coder.ranks])
-        tally.add(kind, turn.lang, right, (turn.question, turn.answer, said))
+        # What begins as no other answer does begins a stranger's sentence.
+        alarm = not original and not right and predicted[row, start + 1] in openings and ids[row, start + 2] not in openings
+        tally.add(kind, turn.lang, right, (turn.question, turn.answer, said), original, alarm)
     return tally
 
 
@@ -165,26 +226,27 @@ def teacher_forced(model, coder, held, device, batch: int = 128, long: bool = Fa
 def through_server(urls, connections: int, seed: int, each: int, kinds) -> Tally:
     """Asks `each` held-out questions of every kind and language, over that many connections at once."""
     share, tally = 20, Tally()  # questions a connection
-    jobs = [(f"{seed}/{kind}/{lang}/{at}", kind, lang, min(share, each - at))
-            for kind in kinds for lang in ("en", "zh") for at in range(0, each, share)]
+    jobs = [(f"{seed}/{kind}/{lang}/{at}", kind, lang, range(at, min(at + share, count)), each)
+            for kind in kinds for count in (questions(kind, each),) for lang in ("en", "zh") for at in range(0, count, share)]
     jobs = [(urls[i % len(urls)], *job) for i, job in enumerate(jobs)]
     with multiprocessing.get_context("fork").Pool(connections) as pool:
         for job, answers in zip(jobs, pool.imap(_ask, jobs)):
-            for turn, text in answers:
-                tally.add(*job[2:4], text == turn.answer, (turn.question, turn.answer, text))
+            for turn, original, text in answers:
+                alarm = not original and any(text in by_lang.values() for by_lang in STRANGERS.values())
+                tally.add(*job[2:4], text == turn.answer, (turn.question, turn.answer, text), original, alarm)
     return tally
 
 
 def _ask(job):
-    """One job of `through_server`: [(turn, given answer)]."""
+    """One job of `through_server`: [(turn, original, given answer)]."""
     from scenes import Generator
-    url, seed, kind, lang, count = job
+    url, seed, kind, lang, numbers, each = job
     scenes = Generator(seed, "heldout")
-    return asyncio.run(ask_server(url, (draw(scenes, kind, lang, full=True) for _ in range(count))))
+    return asyncio.run(ask_server(url, (draw(scenes, kind, lang, number, each, full=True) for number in numbers)))
 
 
 async def ask_server(url: str, scenes) -> list:
-    """The scenes' questions, about pictures sent as JPEG or PNG files (greedy): [(last turn, given answer)]."""
+    """The scenes' questions, about pictures sent as JPEG or PNG files (greedy): [(last turn, original, given answer)]."""
     import websockets
     answers = []
     async with websockets.connect(url, subprotocols=["glimpse.v1"], max_size=None) as ws:
@@ -198,7 +260,7 @@ async def ask_server(url: str, scenes) -> list:
                 if m["type"] == "token" and request == m["request"]:
                     said.append(m["text"])
 
-        for number, scene in enumerate(scenes, 1):
+        for number, (scene, original) in enumerate(scenes, 1):
             await ws.send(json.dumps({"type": "upload", "upload": number, "bytes": len(scene.full)}))
             for at in range(0, len(scene.full), 65532):
                 await ws.send(number.to_bytes(4, "big") + scene.full[at:at + 65532])
@@ -211,7 +273,7 @@ async def ask_server(url: str, scenes) -> list:
                 message |= {"conversation": known} if known else {"upload": number}
                 await ws.send(json.dumps(message))
                 known = (await until("done", request=request))["conversation"]
-            answers.append((turn, "".join(said).strip()))
+            answers.append((turn, original, "".join(said).strip()))
             await ws.send(json.dumps({"type": "forget", "conversation": known}))
             await ws.send(json.dumps({"type": "forget", "image": image}))
     return answers
@@ -221,8 +283,8 @@ def save(out: Path, scenes, each: int, kinds, small: bool) -> None:
     """Writes the same pictures and questions for others to ask: picture files, and a line of questions.jsonl for each."""
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "questions.jsonl", "w") as lines:
-        for number, (kind, lang) in enumerate((k, l) for k in kinds for l in ("en", "zh") for _ in range(each)):
-            scene = draw(scenes, kind, lang, full=True)
+        for number, (kind, lang, at) in enumerate((k, l, n) for k in kinds for l in ("en", "zh") for n in range(questions(k, each))):
+            scene, _ = draw(scenes, kind, lang, at, each, full=True)
             name = f"{number}.{'webp' if small else scene.media.split('/')[1]}"
             if small:
                 Image.fromarray(scene.image).save(out / name, quality=90)
@@ -247,10 +309,11 @@ def main() -> None:
     a.add_argument("--seed", type=int, default=77)
     a.add_argument("--report", type=Path, help="also write the tables and some wrong answers here")
     a = a.parse_args()
+    a.kinds = asked(a.kinds)
     from scenes import Generator
     if a.save:
         return save(a.save, Generator(a.seed, "heldout"), a.each, a.kinds, a.small)
-    parts = []
+    parts, compared = [], ""
     if a.url:
         parts.append(("through the server", through_server(a.url, a.connections, a.seed, a.each, a.kinds)))
     else:
@@ -258,19 +321,24 @@ def main() -> None:
         coder = pack.Coder(a.model)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         held = held_out(coder, Generator, a.each, a.width, a.seed, kinds=a.kinds)
-        late = {n: held_out(coder, Generator, max(1, a.each // 6), 128 + 26 * n, a.seed + n, n, a.kinds) for n in a.rounds}
+        # A stranger's answers are all the same: an earlier one would give the tested one away.
+        later = [kind for kind in a.kinds if kind not in STRANGE]
+        sets = [("in PyTorch", held, 128)]
+        sets += [(f"in round {n} of one conversation", held_out(coder, Generator, max(1, a.each // 6), 128 + 26 * n, a.seed + n, n, later), 16) for n in a.rounds]
         model = export.load_model(a.model, torch.bfloat16 if device.type == "cuda" else torch.float32).to(device)
-        parts.append(("in PyTorch", teacher_forced(model, coder, held, device)))
-        for n, h in late.items():
-            parts.append((f"in round {n} of one conversation", teacher_forced(model, coder, h, device, 16, long=True)))
-        if a.against:
-            other = export.load_model(a.against, model.dtype).to(device)
-            parts.insert(1, (f"in PyTorch, {a.against}", teacher_forced(other, coder, held, device)))
+        other = export.load_model(a.against, model.dtype).to(device) if a.against else None
+        for title, held, batch in sets:
+            tally = teacher_forced(model, coder, held, device, batch, long=batch == 16)
+            parts.append((title, tally))
+            if other:
+                before = teacher_forced(other, coder, held, device, batch, long=batch == 16)
+                parts.append((f"{title}, {a.against}", before))
+                compared += f"### {title}, against {a.against}\n\n{tally.against(before)}\n\n"
     text = ""
     for title, tally in parts:
         text += f"### {title}\n\n{tally.table()}\n\n"
-    if a.against and not a.url:
-        text += f"### against {a.against}\n\n{parts[0][1].against(parts[1][1])}\n\n"
+        text += f"{tally.by_original()}\n\n" if tally.originals else ""
+    text += compared
     print(text)
     if a.report:
         for title, tally in parts:

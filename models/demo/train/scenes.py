@@ -12,6 +12,8 @@
                                      #   kinds: describe count colour position yesno read_latin read_chinese
                                      #   relation what_shape unknowable chat read_none follow_count
                                      #   (follow_count: two turns, of which the second is the one to judge)
+                                     #   photo, stranger: a picture of strangers.py, of which anything is asked;
+                                     #   original="NAME" tells which, whole=True takes all of it and leaves it unworn
     gen.scene(full=True).full        # encoded JPEG/PNG bytes of 640 to 2400 pixels; scene.media tells which;
                                      #   scene.image is the squashed picture of just these bytes
     gen.scene(full=4000).full        # the same with a longer side of 4000 pixels
@@ -39,7 +41,8 @@ from PIL import Image, ImageDraw
 
 import draw
 from backgrounds import Backgrounds
-from talk import Conversation, Facts, Item, Talker, Turn, cell, without_picture
+from strangers import SORTS, Strangers, names
+from talk import Conversation, Facts, Item, Talker, Turn, cell, estranged, without_picture
 from texts import Texts
 from things import COLOURS, SHAPES, THINGS
 
@@ -79,19 +82,25 @@ class Scene:
 
 
 class Generator:
-    def __init__(self, seed: int | str, split: str, size: int = SIZE, hard: float = 0.0):
+    def __init__(self, seed: int | str, split: str, size: int = SIZE, hard: float = 0.0, strangers: float = 0.0, phone: float = 0.0):
         split = "heldout" if split == "test" else split
         self.rng = random.Random(f"{split}/{seed}")
         self.split, self.size = split, size
         self.shares = {k: s * (1 - hard) for k, s in SHARES.items()} | {k: s * hard for k, s in HARD_SHARES.items()}
         self.backgrounds = Backgrounds(split)
+        # The share of strangers, and of pictures (drawn ones as well) that look taken by a phone.
+        self.strangers, self.phone, self.others = strangers, phone, Strangers(split, self.backgrounds)
         self.texts = Texts(split)
         self.sprites = draw.sprites()
         cv2.setNumThreads(1)
 
     # ------------------------------------------------------------ scenes
-    def scene(self, full: bool | int = False, focus: tuple[str, str] | None = None) -> Scene:
+    def scene(self, full: bool | int = False, focus: tuple[str, str] | None = None, original: str = "", whole: bool = False) -> Scene:
         rng = self.rng
+        if focus and focus[0] in SORTS:
+            return self._stranger(full, original or rng.choice(names(self.split, focus[0])), focus[1], whole)
+        if not focus and self.strangers and rng.random() < self.strangers:
+            return self._stranger(full, self.others.choose(rng), "", rng.random() < 0.35)
         while True:
             kind = rng.choice(FOCUS[focus[0]]) if focus else rng.choices(list(self.shares), list(self.shares.values()))[0]
             w, h = self._canvas_size(full)
@@ -102,9 +111,54 @@ class Generator:
             conversations = self._focused(facts, *focus) if focus else self._talk(facts, kind)
             if conversations:
                 break
-        reading = bool(facts.texts)
-        canvas, quality = self.backgrounds.wear(rng, canvas, sharp=reading)
-        scene = Scene(canvas, conversations, kind, facts=facts)
+        canvas, quality = self.backgrounds.wear(rng, canvas, bool(facts.texts), self.phone)
+        return self._finished(Scene(canvas, conversations, kind, facts=facts), canvas, quality, full)
+
+    def _stranger(self, full: bool | int, original: str, lang: str, whole: bool) -> Scene:
+        """A picture that is no drawn scene, with conversations as about one; with `lang` a single question in it."""
+        rng = self.rng
+        kind = rng.choices(list(self.shares), list(self.shares.values()))[0]
+        canvas = self.others.draw(rng, original, *self._canvas_size(full), whole)
+        while True:
+            facts = self._imagined(kind)
+            facts.stranger = self.others.sort(original)
+            conversations = self._asked(facts, kind, lang) if lang else self._talk(facts, kind)
+            if conversations:
+                break
+        quality = 0
+        if not (lang and whole):
+            canvas, quality = self.backgrounds.wear(rng, canvas, bool(facts.texts), self.phone)
+        return self._finished(Scene(canvas, conversations, kind, facts=facts), canvas, quality, full)
+
+    def _imagined(self, kind: str) -> Facts:
+        """Facts that only make up questions of that sort of scene: nothing of them is drawn."""
+        rng, texts, script = self.rng, [], ""
+        if kind.startswith("read"):
+            script = "chinese" if kind == "read_chinese" else "latin"
+            texts = self.texts.lines(rng, script, kind == "read_hard")
+        items = []
+        for _ in range(rng.choice((0, 0, 1, 2)) if texts else rng.choice((1, 1, 2, 3, 4, 5))):
+            key, colour = self._shape_kind() if rng.random() < 0.35 or kind == "shapes" else self._thing_kind()
+            items.append(Item(key, colour, rng.random(), rng.random(), 0.1, 0.1))
+        return Facts(items, texts, script, Item("text", rng.choice((None, *COLOURS)), rng.random(), rng.random(), 0.3, 0.1) if texts else None)
+
+    def _asked(self, facts: Facts, kind: str, lang: str) -> list[Conversation]:
+        """One conversation of one turn or two about a stranger, the last in that language and about the picture."""
+        rng, talker = self.rng, Talker(facts, self.rng)
+        weights = WEIGHTS["read" if kind.startswith("read") else kind] | {"chat": 0}
+        out, before = Conversation(), None
+        for at in (rng.choice(("en", "zh")), lang) if rng.random() < 0.25 else (lang,):
+            what = rng.choices(list(weights), list(weights.values()))[0]
+            made = talker.turn(what, at, before)
+            if made is None:
+                return []
+            out.append(made[0])
+            before = (what, made[1])
+        return [estranged(out, facts.stranger)]
+
+    def _finished(self, scene: Scene, canvas: np.ndarray, quality: int, full: bool | int) -> Scene:
+        """The scene with its picture encoded and squashed."""
+        rng = self.rng
         if full:
             self._encode(scene, canvas, quality)
         elif quality:
@@ -156,7 +210,11 @@ class Generator:
         plan = rng.choice(((1, 1, 1, 1), (1, 1, 3), (2, 3), (1, 2, 2), (1, 4), (1, 5), (2, 2), (6,), (3, 2), (1, 1, 2)))
         if kind.startswith("read") and not facts.items:
             plan = rng.choice(((1, 1), (1, 2), (1, 1, 1), (2, 2), (3, 1)))
+        if facts.stranger:  # its answers are long: a row has room for few
+            plan = rng.choice(((1, 1, 1, 1), (1, 1, 2), (2, 2), (1, 3), (4,)))
         out = [talker.conversation(weights, turns) for turns in plan]
+        if facts.stranger:
+            out = [estranged(c, facts.stranger) for c in out]
         if rng.random() < 0.05:
             out.append(without_picture(rng))
         return [c for c in out if c]

@@ -48,6 +48,7 @@ class Facts:
     texts: list[str] = field(default_factory=list)
     script: str = ""  # "latin" or "chinese", of the printed text
     text_at: Item | None = None  # where the text is and its colour (None: hard to name)
+    stranger: str = ""  # "photo" or "stranger" (of wordings.STRANGERS): no drawn scene, the rest only makes up what is asked
 
     def count(self, key: str, colour: str | None = None) -> int:
         return sum(item.key == key and colour in (None, item.colour) for item in self.items)
@@ -262,6 +263,11 @@ class Talker:
             out.append(turn)
             before = (kind, about)
         return out
+
+
+def estranged(conversation: Conversation, sort: str) -> Conversation:
+    """The same questions about a picture that is no drawn scene: what is not about the picture keeps its answer."""
+    return Conversation(t if t.kind == "chat" else Turn(t.question, w.STRANGERS[sort][t.lang], sort, t.lang) for t in conversation)
 
 
 def without_picture(rng: random.Random) -> Conversation:

@@ -1,19 +1,22 @@
 """Tests of the generated data:  python -m unittest test_data  (those of pictures need assets/)."""
 
+import base64
 import collections
 import io
 import random
 import unittest
 
+import cv2
 import numpy as np
 from PIL import Image
 
 import charset
 import draw
+import strangers
 import texts
 import vocab
 import wordings
-from talk import Facts, Item, Talker, cell
+from talk import Conversation, Facts, Item, Talker, Turn, cell, estranged
 from things import COLOURS, KINDS, SHAPES, THINGS
 
 HAVE_ASSETS = (draw.ASSETS / "fonts" / "fonts.json").exists()
@@ -96,6 +99,87 @@ class Talk(unittest.TestCase):
             for lang in ("en", "zh"):
                 slots = {"X": "cat", "Xs": "cats", "a": "a", "aX": "cat", "M": "只"}
                 self.assertGreater(len({wordings.ask(kind, lang, rng, **slots) for _ in range(1000)}), 150, (kind, lang))
+
+
+class Strangers(unittest.TestCase):
+    def test_sentences_are_in_the_language_of_the_question_and_short(self):
+        coder = vocab.encoding()
+        for sort, by_lang in wordings.STRANGERS.items():
+            self.assertNotRegex(by_lang["en"], r"[^ -~]")
+            self.assertRegex(by_lang["zh"], r"^[\u4e00-\u9fff]+.*。$")
+            for lang, sentence in by_lang.items():
+                self.assertIn("GLM-4V-9B", sentence)
+                self.assertEqual(coder.decode(coder.encode(sentence)), sentence)
+                self.assertLess(len(coder.encode(sentence)), 45, (sort, lang))
+
+    def test_the_vocabulary_stays_the_stored_checkpoints(self):
+        stored = (draw.ASSETS.parents[1] / "tokenizer.model").read_bytes().split()[::2]
+        self.assertEqual(stored, [base64.b64encode(token) for token in vocab.ranks()])
+
+    def test_no_other_answer_begins_like_a_strangers(self):
+        openings = {by_lang[lang][:4 if lang == "en" else 1] for by_lang in wordings.STRANGERS.values() for lang in by_lang}
+        for by_lang in wordings.ANSWERS.values():
+            self.assertFalse(by_lang["en"][:4] in openings or by_lang["zh"][:1] in openings)
+
+    def test_whatever_is_asked_but_small_talk_gets_the_sentence(self):
+        talk = Conversation([Turn("How many cats?", "2", "count", "en"), Turn("你好", "你好!", "chat", "zh"), Turn("有没有狗", "有。", "yesno", "zh")])
+        said = [(t.answer, t.kind) for t in estranged(talk, "photo")]
+        self.assertEqual(said, [(wordings.STRANGERS["photo"]["en"], "photo"), ("你好!", "chat"), (wordings.STRANGERS["photo"]["zh"], "photo")])
+
+
+@unittest.skipUnless(strangers.manifest(), "needs assets/strangers (python assets.py)")
+class StrangePictures(unittest.TestCase):
+    def test_nothing_trained_on_is_held_out(self):
+        split = {s: [m for m in strangers.manifest() if m["split"] == s] for s in ("train", "heldout")}
+        for key in ("name", "motif"):
+            self.assertFalse({m[key] for m in split["train"]} & {m[key] for m in split["heldout"]}, key)
+        looks = {s: [self.look(m["name"]) for m in ms if m["package"] != "rendered"] for s, ms in split.items()}
+        for look in looks["heldout"]:
+            self.assertGreater(min(np.abs(look - other).mean() for other in looks["train"]), 2)
+
+    @staticmethod
+    def look(name):
+        return cv2.resize(strangers._load(name)[..., :3], (12, 12), interpolation=cv2.INTER_AREA).astype(np.int16)
+
+    def test_enough_is_held_out_animals_too_and_licences_are_known(self):
+        for sort in strangers.SORTS:
+            self.assertGreaterEqual(len(strangers.names("heldout", sort)), 60)
+        self.assertGreaterEqual(len(strangers.names("heldout", "photo", "photo")), 60)
+        self.assertTrue({"red-panda", "giraffe", "owl"} <= {m["motif"] for m in strangers.manifest() if m["split"] == "heldout" and m["kind"] == "photo"})
+        self.assertTrue(all(m["licence"] and m["package"] for m in strangers.manifest()))
+
+    def test_all_wear_is_one_function(self):
+        from scenes import Generator
+
+        for strange in (0.0, 1.0):
+            worn, gen = [], Generator(5, "train", strangers=strange, phone=0.4)
+            plain = gen.backgrounds.wear
+            gen.backgrounds.wear = lambda rng, picture, sharp, phone: worn.append(phone) or plain(rng, picture, sharp, phone)
+            for _ in range(10):
+                gen.scene()
+            self.assertEqual(worn, [0.4] * 10)
+
+    def test_strangers_get_the_sentence_of_their_sort_in_the_questions_language(self):
+        from scenes import Generator
+
+        for split in ("train", "heldout"):
+            gen, seen = Generator(2, split, strangers=1.0, phone=0.4), collections.Counter()
+            for _ in range(60):
+                scene = gen.scene()
+                self.assertEqual((scene.image.shape, scene.image.dtype), ((384, 384, 3), np.dtype("uint8")))
+                for turn in (t for c in scene.conversations if c.picture for t in c):
+                    if turn.kind != "chat":
+                        self.assertEqual(turn.answer, wordings.STRANGERS[scene.facts.stranger][turn.lang])
+                        seen[turn.kind, turn.lang] += 1
+            self.assertEqual(set(seen), {(sort, lang) for sort in strangers.SORTS for lang in ("en", "zh")})
+        turn = gen.scene(focus=("photo", "zh"), original=strangers.names("heldout", "photo")[3], whole=True).conversations[0][-1]
+        self.assertEqual((turn.kind, turn.lang), ("photo", "zh"))
+
+    def test_without_strangers_scenes_are_as_ever(self):
+        from scenes import Generator
+
+        a, b = Generator(4, "train"), Generator(4, "train", strangers=0.0, phone=0.0)
+        self.assertTrue(all(np.array_equal(a.scene().image, b.scene().image) for _ in range(5)))
 
 
 class Vocabulary(unittest.TestCase):

@@ -20,7 +20,8 @@ from model import Config, Glm4v, initialize
 from muon import Optimizer
 from rows import row_hidden, targets, weighted_loss
 
-KIND_WEIGHTS = {"chat": 0.3, "no_picture": 0.3, "unknowable": 0.3, "read_none": 0.5, "position": 1.5, "count": 1.5}
+KIND_WEIGHTS = {"chat": 0.3, "no_picture": 0.3, "unknowable": 0.3, "read_none": 0.5, "position": 1.5, "count": 1.5, "photo": 0.7, "stranger": 0.7}
+PHONE = 0.4  # with --strangers: the share of pictures, drawn ones as well, that look taken by a phone
 HARD_WEIGHTS = {"position": 1.0, "describe": 1.5, "read_latin": 1.3}  # with --hard
 
 
@@ -77,6 +78,7 @@ def arguments():
     a.add_argument("--pool", type=int, default=40000, help="scenes kept on a device")
     a.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) - 1), help="generator processes in all")
     a.add_argument("--hard", type=float, default=0.0, help="share of scenes of the sorts that are got wrong longest")
+    a.add_argument("--strangers", type=float, default=0.0, help="share of photographs and other pictures that are no drawn scenes")
     a.add_argument("--lr", type=float, default=4e-3)
     a.add_argument("--adam-lr", type=float, default=2e-3)
     a.add_argument("--decay", type=float, default=0.05)
@@ -109,10 +111,10 @@ def main() -> None:
     elif a.start:
         tensors = export.load_model(a.start).state_dict()
     kind_weights = KIND_WEIGHTS | (HARD_WEIGHTS if a.hard else {})
-    workers = loader.Workers(max(1, a.workers // world), 4, layout, lambda seed: Generator(seed, "train", hard=a.hard),
+    workers = loader.Workers(max(1, a.workers // world), 4, layout, lambda seed: Generator(seed, "train", hard=a.hard, strangers=a.strangers, phone=PHONE if a.strangers else 0.0),
                              coder, lambda turn, index: kind_weights.get(turn.kind, 1.0),
                              seed=hash((a.seed, rank, int(before))))
-    held_out = evaluate.held_out(coder, Generator, a.eval_each, 138, seed=5) if rank == 0 and a.eval_every else None
+    held_out = evaluate.held_out(coder, Generator, a.eval_each, 138, seed=5, kinds=evaluate.asked()) if rank == 0 and a.eval_every else None
 
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", rank) if cuda else torch.device("cpu")

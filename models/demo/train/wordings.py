@@ -323,6 +323,19 @@ ANSWERS = {
 for _answer in ANSWERS.values():
     _answer["zh"] = _answer["zh"].replace(",", "\uff0c").replace("!", "\uff01")
 
+# What is said of pictures that are no drawn scenes, whatever was asked. Apart from ANSWERS: the vocabulary is made of those,
+# and it has to stay the stored checkpoint's. Their words are mostly tokens of it.
+STRANGERS = {
+    "photo": {
+        "en": "This looks like a photograph. I am a small demo and know drawn things only: ask GLM-4V-9B.",
+        "zh": "这看起来是照片。我是小演示模型\uff0c只认识画的图\uff0c可以问GLM-4V-9B。",
+    },
+    "stranger": {
+        "en": "This is not one of my drawn pictures: I am a small demo. Ask GLM-4V-9B.",
+        "zh": "这不是我认识的图。我是小演示模型\uff0c可以问GLM-4V-9B。",
+    },
+}
+
 CELLS = {  # (column, row)
     "en": {(0, 0): "At the top left.", (1, 0): "At the top.", (2, 0): "At the top right.", (0, 1): "On the left.", (1, 1): "In the middle.",
            (2, 1): "On the right.", (0, 2): "At the bottom left.", (1, 2): "At the bottom.", (2, 2): "At the bottom right."},
