@@ -10,6 +10,7 @@ use api::{Asker, SessionId};
 pub struct FairQueue<T> {
     clients: VecDeque<(u128, Sessions<T>)>,
     len: usize,
+    changes: u64,
 }
 
 type Sessions<T> = VecDeque<(SessionId, VecDeque<T>)>;
@@ -19,6 +20,7 @@ impl<T> Default for FairQueue<T> {
         FairQueue {
             clients: VecDeque::new(),
             len: 0,
+            changes: 0,
         }
     }
 }
@@ -42,8 +44,14 @@ impl<T> FairQueue<T> {
         self.len
     }
 
+    /// How often something came, went or may have been changed: as long as this is the same, so is the queue.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub fn push(&mut self, asker: Asker, item: T) {
         self.len += 1;
+        self.changes += 1;
         let sessions = line(&mut self.clients, asker.client);
         line(sessions, asker.session).push_back(item);
     }
@@ -86,6 +94,7 @@ impl<T> FairQueue<T> {
             self.clients.push_back((number, sessions));
         }
         self.len -= 1;
+        self.changes += 1;
         item
     }
 
@@ -110,6 +119,7 @@ impl<T> FairQueue<T> {
         }
         self.clients.retain(|(_, sessions)| !sessions.is_empty());
         self.len -= taken.len();
+        self.changes += 1;
         taken
     }
 
@@ -118,8 +128,20 @@ impl<T> FairQueue<T> {
         sessions.flat_map(|(_, items)| items)
     }
 
+    /// Every item, of each client and session in its turn.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.changes += 1;
+        let sessions = self.clients.iter_mut().flat_map(|(_, sessions)| sessions);
+        sessions.flat_map(|(_, items)| items)
+    }
+
     /// Every item in the order in which they would be served if all were ready.
     pub fn in_order(&mut self) -> Vec<&mut T> {
+        // Mostly each client waits with one.
+        if self.clients.len() == self.len {
+            return self.iter_mut().collect();
+        }
+        self.changes += 1;
         let clients = self.clients.iter_mut().map(|(_, sessions)| {
             let sessions = sessions.iter_mut().map(|(_, items)| items.iter_mut());
             in_turn(sessions.collect()).into_iter()

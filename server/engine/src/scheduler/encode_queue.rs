@@ -1,6 +1,6 @@
 //! The pictures that sessions hold, and which is encoded next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +16,16 @@ pub struct EncodeQueue {
     pictures: HashMap<PictureKey, Picture>,
     line: FairQueue<Wanted>,
     encoding: Option<Wanted>,
+    /// What is in the line or being computed, each once.
+    wanted: HashSet<Need>,
+    changes: u64,
+}
+
+/// An opening, and the session that alone needs it, where it is behind a text of its own.
+type Need = (Opening, Option<SessionId>);
+
+fn need(asker: Asker, opening: Opening) -> Need {
+    (opening, opening.behind.map(|_| asker.session))
 }
 
 /// An opening that the cache is to have.
@@ -65,6 +75,12 @@ impl EncodeQueue {
         let session = asker.session;
         picture.holders.retain(|holder| holder.session != session);
         picture.holders.push(PictureRef { session, waits });
+        self.changes += 1;
+    }
+
+    /// How often a picture came or went, or what is wanted of them changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub fn has(&self, key: PictureKey) -> bool {
@@ -95,6 +111,7 @@ impl EncodeQueue {
     /// Drops a picture; the sessions that held it.
     pub fn drop(&mut self, key: PictureKey) -> Vec<SessionId> {
         self.retain(|_, opening| opening.picture != key);
+        self.changes += 1;
         let holders = self.pictures.remove(&key).map(|picture| picture.holders);
         let sessions = holders.into_iter().flatten().map(|holder| holder.session);
         sessions.collect()
@@ -107,7 +124,8 @@ impl EncodeQueue {
         opening: Opening,
         prompt: impl FnOnce() -> Option<Prompt>,
     ) {
-        if !self.is_wanted(asker, opening) {
+        if self.wanted.insert(need(asker, opening)) {
+            self.changes += 1;
             let wanted = Wanted {
                 asker,
                 opening,
@@ -119,14 +137,15 @@ impl EncodeQueue {
 
     /// Whether an opening is in the line for somebody, or being computed.
     pub fn is_wanted(&self, asker: Asker, opening: Opening) -> bool {
-        let is_it = |wanted: &Wanted| wanted.is_for(asker, opening);
-        self.line.iter().chain(&self.encoding).any(is_it)
+        self.wanted.contains(&need(asker, opening))
     }
 
     /// What is not `wanted` leaves the line, and is computed no longer.
     pub fn retain(&mut self, wanted: impl Fn(Asker, Opening) -> bool) {
-        self.line.take_where(|it| !wanted(it.asker, it.opening));
-        self.encoding.take_if(|it| !wanted(it.asker, it.opening));
+        let gone = |it: &Wanted| !wanted(it.asker, it.opening);
+        let mut left = self.line.take_where(gone);
+        left.extend(self.encoding.take_if(|it| gone(it)));
+        left.iter().for_each(|it| self.is_over(it));
     }
 
     pub fn is_idle(&self) -> bool {
@@ -154,7 +173,10 @@ impl EncodeQueue {
             .pop(|it| urgent(it.asker, it.opening))
             .or_else(|| line.pop(|it| wanted(it.asker, it.opening)))
             .or_else(|| line.pop(|_| true))?;
-        let picture = self.pictures.get(&next.opening.picture)?;
+        let Some(picture) = self.pictures.get(&next.opening.picture) else {
+            self.is_over(&next);
+            return None;
+        };
         let job = EncodeJob {
             key: next.opening.picture,
             pixels: picture.pixels.clone(),
@@ -168,7 +190,9 @@ impl EncodeQueue {
     /// Marks the opening at hand as computed; returns who asked for it, what it is, and the sessions that wait to hear that the
     /// model has seen the picture.
     pub fn encoded(&mut self) -> Option<(Asker, Opening, Vec<SessionId>)> {
-        let Wanted { asker, opening, .. } = self.encoding.take()?;
+        let computed = self.encoding.take()?;
+        self.is_over(&computed);
+        let Wanted { asker, opening, .. } = computed;
         let holders = self.pictures.get_mut(&opening.picture);
         let holders = holders.map(|picture| &mut picture.holders);
         let waiting = holders.into_iter().flatten().filter(|h| h.waits);
@@ -193,12 +217,10 @@ impl EncodeQueue {
             self.line.push_first(wanted.asker, wanted);
         }
     }
-}
 
-impl Wanted {
-    /// Whether this is what a session needs: behind a text of its own, it is for nobody else.
-    fn is_for(&self, asker: Asker, opening: Opening) -> bool {
-        let is_own = opening.behind.is_none() || self.asker.session == asker.session;
-        self.opening == opening && is_own
+    /// This is neither in the line nor being computed any more.
+    fn is_over(&mut self, it: &Wanted) {
+        self.wanted.remove(&need(it.asker, it.opening));
+        self.changes += 1;
     }
 }

@@ -1,5 +1,6 @@
 //! A question as it is scheduled.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use api::{AnswerTimings, Ask, Asker, ConversationId, FinishReason, PictureKey, RequestId};
@@ -7,7 +8,7 @@ use model::kernels::PAGE;
 use model::prompt::{Entry, Prompt};
 
 use super::pages::Page;
-use super::prefix::{Cached, Copy, Namespace, Opening};
+use super::prefix::{Cached, Copy, Namespace, Opening, PrefixCache};
 
 /// A question from its arrival to its end. While it waits it holds no slot and no page.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Job {
     /// What has to be in the cache before it can run: its picture, behind what stands before that; not known before its text
     /// is read, unless nothing does.
     opening: Option<Opening>,
+    /// Whether the cache had that when it was looked up, and the cache's count of openings then.
+    found: Cell<Option<(u64, bool)>>,
     /// [`Ask::background`].
     pub background: bool,
     /// Somebody has read the beginning of its answer, which was cut off: it goes before all that has not begun.
@@ -75,6 +78,7 @@ impl Job {
                 .first()
                 .filter(|shown| ask.system.is_empty() && shown.turn == 0)
                 .map(|shown| Opening::plain(shown.key)),
+            found: Cell::new(None),
             background: ask.background,
             interrupted: !ask.so_far.is_empty(),
             deadline,
@@ -115,6 +119,18 @@ impl Job {
     /// What has to be in the cache before it can run, if that is known.
     pub fn opening(&self) -> Option<Opening> {
         self.opening
+    }
+
+    /// The same, where the cache lacks it.
+    pub(super) fn missing(&self, cache: &PrefixCache) -> Option<Opening> {
+        let opening = self.opening?;
+        let known = self.found.get().filter(|(at, _)| *at == cache.openings());
+        let (_, is_there) = known.unwrap_or_else(|| {
+            let there = cache.has_opening(self.asker.session, opening);
+            (cache.openings(), there)
+        });
+        self.found.set(Some((cache.openings(), is_there)));
+        (!is_there).then_some(opening)
     }
 
     /// The question's entries up to the picture's end, where something stands before the picture.

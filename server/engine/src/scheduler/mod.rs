@@ -79,7 +79,14 @@ pub struct Scheduler {
     pictures: EncodeQueue,
     draining: bool,
     events: Vec<SchedulerEvent>,
+    /// Who waited for what when the positions were told last: as long as it is the same, none is news.
+    told: Option<Standing>,
+    /// The same when what is missing was put in line last, for which there was room in the slots or not.
+    queued: Option<(Standing, bool)>,
 }
+
+/// How often the line, the openings that the cache has, and the pictures changed. Where none did, who waits for what is the same.
+type Standing = (u64, u64, u64);
 
 impl Scheduler {
     pub fn new(limits: Limits) -> Self {
@@ -96,7 +103,14 @@ impl Scheduler {
             pictures: EncodeQueue::default(),
             draining: false,
             events: Vec::new(),
+            told: None,
+            queued: None,
         }
+    }
+
+    fn standing(&self) -> Standing {
+        let pictures = self.pictures.changes();
+        (self.waiting.changes(), self.cache.openings(), pictures)
     }
 
     /// What there is to tell since the last time, in its order.
@@ -154,10 +168,9 @@ impl Scheduler {
             pictures,
             ..
         } = self;
-        let mut line = waiting.in_order().into_iter();
-        if let Some(job) = line.find(|job| job.request == request) {
+        if let Some(job) = waiting.iter_mut().find(|job| job.request == request) {
             job.read(prompt, so_far);
-            match missing(cache, job) {
+            match job.missing(cache) {
                 Some(opening) => {
                     if pictures.has(opening.picture) {
                         let prompt = || job.prompt_before_picture();
@@ -194,7 +207,7 @@ impl Scheduler {
     /// Lets a question tell `pieces` more pieces of its answer.
     pub fn credit(&mut self, request: RequestId, pieces: u32) {
         let running = self.slots.iter_mut().map(|running| &mut running.job);
-        let all = self.waiting.in_order().into_iter().chain(running);
+        let all = self.waiting.iter_mut().chain(running);
         for job in all.filter(|job| job.request == request) {
             job.grant(pieces);
         }
@@ -323,7 +336,7 @@ impl Scheduler {
 
     /// Whether what a question begins with, up to its picture, has to be computed.
     fn lacks_opening(&self, job: &Job) -> bool {
-        missing(&self.cache, job).is_some()
+        job.missing(&self.cache).is_some()
     }
 
     /// Puts what a question begins with in the line, where that is known.
@@ -402,7 +415,7 @@ impl Scheduler {
         let told = sessions.into_iter();
         self.events
             .extend(told.map(|session| SchedulerEvent::Encoded(session, key, Some(timings))));
-        for job in self.waiting.in_order() {
+        for job in self.waiting.iter_mut() {
             if job.opening() == Some(opening) {
                 job.times.picture.get_or_insert(now);
             }
@@ -460,7 +473,7 @@ impl Scheduler {
     pub fn renew(&mut self, blame: Option<&Failure>) {
         let running = std::mem::take(&mut self.slots);
         let alone = running.len() == 1;
-        for job in self.waiting.in_order() {
+        for job in self.waiting.iter_mut() {
             job.parked = None;
         }
         for mut job in running.into_iter().map(|running| running.job) {
@@ -474,7 +487,7 @@ impl Scheduler {
         }
         self.pictures.requeue();
         self.encoding_pages.clear();
-        self.cache = PrefixCache::new(self.limits.pages, self.limits.keeps_conversations);
+        self.cache.clear(self.limits.pages);
     }
 
     /// Ends questions wherever they are, keeping what was computed.
@@ -556,15 +569,15 @@ impl Scheduler {
 
     /// Tells each question how it stands.
     fn tell_positions(&mut self) {
+        if self.waiting.is_empty() || self.told == Some(self.standing()) {
+            return;
+        }
         let Scheduler {
             waiting,
             cache,
             events,
             ..
         } = self;
-        if waiting.is_empty() {
-            return;
-        }
         for (ahead, job) in waiting.in_order().into_iter().enumerate() {
             let ahead = ahead as u64;
             if !job.would_be_news(Some(ahead)) {
@@ -575,20 +588,15 @@ impl Scheduler {
                 events.push(SchedulerEvent::Queued(job.request, position));
             }
         }
+        self.told = Some(self.standing());
     }
-}
-
-/// What a question begins with, up to its picture, where that has to be computed.
-fn missing(cache: &PrefixCache, job: &Job) -> Option<Opening> {
-    let is_missing = |opening: &Opening| !cache.has_opening(job.asker.session, *opening);
-    job.opening().filter(is_missing)
 }
 
 /// Whether a question waits for no picture, as far as that is known.
 fn has_picture(cache: &PrefixCache, job: &Job) -> bool {
     let session = job.asker.session;
     match (job.picture, job.opening()) {
-        (_, Some(opening)) => cache.has_opening(session, opening),
+        (_, Some(_)) => job.missing(cache).is_none(),
         (Some(key), None) => cache.has_picture(session, key),
         (None, None) => true,
     }

@@ -111,13 +111,14 @@ struct Sequence {
 impl Sequence {
     /// How many entries it has in common with others, from the first on.
     fn common(&self, entries: &[Entry]) -> usize {
-        let common = |own: &[Entry], entries: &[Entry]| {
-            let pairs = own.iter().zip(entries);
-            pairs.take_while(|(a, b)| a == b).count()
-        };
-        match common(&self.beginning, entries) {
-            whole if whole == self.beginning.len() => whole + common(&self.rest, &entries[whole..]),
-            part => part,
+        self.common_behind(common(&self.beginning, entries), entries)
+    }
+
+    /// The same, where its beginning has so many in common with them.
+    fn common_behind(&self, beginning: usize, entries: &[Entry]) -> usize {
+        match beginning == self.beginning.len() {
+            true => beginning + common(&self.rest, &entries[beginning..]),
+            false => beginning,
         }
     }
 
@@ -133,6 +134,12 @@ impl Sequence {
     fn begins(&self, entries: &[Entry]) -> bool {
         self.common(entries) == self.beginning.len() + self.rest.len()
     }
+}
+
+/// How many entries two sequences have in common, from the first on.
+fn common(own: &[Entry], entries: &[Entry]) -> usize {
+    let pairs = own.iter().zip(entries);
+    pairs.take_while(|(a, b)| a == b).count()
 }
 
 /// Who keeps how much, and in which order it was used.
@@ -195,6 +202,8 @@ pub struct PrefixCache {
     beginning: Arc<[Entry]>,
     /// With the cache off, only pictures are kept.
     conversations: bool,
+    /// How often an opening came or went.
+    openings: u64,
 }
 
 impl PrefixCache {
@@ -205,7 +214,21 @@ impl PrefixCache {
             uses: Uses::default(),
             beginning: Arc::default(),
             conversations,
+            openings: 0,
         }
+    }
+
+    /// Nothing is kept any more, and no page is in use: what still holds one holds it of a pool of old.
+    pub fn clear(&mut self, pages: usize) {
+        *self = PrefixCache {
+            openings: self.openings + 1,
+            ..PrefixCache::new(pages, self.conversations)
+        };
+    }
+
+    /// How often an opening came or went: as long as this is the same, so are they.
+    pub fn openings(&self) -> u64 {
+        self.openings
     }
 
     /// Pages in use, by running sequences or kept ones.
@@ -241,9 +264,15 @@ impl PrefixCache {
         let most = entries.len().saturating_sub(1);
         let PrefixCache { stored, uses, .. } = self;
         let mut best: Option<(usize, Place, usize)> = None;
+        // A conversation has its beginning of its picture: that is compared once.
+        let mut compared: Option<(&Arc<[Entry]>, usize)> = None;
         for place in namespace.places() {
             for (i, stored) in stored.get(&place).into_iter().flatten().enumerate() {
-                let common = stored.sequence.common(&entries[..most]);
+                let own = &stored.sequence.beginning;
+                let known = compared.filter(|(other, _)| Arc::ptr_eq(other, own));
+                let beginning = known.map_or_else(|| common(own, &entries[..most]), |it| it.1);
+                compared = Some((own, beginning));
+                let common = stored.sequence.common_behind(beginning, &entries[..most]);
                 if best.is_none_or(|(most, ..)| common > most) {
                     best = Some((common, place, i));
                 }
@@ -376,6 +405,7 @@ impl PrefixCache {
             last_used: 0,
         };
         self.store(opening.place(asker.session), stored, &cached.entries);
+        self.openings += 1;
     }
 
     fn store(&mut self, place: Place, mut new: Stored, entries: &[Entry]) {
@@ -446,6 +476,7 @@ impl PrefixCache {
         };
         for stored in there.extract_if(.., |it| gone(it)) {
             self.uses.remove(&stored);
+            self.openings += u64::from(stored.opening.is_some());
         }
         if there.is_empty() {
             self.stored.remove(&place);
@@ -453,10 +484,11 @@ impl PrefixCache {
     }
 
     fn drop_where(&mut self, gone: impl Fn(&Place, &Stored) -> bool) {
-        let uses = &mut self.uses;
+        let (uses, openings) = (&mut self.uses, &mut self.openings);
         self.stored.retain(|place, there| {
             for stored in there.extract_if(.., |it| gone(place, it)) {
                 uses.remove(&stored);
+                *openings += u64::from(stored.opening.is_some());
             }
             !there.is_empty()
         });

@@ -9,8 +9,8 @@ use model::prompt::tokens;
 
 use super::job::{Parked, Running};
 use super::pages::{HeldPage, Page, numbers};
-use super::prefix::{CacheFull, Copy};
-use super::{End, Job, Scheduler, SchedulerEvent, TokenOutcome, missing};
+use super::prefix::{CacheFull, Copy, Opening, PrefixCache};
+use super::{End, Job, Scheduler, SchedulerEvent, TokenOutcome};
 use crate::failures::{gone, out_of_memory, picture_left};
 
 /// How many rows a forward pass may have.
@@ -93,7 +93,7 @@ impl Scheduler {
         let full = self.slots.len() == self.limits.slots;
         // It waits for its picture, which is in line.
         let waits = |job: &Job| {
-            let opening = missing(&self.cache, job);
+            let opening = job.missing(&self.cache);
             opening.is_some_and(|opening| self.pictures.is_wanted(job.asker, opening))
         };
         self.slots.iter().all(decodes) && (full || self.waiting.iter().all(waits))
@@ -181,7 +181,9 @@ impl Scheduler {
             let mut waiting = self.waiting.iter();
             waiting.any(|job| here(job) && self.is_ready(job))
         };
-        let give_way = self.slots.len() == self.limits.slots && wanted();
+        let is_away = |running: &Running| !here(&running.job);
+        let full = self.slots.len() == self.limits.slots;
+        let give_way = full && self.slots.iter().any(is_away) && wanted();
         let leaves = |job: &Job| job.is_paused() || (give_way && !here(job));
         let leave: Vec<usize> = (0..self.slots.len())
             .filter(|slot| leaves(&self.slots[*slot].job))
@@ -194,19 +196,18 @@ impl Scheduler {
 
     /// Whether nothing but a slot is missing.
     pub(super) fn is_ready(&self, job: &Job) -> bool {
-        self.has_all_but_pages(job) && (job.lacked == 0 || job.lacked <= self.pages_within_reach())
-    }
-
-    fn has_all_but_pages(&self, job: &Job) -> bool {
-        job.is_read() && !job.is_paused() && !self.lacks_opening(job)
+        has_all_but_pages(&self.cache, job)
+            && (job.lacked == 0 || job.lacked <= self.pages_within_reach())
     }
 
     /// Pages that could be had if everything kept gave way: all but those of what runs and of the picture that is being encoded.
     pub(super) fn pages_within_reach(&self) -> usize {
         let held = self.slots.iter().flat_map(|running| &running.cached.pages);
         let encoding = self.encoding_pages.iter().filter_map(HeldPage::number);
-        let held: HashSet<u32> = held.map(Page::number).chain(encoding).collect();
-        self.limits.pages - held.len()
+        let mut free = vec![true; self.limits.pages];
+        let newly = |number: u32| std::mem::take(&mut free[number as usize]);
+        let held = held.map(Page::number).chain(encoding).map(newly);
+        self.limits.pages - held.filter(|newly| *newly).count()
     }
 
     /// The next that may have a slot. While a suspect waits it is next, and alone.
@@ -215,28 +216,26 @@ impl Scheduler {
         if self.waiting.is_empty() || self.picture_lacks || is_alone() {
             return None;
         }
-        let ready: HashSet<RequestId> = self
-            .waiting
-            .iter()
-            .filter(|job| self.is_ready(job))
-            .map(|job| job.request)
-            .collect();
         // It was there before whoever would have the pages that it lacks.
         let is_kept_out = |job: &Job| {
-            job.lacked > 0 && !ready.contains(&job.request) && self.has_all_but_pages(job)
+            job.lacked > 0 && has_all_but_pages(&self.cache, job) && !self.is_ready(job)
         };
         if self.waiting.iter().any(is_kept_out) {
             return None;
         }
-        let suspects = self
-            .waiting
-            .iter()
-            .any(|job| job.suspect && ready.contains(&job.request));
+        // So nobody lacks pages alone.
+        let Scheduler {
+            waiting,
+            away,
+            cache,
+            ..
+        } = self;
+        let is_ready = |job: &Job| has_all_but_pages(cache, job);
+        let suspects = waiting.iter().any(|job| job.suspect && is_ready(job));
         if suspects && !self.slots.is_empty() {
             return None;
         }
-        let may = |job: &Job| job.suspect == suspects && ready.contains(&job.request);
-        let Scheduler { waiting, away, .. } = self;
+        let may = |job: &Job| job.suspect == suspects && is_ready(job);
         waiting
             .pop(|job| may(job) && !can_wait(job, away))
             .or_else(|| waiting.pop(may))
@@ -297,16 +296,19 @@ impl Scheduler {
     /// What waits for a picture that the cache does not have any more: it made room for others, or was forgotten while there was a
     /// slot for the question.
     fn requeue_wanted(&mut self) {
+        let has_room = self.slots.len() < self.limits.slots;
+        if self.queued == Some((self.standing(), has_room)) {
+            return;
+        }
         let Scheduler {
             waiting,
             cache,
             pictures,
             ..
         } = self;
-        let has_room = self.slots.len() < self.limits.slots;
         let mut some_lost = false;
         for job in waiting.iter() {
-            match missing(cache, job) {
+            match job.missing(cache) {
                 Some(opening) if !pictures.has(opening.picture) => some_lost = true,
                 Some(opening) if has_room => {
                     pictures.enqueue(job.asker, opening, || job.prompt_before_picture());
@@ -314,15 +316,14 @@ impl Scheduler {
                 _ => {}
             }
         }
-        if !some_lost {
-            return;
+        if some_lost {
+            let is_gone = |opening: Opening| !pictures.has(opening.picture);
+            for job in waiting.take_where(|job| job.missing(cache).is_some_and(is_gone)) {
+                self.events
+                    .push(SchedulerEvent::Ended(Box::new(job), End::Failed(gone())));
+            }
         }
-        let lost =
-            |job: &Job| missing(cache, job).is_some_and(|opening| !pictures.has(opening.picture));
-        for job in waiting.take_where(lost) {
-            self.events
-                .push(SchedulerEvent::Ended(Box::new(job), End::Failed(gone())));
-        }
+        self.queued = Some((self.standing(), has_room));
     }
 
     /// What is computed next of each slot.
@@ -466,6 +467,11 @@ impl Scheduler {
         job.lacked = pages.min(self.limits.pages);
         self.waiting.push_first(job.asker, job);
     }
+}
+
+/// Whether nothing but a slot and pages is missing.
+fn has_all_but_pages(cache: &PrefixCache, job: &Job) -> bool {
+    job.is_read() && !job.is_paused() && job.missing(cache).is_none()
 }
 
 /// Whether it runs only while nobody else waits for the slot.

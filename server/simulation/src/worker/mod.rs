@@ -343,8 +343,10 @@ impl Worker {
             self.tell(self.now, What::Refused { request });
             return;
         }
-        self.scheduler.replace(id);
-        self.publish();
+        if earlier.is_some() {
+            self.scheduler.replace(id);
+            self.publish();
+        }
         let ask = question(&asked);
         let received = self.at(self.now);
         self.answers.insert(
