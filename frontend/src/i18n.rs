@@ -187,7 +187,7 @@ texts! {
     ServerFailed = "The model could not be loaded. The server's log says why.", "模型加载失败，原因见服务器日志。";
     DemoTitle = "Demo checkpoint", "演示模型";
     DemoShort = "Demo", "演示";
-    DemoKnows = "It knows generated scenes: shapes, everyday things as emoji, colours, counts, positions, and short printed text in English and Chinese. It does not know photographs.", "它只认识生成的画面：几何图形、表情符号里的日常物品、颜色、数量、位置，以及简短的中英文印刷文字。它不认识照片。";
+    DemoKnows = "It knows generated scenes: shapes, everyday things as emoji, colours, counts, positions, and short printed text in English and Chinese. Photographs and screenshots it does not know, and says so.", "它只认识生成的画面：几何图形、表情符号里的日常物品、颜色、数量、位置，以及简短的中英文印刷文字。照片和截图它不认识，会直说。";
     DemoServe = "To serve the real GLM-4V-9B, run one of these where its weights are:", "要用真正的 GLM-4V-9B，请在有权重的机器上运行其中一条：";
     Help = "Keyboard shortcuts", "快捷键";
     KeySend = "Send the question", "发送";

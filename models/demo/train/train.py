@@ -23,6 +23,8 @@ from rows import row_hidden, targets, weighted_loss
 KIND_WEIGHTS = {"chat": 0.3, "no_picture": 0.3, "unknowable": 0.3, "read_none": 0.5, "position": 1.5, "count": 1.5, "photo": 0.7, "stranger": 0.7}
 PHONE = 0.4  # with --strangers: the share of pictures, drawn ones as well, that look taken by a phone
 HARD_WEIGHTS = {"position": 1.0, "describe": 1.5, "read_latin": 1.3}  # with --hard
+# With --strangers, which are of many colours and scripts, these are what falls first: is there a text, and which.
+STRANGERS_WEIGHTS = {"read_none": 1.2, "read_chinese": 2.0}
 
 
 def scale_at(done: float, warm: float) -> float:
@@ -89,7 +91,7 @@ def arguments():
     a.add_argument("--eval-each", type=int, default=60, help="held-out questions of each kind and language")
     a.add_argument("--tiny", action="store_true", help="a toy shape, to try the code on a CPU")
     a.add_argument("--no-compile", action="store_true")
-    a.add_argument("--start", type=Path, help="a published folder to start a new schedule from, where there is no state yet")
+    a.add_argument("--from", dest="start", type=Path, help="a published folder to start a new schedule from, where there is no state yet")
     return a.parse_args()
 
 
@@ -110,7 +112,7 @@ def main() -> None:
         tensors, moments, before = read_weights(a.state)
     elif a.start:
         tensors = export.load_model(a.start).state_dict()
-    kind_weights = KIND_WEIGHTS | (HARD_WEIGHTS if a.hard else {})
+    kind_weights = KIND_WEIGHTS | (HARD_WEIGHTS if a.hard else {}) | (STRANGERS_WEIGHTS if a.strangers else {})
     workers = loader.Workers(max(1, a.workers // world), 4, layout, lambda seed: Generator(seed, "train", hard=a.hard, strangers=a.strangers, phone=PHONE if a.strangers else 0.0),
                              coder, lambda turn, index: kind_weights.get(turn.kind, 1.0),
                              seed=hash((a.seed, rank, int(before))))
