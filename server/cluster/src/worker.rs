@@ -386,6 +386,10 @@ impl Worker {
                 worker,
                 measured: Measured::Gauges(gauges),
             } => {
+                // As soon as it changes, where its health is told each second: gateways place newcomers by it.
+                if let Some(device) = self.devices.get_mut(&worker) {
+                    device.open = gauges.waiting + gauges.running;
+                }
                 self.gauges.insert(worker, gauges);
             }
             Report::Measured {
