@@ -128,9 +128,11 @@ all() {
     join "Build and units: page"
     check "Build: with the page inside" linted cargo build "${ours[@]}"
     check "Tests: Rust" cargo test "${ours[@]}" --no-fail-fast
-    # Apart: Playwright leaves an event loop running, beside which others can't start theirs.
+    # Apart: Playwright leaves an event loop running, beside which others can't start theirs. Beside each other, since most of either's
+    # time is waiting.
+    aside "Tests: browser" "${PYTEST[@]}" tests/browser
     check "Tests: sockets and tools" "${PYTEST[@]}" tests --ignore tests/browser --ignore tests/everywhere
-    check "Tests: browser" "${PYTEST[@]}" tests/browser
+    join "Tests: browser"
     # Its own conftest.py puts each browser's into one worker.
     check "Tests: every browser" "$VENV/bin/python" -m pytest -n 3 tests/everywhere
 }
