@@ -16,7 +16,6 @@ import statistics
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 from PIL import Image
@@ -27,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests/helpers"))
 from benching import arguments, client, measuring  # noqa: E402
 from fleets import Fleet, Process  # noqa: E402
 from ports import free_port  # noqa: E402
-from watching import PATIENCE  # noqa: E402
+from watching import PATIENCE, metrics, rise  # noqa: E402
 
 QUESTION = "What is in the picture?"
 
@@ -35,8 +34,12 @@ QUESTION = "What is in the picture?"
 def photo(seed: int) -> bytes:
     """A JPEG of about 1.6 MB."""
     noise = Image.frombytes("RGB", (1000, 750), random.Random(seed).randbytes(1000 * 750 * 3))
+    return jpeg(noise.resize((1720, 1290)), 88)
+
+
+def jpeg(picture: Image.Image, quality: int) -> bytes:
     file = io.BytesIO()
-    noise.resize((1720, 1290)).save(file, "JPEG", quality=88)
+    picture.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
@@ -147,10 +150,7 @@ def view(number: int) -> bytes:
     draw = random.Random(number)
     left, top, right, bottom = (draw.uniform(0, 0.1) for _ in range(4))
     width, height = whole.size
-    cut = whole.crop((int(left * width), int(top * height), int(width - right * width), int(height - bottom * height)))
-    file = io.BytesIO()
-    cut.save(file, "JPEG", quality=90)
-    return file.getvalue()
+    return jpeg(whole.crop((int(left * width), int(top * height), int(width - right * width), int(height - bottom * height))), 90)
 
 
 def moved(fleet: Fleet, flags: list[str], questions: range) -> None:
@@ -161,39 +161,38 @@ def moved(fleet: Fleet, flags: list[str], questions: range) -> None:
     names = ["one", "two"]
     running = {name: fleet.worker(name, *flags_of(0, flags)) for name in names}
     gateway = fleet.gateway()
-    other, over, handed, differ = client.Client(single.ws), 0, 0, 0
+    # Of those that nobody handed over, and of those that somebody did.
+    count, differ = [0, 0], [0, 0]
     for number in questions:
         picture, asked = view(number), {"sampling": {"max_new_tokens": tokens}}
+        asker, other = client.Client(gateway.ws), client.Client(single.ws)
         other.ask("r", "Describe the picture.", image=other.image(1, picture), **asked)
         other.done("r")
-        asker = client.Client(gateway.ws)
         before = {name: _processor_time(each) for name, each in running.items()}
         image = asker.image(1, picture)
         asker.until("image_encoded", lambda m, image=image: m["image"] == image)
         home = max(names, key=lambda name: _processor_time(running[name]) - before[name])
-        moves = _moves(gateway)
+        told = metrics(gateway)
         asker.ask("r", "Describe the picture.", image=image, **asked)
         while len([m for m in asker.of("r") if m["type"] == "token"]) < 3:
             asker.recv(PATIENCE)
         running[home].signal(signal.SIGTERM)
         asker.done("r")
-        was_handed = _moves(gateway) > moves
-        handed += was_handed
-        differ += was_handed and asker.answer("r") != other.answer("r")
-        over += not was_handed and asker.answer("r") != other.answer("r")
-        for each in (asker, other):
-            each.close()
-        other = client.Client(single.ws)
+        was_handed = bool(rise(gateway, told, "glimpse_answers_moved_total"))
+        count[was_handed] += 1
+        differ[was_handed] += asker.answer("r") != other.answer("r")
+        asker.close()
+        other.close()
         running[home].wait()
         running[home] = fleet.worker(home, *flags_of(0, flags))
     print(
-        f"{len(questions)} answers about a picture, {handed} of them handed over after their first words: {differ} of these differ "
-        f"from those of one process, and {over} of the others"
+        f"{sum(count)} answers about a picture, {count[True]} of them handed over after their first words: {differ[True]} of these "
+        f"differ from those of one process, and {differ[False]} of the others"
     )
 
 
 def _processor_time(process: Process) -> int:
-    """Nanoseconds, of all of its threads that live."""
+    """Nanoseconds, of all of its threads that live: finer than ticks, of which a worker with a card takes none for a picture."""
     spent = 0
     for file in Path(f"/proc/{process.process.pid}/task").glob("*/schedstat"):
         try:
@@ -201,12 +200,6 @@ def _processor_time(process: Process) -> int:
         except OSError:
             pass
     return spent
-
-
-def _moves(gateway: Process) -> float:
-    with urllib.request.urlopen(f"{gateway.url}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("glimpse_answers_moved_total"))
 
 
 def main() -> None:

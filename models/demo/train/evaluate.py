@@ -71,7 +71,7 @@ class Tally:
         lines = ["| strangers | originals | all questions right | share | 95% lower bound |", "|---|---|---|---|---|"]
         sorts = defaultdict(list)
         for name, marks in self.originals.items():
-            kind = name.split("/")[1].split("-")[0]
+            kind = strangers.kind_of(name)
             sorts["photographs, cut-outs too" if kind in ("photo", "cutout") else "others"].append(all(marks))
             sorts["– " + kind].append(all(marks))
         for sort, marks in sorted(sorts.items(), key=lambda s: (s[0].startswith("–"), s[0])):

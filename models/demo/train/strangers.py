@@ -31,7 +31,7 @@ def names(split: str, sort: str, kind: str = "") -> list[str]:
     return sorted(m["name"] for m in manifest() if m["split"] == split and m["kind"] in SORTS[sort] and kind in ("", m["kind"]))
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     return name.split("/")[1].split("-")[0]
 
 
@@ -87,11 +87,11 @@ class Strangers:
 
     @staticmethod
     def sort(name: str) -> str:
-        return next(sort for sort, kinds in SORTS.items() if _kind(name) in kinds)
+        return next(sort for sort, kinds in SORTS.items() if kind_of(name) in kinds)
 
     def draw(self, rng: random.Random, name: str, w: int, h: int, whole: bool) -> np.ndarray:
         """The original `name` as a picture of about w × h pixels: all of it in its own shape, or a part in this one."""
-        picture, kind = _load(name), _kind(name)
+        picture, kind = _load(name), kind_of(name)
         if picture.ndim == 3 and picture.shape[2] == 4:
             return self._on_ground(rng, picture, kind, w, h)
         whole = whole or kind in ("cutout", "clipart")  # one of which nothing is transparent
