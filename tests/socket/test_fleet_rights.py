@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Locked(Fleet):
     """A fleet behind deploy/nats.conf, of which nothing is changed but where the server listens."""
 
-    def serve(self):
+    def serve(self, without: str = ""):
+        """Without one of the rights."""
         self.servers = [Server(free_port(), 0, free_port())]
         here = self.servers[0]
         ca, self.pem, signing, key, request = (self.folder / name for name in ("ca.pem", "nats.pem", "ca.key", "nats.key", "nats.csr"))
@@ -38,6 +39,8 @@ class Locked(Fleet):
         for old, new in (("0.0.0.0:4222", f"127.0.0.1:{here.port}"), ("127.0.0.1:8222", f"127.0.0.1:{here.monitor}")):
             assert old in text
             text = text.replace(old, new)
+        assert without in text
+        text = text.replace(without, "")
         conf = self.folder / "nats.conf"
         conf.write_text(text)
         names = {"STORE": self.folder / "store", "CERT": self.pem, "KEY": key}
@@ -78,9 +81,9 @@ class Locked(Fleet):
 
 
 @pytest.fixture
-def locked(binary, tmp_path):
+def locked(binary, tmp_path, request):
     fleet = Locked(binary, tmp_path)
-    fleet.serve()
+    fleet.serve(getattr(request, "param", ""))
     yield fleet
     fleet.end()
 
@@ -135,13 +138,26 @@ def test_a_worker_is_lost_and_another_goes_on_behind_nkeys_and_tls(locked, alone
     assert client.moving == ["a"]
 
 
+@pytest.mark.parametrize("locked", [
+    '"$JS.API.CONSUMER.MSG.NEXT.glimpse-commands.>", ',
+    '"glimpse.command.*.*", ',
+], ids=["the stream hands nothing on", "nothing is heard as it is sent"], indirect=True)
+def test_what_a_worker_is_asked_comes_to_it_in_two_ways_of_which_one_is_enough(locked, alone, connect, scene):
+    gateway = locked.first_gateway()
+    locked.worker("one", *TALKATIVE)
+    locked.wait_ready(gateway)
+    picture, question = scene(circles=3), "What is in it?"
+    client = begin(connect, gateway, picture, question, **LONG)
+    assert finished(client) == expected(connect, alone, picture, question, **LONG)
+
+
 def test_what_no_worker_may_say_or_hear(locked):
     locked.first_gateway()
     worker = Speaker(locked, "worker")
     # It is let say what it has to.
     for subject in ("glimpse.event.g.w", "glimpse.beat.worker.w", "$KV.glimpse.worker.one"):
         assert worker.may_publish(subject), subject
-    for subject in ("glimpse.pixels.w", "glimpse.tokens", "_INBOX.x.>"):
+    for subject in ("glimpse.command.w.g", "glimpse.pixels.w", "glimpse.tokens", "_INBOX.x.>"):
         assert worker.may_subscribe(subject), subject
     # It tells no other worker anything, and passes for no gateway.
     forbidden = ["glimpse.command.w.g", "glimpse.pixels.w", "glimpse.beat.gateway.g", "glimpse.tokens", "glimpse.drain.two",

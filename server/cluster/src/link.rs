@@ -323,7 +323,8 @@ pub fn connects(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
 }
 
-/// Hands on whatever comes to `to` on a stream's `filter`, until nobody takes it.
+/// Hands on whatever comes to `to` on a stream's `filter`, until nobody takes it. Everything comes twice, as long as nothing goes
+/// wrong: as it is sent, a millisecond sooner, and as the stream gives it, which also has what the other way lost.
 pub async fn receive(
     nats: Nats,
     stream: &'static str,
@@ -332,6 +333,7 @@ pub async fn receive(
     parts: UnboundedSender<Part>,
 ) {
     const PAUSE: Duration = Duration::from_millis(100);
+    tokio::spawn(listen(nats.client.clone(), filter.clone(), parts.clone()));
     let mut consumer = Consumer {
         nats,
         stream,
@@ -345,6 +347,26 @@ pub async fn receive(
             tracing::debug!(stream, why, "a stream gives nothing");
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Hands on what is sent to a subject, until nobody takes it.
+async fn listen(client: Client, subject: String, parts: UnboundedSender<Part>) {
+    while !parts.is_closed() {
+        match client.subscribe(subject.clone()).await {
+            Ok(mut messages) => {
+                while let Some(message) = messages.next().await {
+                    // What has no number is told of where the stream gives it.
+                    if let Some(part) = part(&message)
+                        && parts.send(part).is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+            Err(problem) => tracing::debug!(subject, %problem, "a subject can't be listened to"),
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
