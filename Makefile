@@ -17,7 +17,7 @@ serve: server ## build the page and the server, and serve
 	$(GLIMPSE) serve $(ARGS)
 
 test: ## run every check: formatting, clippy, unit, socket and browser tests
-	@scripts/setup.sh server page-packages test
+	@scripts/setup.sh server page-packages lints test-packages
 	@scripts/test.sh
 
 test-long: server ## run what takes minutes: a thousand conversations, a thousand sessions beside two that stream, a thousand schemas
@@ -33,7 +33,7 @@ test-luck: server ## run the socket and browser tests N times alone and N times 
 	@GLIMPSE_BIN=$(abspath $(GLIMPSE)) .venv/bin/python scripts/luck.py $(or $(N),10) $(ARGS)
 
 lint: ## run formatting, clippy and licences alone
-	@scripts/setup.sh server test
+	@scripts/setup.sh server lints test
 	@scripts/test.sh lint
 
 test-gpu: ## build the tests for a card as one binary, and run it where there is a card

@@ -4,7 +4,9 @@
 #   scripts/setup.sh page     what the page's build needs
 #   scripts/setup.sh page-packages   of that, what may ask for a password: the rest can be built beside other things
 #   scripts/setup.sh trunk    trunk, which no target needs: for `trunk serve`, and the test that it makes the same page
+#   scripts/setup.sh lints    rustfmt and clippy
 #   scripts/setup.sh test     what the tests need beside these
+#   scripts/setup.sh test-packages   of that, what may ask for a password
 #   scripts/setup.sh clients  what `make test-clients` needs beside these
 #   scripts/setup.sh dist     what `make dist` needs beside server and page
 set -euo pipefail
@@ -61,7 +63,7 @@ setup_wasm_opt() {
         die "wasm-opt could not be had: check the network, or put a wasm-opt of version 120 or later on the PATH, then run the same command again."
 }
 
-setup_test() {
+setup_test-packages() {
     # shellcheck disable=SC2046
     install_packages $(
         missing chromium chromium chromium-browser google-chrome
@@ -78,13 +80,20 @@ setup_test() {
     )
     # shellcheck disable=SC2046
     unpack_packages $(missing nginx nginx /usr/sbin/nginx; missing caddy caddy; missing nats-server nats-server /usr/sbin/nats-server)
+}
+
+setup_test() {
+    setup_test-packages
+    setup_python
+    # Debian has none.
+    cargo_tool geckodriver $GECKODRIVER geckodriver
+}
+
+setup_lints() {
     for component in rustfmt clippy; do
         cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component" ||
             die "The check needs $component: run 'rustup component add $component', then run the same command again."
     done
-    setup_python
-    # Debian has none.
-    cargo_tool geckodriver $GECKODRIVER geckodriver
 }
 
 has_font() { [ -n "$(fc-list "$1" 2>/dev/null | head -n 1)" ]; }
@@ -120,7 +129,7 @@ setup_venv() {
 
 for part; do
     case $part in
-        server | page | page-packages | trunk | test | clients | dist) "setup_$part" ;;
-        *) die "There is nothing called '$part' to set up: it is server, page, page-packages, trunk, test, clients or dist." ;;
+        server | page | page-packages | trunk | lints | test | test-packages | clients | dist) "setup_$part" ;;
+        *) die "There is nothing called '$part' to set up: it is server, page, page-packages, trunk, lints, test, test-packages, clients or dist." ;;
     esac
 done

@@ -117,7 +117,8 @@ page() {
 }
 
 all() {
-    unbuilt
+    # While the first crates are compiled, which wait for the network too.
+    aside "What the tests need" scripts/setup.sh test
     export RUSTC_WORKSPACE_WRAPPER=clippy-driver GLIMPSE_BIN=$bin
     # Beside the server, since neither keeps all cores busy; its units apart and without optimisation, since they take no time.
     # Their tools are built there too.
@@ -127,6 +128,8 @@ all() {
     check "Build: server and Rust tests, with clippy" linted env CARGO_BUILD_JOBS="$JOBS" cargo test "${ours[@]}" --no-run
     join "Build and units: page"
     check "Build: with the page inside" linted cargo build "${ours[@]}"
+    join "What the tests need"
+    unbuilt
     check "Tests: Rust" cargo test "${ours[@]}" --no-fail-fast
     # Apart: Playwright leaves an event loop running, beside which others can't start theirs. Beside each other, since most of either's
     # time is waiting.
