@@ -1,10 +1,12 @@
 """Many machines: gateways are killed, stopped and asked to end, and their sessions go on at another one."""
 
 import io
+import json
 import os
 import random
 import signal
 import threading
+import urllib.request
 
 import pytest
 from PIL import Image
@@ -18,6 +20,23 @@ QUESTION = "What is in it?"
 
 def sessions(gateway) -> float:
     return sum(value for name, value in metrics(gateway).items() if name.startswith("glimpse_sessions"))
+
+
+def watched(fleet, what: str) -> dict:
+    """What NATS tells of itself."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.servers[0].monitor}/{what}", timeout=5) as answer:
+        return json.load(answer)
+
+
+def kept(fleet) -> dict[str, dict]:
+    """How each stream stands."""
+    (account,) = watched(fleet, "jsz?accounts=true&streams=true")["account_details"]
+    return {stream["name"]: stream["state"] for stream in account["stream_detail"]}
+
+
+def taken(fleet) -> int:
+    """Bytes of its disk, as NATS counts them."""
+    return watched(fleet, "jsz")["storage"]
 
 
 def contents(file) -> bytes:
@@ -108,6 +127,38 @@ def test_what_moved_is_not_ended_where_it_was(fleet, connect, scene):
     go_on(client, gateways[0])
     client.ask("b", "And now?", conversation=client.of("a")[0]["conversation"])
     assert client.done("b")["usage"]["image_tokens"] > 0
+
+
+def test_a_session_outlives_nats_and_then_its_gateway(fleet, alone, connect, scene):
+    nats = fleet.serve_nats()
+    fleet.worker("one", *TALKATIVE)
+    gateways = [fleet.gateway(), fleet.gateway()]
+    client = begin(connect, gateways[0], scene(), QUESTION)
+    finished(client)
+    nats.kill()
+    fleet.serve_nats()
+    # Nothing happens in it, and yet it is there again.
+    wait_for(lambda: kept(fleet).get("glimpse-sessions", {}).get("messages", 0) > 0 and kept(fleet).get("glimpse-keys", {}).get("messages", 0) > 0)
+    gateways[0].kill()
+    go_on(client, gateways[1])
+    client.ask("b", QUESTION, conversation=client.of("a")[0]["conversation"])
+    assert client.done("b")["usage"]["image_tokens"] > 0
+
+
+def test_what_is_over_takes_no_room_of_nats(fleet, connect, photo):
+    """Also by the server's own count, which is what it refuses by."""
+    fleet.serve_nats()
+    fleet.worker("one", *TALKATIVE)
+    gateway = fleet.gateway()
+    client = connect(gateway.ws)
+    for number in range(1, 9):
+        image = client.image(number, photo(number))
+        client.ask(f"r{number}", QUESTION, image=image)
+        client.done(f"r{number}")
+        assert taken(fleet) > 400_000
+        client.send(type="forget", image=image)
+        client.until("forgotten", lambda m, image=image: m["image"] == image)
+    wait_for(lambda: taken(fleet) < 20_000)
 
 
 def test_a_worker_lost_beside_its_gateway_takes_nothing_along(fleet, alone, connect, scene):

@@ -105,6 +105,11 @@ pub enum Report {
     Unkept {
         session: SessionId,
     },
+    /// What was kept of a session is lost, as was seen beside: all of it is to be kept anew, unless something is on its way, which
+    /// finds that out too.
+    Missing {
+        session: SessionId,
+    },
     /// Another process has the session by now.
     Taken {
         session: SessionId,

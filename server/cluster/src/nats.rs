@@ -35,7 +35,7 @@ pub const EVENTS: &str = "glimpse-events";
 /// The bucket of the pictures' copies, and the stream that it is kept in.
 pub const PICTURES: &str = "glimpse-pictures";
 pub const PICTURES_STREAM: &str = "OBJ_glimpse-pictures";
-/// The stream of sessions' records, and the one of the keys that they are sealed with, which no disk ever has.
+/// The stream of sessions' records, and the one of the keys that they are sealed with: no disk has either.
 const SESSIONS: &str = "glimpse-sessions";
 const KEYS: &str = "glimpse-keys";
 /// How long both stay without anybody who has the session.
@@ -212,7 +212,9 @@ impl Nats {
         Ok(())
     }
 
-    /// The streams of sessions' records and of their keys.
+    /// The streams of sessions' records and of their keys, both in the servers' memory: what whoever has a session puts there anew
+    /// where a server lost it. (On a disk, servers before 2.10 count what a roll-up or a purge by subject deleted as taken until
+    /// they are restarted, and take nothing more once that comes to all they may have.)
     ///
     /// # Errors
     /// If one can neither be found nor made.
@@ -220,6 +222,7 @@ impl Nats {
         let records = stream::Config {
             name: SESSIONS.into(),
             subjects: vec!["glimpse.session.*".into()],
+            storage: StorageType::Memory,
             // A session without room here goes on; what is lost is that another gateway could.
             discard: DiscardPolicy::Old,
             max_bytes: 1 << 30,

@@ -2,7 +2,7 @@
 //!
 //! A session's records are the messages of one subject. Each is written behind the last that its writer knows of, so that of two
 //! gateways only one can go on: whoever takes a session over writes a claim behind the last record, and what the other one would
-//! write then is refused. Records are sealed with the session's key, which stands in a stream in memory, never on a disk.
+//! write then is refused. Records are sealed with the session's key. Both stand in streams in memory, never on a disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -65,6 +65,8 @@ struct Inner {
 /// A session that this gateway has.
 #[derive(Default)]
 struct Held {
+    /// Once something of it was kept here.
+    session: Option<SessionId>,
     key: Option<Key>,
     /// The place of that in the keys' stream; 0 for none.
     key_at: u64,
@@ -128,6 +130,7 @@ impl Sessions {
             if held.over {
                 return;
             }
+            held.session = Some(session);
             let report = match inner.keep(&mut held, name, record, home).await {
                 Ok(Put::At(_)) => Report::Kept { session },
                 Ok(Put::Taken) => Report::Taken { session },
@@ -222,7 +225,7 @@ impl Sessions {
         Ok(self.0.newest(name).await?.is_some())
     }
 
-    /// Keeps keys alive: those that a server lost with its memory, and those that grow old.
+    /// Keeps keys alive: those that a server lost with its memory, and those that grow old. Of records that were lost it is told.
     async fn refresh(self) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -239,6 +242,11 @@ impl Sessions {
             if !anew {
                 continue;
             }
+            // A server alone that was restarted has not even the streams.
+            if let Err(problem) = self.0.nats.sessions().await {
+                tracing::debug!(%problem, "sessions can't be kept yet");
+                continue;
+            }
             (made, told) = (now, Instant::now());
             let all: Vec<(LogName, Arc<Turn<Held>>)> = {
                 let held = self.0.held.lock();
@@ -247,11 +255,19 @@ impl Sessions {
             for (name, held) in all {
                 // Whoever is writing has to wait until the server has it.
                 let mut held = held.lock().await;
-                if let (Some(key), false) = (held.key.clone(), held.over) {
-                    let put = self.0.put_keys(&mut held, &name, &[key]).await;
-                    if let Err(problem) = put {
-                        tracing::warn!(problem, "a session's key can't be kept");
-                    }
+                let (Some(key), false) = (held.key.clone(), held.over) else {
+                    continue;
+                };
+                let put = self.0.put_keys(&mut held, &name, &[key]).await;
+                if let Err(problem) = put {
+                    tracing::warn!(problem, "a session's key can't be kept");
+                }
+                let (is_written, session) = (held.last > 0, held.session);
+                if is_written
+                    && let Some(session) = session
+                    && let Ok(None) = self.0.newest(&name).await
+                {
+                    let _ = self.0.reports.send(Report::Missing { session });
                 }
             }
         }

@@ -399,6 +399,7 @@ impl Worker {
             Report::Fleet(_)
             | Report::Kept { .. }
             | Report::Unkept { .. }
+            | Report::Missing { .. }
             | Report::Taken { .. } => {}
         }
         false

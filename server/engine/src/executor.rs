@@ -260,7 +260,7 @@ impl<N: Network> Executor for OnDevice<N> {
 
     fn run(&mut self, pieces: &[Piece], wanted: &[Wanted]) -> Result<Vec<Option<Scores>>> {
         let started = Instant::now();
-        let of_all = |list: fn(&Piece) -> &Vec<u32>| -> Vec<u32> {
+        let of_all = |list: fn(&Piece) -> &[u32]| -> Vec<u32> {
             pieces.iter().flat_map(list).copied().collect()
         };
         let (ids, positions) = (of_all(|piece| &piece.ids), of_all(|piece| &piece.positions));

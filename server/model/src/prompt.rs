@@ -2,13 +2,34 @@
 
 use std::ops::Range;
 
-/// What stands at a place of the cache.
+/// What stands at a place of the cache: a token, or a picture's row. One number, since thousands of them are compared for every
+/// question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Entry {
-    /// A token of the vocabulary.
-    Token(u32),
-    /// One of the rows that the model sees of the conversation's pictures; both are counted from 0.
-    Row { picture: u16, row: u16 },
+pub struct Entry(u32);
+
+impl Entry {
+    /// What no token's id has.
+    const IS_ROW: u32 = 1 << 31;
+
+    /// A token of the vocabulary, whose id is below 2^31.
+    pub const fn token(id: u32) -> Self {
+        Entry(id)
+    }
+
+    /// One of the rows that the model sees of the conversation's pictures, of which there are at most 32,768; both are counted
+    /// from 0.
+    pub const fn row(picture: u16, row: u16) -> Self {
+        Entry(Self::IS_ROW | (picture as u32) << 16 | row as u32)
+    }
+
+    pub const fn is_row(self) -> bool {
+        self.0 & Self::IS_ROW != 0
+    }
+
+    /// The token's id, where it is one.
+    pub fn id(self) -> Option<u32> {
+        (!self.is_row()).then_some(self.0)
+    }
 }
 
 /// Entries, and where the model takes each to stand: a position is one number, or one for each of its axes.
@@ -38,9 +59,22 @@ impl Prompt {
         }
     }
 
+    /// The same, with room for so many more tokens.
+    pub fn with_room(&self, tokens: usize) -> Self {
+        let mut entries = Vec::with_capacity(self.entries.len() + tokens);
+        let mut positions = Vec::with_capacity(self.positions.len() + tokens * self.axes);
+        entries.extend_from_slice(&self.entries);
+        positions.extend_from_slice(&self.positions);
+        Prompt {
+            entries,
+            positions,
+            ..*self
+        }
+    }
+
     /// Adds a token, one position further on all axes.
     pub fn push(&mut self, id: u32) {
-        self.entries.push(Entry::Token(id));
+        self.entries.push(Entry::token(id));
         let positions = std::iter::repeat_n(self.next, self.axes);
         self.positions.extend(positions);
         self.next += 1;
@@ -64,7 +98,7 @@ impl Prompt {
         step: u32,
     ) {
         for (row, offset) in (0..).zip(offsets) {
-            self.entries.push(Entry::Row { picture, row });
+            self.entries.push(Entry::row(picture, row));
             let positions = offset[..self.axes].iter().map(|offset| self.next + offset);
             self.positions.extend(positions);
         }
@@ -120,12 +154,8 @@ impl Prompt {
 }
 
 /// The ids of entries that are all tokens; `None` if one isn't.
-pub fn tokens(entries: &[Entry]) -> Option<Vec<u32>> {
-    let id = |entry: &Entry| match entry {
-        Entry::Token(id) => Some(*id),
-        Entry::Row { .. } => None,
-    };
-    entries.iter().map(id).collect()
+pub fn tokens<T: FromIterator<u32>>(entries: &[Entry]) -> Option<T> {
+    entries.iter().map(|entry| entry.id()).collect()
 }
 
 #[cfg(test)]
@@ -145,9 +175,9 @@ mod tests {
         assert_eq!(prompt.positions(0..6), [0, 1, 2, 2, 2, 3]);
         assert_eq!(prompt.positions(4..6), [2, 3]);
         assert_eq!((prompt.used(), prompt.entries().len()), (4, 6));
-        assert_eq!(prompt.entries()[4], Entry::Row { picture: 0, row: 2 });
+        assert_eq!(prompt.entries()[4], Entry::row(0, 2));
         assert_eq!(tokens(&prompt.entries()[..2]), Some(vec![7, 8]));
-        assert_eq!(tokens(prompt.entries()), None);
+        assert_eq!(tokens::<Vec<u32>>(prompt.entries()), None);
     }
 
     /// Time, height and width: 2 × 2 rows of a second picture.

@@ -8,7 +8,7 @@ use model::kernels::PAGE;
 use model::prompt::{Entry, Prompt};
 
 use super::pages::Page;
-use super::prefix::{Cached, Copy, Namespace, Opening, PrefixCache};
+use super::prefix::{Begun, Copy, Namespace, Opening, PrefixCache};
 
 /// A question from its arrival to its end. While it waits it holds no slot and no page.
 #[derive(Debug)]
@@ -277,11 +277,11 @@ pub(super) struct Parked {
     pub pages: Vec<Page>,
 }
 
-/// A job in a slot, with the part of its entries that is in the cache.
+/// A job in a slot, with how much of its entries is in the cache.
 #[derive(Debug)]
 pub(super) struct Running {
     pub job: Job,
-    pub cached: Cached,
+    pub cached: Begun,
     /// What its first pass needs.
     pub copy: Option<Copy>,
     /// What has to come back from the host's memory before that.
@@ -291,7 +291,7 @@ pub(super) struct Running {
 impl Running {
     /// Entries that the next forward passes must compute; the last one's scores give the next token.
     pub fn pending(&self) -> usize {
-        self.job.entries().len() - self.cached.entries.len()
+        self.job.entries().len() - self.cached.entries
     }
 
     /// Between tokens, not in its prompt.

@@ -31,7 +31,7 @@ pub use turn::{Piece, Rows, Turn};
 
 use crate::failures::gone;
 use pages::{HeldPage, PagePool};
-use prefix::{Opening, PrefixCache};
+use prefix::{Begun, Opening, PrefixCache};
 
 /// What a scheduler goes by.
 #[derive(Clone, Debug)]
@@ -522,15 +522,18 @@ impl Scheduler {
         // What is not in its pages yet.
         let lacks = match (&copy, &returning) {
             (_, Some(parked)) => Some(parked.first),
-            (Some(_), None) => Some(cached.entries.len() / PAGE),
+            (Some(_), None) => Some(cached.entries / PAGE),
             (None, None) => None,
         };
         if let Some(pages) = lacks {
             cached.pages.truncate(pages);
-            cached.entries.truncate(pages * PAGE);
+            cached.entries = cached.entries.min(pages * PAGE);
         }
         let (client, namespace) = (job.asker.client, job.namespace());
-        self.cache.keep(client, namespace, job.conversation, cached);
+        let Begun { entries, pages } = cached;
+        let entries = &job.entries()[..entries];
+        self.cache
+            .keep(client, namespace, job.conversation, entries, pages);
         job
     }
 

@@ -11,7 +11,11 @@ pub struct PagePool {
 
 /// One user's hold on a page. A clone is one more user; the page is free when the last is dropped.
 #[derive(Clone, Debug)]
-pub struct Page(Rc<Used>);
+pub struct Page {
+    /// Beside what is counted, since it is read all the time.
+    number: u32,
+    used: Rc<Used>,
+}
 
 #[derive(Debug)]
 struct Used {
@@ -43,7 +47,8 @@ impl PagePool {
     pub fn take(&self) -> Option<Page> {
         let number = self.free.borrow_mut().pop()?;
         let free = self.free.clone();
-        Some(Page(Rc::new(Used { number, free })))
+        let used = Rc::new(Used { number, free });
+        Some(Page { number, used })
     }
 
     /// So many pages, or none where there are not so many.
@@ -60,12 +65,12 @@ impl PagePool {
 
 impl Page {
     pub fn number(&self) -> u32 {
-        self.0.number
+        self.number
     }
 
     /// The page without a hold on it.
     pub fn watch(&self) -> HeldPage {
-        HeldPage(Rc::downgrade(&self.0))
+        HeldPage(Rc::downgrade(&self.used))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use api::{Failure, FinishReason, RequestId, SessionId};
 use model::kernels::{PAGE, Span};
 use model::prompt::tokens;
+use smallvec::SmallVec;
 
 use super::job::{Parked, Running};
 use super::pages::{HeldPage, Page, numbers};
@@ -35,13 +36,16 @@ pub struct Turn {
     pub pieces: Vec<Piece>,
 }
 
+/// What of most pieces is one number.
+type Few = SmallVec<[u32; 4]>;
+
 /// The next entries of a question's sequence.
 #[derive(Clone, Debug)]
 pub struct Piece {
     pub request: RequestId,
-    pub ids: Vec<u32>,
+    pub ids: Few,
     /// Positions of the entries: one number for each axis of each.
-    pub positions: Vec<u32>,
+    pub positions: Few,
     pub span: Span,
     /// Whether the piece ends the sequence: the scores of the next token come of it.
     pub is_last: bool,
@@ -65,8 +69,7 @@ impl Scheduler {
     pub fn computed(&mut self, piece: &Piece) {
         if let Some(slot) = self.slot(piece.request) {
             let running = &mut self.slots[slot];
-            let entries = &running.job.entries()[piece.span.start..][..piece.span.len];
-            running.cached.entries.extend_from_slice(entries);
+            running.cached.entries += piece.span.len;
             running.job.suspect = false;
         }
     }
@@ -105,7 +108,7 @@ impl Scheduler {
         let most = self.slots.iter().map(credit).fold(most, usize::min);
         let needed = |turns: usize| -> usize {
             let of = |running: &Running| {
-                let entries = running.cached.entries.len() + turns;
+                let entries = running.cached.entries + turns;
                 entries
                     .div_ceil(PAGE)
                     .saturating_sub(running.cached.pages.len())
@@ -128,7 +131,6 @@ impl Scheduler {
     pub fn advance(&mut self, turns: usize, id: u32, now: Instant) {
         let Scheduler { slots, cache, .. } = self;
         for running in slots {
-            let start = running.cached.entries.len();
             for _ in 0..turns {
                 running.job.go_on(TokenOutcome {
                     at: now,
@@ -137,16 +139,15 @@ impl Scheduler {
                     end: None,
                 });
             }
-            let entries = &running.job.entries()[start..start + turns];
-            running.cached.entries.extend_from_slice(entries);
-            let grown = cache.grow(&mut running.cached.pages, start + turns);
+            running.cached.entries += turns;
+            let grown = cache.grow(&mut running.cached.pages, running.cached.entries);
             debug_assert!(grown.is_ok(), "there are pages for these turns");
         }
     }
 
     /// Entries that slots have in the cache.
     pub fn running_entries(&self) -> usize {
-        let entries = self.slots.iter().map(|it| it.cached.entries.len());
+        let entries = self.slots.iter().map(|it| it.cached.entries);
         entries.sum()
     }
 
@@ -282,7 +283,7 @@ impl Scheduler {
             }
         }
         let (cached, copy) = self.cache.begin(job.namespace(), job.entries());
-        if job.start(cached.entries.len(), now) {
+        if job.start(cached.entries, now) {
             self.events.push(SchedulerEvent::Started(job.request));
         }
         Some(Running {
@@ -386,7 +387,7 @@ impl Scheduler {
     fn piece(&mut self, slot: usize, most: usize) -> Result<Piece, Failure> {
         let Scheduler { slots, cache, .. } = self;
         let running = &mut slots[slot];
-        let start = running.cached.entries.len();
+        let start = running.cached.entries;
         let len = most.min(running.pending());
         let entries = &running.job.entries()[start..start + len];
         // A picture's rows can't be computed here: there was no page to copy them to.
@@ -397,7 +398,7 @@ impl Scheduler {
         Ok(Piece {
             request: job.request,
             ids,
-            positions: job.positions(start..start + len).to_vec(),
+            positions: SmallVec::from_slice(job.positions(start..start + len)),
             span: Span {
                 start,
                 len,
@@ -411,7 +412,7 @@ impl Scheduler {
     /// begin with a picture of which nothing could be copied begins later itself.
     fn newest_slot(&self, slot: usize) -> usize {
         let begins = &self.slots[slot];
-        if tokens(&begins.job.entries()[begins.cached.entries.len()..]).is_none() {
+        if tokens::<Few>(&begins.job.entries()[begins.cached.entries..]).is_none() {
             return slot;
         }
         let newest = (0..self.slots.len()).max_by_key(|slot| self.slots[*slot].job.order);
@@ -433,7 +434,7 @@ impl Scheduler {
     /// Takes what is in a slot out of it and into the host's memory, if that has room and there is something to keep.
     fn park(&mut self, slot: usize, turn: &mut Turn) -> Option<Job> {
         let running = &self.slots[slot];
-        let (entries, first) = (running.cached.entries.len(), running.job.opening_pages());
+        let (entries, first) = (running.cached.entries, running.job.opening_pages());
         if running.returning.is_none() {
             let pages = entries.div_ceil(PAGE).checked_sub(first)?;
             if pages == 0 || running.copy.is_some() {

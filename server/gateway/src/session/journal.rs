@@ -174,6 +174,13 @@ impl Journal {
         self.touch();
     }
 
+    /// What was kept is lost; if something is on its way, that will tell.
+    pub fn missing(&mut self) {
+        if self.sent.is_none() && self.begun {
+            self.touch();
+        }
+    }
+
     /// Whether all that is to be kept is.
     #[cfg(test)]
     pub fn is_settled(&self) -> bool {

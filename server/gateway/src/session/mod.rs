@@ -430,6 +430,16 @@ impl Session {
         });
     }
 
+    /// The same, as was seen beside what is being kept.
+    fn missing(self: &Arc<Self>) {
+        self.with_inner(None, |inner| {
+            inner.pass();
+            if let Some(journal) = &mut inner.journal {
+                journal.missing();
+            }
+        });
+    }
+
     /// Goes on with a session that another process had.
     fn go_on(self: &Arc<Self>) {
         self.with(State::go_on);

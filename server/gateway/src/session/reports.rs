@@ -24,6 +24,11 @@ pub fn dispatch(reports: &Receiver<Report>, registry: &Registry) {
                     session.unkept();
                 }
             }
+            Report::Missing { session } => {
+                if let Some(session) = registry.get(session) {
+                    session.missing();
+                }
+            }
             Report::Taken { session } => {
                 if let Some(session) = registry.get(session) {
                     session.give_up();

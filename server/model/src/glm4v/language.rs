@@ -103,11 +103,11 @@ mod tests {
         let (begin, end) = (config.boi_token_id, config.eoi_token_id);
         let prompt = expand(&[1, 2, begin, 0, end, 7], Some(2), &config);
         let entries = prompt.entries();
-        let row = |row| Entry::Row { picture: 0, row };
+        let row = |row| Entry::row(0, row);
         assert_eq!(entries.len(), 1605);
-        assert_eq!(entries[..3], [1, 2, begin].map(Entry::Token));
+        assert_eq!(entries[..3], [1, 2, begin].map(Entry::token));
         assert_eq!((entries[3], entries[1602]), (row(0), row(1599)));
-        assert_eq!(entries[1603..], [end, 7].map(Entry::Token));
+        assert_eq!(entries[1603..], [end, 7].map(Entry::token));
         assert_eq!(prompt.picture_entries(), 1602);
         // All rows share one.
         assert_eq!(prompt.positions(2..4), [2, 3]);
@@ -120,7 +120,7 @@ mod tests {
         let config = config();
         let ids = [1, config.boi_token_id, 0, config.eoi_token_id];
         let prompt = expand(&ids, None, &config);
-        assert_eq!(prompt.entries(), ids.map(Entry::Token));
+        assert_eq!(prompt.entries(), ids.map(Entry::token));
         assert_eq!((prompt.picture_entries(), prompt.used()), (0, 4));
     }
 

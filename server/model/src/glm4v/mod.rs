@@ -137,11 +137,11 @@ impl Model {
     /// place.
     pub fn embed(&self, prompt: &Prompt, vectors: Option<&Tensor>) -> candle_core::Result<Tensor> {
         let entries = prompt.entries();
-        let embed = |entries: &[Entry]| match tokens(entries) {
+        let embed = |entries: &[Entry]| match tokens::<Vec<u32>>(entries) {
             Some(ids) => self.decoder.embed(&ids),
             None => candle_core::bail!("a picture's vectors are missing"),
         };
-        let is_row = |entry: &Entry| matches!(entry, Entry::Row { .. });
+        let is_row = |entry: &Entry| entry.is_row();
         let (Some(vectors), Some(first)) = (vectors, entries.iter().position(is_row)) else {
             return embed(entries);
         };

@@ -361,7 +361,8 @@ impl Worker {
         );
         let deadline = self.at(asked.deadline);
         self.scheduler.ask(Job::new(&ask, received, deadline));
-        let mut prompt = self.opening.clone();
+        let tokens = asked.prompt + asked.answer;
+        let mut prompt = self.opening.with_room(tokens as usize);
         prompt.extend(std::iter::repeat_n(asked.text, asked.prompt as usize));
         self.scheduler.read(id, prompt, ask.so_far, None);
     }
