@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use cluster::worker::{self, Ended};
 use cluster::{Fleet, GatewaySettings, Load, Members, Started};
+use engine::Reports;
 use gateway::doors;
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::config::{DrainArgs, FleetArgs, GatewayArgs, NatsArgs, WorkerArgs};
 use crate::serve::{self, Computing, invalid, start_engine};
@@ -73,7 +75,9 @@ fn secret(file: Option<&Path>) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// A checkpoint with something missing, a device, a name or NATS that can't be had.
 pub fn worker(settings: &WorkerArgs) -> io::Result<Ended> {
-    let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
+    let (told, reports) = unbounded_channel();
+    let told = Reports::new(move |report| drop(told.send(report)));
+    let engine = start_engine(&settings.model, &settings.engine, told)?;
     let (status, engine) = (engine.status(), Arc::new(engine));
     let name = settings.name.clone().unwrap_or_else(own_name);
     let engine = worker::Engine {

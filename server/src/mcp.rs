@@ -1,7 +1,7 @@
 //! `glimpse mcp`: the tools for the agent that starts this process, with an engine of its own.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use gateway::access::{GuestLimits, Guests};
 use gateway::doors::mcp::{self, Mcp};
@@ -22,7 +22,8 @@ pub fn run(settings: &McpArgs) -> io::Result<()> {
     let limits = settings.limits.wire().map_err(invalid)?;
     let hosts = fetch_hosts(&settings.sources).map_err(invalid)?;
     let root = root(&settings.sources).map_err(invalid)?;
-    let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
+    let (told, reports) = mpsc::channel();
+    let engine = start_engine(&settings.model, &settings.engine, told)?;
     let status = engine.status();
     let options = session_options(
         &settings.pictures,

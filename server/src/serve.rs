@@ -11,7 +11,7 @@ use crate::config::{
 use crate::pull::Begun;
 use crate::{loading, page};
 use api::{Compute, Log, Report, Status, Tokens};
-use engine::Engine;
+use engine::{Engine, Reports};
 use gateway::access::{Access, GuestLimits, Guests, KeyFile, Proxies};
 #[cfg(feature = "mcp")]
 use gateway::doors::mcp::Folder;
@@ -28,7 +28,8 @@ use tokio::sync::watch;
 /// # Errors
 /// Settings that contradict each other, a checkpoint with something missing, or a device or address that can't be had.
 pub fn run(settings: &ServeArgs) -> io::Result<Ended> {
-    let (engine, reports) = start_engine(&settings.model, &settings.engine)?;
+    let (told, reports) = mpsc::channel();
+    let engine = start_engine(&settings.model, &settings.engine, told)?;
     let (status, engine) = (engine.status(), Arc::new(engine));
     let computing = Computing {
         engine: engine.clone(),
@@ -51,14 +52,15 @@ pub struct Computing {
     pub reports: mpsc::Receiver<Report>,
 }
 
-/// Starts what computes, and gives what it will report.
+/// Starts what computes. What it has to tell goes to `reports`.
 ///
 /// # Errors
 /// A checkpoint with something missing, or a device that can't be had.
 pub fn start_engine(
     model: &ModelArgs,
     settings: &EngineArgs,
-) -> io::Result<(Engine, mpsc::Receiver<Report>)> {
+    reports: impl Into<Reports>,
+) -> io::Result<Engine> {
     // Opened here, so that whatever is wrong with it ends the program with a sentence; loaded by the worker.
     let begun = (model.begin()).map_err(|problem| invalid(problem.to_string()))?;
     let Begun {
@@ -79,12 +81,11 @@ pub fn start_engine(
         move || Ok((checkpoint, target))
     };
     let opens = targets.into_iter().map(each).collect();
-    let (reports, inbox) = mpsc::channel();
     let engine = Engine::start(engine_settings(settings, quantize), opens, reports)?;
     if let Some(download) = download {
         download.tell(&engine);
     }
-    Ok((engine, inbox))
+    Ok(engine)
 }
 
 /// How pictures are decoded. More decoders than cores would only wait for each other; but two at least, so that one client

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use api::{
@@ -14,6 +14,7 @@ use cluster::worker::Engine;
 use gateway::telemetry::{number, part_of};
 use opentelemetry::trace::{Span as _, Tracer};
 use parking_lot::Mutex;
+use tokio::sync::mpsc::unbounded_channel;
 use tracing::field::Empty;
 use tracing::{Level, Span, debug_span, enabled};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -33,19 +34,19 @@ pub fn traced(engine: Engine, worker: &str) -> std::io::Result<Engine> {
         compute,
         tokens,
         status,
-        reports,
+        mut reports,
     } = engine;
     let spans = Arc::new(Mutex::new(Spans {
         worker: worker.to_owned(),
         questions: HashMap::new(),
         pictures: HashMap::new(),
     }));
-    let (told, inbox) = mpsc::channel();
+    let (told, inbox) = unbounded_channel();
     let known = spans.clone();
     std::thread::Builder::new()
         .name("spans".into())
         .spawn(move || {
-            for report in reports {
+            while let Some(report) = reports.blocking_recv() {
                 known.lock().told(&report);
                 if told.send(report).is_err() {
                     return;

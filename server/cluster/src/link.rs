@@ -1,9 +1,11 @@
 //! A way from one process to another over a stream: in order, nothing lost, nothing twice.
 //!
-//! The sender numbers what it sends, and sends the next only when the stream has the last; what came together meanwhile goes in
-//! one message. The number is the message's id too, so that the stream itself drops what was sent again for want of an answer.
+//! The sender numbers what it sends, and has a few messages on their way at once; what came together meanwhile goes in one. The
+//! number is the message's id too, so that the stream itself drops what was sent again for want of an answer, and the receiver puts
+//! in order what overtook something.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,9 @@ use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -100,11 +104,19 @@ impl<T: Serialize + Send + Sync + 'static> Outgoing<T> {
         let (queue, messages) = unbounded_channel();
         let link = format!("{from}.{to}");
         let (mine, other) = halves;
+        let (key, half) = match other {
+            Some(other) => (Some(mine.with(other)), Some(hex(&mine.public()))),
+            None => (None, None),
+        };
         let sender = Sender {
-            seal: other.map(|other| (mine.with(other), hex(&mine.public()))),
-            nats,
-            subject,
-            trouble,
+            key,
+            writer: Arc::new(Writer {
+                nats,
+                subject,
+                half,
+                trouble,
+            }),
+            flying: FuturesOrdered::new(),
             last: VecDeque::new(),
             place: 0,
         };
@@ -135,15 +147,24 @@ impl<T> Drop for Outgoing<T> {
 }
 
 struct Sender {
-    nats: Nats,
-    /// The key, and this side's half of it as it stands in a header.
-    seal: Option<(Key, String)>,
-    subject: String,
-    trouble: Trouble,
+    /// What messages are sealed with.
+    key: Option<Key>,
+    writer: Arc<Writer>,
+    /// What is on its way into the stream.
+    flying: FuturesOrdered<BoxFuture<'static, (Piece, u64)>>,
     /// What was sent last, for when a server comes back without it.
     last: VecDeque<Piece>,
     /// The place in the stream of what was sent last.
     place: u64,
+}
+
+/// Writes to a subject.
+struct Writer {
+    nats: Nats,
+    subject: String,
+    /// This side's half of the messages' key as it stands in a header.
+    half: Option<String>,
+    trouble: Trouble,
 }
 
 #[derive(Clone)]
@@ -161,18 +182,32 @@ async fn send<T: Serialize + Send + Sync>(
 ) {
     /// Messages in one.
     const MOST: usize = 256;
+    /// Pieces on their way at once: enough that a word does not wait for the last one's answer, few enough that a crowd's go together.
+    const FLYING: usize = 4;
+    let client = sender.writer.nats.client.clone();
     let mut number = 0;
-    let mut made = connects(&sender.nats.client);
-    loop {
-        let next = tokio::time::timeout(LOOK, messages.recv()).await;
-        let now = connects(&sender.nats.client);
+    let mut made = connects(&client);
+    let mut ended = false;
+    while !(ended && sender.flying.is_empty()) {
+        let free = !ended && sender.flying.len() < FLYING;
+        let next = tokio::select! {
+            biased;
+            Some((piece, place)) = sender.flying.next() => {
+                sender.arrived(piece, place).await;
+                None
+            }
+            next = messages.recv(), if free => {
+                ended = next.is_none();
+                next
+            }
+            () = tokio::time::sleep(LOOK) => None,
+        };
+        let now = connects(&client);
         if now != std::mem::replace(&mut made, now) {
             sender.send_again().await;
         }
-        let first = match next {
-            Ok(Some(first)) => first,
-            Ok(None) => return,
-            Err(_) => continue,
+        let Some(first) = next else {
+            continue;
         };
         let mut batch = vec![first];
         while batch.len() < MOST
@@ -182,7 +217,7 @@ async fn send<T: Serialize + Send + Sync>(
         }
         let mut bytes = written(&batch);
         drop(batch);
-        if let Some((key, _)) = &sender.seal {
+        if let Some(key) = &sender.key {
             bytes = match key.seal(&[], &bytes) {
                 Ok(sealed) => sealed.into(),
                 Err(problem) => {
@@ -193,28 +228,33 @@ async fn send<T: Serialize + Send + Sync>(
         }
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
-            let id = format!("{link}.{number}");
-            let more = !bytes.is_empty();
-            sender
-                .send(Piece {
-                    id,
-                    more,
-                    bytes: piece,
-                })
-                .await;
+            let piece = Piece {
+                id: format!("{link}.{number}"),
+                more: !bytes.is_empty(),
+                bytes: piece,
+            };
+            let writer = sender.writer.clone();
+            let flies = async move {
+                let place = writer.put(&piece).await;
+                (piece, place)
+            };
+            sender.flying.push_back(flies.boxed());
             number += 1;
         }
     }
 }
 
 impl Sender {
-    async fn send(&mut self, piece: Piece) {
+    /// A piece is in the stream.
+    async fn arrived(&mut self, piece: Piece, place: u64) {
         /// Bytes and pieces that are kept.
         const KEPT: (usize, usize) = (256 * 1024, 32);
-        let place = self.put(&piece).await;
-        // The stream has lost its end, with what was in it.
+        // The stream has lost its end, with what was in it; or this one overtook the one before.
         if place < std::mem::replace(&mut self.place, place) {
-            tracing::warn!(self.subject, "a stream has lost its end: it is sent again");
+            tracing::warn!(
+                self.writer.subject,
+                "a stream has lost its end: it is sent again"
+            );
             self.send_again().await;
         }
         self.last.push_back(piece);
@@ -225,11 +265,13 @@ impl Sender {
     }
 
     async fn send_again(&mut self) {
-        for piece in self.last.clone() {
-            self.place = self.put(&piece).await.max(self.place);
+        for piece in &self.last {
+            self.place = self.writer.put(piece).await.max(self.place);
         }
     }
+}
 
+impl Writer {
     /// Puts a piece into the stream, however long that takes; its place there.
     async fn put(&self, piece: &Piece) -> u64 {
         const PAUSE: Duration = Duration::from_millis(100);
@@ -241,7 +283,7 @@ impl Sender {
             if piece.more {
                 message = message.header(MORE, "1");
             }
-            if let Some((_, half)) = &self.seal {
+            if let Some(half) = &self.half {
                 message = message.header(HALF, half.as_str());
             }
             let js = &self.nats.js;

@@ -102,7 +102,10 @@ pub async fn delete(nats: &Nats, store: &ObjectStore, object: &str) {
     let pieces = format!("$O.{PICTURES}.C.{}", info.nuid);
     for (subject, count) in [(about, 1), (pieces, info.chunks)] {
         if let Err(why) = delete_all(nats, subject, count).await {
-            tracing::warn!(why, "a picture's copy can't be deleted: its room is not freed");
+            tracing::warn!(
+                why,
+                "a picture's copy can't be deleted: its room is not freed"
+            );
         }
     }
 }

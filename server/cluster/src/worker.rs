@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::encoding::{self, decode};
@@ -42,7 +42,7 @@ pub struct Engine {
     pub compute: Arc<dyn Compute>,
     pub tokens: Arc<dyn Tokens>,
     pub status: watch::Receiver<Status>,
-    pub reports: mpsc::Receiver<Report>,
+    pub reports: UnboundedReceiver<Report>,
 }
 
 /// Serves gateways under a name until a signal, `glimpse drain` or the device's loss. `here` is called once gateways may ask.
@@ -78,20 +78,9 @@ async fn serve(
         compute,
         tokens,
         mut status,
-        reports,
+        mut reports,
     } = engine;
-    let (told, reports_in) = unbounded_channel();
-    std::thread::Builder::new()
-        .name("reports".into())
-        .spawn(move || {
-            for report in reports {
-                if told.send(report).is_err() {
-                    return;
-                }
-            }
-        })?;
     let mut worker = Worker::new(nats, name, compute).await?;
-    let mut reports_in = reports_in;
     // Not before it may be asked.
     loop {
         let (state, error) = {
@@ -105,7 +94,7 @@ async fn serve(
         }
         tokio::select! {
             _ = &mut stop => return Ok(Ended::Asked),
-            Some(report) = reports_in.recv() => drop(worker.report(report)),
+            Some(report) = reports.recv() => drop(worker.report(report)),
             changed = status.changed() => if changed.is_err() {
                 return Err(io::Error::other("the model is gone"));
             },
@@ -115,7 +104,7 @@ async fn serve(
     worker.register(&now).await?;
     here(&worker.name);
     tokio::spawn(tokens::answer(worker.nats.client.clone(), tokens));
-    let ended = worker.work(reports_in, stop).await;
+    let ended = worker.work(reports, stop).await;
     worker.leave().await;
     ended
 }

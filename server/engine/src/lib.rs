@@ -28,25 +28,24 @@ mod warmup;
 mod worker;
 mod workers;
 
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
 use api::{
-    Ask, Compute, Download, ErrorCode, Event, Failure, Freed, Picture, Report, SessionId, State,
-    Status,
+    Ask, Compute, Download, ErrorCode, Event, Failure, Freed, Picture, SessionId, State, Status,
 };
 use model::LoadError;
 use model::checkpoint::Checkpoint;
 use model::device::Target;
 use tokio::sync::watch;
 
+pub use reports::Reports;
 pub use settings::Settings;
 
 use admission::{Admission, Admitted, not_running};
 use command::{Command, Question};
 use executor::{Identity, Layer};
 use model::network::Language;
-use reports::{FreedNotice, Permit, Reports};
+use reports::{FreedNotice, Permit};
 use start::{Preparation, work};
 use tokenization::{Text, Tokenization};
 use workers::{Handle, StatusPublisher, Statuses, Workers};
@@ -72,7 +71,7 @@ impl Engine {
     pub fn start(
         settings: Settings,
         opens: Vec<impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static>,
-        reports: Sender<Report>,
+        reports: impl Into<Reports>,
     ) -> std::io::Result<Self> {
         let opens = opens.into_iter().map(|open| (open, Identity)).collect();
         Engine::start_wrapped(settings, opens, reports)
@@ -85,9 +84,9 @@ impl Engine {
             impl FnOnce() -> Result<(Arc<Checkpoint>, Target), LoadError> + Send + 'static,
             impl Layer + Send + 'static,
         )>,
-        reports: Sender<Report>,
+        reports: impl Into<Reports>,
     ) -> std::io::Result<Self> {
-        let reports = Reports::new(reports);
+        let reports = reports.into();
         let (publishers, statuses) = StatusPublisher::all(opens.len(), &reports);
         let mut workers = Vec::with_capacity(opens.len());
         let mut languages = Vec::with_capacity(opens.len());

@@ -10,23 +10,30 @@ use super::failures::lost;
 
 /// Where reports go. Nobody has to listen.
 #[derive(Clone)]
-pub struct Reports(Sender<Report>);
+pub struct Reports(Arc<dyn Fn(Report) + Send + Sync>);
+
+impl From<Sender<Report>> for Reports {
+    fn from(to: Sender<Report>) -> Self {
+        Reports::new(move |report| drop(to.send(report)))
+    }
+}
 
 impl Reports {
-    pub fn new(to: Sender<Report>) -> Self {
-        Reports(to)
+    /// Each goes to `to`, by the thread that computes: it must not wait there.
+    pub fn new(to: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Reports(Arc::new(to))
     }
 
     pub fn tell(&self, session: SessionId, event: Event) {
-        let _ = self.0.send(Report::Session { session, event });
+        (self.0)(Report::Session { session, event });
     }
 
     pub fn measured(&self, worker: u32, measured: Measured) {
-        let _ = self.0.send(Report::Measured { worker, measured });
+        (self.0)(Report::Measured { worker, measured });
     }
 
     pub fn health(&self, health: Health) {
-        let _ = self.0.send(Report::Health(health));
+        (self.0)(Report::Health(health));
     }
 }
 

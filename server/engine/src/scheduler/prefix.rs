@@ -148,7 +148,9 @@ fn common(own: &[Entry], entries: &[Entry]) -> usize {
     /// Compared at once: without a branch for each the compiler takes many in one instruction.
     const MANY: usize = 32;
     let same = |(a, b): &(&[Entry; MANY], &[Entry; MANY])| {
-        a.iter().zip(b.iter()).fold(true, |same, (a, b)| same & (a == b))
+        a.iter()
+            .zip(b.iter())
+            .fold(true, |same, (a, b)| same & (a == b))
     };
     let chunks = own.as_chunks().0.iter().zip(entries.as_chunks().0);
     let whole = MANY * chunks.take_while(same).count();
@@ -654,7 +656,13 @@ mod tests {
                 session: SessionId::new(talk),
                 picture: None,
             };
-            cache.keep(client, namespace, ConversationId::new(talk), &entries, pages);
+            cache.keep(
+                client,
+                namespace,
+                ConversationId::new(talk),
+                &entries,
+                pages,
+            );
         };
         let kept = |cache: &PrefixCache| {
             let talks = cache

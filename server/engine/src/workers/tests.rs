@@ -27,7 +27,7 @@ fn two() -> (Served, [Arc<AtomicUsize>; 2]) {
 
 /// Two workers that do nothing: what they are sent stays in the receivers.
 fn idle(settings: &Settings) -> (Served, Vec<Receiver<Command>>) {
-    let (publishers, statuses) = StatusPublisher::all(2, &Reports::new(channel().0));
+    let (publishers, statuses) = StatusPublisher::all(2, &channel().0.into());
     for publisher in &publishers {
         publisher.send_modify(|status| status.state = State::Ready);
     }
@@ -38,7 +38,7 @@ fn idle(settings: &Settings) -> (Served, Vec<Receiver<Command>>) {
             (Handle::new(commands, admission, None), inbox)
         })
         .unzip();
-    let engine = |reports| Engine::of(handles, statuses, Reports::new(reports));
+    let engine = |reports| Engine::of(handles, statuses, Reports::from(reports));
     (Served::new(engine), inboxes)
 }
 
@@ -269,7 +269,7 @@ fn the_furthest_behind_says_how_all_stand() {
 
 #[test]
 fn workers_tell_one_status() {
-    let (publishers, statuses) = StatusPublisher::all(2, &Reports::new(channel().0));
+    let (publishers, statuses) = StatusPublisher::all(2, &channel().0.into());
     let status = statuses.subscribe();
     for (i, publisher) in publishers.iter().enumerate() {
         publisher.send_modify(|s| {
@@ -322,7 +322,7 @@ fn a_device_lost_of_two_is_told_and_refuses_all() {
 
 #[test]
 fn a_download_is_told_whatever_the_workers_tell() {
-    let (publishers, statuses) = StatusPublisher::all(2, &Reports::new(channel().0));
+    let (publishers, statuses) = StatusPublisher::all(2, &channel().0.into());
     let status = statuses.subscribe();
     let half = Download {
         bytes: 5,
