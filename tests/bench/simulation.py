@@ -200,14 +200,15 @@ def main() -> None:
         fleet.serve_nats()
         # As many as its tests need: pictures are small here.
         fleet.pictures = "1GiB"
-        running, gateway = 0, None
+        fleet.worker("w0", "--max-batch", str(SLOTS), *flags)
+        running, gateway = 1, fleet.gateway("--open-requests", "64")
+        # Of one: several would share what is to be a step of several answers.
+        card, wire = measured(gateway)
+        print(json.dumps({k: v for k, v in (card | wire).items() if k.endswith("_ms")}))
         for workers in map(int, args.workers.split(",")):
             while running < workers:
                 fleet.worker(f"w{running}", "--max-batch", str(SLOTS), *flags)
                 running += 1
-            gateway = gateway or fleet.gateway("--open-requests", "64")
-            card, wire = measured(gateway)
-            print(json.dumps({k: v for k, v in (card | wire).items() if k.endswith("_ms")}))
             questions = drawn(args.seconds, args.rate * workers, args.sessions * workers, args.seed)
             found = real(gateway, questions, args.sessions * workers)
             expected = simulated(fleet.folder, questions, card, wire, workers, args.sessions * workers, args.seconds)

@@ -154,16 +154,27 @@ impl Nats {
     pub async fn connect(settings: Settings, name: &str) -> io::Result<Self> {
         let client = connect(&settings, name).await?;
         let pulse = connect(&settings, &format!("{name}: pulse")).await?;
-        let mut js = jetstream::new(client.clone());
-        js.set_timeout(Duration::from_secs(2));
         let nats = Nats {
+            js: jet_stream(&client),
             client,
-            js,
             pulse,
             settings,
         };
         nats.wait_for_streams().await?;
         Ok(nats)
+    }
+
+    /// The same over a connection of its own, behind which nothing else waits: a server does one thing after the other for each.
+    ///
+    /// # Errors
+    /// If no server can be reached.
+    pub async fn beside(&self, name: &str) -> io::Result<Self> {
+        let client = connect(&self.settings, name).await?;
+        Ok(Nats {
+            js: jet_stream(&client),
+            client,
+            ..self.clone()
+        })
     }
 
     /// Copies of what JetStream keeps.
@@ -294,6 +305,12 @@ impl Nats {
         let made = self.js.create_object_store(config).await;
         made.map_err(|problem| no_stream(PICTURES, &problem))
     }
+}
+
+fn jet_stream(client: &Client) -> Context {
+    let mut js = jetstream::new(client.clone());
+    js.set_timeout(Duration::from_secs(2));
+    js
 }
 
 async fn connect(settings: &Settings, name: &str) -> io::Result<Client> {

@@ -104,6 +104,7 @@ impl Sessions {
         reports: Sender<Report>,
         trouble: Trouble,
     ) -> io::Result<Self> {
+        let nats = nats.beside("glimpse gateway: sessions").await?;
         let (records, keys) = nats.sessions().await?;
         let sessions = Sessions(Arc::new(Inner {
             records,

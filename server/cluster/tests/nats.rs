@@ -15,6 +15,7 @@ use api::{
 use cluster::worker::{self, Ended, Engine};
 use cluster::{Fleet, GatewaySettings, Settings, Started};
 use glimpse_cluster as cluster;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 /// Only what hangs takes so long.
@@ -93,7 +94,7 @@ impl Drop for Nats {
 
 /// Answers with numbers, one each few milliseconds, from where an earlier attempt was.
 struct Counting {
-    reports: Sender<Report>,
+    reports: UnboundedSender<Report>,
     commands: Sender<Command>,
     /// Whether its device is lost: it says nothing more.
     lost: Arc<Mutex<bool>>,
@@ -167,7 +168,7 @@ impl Tokens for Counting {
 /// The test's side of a worker.
 struct Worker {
     commands: Receiver<Command>,
-    reports: Sender<Report>,
+    reports: UnboundedSender<Report>,
     lost: Arc<Mutex<bool>>,
     ended: Receiver<std::io::Result<Ended>>,
     _status: watch::Sender<Status>,
@@ -175,7 +176,7 @@ struct Worker {
 
 impl Worker {
     fn start(nats: &Nats, name: &str, model: &str) -> Worker {
-        let (reports, told) = channel();
+        let (reports, told) = unbounded_channel();
         let (asked, commands) = channel();
         let lost = Arc::new(Mutex::new(false));
         let (publish, status) = watch::channel(Status {

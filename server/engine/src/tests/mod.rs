@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use api::{
     Asker, Command, ConversationId, ErrorCode, Event, FinishReason, Freed, Health, Picture,
-    PictureKey, Pixels, Presence, RequestId, SamplingParams, Shown, State, Turn, Usage, encoding,
+    PictureKey, Pixels, Presence, Report, RequestId, SamplingParams, Shown, State, Turn, Usage,
+    encoding,
 };
 use parking_lot::Mutex;
 
