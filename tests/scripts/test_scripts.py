@@ -423,7 +423,7 @@ def test_every_check_runs_whatever_came_of_those_before(machine):
     # The page's units, and the others with their build; the three suites of Python, and its check of the folders. A warning has
     # no closing line.
     assert result.stdout.splitlines()[-1] == "29 passed, 8 failed", result.stdout
-    failed = "Failed: No circles between folders, nor within the kernels; Build: server and Rust tests, with clippy; Tests: sockets and tools; Tests: browser; Tests: every browser; see above"
+    failed = "Failed: Build: server and Rust tests, with clippy; No circles between folders, nor within the kernels; Tests: sockets and tools; Tests: browser; Tests: every browser; see above"
     assert failed in result.stderr, result.stderr
     called = [line.split(" RUSTC")[0] for line in machine.called().splitlines()]
     tests = "cargo test --locked --release --workspace --exclude glimpse-page*"
