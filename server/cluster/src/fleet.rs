@@ -380,7 +380,8 @@ impl Running {
 
     fn arrived(&mut self, part: Part, inbox: &mut Inbox) {
         let now = self.start.elapsed();
-        for message in inbox.arrive(&part.from, part.number, part.more, part.bytes.into(), now) {
+        let place = (part.number, part.by_stream);
+        for message in inbox.arrive(&part.from, place, part.more, part.bytes.into(), now) {
             let Some(message) = self.keys.open(&part.from, part.half, message) else {
                 tracing::error!(
                     worker = part.from,

@@ -314,6 +314,8 @@ impl Writer {
 pub struct Part {
     pub from: String,
     pub number: u64,
+    /// The stream gave it; otherwise it was heard as it was sent.
+    pub by_stream: bool,
     pub more: bool,
     /// The sender's half of the key that the message is sealed with.
     pub half: Option<PublicHalf>,
@@ -399,7 +401,7 @@ async fn listen(client: Client, subject: String, parts: UnboundedSender<Part>) {
             Ok(mut messages) => {
                 while let Some(message) = messages.next().await {
                     // What has no number is told of where the stream gives it.
-                    if let Some(part) = part(&message)
+                    if let Some(part) = part(&message, false)
                         && parts.send(part).is_err()
                     {
                         return;
@@ -486,7 +488,7 @@ impl Consumer {
                 break;
             };
             let message = message.map_err(|it| chain(&it))?;
-            let part = part(&message);
+            let part = part(&message, true);
             // Whoever takes it is in this process, which is what would be lost with it.
             let _ = message.ack().await;
             match part {
@@ -502,13 +504,14 @@ impl Consumer {
     }
 }
 
-fn part(message: &async_nats::Message) -> Option<Part> {
+fn part(message: &async_nats::Message, by_stream: bool) -> Option<Part> {
     let headers = message.headers.as_ref()?;
     let mut id = headers.get(ID)?.as_str().split('.');
     let (from, _, number) = (id.next()?, id.next()?, id.next()?);
     Some(Part {
         from: from.to_owned(),
         number: number.parse().ok()?,
+        by_stream,
         more: headers.get(MORE).is_some(),
         half: headers.get(HALF).and_then(|it| from_hex(it.as_str())),
         bytes: message.payload.clone(),
