@@ -37,6 +37,9 @@ const HALF: &str = "Glimpse-Half";
 /// Why a stream takes nothing, and that it does again.
 pub type Trouble = UnboundedSender<Option<String>>;
 
+/// How long a message is tried again before that is trouble: servers that choose a leader take nothing meanwhile.
+pub const BLIP: Duration = Duration::from_secs(2);
+
 /// Whether JetStream takes what is sent, as those know it who send.
 #[derive(Default)]
 pub struct Standstill {
@@ -47,8 +50,8 @@ pub struct Standstill {
 }
 
 impl Standstill {
-    /// How long it may take nothing before anybody hears of it: as long as its own failover takes.
-    const PATIENCE: Duration = Duration::from_secs(6);
+    /// How long it may be in trouble before anybody hears of it: longer than its own failover takes.
+    const PATIENCE: Duration = Duration::from_secs(8);
     /// How long it takes everything until that is believed: a full disk has room for this and that.
     const HEALED: Duration = Duration::from_secs(2);
 
@@ -275,7 +278,7 @@ impl Writer {
     /// Puts a piece into the stream, however long that takes; its place there.
     async fn put(&self, piece: &Piece) -> u64 {
         const PAUSE: Duration = Duration::from_millis(100);
-        let mut told = false;
+        let (begun, mut told) = (Instant::now(), false);
         let place = loop {
             let mut message = PublishMessage::build()
                 .payload(piece.bytes.clone())
@@ -296,8 +299,10 @@ impl Writer {
                 Err(problem) => {
                     let why = chain(&problem);
                     tracing::debug!(self.subject, why, "a stream takes nothing");
-                    told = true;
-                    let _ = self.trouble.send(Some(why));
+                    if begun.elapsed() >= BLIP {
+                        told = true;
+                        let _ = self.trouble.send(Some(why));
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -535,17 +540,17 @@ mod tests {
         it.hear(None, at(5.0));
         assert_eq!(it.sentence(at(7.1)), None);
         // Now and then something fits in.
-        for second in 10..16 {
+        for second in 10..20 {
             it.hear(full(), at(f64::from(second)));
             assert_eq!(it.sentence(at(f64::from(second))), None);
             it.hear(None, at(f64::from(second) + 0.5));
         }
-        it.hear(full(), at(16.0));
-        assert!(it.sentence(at(16.0)).unwrap().contains("(full)"));
-        it.hear(None, at(17.0));
-        assert!(it.sentence(at(18.0)).is_some());
-        assert_eq!(it.sentence(at(19.1)), None);
         it.hear(full(), at(20.0));
-        assert_eq!(it.sentence(at(20.0)), None);
+        assert!(it.sentence(at(20.0)).unwrap().contains("(full)"));
+        it.hear(None, at(21.0));
+        assert!(it.sentence(at(22.0)).is_some());
+        assert_eq!(it.sentence(at(23.1)), None);
+        it.hear(full(), at(24.0));
+        assert_eq!(it.sentence(at(24.0)), None);
     }
 }

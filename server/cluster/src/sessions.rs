@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as Turn;
 use tokio::time::MissedTickBehavior;
 
-use crate::link::{Trouble, connects};
+use crate::link::{BLIP, Trouble, connects};
 use crate::nats::{LIFE, Nats, PIECE, chain, key_subject, session_subject, taken_subject};
 use crate::seal::{Key, Wrapping};
 
@@ -351,14 +351,16 @@ impl Inner {
     async fn put(&self, name: &LogName, last: u64, headers: HeaderMap, bytes: Bytes) -> Put {
         const PAUSE: Duration = Duration::from_millis(100);
         let id = self.message_id();
-        let mut told = false;
+        let (begun, mut told) = (Instant::now(), false);
         let put = loop {
             match self.put_once(name, last, &id, &headers, &bytes).await {
                 Ok(put) => break put,
                 Err(why) => {
                     tracing::debug!(why, "a session's record is not taken");
-                    told = true;
-                    let _ = self.trouble.send(Some(why));
+                    if begun.elapsed() >= BLIP {
+                        told = true;
+                        let _ = self.trouble.send(Some(why));
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
