@@ -540,17 +540,17 @@ mod tests {
         it.hear(None, at(5.0));
         assert_eq!(it.sentence(at(7.1)), None);
         // Now and then something fits in.
-        for second in 10..20 {
+        for second in 10..18 {
             it.hear(full(), at(f64::from(second)));
             assert_eq!(it.sentence(at(f64::from(second))), None);
             it.hear(None, at(f64::from(second) + 0.5));
         }
-        it.hear(full(), at(20.0));
-        assert!(it.sentence(at(20.0)).unwrap().contains("(full)"));
-        it.hear(None, at(21.0));
-        assert!(it.sentence(at(22.0)).is_some());
-        assert_eq!(it.sentence(at(23.1)), None);
-        it.hear(full(), at(24.0));
-        assert_eq!(it.sentence(at(24.0)), None);
+        it.hear(full(), at(18.0));
+        assert!(it.sentence(at(18.0)).unwrap().contains("(full)"));
+        it.hear(None, at(19.0));
+        assert!(it.sentence(at(20.0)).is_some());
+        assert_eq!(it.sentence(at(21.1)), None);
+        it.hear(full(), at(22.0));
+        assert_eq!(it.sentence(at(22.0)), None);
     }
 }
