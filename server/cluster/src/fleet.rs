@@ -11,8 +11,8 @@ use api::{
     Answer, Command, Compute, Failure, KnownPicture, Log, LogName, Pixels, Record, Report,
     SessionId, Status, Tokens,
 };
-use async_nats::Client;
 use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::{Client, Message};
 use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{
@@ -25,7 +25,7 @@ use crate::link::{Keys, Outgoing, Part, Standstill, Trouble, receive};
 use crate::message::{Beat, Gateway, Registration, ToGateway, ToWorker};
 use crate::nats::{
     BEAT, EVENTS, GATEWAY_BEATS, Nats, Settings, WORKER_BEATS, chain, command_subject,
-    event_subject, gateway_key, pixels_subject, taken_subject,
+    event_subject, gateway_key, listen, pixels_subject, taken_subject,
 };
 use crate::order::Inbox;
 use crate::pictures::{Copying, Stored, copy, send_straight, watch_store};
@@ -567,17 +567,12 @@ async fn subscribe(
     subject: String,
     messages: UnboundedSender<(String, bytes::Bytes)>,
 ) {
-    while !messages.is_closed() {
-        if let Ok(mut heard) = client.subscribe(subject.clone()).await {
-            while let Some(message) = heard.next().await {
-                let last = message.subject.rsplit('.').next().unwrap_or_default();
-                if messages.send((last.to_owned(), message.payload)).is_err() {
-                    return;
-                }
-            }
-        }
-        tokio::time::sleep(BEAT).await;
-    }
+    let hand_on = |message: Message| {
+        let last = message.subject.rsplit('.').next().unwrap_or_default();
+        let handed = messages.send((last.to_owned(), message.payload));
+        handed.is_ok()
+    };
+    listen(client, subject, hand_on).await;
 }
 
 /// Says that this gateway is alive: to workers, and to itself, whose link it so tries.

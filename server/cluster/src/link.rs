@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use crate::nats::{Nats, PIECE, chain, from_hex, hex, written};
+use crate::nats::{Nats, PIECE, chain, from_hex, hex, listen, written};
 use crate::seal::{Half, Key, PublicHalf};
 
 /// How often it is looked whether the connection is still the same.
@@ -37,8 +37,41 @@ const HALF: &str = "Glimpse-Half";
 /// Why a stream takes nothing, and that it does again.
 pub type Trouble = UnboundedSender<Option<String>>;
 
-/// How long a message is tried again before that is trouble: servers that choose a leader take nothing meanwhile.
-pub const BLIP: Duration = Duration::from_secs(2);
+/// A message that is tried again until it is taken.
+pub struct Attempts<'a> {
+    trouble: &'a Trouble,
+    begun: Instant,
+    told: bool,
+}
+
+impl<'a> Attempts<'a> {
+    pub fn new(trouble: &'a Trouble) -> Self {
+        Attempts {
+            trouble,
+            begun: Instant::now(),
+            told: false,
+        }
+    }
+
+    /// One has failed: the next one's time comes. Of what lasts it is told.
+    pub async fn failed(&mut self, why: String) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        /// What passes sooner is no trouble: servers that choose a leader take nothing meanwhile.
+        const BLIP: Duration = Duration::from_secs(2);
+        if self.begun.elapsed() >= BLIP {
+            self.told = true;
+            let _ = self.trouble.send(Some(why));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    /// It is taken.
+    pub fn done(self) {
+        if self.told {
+            let _ = self.trouble.send(None);
+        }
+    }
+}
 
 /// Whether JetStream takes what is sent, as those know it who send.
 #[derive(Default)]
@@ -277,8 +310,7 @@ impl Sender {
 impl Writer {
     /// Puts a piece into the stream, however long that takes; its place there.
     async fn put(&self, piece: &Piece) -> u64 {
-        const PAUSE: Duration = Duration::from_millis(100);
-        let (begun, mut told) = (Instant::now(), false);
+        let mut attempts = Attempts::new(&self.trouble);
         let place = loop {
             let mut message = PublishMessage::build()
                 .payload(piece.bytes.clone())
@@ -299,17 +331,11 @@ impl Writer {
                 Err(problem) => {
                     let why = chain(&problem);
                     tracing::debug!(self.subject, why, "a stream takes nothing");
-                    if begun.elapsed() >= BLIP {
-                        told = true;
-                        let _ = self.trouble.send(Some(why));
-                    }
-                    tokio::time::sleep(PAUSE).await;
+                    attempts.failed(why).await;
                 }
             }
         };
-        if told {
-            let _ = self.trouble.send(None);
-        }
+        attempts.done();
         place
     }
 }
@@ -382,7 +408,10 @@ pub async fn receive(
     parts: UnboundedSender<Part>,
 ) {
     const PAUSE: Duration = Duration::from_millis(100);
-    tokio::spawn(listen(nats.client.clone(), filter.clone(), parts.clone()));
+    let heard = parts.clone();
+    // What has no number is told of where the stream gives it.
+    let hand_on = move |message| part(&message, false).is_none_or(|part| heard.send(part).is_ok());
+    tokio::spawn(listen(nats.client.clone(), filter.clone(), hand_on));
     let mut consumer = Consumer {
         nats,
         stream,
@@ -396,26 +425,6 @@ pub async fn receive(
             tracing::debug!(stream, why, "a stream gives nothing");
         }
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Hands on what is sent to a subject, until nobody takes it.
-async fn listen(client: Client, subject: String, parts: UnboundedSender<Part>) {
-    while !parts.is_closed() {
-        match client.subscribe(subject.clone()).await {
-            Ok(mut messages) => {
-                while let Some(message) = messages.next().await {
-                    // What has no number is told of where the stream gives it.
-                    if let Some(part) = part(&message, false)
-                        && parts.send(part).is_err()
-                    {
-                        return;
-                    }
-                }
-            }
-            Err(problem) => tracing::debug!(subject, %problem, "a subject can't be listened to"),
-        }
-        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use api::{LogName, encoding};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::object_store::{self, ObjectStore};
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions, Message, ServerAddr};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use serde::Serialize;
 
 /// How NATS is used.
@@ -311,6 +313,36 @@ fn jet_stream(client: &Client) -> Context {
     let mut js = jetstream::new(client.clone());
     js.set_timeout(Duration::from_secs(2));
     js
+}
+
+/// Reads once what a stream has of a subject, from the first on.
+pub fn reading(subject: String) -> pull::Config {
+    pull::Config {
+        filter_subject: subject,
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::None,
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: Duration::from_secs(10),
+        ..pull::Config::default()
+    }
+}
+
+/// Hands on what is sent to a subject, until nobody takes it: `hand_on` is false then.
+pub async fn listen(client: Client, subject: String, mut hand_on: impl FnMut(Message) -> bool) {
+    loop {
+        match client.subscribe(subject.clone()).await {
+            Ok(mut messages) => {
+                while let Some(message) = messages.next().await {
+                    if !hand_on(message) {
+                        return;
+                    }
+                }
+            }
+            Err(problem) => tracing::debug!(subject, %problem, "a subject can't be listened to"),
+        }
+        tokio::time::sleep(BEAT).await;
+    }
 }
 
 async fn connect(settings: &Settings, name: &str) -> io::Result<Client> {

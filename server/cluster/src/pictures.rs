@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::{ErrorCode, Failure, PictureKey, Pixels, SessionId};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::object_store::{ObjectMetadata, ObjectStore};
 use async_nats::{Client, HeaderMap};
 use base64::Engine;
@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 
-use crate::nats::{BEAT, Nats, PICTURES, PICTURES_STREAM, PIECE, chain};
+use crate::nats::{BEAT, Nats, PICTURES, PICTURES_STREAM, PIECE, chain, reading};
 use crate::seal::Key;
 
 /// Headers of a piece of a picture: whose it is, and where it begins.
@@ -116,14 +116,8 @@ async fn delete_all(nats: &Nats, subject: String, count: usize) -> Result<(), St
     let stream = nats.js.get_stream(PICTURES_STREAM).await;
     let stream = stream.map_err(|it| chain(&it))?;
     let config = pull::Config {
-        filter_subject: subject,
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::None,
         headers_only: true,
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: PATIENCE * 5,
-        ..pull::Config::default()
+        ..reading(subject)
     };
     let consumer = stream.create_consumer(config).await;
     let consumer = consumer.map_err(|it| chain(&it))?;

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use api::{ErrorCode, Failure, LogName, Record, RecordKind, Report, SessionId};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_ROLLUP;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
@@ -24,8 +23,8 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as Turn;
 use tokio::time::MissedTickBehavior;
 
-use crate::link::{BLIP, Trouble, connects};
-use crate::nats::{LIFE, Nats, PIECE, chain, key_subject, session_subject, taken_subject};
+use crate::link::{Attempts, Trouble, connects};
+use crate::nats::{LIFE, Nats, PIECE, chain, key_subject, reading, session_subject, taken_subject};
 use crate::seal::{Key, Wrapping};
 
 /// Headers of a record: what it is to those before it, whether more of it follows, which gateway wrote it, and where its session
@@ -349,25 +348,18 @@ impl Inner {
 
     /// Writes a message behind the session's `last`, whatever time that takes.
     async fn put(&self, name: &LogName, last: u64, headers: HeaderMap, bytes: Bytes) -> Put {
-        const PAUSE: Duration = Duration::from_millis(100);
         let id = self.message_id();
-        let (begun, mut told) = (Instant::now(), false);
+        let mut attempts = Attempts::new(&self.trouble);
         let put = loop {
             match self.put_once(name, last, &id, &headers, &bytes).await {
                 Ok(put) => break put,
                 Err(why) => {
                     tracing::debug!(why, "a session's record is not taken");
-                    if begun.elapsed() >= BLIP {
-                        told = true;
-                        let _ = self.trouble.send(Some(why));
-                    }
-                    tokio::time::sleep(PAUSE).await;
+                    attempts.failed(why).await;
                 }
             }
         };
-        if told {
-            let _ = self.trouble.send(None);
-        }
+        attempts.done();
         put
     }
 
@@ -540,15 +532,7 @@ impl Inner {
         keys: &[Key],
     ) -> Result<Option<Taken>, String> {
         const PATIENCE: Duration = Duration::from_secs(2);
-        let config = pull::Config {
-            filter_subject: session_subject(name),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(10),
-            ..pull::Config::default()
-        };
+        let config = reading(session_subject(name));
         let consumer = self.records.create_consumer(config).await;
         let consumer = consumer.map_err(|it| chain(&it))?;
         let mut taken = Taken {
